@@ -1,0 +1,301 @@
+//! Opening an adapter and creating what plans need on it. The only async door of the engine, and the only floor-1
+//! file that asks which target it is compiled for.
+//!
+//! wgpu's default is to panic on an uncaptured error or a lost device; both end in [`Device::check`] here instead.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{BindingKind, GpuError, KernelInfo, ModuleInfo, Tier};
+
+/// Which adapter to open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// The fastest kind there is.
+    #[default]
+    Best,
+    /// The first whose name contains this, ignoring case.
+    Name(String),
+    /// By position in the list of `moelab adapters`.
+    Index(usize),
+    /// By PCI address, for example `0000:01:00.0`.
+    Pci(String),
+}
+
+impl FromStr for AdapterChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("name", name)) if !name.is_empty() => Ok(AdapterChoice::Name(name.into())),
+            Some(("index", index)) => {
+                index.parse().map(AdapterChoice::Index).map_err(|_| format!("index:{index}: wanted a whole number"))
+            }
+            Some(("pci", address)) if !address.is_empty() => Ok(AdapterChoice::Pci(address.into())),
+            _ => Err(format!("`{text}`: wanted name:TEXT, index:NUMBER or pci:ADDRESS")),
+        }
+    }
+}
+
+impl fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            AdapterChoice::Best => write!(f, "any"),
+            AdapterChoice::Name(name) => write!(f, "name:{name}"),
+            AdapterChoice::Index(index) => write!(f, "index:{index}"),
+            AdapterChoice::Pci(address) => write!(f, "pci:{address}"),
+        }
+    }
+}
+
+/// What is told of an adapter.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AdapterSummary {
+    /// The device's name.
+    pub name: String,
+    /// Vulkan, Metal, Dx12, BrowserWebGpu.
+    pub backend: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// DiscreteGpu, IntegratedGpu, VirtualGpu, Cpu, Other.
+    pub kind: String,
+    /// PCI address, empty if unknown.
+    pub pci: String,
+    /// The class whose kernels it runs by default.
+    pub tier: &'static str,
+    /// Largest tensor, bytes.
+    pub max_binding_bytes: u64,
+}
+
+impl AdapterSummary {
+    fn new(info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> Self {
+        AdapterSummary {
+            name: info.name.clone(),
+            backend: format!("{:?}", info.backend),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            kind: format!("{:?}", info.device_type),
+            pci: info.device_pci_bus_id.clone(),
+            tier: tier_of(info).name(),
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        }
+    }
+}
+
+fn tier_of(info: &wgpu::AdapterInfo) -> Tier {
+    let name = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
+    let is_rasteriser = ["llvmpipe", "lavapipe", "swiftshader"].iter().any(|n| name.contains(n));
+    if info.device_type == wgpu::DeviceType::Cpu || is_rasteriser { Tier::Cpu } else { Tier::Portable }
+}
+
+/// A compiled entry point.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    pub raw: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// The address of a static kernel with the values of its constants.
+type PipelineKey = (usize, Vec<(&'static str, u64)>);
+
+/// An open device with its queue and its compiled kernels.
+pub struct Device {
+    /// What it is.
+    pub adapter: AdapterSummary,
+    /// The class of kernels it runs by default.
+    pub tier: Tier,
+    pub(super) raw: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) step_layout: wgpu::BindGroupLayout,
+    fault: Arc<Mutex<Option<GpuError>>>,
+    modules: Mutex<HashMap<usize, wgpu::ShaderModule>>,
+    pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::PRIMARY;
+    wgpu::Instance::new(descriptor)
+}
+
+/// Every adapter, in the order that [`AdapterChoice::Index`] counts.
+#[cfg(not(target_arch = "wasm32"))]
+pub async fn adapters() -> Vec<AdapterSummary> {
+    let all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    all.iter().map(|a| AdapterSummary::new(&a.get_info(), &a.limits())).collect()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<wgpu::Adapter, GpuError> {
+    use wgpu::DeviceType::*;
+    let all = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let found: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
+    let rank = |a: &wgpu::Adapter| match a.get_info().device_type {
+        DiscreteGpu => 0,
+        IntegratedGpu => 1,
+        VirtualGpu => 2,
+        Other => 3,
+        Cpu => 4,
+    };
+    let mut all = all.into_iter();
+    let chosen = match choice {
+        AdapterChoice::Best => all.min_by_key(rank),
+        AdapterChoice::Name(name) => all.find(|a| a.get_info().name.to_lowercase().contains(&name.to_lowercase())),
+        AdapterChoice::Index(index) => all.nth(*index),
+        AdapterChoice::Pci(address) => all.find(|a| a.get_info().device_pci_bus_id.eq_ignore_ascii_case(address)),
+    };
+    let found = if found.is_empty() { "none".into() } else { found.join(", ") };
+    chosen.ok_or_else(|| GpuError::NoAdapter { wanted: choice.to_string(), found })
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<wgpu::Adapter, GpuError> {
+    let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    let refused = |e: wgpu::RequestAdapterError| GpuError::NoAdapter { wanted: choice.to_string(), found: e.to_string() };
+    instance.request_adapter(&options).await.map_err(refused)
+}
+
+impl Device {
+    /// Opens the chosen adapter.
+    ///
+    /// # Errors
+    /// If none fits, or it refuses a device at browser default limits.
+    pub async fn open(choice: &AdapterChoice) -> Result<Device, GpuError> {
+        let adapter = choose(&instance(), choice).await?;
+        let (info, given) = (adapter.get_info(), adapter.limits());
+        let summary = AdapterSummary::new(&info, &given);
+        let name = summary.name.clone();
+        // Kernels keep to browser defaults; only the sizes of tensors may grow with the adapter.
+        let limits = wgpu::Limits {
+            max_buffer_size: given.max_buffer_size,
+            max_storage_buffer_binding_size: given.max_storage_buffer_binding_size,
+            ..Default::default()
+        };
+        let descriptor = wgpu::DeviceDescriptor { label: Some("moelab"), required_limits: limits, ..Default::default() };
+        let refused = |e: wgpu::RequestDeviceError| GpuError::Refused { adapter: name.clone(), reason: e.to_string() };
+        let (raw, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
+        let fault = Arc::new(Mutex::new(None));
+        watch(&raw, &name, &fault);
+        let step_layout = raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("step"),
+            entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform)],
+        });
+        Ok(Device {
+            tier: tier_of(&info),
+            adapter: summary,
+            raw,
+            queue,
+            step_layout,
+            fault,
+            modules: Mutex::default(),
+            pipelines: Mutex::default(),
+        })
+    }
+
+    /// The first fault since the device was opened, if any.
+    ///
+    /// # Errors
+    /// That fault.
+    pub fn check(&self) -> Result<(), GpuError> {
+        lock(&self.fault).clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits for everything submitted so far. For tests and benches: nothing in a step waits.
+    ///
+    /// # Errors
+    /// If the device is lost or faulty.
+    pub fn wait_idle(&self) -> Result<(), GpuError> {
+        let outcome = self.raw.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        let lost = |e: wgpu::PollError| GpuError::Lost { adapter: self.adapter.name.clone(), reason: e.to_string() };
+        outcome.map(|_| ()).map_err(lost)
+    }
+
+    /// Loses the device on purpose, as a driver's reset would.
+    pub fn destroy(&self) {
+        self.raw.destroy();
+        record(&self.fault, GpuError::Lost { adapter: self.adapter.name.clone(), reason: "destroyed".into() });
+    }
+
+    /// The compiled form of an entry point, compiled at first use.
+    pub(super) fn pipeline(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
+        let key = (std::ptr::from_ref(kernel).addr(), constants.iter().map(|(n, v)| (*n, v.to_bits())).collect());
+        lock(&self.pipelines).entry(key).or_insert_with(|| self.compile(kernel, constants)).clone()
+    }
+
+    fn compile(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
+        let label = kernel.name();
+        let address = std::ptr::from_ref(kernel.module).addr();
+        let module = lock(&self.modules).entry(address).or_insert_with(|| self.module(kernel.module)).clone();
+        let mut entries = Vec::new();
+        if kernel.params_bytes > 0 {
+            entries.push(layout_entry(0, wgpu::BufferBindingType::Uniform));
+        }
+        entries.extend(kernel.bindings.iter().map(|b| match b.kind {
+            BindingKind::Storage { read_only } => layout_entry(b.binding, wgpu::BufferBindingType::Storage { read_only }),
+            BindingKind::Image => wgpu::BindGroupLayoutEntry {
+                ty: wgpu::BindingType::Texture {
+                    sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                    multisampled: false,
+                },
+                ..layout_entry(b.binding, wgpu::BufferBindingType::Uniform)
+            },
+        }));
+        let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+        let groups = [Some(&layout), Some(&self.step_layout)];
+        let groups = if kernel.uses_step { &groups[..] } else { &groups[..1] };
+        let pipeline_layout = self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: groups,
+            immediate_size: 0,
+        });
+        let raw = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            // Every kernel writes its workgroup variables before it reads them.
+            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+            cache: None,
+        });
+        Pipeline { raw, layout }
+    }
+
+    fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(module.source.into());
+        self.raw.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
+    }
+}
+
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}
+
+/// The caches and the fault stay usable after a panic elsewhere: each is written in one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn record(fault: &Mutex<Option<GpuError>>, error: GpuError) {
+    lock(fault).get_or_insert(error);
+}
+
+fn watch(device: &wgpu::Device, adapter: &str, fault: &Arc<Mutex<Option<GpuError>>>) {
+    let (name, sink) = (adapter.to_string(), fault.clone());
+    device.set_device_lost_callback(move |_, reason| {
+        record(&sink, GpuError::Lost { adapter: name.clone(), reason });
+    });
+    let (name, sink) = (adapter.to_string(), fault.clone());
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        record(&sink, GpuError::Fault { adapter: name.clone(), message: error.to_string() });
+    }));
+}

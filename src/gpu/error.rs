@@ -1,0 +1,69 @@
+//! What can go wrong on a GPU, as values: each says what, wanted, found, and what to do. Nothing panics in a step.
+
+use thiserror::Error;
+
+/// A failure of the adapter, the device or a plan.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum GpuError {
+    /// No adapter fits the choice.
+    #[error("no GPU adapter fits `{wanted}`; found: {found}. Install a Vulkan, Metal or DX12 driver (on Linux without a GPU: mesa-vulkan-drivers), or choose one of those listed with --adapter")]
+    NoAdapter {
+        /// The choice as the user wrote it.
+        wanted: String,
+        /// The adapters that are there.
+        found: String,
+    },
+    /// The adapter gives less than needed.
+    #[error("{what}: wanted {wanted}, the adapter `{adapter}` gives {found}. {remedy}")]
+    Limit {
+        /// Which limit, for which tensor or kernel.
+        what: String,
+        /// Needed.
+        wanted: u64,
+        /// Given.
+        found: u64,
+        /// The adapter's name.
+        adapter: String,
+        /// What the user can change.
+        remedy: String,
+    },
+    /// The device could not be opened.
+    #[error("the adapter `{adapter}` refused a device: {reason}. Update its driver or choose another with --adapter")]
+    Refused {
+        /// The adapter's name.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The device is gone.
+    #[error("the device `{adapter}` was lost: {reason}. The last checkpoint is intact: continue with `moelab resume`")]
+    Lost {
+        /// The adapter's name.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The driver refused an operation.
+    #[error("the device `{adapter}` reports: {message}")]
+    Fault {
+        /// The adapter's name.
+        adapter: String,
+        /// The driver's words.
+        message: String,
+    },
+    /// A submission did not finish in time, which is treated as a lost device.
+    #[error("the device `{adapter}` did not finish within {seconds} s. Use a smaller batch, or choose another adapter with --adapter")]
+    Timeout {
+        /// The adapter's name.
+        adapter: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl GpuError {
+    /// Whether a new device may succeed where this one failed.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, GpuError::Lost { .. } | GpuError::Timeout { .. })
+    }
+}

@@ -1,0 +1,66 @@
+//! Planned memory: which activations may share a slot. A pure function of the program.
+//!
+//! wgpu tracks the use of whole buffers and forbids reading and writing one buffer in one dispatch, so a slot is a
+//! buffer of its own and a tensor owns it from the command that writes it to the last that reads it, both included.
+
+use super::{Program, TensorId};
+
+/// Where each tensor lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Slot of each planned tensor, by tensor id; `None` for persistent and unused ones.
+    pub slot_of: Vec<Option<usize>>,
+    /// Bytes of each slot.
+    pub slot_bytes: Vec<u64>,
+}
+
+impl MemoryPlan {
+    /// Bytes of all slots.
+    pub fn total_bytes(&self) -> u64 {
+        self.slot_bytes.iter().sum()
+    }
+}
+
+/// First and last command that uses each planned tensor, over micro and then update.
+pub fn lifetimes(program: &Program) -> Vec<Option<(usize, usize)>> {
+    let mut spans = vec![None; program.tensors.len()];
+    for (index, command) in program.micro.iter().chain(&program.update).enumerate() {
+        for (id, _, _) in command.uses() {
+            if program.tensor(id).role.is_planned() {
+                let span = spans[id.0 as usize].get_or_insert((index, index));
+                span.1 = index;
+            }
+        }
+    }
+    spans
+}
+
+/// Assigns slots. With `share` off every tensor has one of its own; results must be bit-equal either way.
+///
+/// Greedy by time, best fit: a new tensor takes the free slot that wastes least, growing it if none is large enough.
+/// What the update reads from the micro-batch keeps its slot through all micro-batches, as lifetimes are taken over
+/// one micro-batch followed by the update.
+pub fn plan_memory(program: &Program, share: bool) -> MemoryPlan {
+    let spans = lifetimes(program);
+    let mut order: Vec<usize> = (0..spans.len()).filter(|i| spans[*i].is_some()).collect();
+    order.sort_by_key(|i| spans[*i].map(|s| s.0));
+    let mut plan = MemoryPlan { slot_of: vec![None; spans.len()], slot_bytes: Vec::new() };
+    let mut busy_until: Vec<usize> = Vec::new();
+    for index in order {
+        let Some((first, last)) = spans[index] else { continue };
+        let bytes = program.tensor(TensorId(index as u32)).bytes().next_multiple_of(16);
+        let free = (0..busy_until.len()).filter(|s| share && busy_until[*s] < first);
+        let slot = match free.min_by_key(|s| (plan.slot_bytes[*s].abs_diff(bytes), plan.slot_bytes[*s] < bytes)) {
+            Some(slot) => slot,
+            None => {
+                plan.slot_bytes.push(0);
+                busy_until.push(0);
+                plan.slot_bytes.len() - 1
+            }
+        };
+        plan.slot_bytes[slot] = plan.slot_bytes[slot].max(bytes);
+        busy_until[slot] = last;
+        plan.slot_of[index] = Some(slot);
+    }
+    plan
+}

@@ -1,0 +1,495 @@
+//! A program compiled for a device: buffers, bind groups and pipelines made once, replayed every step.
+//!
+//! Guaranteed: a replay allocates nothing and waits for nothing; planned and unplanned memory give equal bits;
+//! images are current wherever a kernel reads them. Persistent tensors live in a [`Memory`] that plans of one run
+//! (training, evaluation, sampling) share by name.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    BindingKind, Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
+    image::{ImageKey, images_of, schedule_copies},
+    memory::{MemoryPlan, plan_memory},
+};
+
+/// Offsets of uniform bindings are multiples of this at browser default limits.
+const UNIFORM_ALIGNMENT: usize = 256;
+
+/// Tensors that outlive a step (parameters, their gradients, optimizer state), by name.
+#[derive(Default)]
+pub struct Memory {
+    buffers: HashMap<String, (wgpu::Buffer, u64)>,
+    images: HashMap<(String, u32), wgpu::Texture>,
+    stale: HashSet<String>,
+}
+
+impl Memory {
+    /// Sets a tensor's elements.
+    ///
+    /// # Panics
+    /// If no plan has created it, or the length differs.
+    pub fn write(&mut self, device: &Device, name: &str, bytes: &[u8]) {
+        let (buffer, size) = self.buffers.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"));
+        assert_eq!(bytes.len() as u64, *size, "memory: bytes of {name}");
+        device.queue.write_buffer(buffer, 0, bytes);
+        self.stale.insert(name.into());
+    }
+
+    /// Starts reading tensors as they are now.
+    ///
+    /// # Panics
+    /// If no plan has created one of them.
+    pub fn download(&self, device: &Device, names: &[String]) -> Download {
+        let find = |n: &String| self.buffers.get(n).unwrap_or_else(|| panic!("memory: no tensor {n}")).clone();
+        Download::start(device, &names.iter().map(find).collect::<Vec<_>>())
+    }
+
+    /// Bytes held.
+    pub fn total_bytes(&self) -> u64 {
+        self.buffers.values().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// A part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Clears the gradients of parameters, at the start of an update.
+    ClearGradients,
+    /// Forward and backward of one micro-batch.
+    Micro,
+    /// Clip and optimizers.
+    Update,
+}
+
+/// How to compile.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanOptions {
+    /// Let activations share storage. Off: each has its own; results are bit-equal.
+    pub share_memory: bool,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        PlanOptions { share_memory: true }
+    }
+}
+
+enum Action {
+    Launch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, workgroups: [u32; 3], label: String },
+    Clear { buffer: wgpu::Buffer, bytes: u64 },
+    Copy { source: wgpu::Buffer, target: wgpu::Buffer, bytes: u64 },
+    Image { buffer: wgpu::Buffer, texture: wgpu::Texture },
+}
+
+/// A compiled program.
+pub struct Plan {
+    lists: [Vec<Action>; 3],
+    /// Persistent tensors that each list writes.
+    written: [Vec<String>; 3],
+    buffers: Vec<Option<wgpu::Buffer>>,
+    program: Program,
+    slots: Vec<(wgpu::Buffer, u64)>,
+    memory_plan: MemoryPlan,
+    step: wgpu::Buffer,
+    step_group: wgpu::BindGroup,
+}
+
+/// How long one kernel took in a profiled replay.
+#[derive(Clone, Debug)]
+pub struct KernelTime {
+    /// `module.entry`, or what else the command was.
+    pub label: String,
+    /// Milliseconds, submission included.
+    pub milliseconds: f64,
+}
+
+impl Plan {
+    /// Creates buffers, bind groups and pipelines.
+    ///
+    /// # Errors
+    /// A tensor too large for the adapter, or whatever the driver reports while creating.
+    pub fn compile(device: &Device, program: &Program, memory: &mut Memory, options: PlanOptions) -> Result<Plan, GpuError> {
+        let memory_plan = plan_memory(program, options.share_memory);
+        check_sizes(device, program)?;
+        let mut slots = Vec::new();
+        for (index, bytes) in memory_plan.slot_bytes.iter().enumerate() {
+            slots.push((storage(device, &format!("slot {index}"), *bytes), *bytes));
+        }
+        let buffers = tensor_buffers(device, program, memory, &memory_plan, &slots);
+        let step = device.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("step"),
+            size: size_of::<Step>() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let step_group = device.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("step"),
+            layout: &device.step_layout,
+            entries: &[wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }],
+        });
+        let mut builder = Builder { device, program, memory, buffers: &buffers, share: options.share_memory };
+        let clear = builder.clear_gradients();
+        let micro = builder.list(&program.micro);
+        let update = builder.list(&program.update);
+        let written = [written_by(program, &[]), written_by(program, &program.micro), written_by(program, &program.update)];
+        device.check()?;
+        let program = program.clone();
+        Ok(Plan { lists: [clear, micro, update], written, buffers, program, slots, memory_plan, step, step_group })
+    }
+
+    /// Replays segments in one submission with these per-step scalars.
+    ///
+    /// # Errors
+    /// Any fault reported so far; faults of this submission are reported by a later call.
+    pub fn submit(&self, device: &Device, memory: &mut Memory, step: &Step, segments: &[Segment]) -> Result<(), GpuError> {
+        device.check()?;
+        device.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let mut encoder = device.raw.create_command_encoder(&Default::default());
+        for segment in segments {
+            self.refresh_stale(memory, &mut encoder);
+            self.encode(&mut encoder, &self.lists[*segment as usize]);
+            memory.stale.extend(self.written[*segment as usize].iter().cloned());
+        }
+        device.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    fn refresh_stale(&self, memory: &mut Memory, encoder: &mut wgpu::CommandEncoder) {
+        let stale = std::mem::take(&mut memory.stale);
+        for ((name, _), texture) in memory.images.iter().filter(|((name, _), _)| stale.contains(name)) {
+            if let Some((buffer, _)) = memory.buffers.get(name) {
+                copy_to_image(encoder, buffer, texture);
+            }
+        }
+    }
+
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, actions: &[Action]) {
+        let mut rest = actions;
+        while let Some(first) = rest.first() {
+            match first {
+                Action::Clear { buffer, bytes } => encoder.clear_buffer(buffer, 0, Some(*bytes)),
+                Action::Copy { source, target, bytes } => encoder.copy_buffer_to_buffer(source, 0, target, 0, *bytes),
+                Action::Image { buffer, texture } => copy_to_image(encoder, buffer, texture),
+                Action::Launch { .. } => {
+                    let count = rest.iter().take_while(|a| matches!(a, Action::Launch { .. })).count();
+                    let mut pass = encoder.begin_compute_pass(&Default::default());
+                    pass.set_bind_group(1, &self.step_group, &[]);
+                    for action in &rest[..count] {
+                        if let Action::Launch { pipeline, group, workgroups: [x, y, z], .. } = action {
+                            pass.set_pipeline(pipeline);
+                            pass.set_bind_group(0, group, &[]);
+                            pass.dispatch_workgroups(*x, *y, *z);
+                        }
+                    }
+                    drop(pass);
+                    rest = &rest[count..];
+                    continue;
+                }
+            }
+            rest = &rest[1..];
+        }
+    }
+
+    /// Sets the elements of an input of this plan.
+    ///
+    /// # Panics
+    /// If the tensor is not part of the plan or the length differs.
+    pub fn write(&self, device: &Device, tensor: TensorId, bytes: &[u8]) {
+        let info = self.program.tensor(tensor);
+        assert_eq!(bytes.len() as u64, info.bytes(), "plan: bytes of {}", info.name);
+        if let Some(buffer) = &self.buffers[tensor.0 as usize] {
+            device.queue.write_buffer(buffer, 0, bytes);
+        }
+    }
+
+    /// Starts reading tensors as they are after everything submitted so far. Planned activations share storage:
+    /// make what the host reads an output.
+    pub fn download(&self, device: &Device, tensors: &[TensorId]) -> Download {
+        let find = |t: &TensorId| self.buffers[t.0 as usize].clone().map(|b| (b, self.program.tensor(*t).bytes()));
+        Download::start(device, &tensors.iter().filter_map(find).collect::<Vec<_>>())
+    }
+
+    /// Fills everything that a step must write before it reads with NaN, so that a test sees what it does not write.
+    pub fn poison(&self, device: &Device) {
+        let outputs = self.program.tensors.iter().enumerate().filter(|(_, t)| t.role == Role::Output);
+        let outputs = outputs.filter_map(|(i, t)| self.buffers[i].clone().map(|b| (b, t.bytes())));
+        for (buffer, bytes) in self.slots.iter().cloned().chain(outputs) {
+            let nan = vec![0x7fc0_0123_u32; (bytes / 4) as usize];
+            device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&nan));
+        }
+    }
+
+    /// Bytes of planned activations.
+    pub fn activation_bytes(&self) -> u64 {
+        self.memory_plan.total_bytes()
+    }
+
+    /// Replays one segment command by command, waiting for each, and tells how long each took by the caller's clock
+    /// (seconds). For benches: a wait costs some hundred microseconds, which `overhead` of an empty one measures.
+    ///
+    /// # Errors
+    /// As [`Plan::submit`].
+    pub fn profile(&self, device: &Device, memory: &mut Memory, step: &Step, segment: Segment, now: &dyn Fn() -> f64) -> Result<Vec<KernelTime>, GpuError> {
+        self.submit(device, memory, step, &[])?;
+        let mut times = Vec::new();
+        let mut encoder = device.raw.create_command_encoder(&Default::default());
+        self.refresh_stale(memory, &mut encoder);
+        device.queue.submit([encoder.finish()]);
+        for action in &self.lists[segment as usize] {
+            device.wait_idle()?;
+            let start = now();
+            let mut encoder = device.raw.create_command_encoder(&Default::default());
+            self.encode(&mut encoder, std::slice::from_ref(action));
+            device.queue.submit([encoder.finish()]);
+            device.wait_idle()?;
+            let label = match action {
+                Action::Launch { label, .. } => label.clone(),
+                Action::Clear { .. } => "clear".into(),
+                Action::Copy { .. } => "copy".into(),
+                Action::Image { .. } => "copy to image".into(),
+            };
+            times.push(KernelTime { label, milliseconds: (now() - start) * 1e3 });
+        }
+        memory.stale.extend(self.written[segment as usize].iter().cloned());
+        Ok(times)
+    }
+}
+
+fn copy_to_image(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, texture: &wgpu::Texture) {
+    let size = texture.size();
+    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(size.width * 16), rows_per_image: None };
+    encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer, layout }, texture.as_image_copy(), size);
+}
+
+fn storage(device: &Device, label: &str, bytes: u64) -> wgpu::Buffer {
+    device.raw.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes.next_multiple_of(16),
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
+    let most = device.adapter.max_binding_bytes;
+    match program.tensors.iter().max_by_key(|t| t.bytes()) {
+        Some(t) if t.bytes() > most => Err(GpuError::Limit {
+            what: format!("bytes of tensor `{}` {:?}", t.name, t.shape),
+            wanted: t.bytes(),
+            found: most,
+            adapter: device.adapter.name.clone(),
+            remedy: "Use a smaller batch with more accumulation, a shorter sequence, or a narrower model".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn is_persistent(role: Role) -> bool {
+    matches!(role, Role::Parameter | Role::ParameterGradient | Role::State)
+}
+
+fn written_by(program: &Program, commands: &[Command]) -> Vec<String> {
+    let uses = commands.iter().flat_map(Command::uses).filter(|(_, access, _)| access.writes());
+    let names: HashSet<&String> =
+        uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_persistent(t.role)).map(|t| &t.name).collect();
+    names.into_iter().cloned().collect()
+}
+
+/// One buffer a tensor: from memory if persistent, a slot if planned, its own otherwise.
+fn tensor_buffers(
+    device: &Device,
+    program: &Program,
+    memory: &mut Memory,
+    plan: &MemoryPlan,
+    slots: &[(wgpu::Buffer, u64)],
+) -> Vec<Option<wgpu::Buffer>> {
+    let buffer_of = |(index, info): (usize, &super::TensorInfo)| {
+        if is_persistent(info.role) {
+            let entry = memory.buffers.entry(info.name.clone());
+            let (buffer, bytes) = entry.or_insert_with(|| (storage(device, &info.name, info.bytes()), info.bytes()));
+            assert_eq!(*bytes, info.bytes(), "plans of one memory disagree on the size of {}", info.name);
+            return Some(buffer.clone());
+        }
+        if info.role.is_planned() {
+            return plan.slot_of[index].map(|slot| slots[slot].0.clone());
+        }
+        let buffer = storage(device, &info.name, info.bytes());
+        if let Some(values) = &info.values {
+            device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+        }
+        Some(buffer)
+    };
+    program.tensors.iter().enumerate().map(buffer_of).collect()
+}
+
+struct Builder<'a> {
+    device: &'a Device,
+    program: &'a Program,
+    memory: &'a mut Memory,
+    buffers: &'a [Option<wgpu::Buffer>],
+    share: bool,
+}
+
+impl Builder<'_> {
+    fn buffer(&self, id: TensorId) -> wgpu::Buffer {
+        self.buffers[id.0 as usize].clone().expect("a used tensor has a buffer")
+    }
+
+    fn clear_gradients(&self) -> Vec<Action> {
+        let gradients = self.program.tensors.iter().enumerate().filter(|(_, t)| t.role == Role::ParameterGradient);
+        gradients.map(|(i, t)| Action::Clear { buffer: self.buffer(TensorId(i as u32)), bytes: t.bytes() }).collect()
+    }
+
+    fn list(&mut self, commands: &[Command]) -> Vec<Action> {
+        let is_persistent_image = |key: ImageKey| is_persistent(self.program.tensor(key.tensor).role);
+        let copies = schedule_copies(commands, is_persistent_image);
+        let textures = self.textures(commands, &copies);
+        let uniforms = self.uniforms(commands);
+        let mut actions = Vec::new();
+        let mut offset = 0;
+        for (index, command) in commands.iter().enumerate() {
+            for key in &copies[index] {
+                actions.push(Action::Image { buffer: self.buffer(key.tensor), texture: textures[&(*key, index)].clone() });
+            }
+            actions.push(match command {
+                Command::Clear(id) => Action::Clear { buffer: self.buffer(*id), bytes: self.program.tensor(*id).bytes() },
+                Command::Copy { source, target } => Action::Copy {
+                    source: self.buffer(*source),
+                    target: self.buffer(*target),
+                    bytes: self.program.tensor(*source).bytes(),
+                },
+                Command::Dispatch(d) => {
+                    let image = |key: ImageKey| current_image(&textures, key, index);
+                    let action = self.launch(d, &uniforms, offset, image);
+                    offset += d.params.len().next_multiple_of(UNIFORM_ALIGNMENT);
+                    action
+                }
+            });
+        }
+        actions
+    }
+
+    /// All `Params` of a list in one buffer.
+    fn uniforms(&self, commands: &[Command]) -> wgpu::Buffer {
+        let mut bytes = Vec::new();
+        for command in commands {
+            if let Command::Dispatch(d) = command {
+                bytes.extend_from_slice(&d.params);
+                bytes.resize(bytes.len().next_multiple_of(UNIFORM_ALIGNMENT), 0);
+            }
+        }
+        let buffer = self.device.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: bytes.len().max(UNIFORM_ALIGNMENT) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.device.queue.write_buffer(&buffer, 0, &bytes);
+        buffer
+    }
+
+    fn launch(&self, d: &Dispatch, uniforms: &wgpu::Buffer, offset: usize, image: impl Fn(ImageKey) -> wgpu::Texture) -> Action {
+        let label = d.kernel.name();
+        let pipeline = self.device.pipeline(d.kernel, &d.constants);
+        let mut views = Vec::new();
+        for (t, _, kind) in d.uses() {
+            let key = ImageKey { tensor: t.id, width: t.shape.last() };
+            views.push((kind == BindingKind::Image).then(|| image(key).create_view(&Default::default())));
+        }
+        let buffers: Vec<_> = d.tensors.iter().map(|t| self.buffer(t.id)).collect();
+        let mut entries = Vec::new();
+        if !d.params.is_empty() {
+            let size = std::num::NonZeroU64::new(d.params.len() as u64);
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniforms, offset: offset as u64, size });
+            entries.push(wgpu::BindGroupEntry { binding: 0, resource });
+        }
+        for (((t, b), view), buffer) in d.tensors.iter().zip(d.kernel.bindings).zip(&views).zip(&buffers) {
+            let size = std::num::NonZeroU64::new(t.bytes());
+            let resource = match view {
+                Some(view) => wgpu::BindingResource::TextureView(view),
+                None => wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }),
+            };
+            entries.push(wgpu::BindGroupEntry { binding: b.binding, resource });
+        }
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(&label), layout: &pipeline.layout, entries: &entries };
+        let group = self.device.raw.create_bind_group(&descriptor);
+        Action::Launch { pipeline: pipeline.raw, group, workgroups: d.workgroups, label }
+    }
+
+    fn texture(&self, key: ImageKey) -> wgpu::Texture {
+        let info = self.program.tensor(key.tensor);
+        self.device.raw.create_texture(&wgpu::TextureDescriptor {
+            label: Some(&info.name),
+            size: self.extent(key),
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: wgpu::TextureFormat::Rgba32Float,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        })
+    }
+
+    fn extent(&self, key: ImageKey) -> wgpu::Extent3d {
+        let elements = self.program.tensor(key.tensor).shape.len();
+        wgpu::Extent3d { width: key.width / 4, height: elements / key.width, depth_or_array_layers: 1 }
+    }
+
+    /// A texture for every (image, command from which it is current). Persistent images live in the memory, under
+    /// command 0; the others share textures of equal extent whose lifetimes do not overlap.
+    fn textures(&mut self, commands: &[Command], copies: &[Vec<ImageKey>]) -> HashMap<(ImageKey, usize), wgpu::Texture> {
+        let mut textures = HashMap::new();
+        let mut last_read: HashMap<ImageKey, Vec<usize>> = HashMap::new();
+        for (index, command) in commands.iter().enumerate() {
+            for key in images_of(command) {
+                last_read.entry(key).or_default().push(index);
+            }
+        }
+        let mut keys: Vec<_> = last_read.keys().copied().collect();
+        keys.sort();
+        for key in keys {
+            let info = self.program.tensor(key.tensor);
+            if is_persistent(info.role) {
+                let name = (info.name.clone(), key.width);
+                if !self.memory.images.contains_key(&name) {
+                    self.memory.images.insert(name.clone(), self.texture(key));
+                    self.memory.stale.insert(info.name.clone());
+                }
+                let texture = self.memory.images[&name].clone();
+                textures.insert((key, 0), texture.clone());
+                for (index, list) in copies.iter().enumerate() {
+                    if list.contains(&key) {
+                        textures.insert((key, index), texture.clone());
+                    }
+                }
+            }
+        }
+        let mut pool: Vec<(wgpu::Texture, usize)> = Vec::new();
+        for (index, list) in copies.iter().enumerate() {
+            for key in list.iter().filter(|key| !is_persistent(self.program.tensor(key.tensor).role)) {
+                let next_copy = (index + 1..copies.len()).find(|i| copies[*i].contains(key)).unwrap_or(usize::MAX);
+                let last = last_read[key].iter().copied().rfind(|r| *r < next_copy).unwrap_or(index);
+                let extent = self.extent(*key);
+                let free = pool.iter_mut().find(|(t, until)| self.share && *until < index && t.size() == extent);
+                let texture = match free {
+                    Some((texture, until)) => {
+                        *until = last;
+                        texture.clone()
+                    }
+                    None => {
+                        pool.push((self.texture(*key), last));
+                        pool[pool.len() - 1].0.clone()
+                    }
+                };
+                textures.insert((*key, index), texture);
+            }
+        }
+        textures
+    }
+}
+
+/// The texture of the latest copy at or before a command.
+fn current_image(textures: &HashMap<(ImageKey, usize), wgpu::Texture>, key: ImageKey, index: usize) -> wgpu::Texture {
+    let latest = textures.iter().filter(|((k, at), _)| *k == key && *at <= index).max_by_key(|((_, at), _)| *at);
+    latest.map(|(_, texture)| texture.clone()).expect("an image is copied before it is read")
+}

@@ -1,0 +1,105 @@
+//! Reading results without a step that waits: a copy is requested, and taken when the driver has mapped it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use super::{Device, GpuError};
+
+const PENDING: u8 = 0;
+const READY: u8 = 1;
+const FAILED: u8 = 2;
+
+/// How long a native wait lasts before the device counts as lost.
+const TIMEOUT_SECONDS: u64 = 120;
+
+/// Bytes on their way from the device to the host.
+pub struct Download {
+    staging: wgpu::Buffer,
+    sizes: Vec<u64>,
+    state: Arc<AtomicU8>,
+    submission: wgpu::SubmissionIndex,
+}
+
+impl Download {
+    /// Copies buffers as they are after everything submitted so far.
+    pub(super) fn start(device: &Device, buffers: &[(wgpu::Buffer, u64)]) -> Download {
+        let total: u64 = buffers.iter().map(|(_, bytes)| bytes).sum();
+        let staging = device.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("download"),
+            size: total,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = device.raw.create_command_encoder(&Default::default());
+        let mut offset = 0;
+        for (buffer, bytes) in buffers {
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, offset, *bytes);
+            offset += bytes;
+        }
+        let submission = device.queue.submit([encoder.finish()]);
+        let state = Arc::new(AtomicU8::new(PENDING));
+        let sink = state.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            sink.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
+        });
+        Download { staging, sizes: buffers.iter().map(|(_, bytes)| *bytes).collect(), state, submission }
+    }
+
+    /// The bytes of each buffer, or `None` while they are on their way. Never blocks.
+    ///
+    /// # Errors
+    /// If the device is lost or faulty.
+    pub fn poll(&self, device: &Device) -> Result<Option<Vec<Vec<u8>>>, GpuError> {
+        // On the web this does nothing: callbacks come when control returns to the event loop.
+        let _ = device.raw.poll(wgpu::PollType::Poll);
+        device.check()?;
+        self.take(device)
+    }
+
+    /// Waits until the bytes can be taken, not for what was submitted after them. Native only in effect.
+    ///
+    /// # Errors
+    /// As [`Download::wait`].
+    pub fn wait_ready(&self, device: &Device) -> Result<(), GpuError> {
+        let timeout = Some(std::time::Duration::from_secs(TIMEOUT_SECONDS));
+        let outcome = device.raw.poll(wgpu::PollType::Wait { submission_index: Some(self.submission.clone()), timeout });
+        device.check()?;
+        outcome.map(|_| ()).map_err(|_| self.timed_out(device))
+    }
+
+    /// Waits for the bytes. Native only in effect: in a browser nothing may block, use [`Download::poll`].
+    ///
+    /// # Errors
+    /// If the device is lost, faulty, or takes longer than two minutes.
+    pub fn wait(&self, device: &Device) -> Result<Vec<Vec<u8>>, GpuError> {
+        self.wait_ready(device)?;
+        self.take(device)?.ok_or_else(|| self.timed_out(device))
+    }
+
+    fn timed_out(&self, device: &Device) -> GpuError {
+        GpuError::Timeout { adapter: device.adapter.name.clone(), seconds: TIMEOUT_SECONDS }
+    }
+
+    fn take(&self, device: &Device) -> Result<Option<Vec<Vec<u8>>>, GpuError> {
+        match self.state.load(Ordering::Acquire) {
+            PENDING => return Ok(None),
+            READY => {}
+            _ => {
+                let message = "a result could not be read back".into();
+                return Err(GpuError::Fault { adapter: device.adapter.name.clone(), message });
+            }
+        }
+        let fault = |e: wgpu::MapRangeError| GpuError::Fault { adapter: device.adapter.name.clone(), message: e.to_string() };
+        let mapped = self.staging.get_mapped_range(..).map_err(fault)?;
+        let mut rest = &mapped[..];
+        let mut parts = Vec::with_capacity(self.sizes.len());
+        for size in &self.sizes {
+            let (part, tail) = rest.split_at(*size as usize);
+            parts.push(part.to_vec());
+            rest = tail;
+        }
+        Ok(Some(parts))
+    }
+}

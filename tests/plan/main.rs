@@ -1,0 +1,121 @@
+//! Planned memory and image refreshes as pure functions, on random programs.
+
+use moelab::gpu::{
+    Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Role, Shape, Tensor, TensorId,
+    TensorInfo,
+    image::{ImageKey, images_of, schedule_copies},
+    memory::{lifetimes, plan_memory},
+};
+use proptest::prelude::*;
+
+static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", subgroups: false };
+
+const fn binding(name: &'static str, kind: BindingKind, access: Access) -> BindingInfo {
+    BindingInfo { name, binding: 1, kind, dtype: DType::F32, element_bytes: 16, access }
+}
+
+const BUFFER: BindingKind = BindingKind::Storage { read_only: false };
+
+static READS_BUFFER: KernelInfo = KernelInfo {
+    module: &MODULE,
+    entry: "buffer",
+    workgroup: [1, 1, 1],
+    params_bytes: 0,
+    uses_step: false,
+    bindings: &[binding("x", BUFFER, Access::Read), binding("y", BUFFER, Access::Write)],
+};
+
+static READS_IMAGE: KernelInfo = KernelInfo {
+    module: &MODULE,
+    entry: "image",
+    workgroup: [1, 1, 1],
+    params_bytes: 0,
+    uses_step: false,
+    bindings: &[binding("x", BindingKind::Image, Access::Read), binding("y", BUFFER, Access::Write)],
+};
+
+fn tensor(id: usize, width: u32) -> Tensor {
+    Tensor { id: TensorId(id as u32), shape: Shape::from([4, width]), dtype: DType::F32 }
+}
+
+/// A program in SSA form: each command reads an earlier tensor and writes a new one. `(source, width, is_image)`.
+fn program(steps: &[(usize, u32, bool)], update_from: usize) -> Program {
+    let mut program = Program::default();
+    let info = |name: String, width: u32, role: Role| TensorInfo { name, shape: Shape::from([4, width]), dtype: DType::F32, role, values: None };
+    program.tensors.push(info("input".into(), 64, Role::Input));
+    for (index, (source, width, is_image)) in steps.iter().enumerate() {
+        let source = source % (index + 1);
+        let source = tensor(source, program.tensors[source].shape.last());
+        program.tensors.push(info(format!("t{index}"), *width, Role::Activation));
+        let kernel = if *is_image { &READS_IMAGE } else { &READS_BUFFER };
+        let tensors = vec![source, tensor(index + 1, *width)];
+        let command = Command::Dispatch(Dispatch { kernel, constants: vec![], params: vec![], tensors, workgroups: [1, 1, 1] });
+        if index < update_from { program.micro.push(command) } else { program.update.push(command) }
+    }
+    program
+}
+
+fn steps() -> impl Strategy<Value = (Vec<(usize, u32, bool)>, usize)> {
+    let width = prop_oneof![Just(64u32), Just(128), Just(192)];
+    (prop::collection::vec((0usize..40, width, any::<bool>()), 1..40), 0usize..40)
+}
+
+proptest! {
+    #[test]
+    fn no_two_live_tensors_share_a_slot((steps, update_from) in steps()) {
+        let program = program(&steps, update_from);
+        let (plan, spans) = (plan_memory(&program, true), lifetimes(&program));
+        for a in 0..spans.len() {
+            if let (Some(slot), Some(span)) = (plan.slot_of[a], spans[a]) {
+                prop_assert!(plan.slot_bytes[slot] >= program.tensors[a].bytes());
+                for b in 0..a {
+                    if plan.slot_of[b] == Some(slot) {
+                        let other = spans[b].expect("a planned tensor is used");
+                        prop_assert!(span.0 > other.1 || other.0 > span.1, "{a} {span:?} and {b} {other:?} share slot {slot}");
+                    }
+                }
+            }
+        }
+        let off = plan_memory(&program, false);
+        prop_assert_eq!(off.slot_bytes.len(), spans.iter().flatten().count());
+        prop_assert!(plan.total_bytes() <= off.total_bytes());
+    }
+
+    /// Replays a list with version numbers: what a kernel reads through an image is what was last written.
+    #[test]
+    fn images_are_current_wherever_they_are_read((steps, _) in steps()) {
+        let program = program(&steps, usize::MAX);
+        let copies = schedule_copies(&program.micro, |_| false);
+        let mut versions = vec![0usize; program.tensors.len()];
+        let mut images = std::collections::HashMap::<ImageKey, usize>::new();
+        for (index, command) in program.micro.iter().enumerate() {
+            for key in &copies[index] {
+                images.insert(*key, versions[key.tensor.0 as usize]);
+            }
+            for key in images_of(command) {
+                prop_assert_eq!(images.get(&key), Some(&versions[key.tensor.0 as usize]), "{:?} at {}", key, index);
+            }
+            for (id, access, _) in command.uses() {
+                if access.writes() {
+                    versions[id.0 as usize] = index + 1;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_equal_sizes_needs_two_slots() {
+    let chain: Vec<_> = (0..10).map(|i| (i, 64, false)).collect();
+    let plan = plan_memory(&program(&chain, usize::MAX), true);
+    assert_eq!(plan.slot_bytes.len(), 2);
+}
+
+#[test]
+fn one_interruption_refreshes_all_images_that_are_complete() {
+    // Three tensors are made from the input, then read through images one after the other.
+    let list = [(0, 64, false), (0, 64, false), (0, 64, false), (1, 64, true), (2, 64, true), (3, 64, true)];
+    let copies = schedule_copies(&program(&list, usize::MAX).micro, |_| false);
+    let counts: Vec<usize> = copies.iter().map(Vec::len).collect();
+    assert_eq!(counts, [0, 0, 0, 3, 0, 0]);
+}

@@ -1,0 +1,99 @@
+// Muon's gather and scatter on CPU rasterisers, as muon.wgsl; what is read comes through texture images, and an
+// invocation owns a block of 4x4 elements of the parameter, which it transposes in registers.
+
+import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
+import package::lib::index::flat_workgroup;
+import package::muon::{INVOCATIONS, clip, moved, nesterov, params, stepped};
+
+@group(0) @binding(11) var image_d_w: texture_2d<f32>;
+@group(0) @binding(12) var image_momentum: texture_2d<f32>;
+@group(0) @binding(13) var image_orthogonal: texture_2d<f32>;
+@group(0) @binding(14) var image_w: texture_2d<f32>;
+@group(0) @binding(3) var<storage, read_write> momentum: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> stack: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> w: array<vec4<f32>>;
+
+// A block: its matrix, and the first row and the texel column in that.
+struct Block {
+    slice: u32,
+    row: u32,
+    column: u32,
+}
+
+fn find_block(index: u32, rows: u32, columns: u32) -> Block {
+    let blocks = rows / 4u * columns;
+    return Block(index / blocks, index % blocks / columns * 4u, index % columns);
+}
+
+fn is_tall() -> bool {
+    return params.rows > params.columns;
+}
+
+// An invocation owns a 4x4 block of the padded parameter.
+@compute @workgroup_size(INVOCATIONS)
+fn gather(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
+    if (index >= params.slices * params.side * params.length / 16u) {
+        return;
+    }
+    let rows = select(params.side, params.length, is_tall());
+    let columns = select(params.length, params.side, is_tall()) / 4u;
+    let block = find_block(index, rows, columns);
+    let first_row = (params.first + block.slice) * params.rows + block.row;
+    var values = mat4x4<f32>();
+    @unroll for (var q = 0u; q < 4u; q++) {
+        let at = vec2<u32>(block.column, first_row + q);
+        let is_inside = block.row + q < params.rows && block.column < params.columns / 4u;
+        if (is_inside && clip[CLIP_FINITE] != 0u) {
+            let g = textureLoad(image_d_w, at, 0) * bitcast<f32>(clip[CLIP_FACTOR]);
+            let new_momentum = moved(textureLoad(image_momentum, at, 0), g);
+            momentum[at.y * (params.columns / 4u) + at.x] = new_momentum;
+            values[q] = nesterov(new_momentum, g);
+        }
+    }
+    let slice_row = (params.place + block.slice) * params.side;
+    let transposed = transpose(values);
+    @unroll for (var q = 0u; q < 4u; q++) {
+        if (is_tall()) {
+            stack[(slice_row + 4u * block.column + q) * (params.length / 4u) + block.row / 4u] = transposed[q];
+        } else {
+            stack[(slice_row + block.row + q) * (params.length / 4u) + block.column] = values[q];
+        }
+    }
+}
+
+// An invocation owns a 4x4 block of the parameter.
+@compute @workgroup_size(INVOCATIONS)
+fn scatter(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
+    let columns = params.columns / 4u;
+    let rows = (params.rows + 3u) / 4u * 4u;
+    if (index >= params.slices * rows * columns / 4u || clip[CLIP_FINITE] == 0u) {
+        return;
+    }
+    let block = find_block(index, rows, columns);
+    let slice_row = (params.place + block.slice) * params.side;
+    var directions: mat4x4<f32>;
+    @unroll for (var q = 0u; q < 4u; q++) {
+        let tall_at = vec2<u32>(block.row / 4u, slice_row + 4u * block.column + q);
+        let wide_at = vec2<u32>(block.column, slice_row + block.row + q);
+        directions[q] = textureLoad(image_orthogonal, select(wide_at, tall_at, is_tall()), 0);
+    }
+    if (is_tall()) {
+        directions = transpose(directions);
+    }
+    @unroll for (var q = 0u; q < 4u; q++) {
+        let at = vec2<u32>(block.column, (params.first + block.slice) * params.rows + block.row + q);
+        if (block.row + q < params.rows) {
+            w[at.y * columns + at.x] = stepped(textureLoad(image_w, at, 0), directions[q]);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+// Permutation of the A = N K assignments (a = n K + k) into the experts' order, a stable counting sort:
+//   offsets_e = number of assignments to experts below e        slot_of_a = offsets_e + rank of a among those of e = expert_a
+//   assignment_of_{slot_of_a} = a
+// Blocks of consecutive assignments are counted, the counts scanned, the blocks scattered. Each (block, expert) pair is
+// owned by one invocation that walks the block in order, so no slot is handed out by a race.
+
+struct Params {
+    assignments: u32,
+    experts: u32,
+    block: u32,  // assignments a block
+    blocks: u32, // ceil(A / block)
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> expert: array<u32>;
+@group(0) @binding(2) var<storage, read_write> counts: array<u32>;      // [blocks, E]
+@group(0) @binding(3) var<storage, read> saved_counts: array<u32>;
+@group(0) @binding(4) var<storage, read_write> starts: array<u32>;      // [blocks, E], first slot of the pair
+@group(0) @binding(5) var<storage, read> saved_starts: array<u32>;
+@group(0) @binding(6) var<storage, read_write> offsets: array<u32>;     // [E + 1]
+@group(0) @binding(7) var<storage, read_write> slot_of: array<u32>;     // [A]
+@group(0) @binding(8) var<storage, read_write> assignment_of: array<u32>; // [A]
+
+const INVOCATIONS = 64u;
+const MAX_EXPERTS = 64u;
+
+var<workgroup> sh_total: array<u32, MAX_EXPERTS>;
+
+// An invocation owns one (block, expert) pair.
+@compute @workgroup_size(INVOCATIONS)
+fn count(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= params.blocks * params.experts) {
+        return;
+    }
+    let owned = id.x % params.experts;
+    let first = id.x / params.experts * params.block;
+    let end = min(first + params.block, params.assignments);
+    var total = 0u;
+    for (var a = first; a < end; a++) {
+        total += u32(expert[a] == owned);
+    }
+    counts[id.x] = total;
+}
+
+// One workgroup; an invocation owns one expert and walks the blocks in order.
+@compute @workgroup_size(MAX_EXPERTS)
+fn scan(@builtin(local_invocation_index) owned: u32) {
+    var total = 0u;
+    if (owned < params.experts) {
+        for (var b = 0u; b < params.blocks; b++) {
+            total += saved_counts[b * params.experts + owned];
+        }
+    }
+    sh_total[owned] = total;
+    workgroupBarrier();
+    if (owned < params.experts) {
+        var start = 0u;
+        for (var e = 0u; e < owned; e++) {
+            start += sh_total[e];
+        }
+        offsets[owned] = start;
+        if (owned == params.experts - 1u) {
+            offsets[params.experts] = start + total;
+        }
+        for (var b = 0u; b < params.blocks; b++) {
+            starts[b * params.experts + owned] = start;
+            start += saved_counts[b * params.experts + owned];
+        }
+    }
+}
+
+// An invocation owns one (block, expert) pair and hands out its slots in the order of the assignments.
+@compute @workgroup_size(INVOCATIONS)
+fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= params.blocks * params.experts) {
+        return;
+    }
+    let owned = id.x % params.experts;
+    let first = id.x / params.experts * params.block;
+    let end = min(first + params.block, params.assignments);
+    var slot = saved_starts[id.x];
+    for (var a = first; a < end; a++) {
+        if (expert[a] == owned) {
+            slot_of[a] = slot;
+            assignment_of[slot] = a;
+            slot++;
+        }
+    }
+}

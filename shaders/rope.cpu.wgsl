@@ -1,0 +1,124 @@
+// Rotary positions for CPU rasterisers: rope.wgsl with its operands read as images, a texel being four channels.
+// Head width and `rotated` are multiples of 4 (interleaved) or `rotated` of 8 (half-split). All widths are in texels.
+// angles is the flat table in rows of 16 texels; its texels are (cos, sin, cos, sin) of two neighbouring pairs.
+// Integer division costs more than the rotation here, so an invocation owns a whole head and divides once.
+
+import package::lib::index::flat_workgroup;
+
+struct Params {
+    heads: u32,         // N (H + 2 KV), of all rows
+    tokens: u32,        // T
+    row_heads: u32,     // H + 2 KV
+    q_heads: u32,       // H
+    width: u32,         // hd / 4
+    turned_heads: u32,  // H + KV
+    rotated: u32,       // rotated / 4
+    half_split: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var angles: texture_2d<f32>;
+@group(0) @binding(2) var qkv: texture_2d<f32>;
+@group(0) @binding(3) var<storage, read_write> q: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> kv: array<vec4<f32>>;
+@group(0) @binding(5) var d_q: texture_2d<f32>;
+@group(0) @binding(6) var d_kv: texture_2d<f32>;
+@group(0) @binding(7) var<storage, read_write> d_qkv: array<vec4<f32>>;
+
+// Where a head stands: its row, its first column in that row, and how its texels turn.
+struct Place {
+    row: u32,
+    head: u32,
+    rotated: u32,   // leading texels that turn
+    table: u32,     // first angle texel of the position
+}
+
+fn place_of(index: u32) -> Place {
+    let row = index / params.row_heads;
+    let head = index % params.row_heads;
+    let table = (row % params.tokens) * params.rotated;
+    return Place(row, head, select(0u, params.rotated, head < params.turned_heads), table);
+}
+
+// Four elements' rotation: x' = x cosine + partners sine; the partners are another texel, or this one as yxwz.
+struct Turn {
+    cosine: vec4<f32>,
+    sine: vec4<f32>,
+    partner: u32, // texel of the head
+    swaps: bool,
+}
+
+fn angle_texel(index: u32) -> vec4<f32> {
+    return textureLoad(angles, vec2<u32>(index % 16u, index / 16u), 0);
+}
+
+fn turn_of(place: Place, c: u32) -> Turn {
+    if (c >= place.rotated) {
+        return Turn(vec4<f32>(1.0), vec4<f32>(0.0), c, false);
+    }
+    if (params.half_split == 0u) {
+        let a = angle_texel(place.table + c);
+        return Turn(a.xxzz, a.yyww * vec4<f32>(-1.0, 1.0, -1.0, 1.0), c, true);
+    }
+    let half = params.rotated / 2u;
+    let first = c < half;
+    let pair = place.table + 2u * select(c - half, c, first);
+    let a = angle_texel(pair);
+    let b = angle_texel(pair + 1u);
+    let sign = select(1.0, -1.0, first);
+    return Turn(vec4<f32>(a.xz, b.xz), sign * vec4<f32>(a.yw, b.yw), select(c - half, c + half, first), false);
+}
+
+// An invocation owns a head of a row.
+@compute @workgroup_size(64)
+fn forward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = flat_workgroup(workgroup, workgroups) * 64u + local;
+    if (index >= params.heads) {
+        return;
+    }
+    let place = place_of(index);
+    let x = place.head * params.width;
+    for (var c = 0u; c < params.width; c++) {
+        let turn = turn_of(place, c);
+        let value = textureLoad(qkv, vec2<u32>(x + c, place.row), 0);
+        let other = textureLoad(qkv, vec2<u32>(x + turn.partner, place.row), 0);
+        let turned = value * turn.cosine + select(other, other.yxwz, turn.swaps) * turn.sine;
+        if (place.head < params.q_heads) {
+            q[(place.row * params.q_heads + place.head) * params.width + c] = turned;
+        } else {
+            let head = place.row * (params.row_heads - params.q_heads) + place.head - params.q_heads;
+            kv[head * params.width + c] = turned;
+        }
+    }
+}
+
+fn joined(place: Place, c: u32) -> vec4<f32> {
+    if (place.head < params.q_heads) {
+        return textureLoad(d_q, vec2<u32>(place.head * params.width + c, place.row), 0);
+    }
+    return textureLoad(d_kv, vec2<u32>((place.head - params.q_heads) * params.width + c, place.row), 0);
+}
+
+// An invocation owns a head of a row.
+@compute @workgroup_size(64)
+fn backward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = flat_workgroup(workgroup, workgroups) * 64u + local;
+    if (index >= params.heads) {
+        return;
+    }
+    let place = place_of(index);
+    for (var c = 0u; c < params.width; c++) {
+        let turn = turn_of(place, c);
+        let other = joined(place, turn.partner);
+        d_qkv[index * params.width + c] =
+            joined(place, c) * turn.cosine - select(other, other.yxwz, turn.swaps) * turn.sine;
+    }
+}

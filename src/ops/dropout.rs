@@ -1,0 +1,41 @@
+//! Inverted dropout (Srivastava et al., JMLR 2014). The mask is a function of (seed, step, stream, element): backward
+//! draws it again, nothing is saved.
+
+use super::{
+    Graph,
+    kernels::{dropout, dropout_cpu},
+};
+use crate::gpu::Tensor;
+
+impl Graph {
+    /// `x` with each element zero with probability `p`, else scaled by 1 / (1 - p). `p` = 0 records nothing.
+    pub fn dropout(&mut self, x: Tensor, p: f32) -> Tensor {
+        assert!((0.0..1.0).contains(&p), "dropout: p = {p}, wanted 0 <= p < 1");
+        if p == 0.0 {
+            return x;
+        }
+        let stream = self.next_stream();
+        let y = self.like("dropout", x);
+        self.mask(x, y, p, stream);
+        self.on_backward(y, move |g, d_y| {
+            let d_x = g.like("d_dropout", x);
+            g.mask(d_y, d_x, p, stream);
+            g.add_grad(x, d_x);
+        });
+        y
+    }
+
+    /// Writes `y` = `x` times the mask of `stream`; forward and backward are this same map.
+    fn mask(&mut self, x: Tensor, y: Tensor, p: f32, stream: u32) {
+        let [rows, width] = x.shape.matrix("dropout x");
+        let n = x.shape.len();
+        if self.tier.reads_images(&[x]) {
+            let params = dropout_cpu::Params { rows, texels: width / 4, p, stream };
+            self.dispatch(dropout_cpu::Forward { params, has_dropout: 1, x, y }, [width.div_ceil(64), rows.div_ceil(16), 1]);
+        } else {
+            let grid = [n.div_ceil(4 * dropout::Forward::WORKGROUP), 1, 1]; // Four elements an invocation.
+            let params = dropout::Params { n, p, stream };
+            self.dispatch(dropout::Forward { params, has_dropout: 1, x, y }, grid);
+        }
+    }
+}

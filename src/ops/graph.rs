@@ -1,0 +1,304 @@
+//! The graph: records an op's dispatches, and with them a closure that will record its backward.
+//!
+//! A model is run once per run. [`Graph::backward`] walks the recorded closures in reverse and appends their
+//! dispatches, so automatic differentiation exists at build time only; what a step replays is a [`Program`].
+//!
+//! Guaranteed: an activation is written by exactly one dispatch (SSA, checked; or by a stated number, each its own rows); where it feeds several ops its
+//! gradients meet in an explicit add; only gradients of parameters accumulate. Shapes, element types and double
+//! writes are a programmer's errors and panic here, at build time, naming kernel, binding and tensor.
+
+use std::collections::HashMap;
+
+use crate::gpu::{Access, BindingKind, Call, Command, DType, Dispatch, Program, Role, Shape, Tensor, TensorId, TensorInfo, Tier};
+
+type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
+
+/// Most workgroups in one dimension of a grid.
+const MAX_WORKGROUPS: u32 = 65_535;
+
+/// A program under construction.
+pub struct Graph {
+    /// The class of adapters that kernels are chosen for.
+    pub tier: Tier,
+    program: Program,
+    /// Dispatches that have yet to write each tensor before it may be read.
+    missing_writes: Vec<u32>,
+    wants_grad: Vec<bool>,
+    gradients: HashMap<TensorId, Tensor>,
+    tape: Vec<(Vec<Tensor>, Closure)>,
+    scopes: Vec<String>,
+    streams: u32,
+    in_update: bool,
+}
+
+impl Graph {
+    /// An empty graph for one class of adapters.
+    pub fn new(tier: Tier) -> Graph {
+        Graph {
+            tier,
+            program: Program::default(),
+            missing_writes: Vec::new(),
+            wants_grad: Vec::new(),
+            gradients: HashMap::new(),
+            tape: Vec::new(),
+            scopes: Vec::new(),
+            streams: 0,
+            in_update: false,
+        }
+    }
+
+    /// The recorded program.
+    pub fn finish(self) -> Program {
+        self.program
+    }
+
+    /// The program recorded so far.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    fn create(&mut self, name: &str, shape: Shape, dtype: DType, role: Role) -> Tensor {
+        let is_local = matches!(role, Role::Activation | Role::Output);
+        let name = if is_local && !self.scopes.is_empty() { format!("{}.{name}", self.scopes.join(".")) } else { name.into() };
+        assert!(role.is_planned() || self.program.find(&name).is_none(), "two tensors named {name}");
+        let id = TensorId(self.program.tensors.len() as u32);
+        self.program.tensors.push(TensorInfo { name, shape, dtype, role, values: None });
+        self.missing_writes.push(u32::from(is_local));
+        self.wants_grad.push(role == Role::Parameter);
+        Tensor { id, shape, dtype }
+    }
+
+    /// Written by the host before a step; has no gradient.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>, dtype: DType) -> Tensor {
+        self.create(name, shape.into(), dtype, Role::Input)
+    }
+
+    /// Written by the host, f32, and wants a gradient (a test's operand).
+    pub fn leaf(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        let t = self.create(name, shape.into(), DType::F32, Role::Input);
+        self.wants_grad[t.id.0 as usize] = true;
+        t
+    }
+
+    /// Trained; its gradient accumulates over uses and micro-batches.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.create(name, shape.into(), DType::F32, Role::Parameter)
+    }
+
+    /// Optimizer state, zero at first.
+    pub fn state(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.create(name, shape.into(), DType::F32, Role::State)
+    }
+
+    /// Optimizer state of counters, zero at first.
+    pub fn state_u32(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.create(name, shape.into(), DType::U32, Role::State)
+    }
+
+    /// Values that never change.
+    pub fn constant(&mut self, name: &str, shape: impl Into<Shape>, values: Vec<f32>) -> Tensor {
+        let t = self.create(name, shape.into(), DType::F32, Role::Constant);
+        assert_eq!(values.len(), t.shape.len() as usize, "constant {name}: {} values for {:?}", values.len(), t.shape);
+        self.program.tensors[t.id.0 as usize].values = Some(values);
+        t
+    }
+
+    /// An f32 activation; exactly one dispatch must write it.
+    pub fn tensor(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.create(name, shape.into(), DType::F32, Role::Activation)
+    }
+
+    /// An f32 activation that `parts` dispatches write, each some rows of its own.
+    pub fn tensor_in_parts(&mut self, name: &str, shape: impl Into<Shape>, parts: u32) -> Tensor {
+        let t = self.tensor(name, shape);
+        self.missing_writes[t.id.0 as usize] = parts;
+        t
+    }
+
+    /// A u32 activation.
+    pub fn tensor_u32(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.create(name, shape.into(), DType::U32, Role::Activation)
+    }
+
+    /// As [`Graph::tensor_in_parts`], of u32.
+    pub fn tensor_u32_in_parts(&mut self, name: &str, shape: impl Into<Shape>, parts: u32) -> Tensor {
+        let t = self.tensor_u32(name, shape);
+        self.missing_writes[t.id.0 as usize] = parts;
+        t
+    }
+
+    /// An f32 activation of `x`'s shape.
+    pub fn like(&mut self, name: &str, x: Tensor) -> Tensor {
+        self.tensor(name, x.shape)
+    }
+
+    /// Lets the host read a tensor after the step: its storage is not shared.
+    pub fn output(&mut self, name: &str, t: Tensor) {
+        let info = &mut self.program.tensors[t.id.0 as usize];
+        assert!(matches!(info.role, Role::Activation | Role::Output), "output {name}: {} is a {:?}", info.name, info.role);
+        info.role = Role::Output;
+        info.name = name.into();
+    }
+
+    /// The tensor of this name.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.program.find(name).map(|id| {
+            let info = self.program.tensor(id);
+            Tensor { id, shape: info.shape, dtype: info.dtype }
+        })
+    }
+
+    /// Prefixes the names of activations until [`Graph::end_scope`].
+    pub fn scope(&mut self, name: impl Into<String>) {
+        self.scopes.push(name.into());
+    }
+
+    /// Ends the innermost scope.
+    pub fn end_scope(&mut self) {
+        self.scopes.pop();
+    }
+
+    /// A new id for random draws; the same graph gives the same ids.
+    pub fn next_stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams
+    }
+
+    /// What follows runs once an update, after the last micro-batch.
+    pub fn begin_update(&mut self) {
+        self.in_update = true;
+    }
+
+    fn push(&mut self, command: Command) {
+        if self.in_update { self.program.update.push(command) } else { self.program.micro.push(command) }
+    }
+
+    /// Records a kernel launch. A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
+    pub fn dispatch(&mut self, call: impl Call, workgroups: [u32; 3]) {
+        let kernel = call.kernel();
+        let tensors = call.tensors();
+        let [mut x, mut y, z] = workgroups;
+        if x > MAX_WORKGROUPS {
+            assert_eq!(y, 1, "{}: a grid of {workgroups:?} cannot fold into y", kernel.name());
+            y = x.div_ceil(MAX_WORKGROUPS);
+            x = x.div_ceil(y);
+        }
+        assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {workgroups:?}", kernel.name());
+        let mut reads_grad = false;
+        for (t, b) in tensors.iter().zip(kernel.bindings) {
+            let info = self.program.tensor(t.id);
+            let what = || format!("{}: {} = {} {:?}", kernel.name(), b.name, info.name, t.shape);
+            assert_eq!(t.dtype, b.dtype, "{}: wanted {}, found {}", what(), b.dtype.name(), t.dtype.name());
+            assert_eq!(t.bytes() % u64::from(b.element_bytes), 0, "{}: wanted whole elements of {} bytes", what(), b.element_bytes);
+            if b.kind == BindingKind::Image {
+                assert!(Tier::fits_image(*t), "{}: does not fit an image", what());
+            }
+            let is_written = self.missing_writes[t.id.0 as usize] == 0;
+            let is_local = matches!(info.role, Role::Activation | Role::Output);
+            match b.access {
+                Access::Read | Access::ReadWrite => assert!(is_written, "{}: read before it is written", what()),
+                Access::Write => assert!(!(is_written && is_local), "{}: written twice", what()),
+            }
+            reads_grad |= b.access.reads() && self.wants_grad[t.id.0 as usize];
+        }
+        for (t, b) in tensors.iter().zip(kernel.bindings) {
+            if b.access.writes() {
+                let missing = &mut self.missing_writes[t.id.0 as usize];
+                *missing = missing.saturating_sub(1);
+                let role = self.program.tensor(t.id).role;
+                if reads_grad && matches!(role, Role::Activation | Role::Output) {
+                    self.wants_grad[t.id.0 as usize] = true;
+                }
+            }
+        }
+        let (params, constants) = (call.params().to_vec(), call.constants());
+        self.push(Command::Dispatch(Dispatch { kernel, constants, params, tensors, workgroups: [x, y, z] }));
+    }
+
+    /// Fills a tensor with zeros; counts as its first write.
+    pub fn clear(&mut self, t: Tensor) {
+        self.missing_writes[t.id.0 as usize] = 0;
+        self.push(Command::Clear(t.id));
+    }
+
+    /// Whether a gradient of this tensor will be asked for: it is a parameter or depends on one.
+    pub fn wants_grad(&self, t: Tensor) -> bool {
+        self.wants_grad[t.id.0 as usize]
+    }
+
+    /// Calls `f` with the gradient of `y` when the backward walk reaches this op, if `y` has one.
+    pub fn on_backward(&mut self, y: Tensor, f: impl FnOnce(&mut Graph, Tensor) + 'static) {
+        self.on_backward_many(&[y], move |g, gradients| {
+            if let [Some(d_y)] = gradients {
+                f(g, *d_y);
+            }
+        });
+    }
+
+    /// Calls `f` with the gradients of `ys` when the backward walk reaches this op, if any has one.
+    pub fn on_backward_many(&mut self, ys: &[Tensor], f: impl FnOnce(&mut Graph, &[Option<Tensor>]) + 'static) {
+        if ys.iter().any(|y| self.wants_grad(*y)) {
+            self.tape.push((ys.to_vec(), Box::new(f)));
+        }
+    }
+
+    /// The gradient of a parameter; kernels add to it.
+    ///
+    /// # Panics
+    /// If `w` is no parameter.
+    pub fn param_grad(&mut self, w: Tensor) -> Tensor {
+        let info = self.program.tensor(w.id);
+        assert_eq!(info.role, Role::Parameter, "param_grad: {} is a {:?}", info.name, info.role);
+        let name = format!("d_{}", info.name);
+        let shape = info.shape;
+        let is_gradient = |t: &Tensor| self.program.tensor(t.id).role == Role::ParameterGradient;
+        let known = self.find(&name).filter(is_gradient);
+        known.unwrap_or_else(|| self.create(&name, shape, DType::F32, Role::ParameterGradient)).reshape(w.shape)
+    }
+
+    /// Hands over the gradient of an activation. A second one is added to the first.
+    pub fn add_grad(&mut self, x: Tensor, d_x: Tensor) {
+        assert_eq!(x.shape.len(), d_x.shape.len(), "add_grad: {:?} against {:?}", x.shape, d_x.shape);
+        let sum = match self.gradients.get(&x.id).copied() {
+            Some(first) => self.sum("d_sum", first, d_x),
+            None => d_x,
+        };
+        self.gradients.insert(x.id, sum);
+    }
+
+    /// The gradient handed over so far.
+    pub fn grad(&self, x: Tensor) -> Option<Tensor> {
+        self.gradients.get(&x.id).map(|g| g.reshape(x.shape))
+    }
+
+    /// Takes the gradient handed over so far away from `x`, for an op that adds its own to it in one pass and hands the
+    /// sum back.
+    pub fn take_grad(&mut self, x: Tensor) -> Option<Tensor> {
+        self.gradients.remove(&x.id).map(|g| g.reshape(x.shape))
+    }
+
+    /// d(total) / d(loss), a scalar [1] that the host writes: 1 / micro-batches of an update, or a test's cotangent.
+    pub fn loss_seed(&mut self) -> Tensor {
+        self.find("loss_seed").unwrap_or_else(|| self.input("loss_seed", [1], DType::F32))
+    }
+
+    /// Walks the tape in reverse from `loss` [1] and appends every op's backward.
+    pub fn backward(&mut self, loss: Tensor) {
+        assert_eq!(loss.shape.len(), 1, "backward: the loss has shape {:?}", loss.shape);
+        let seed = self.loss_seed();
+        self.backward_from(&[(loss, seed)]);
+    }
+
+    /// As [`Graph::backward`], from several tensors with given gradients.
+    pub fn backward_from(&mut self, seeds: &[(Tensor, Tensor)]) {
+        for (y, d_y) in seeds {
+            self.add_grad(*y, *d_y);
+        }
+        while let Some((ys, closure)) = self.tape.pop() {
+            let gradients: Vec<_> = ys.iter().map(|y| self.grad(*y)).collect();
+            if gradients.iter().any(Option::is_some) {
+                closure(self, &gradients);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The loss head: logits, cross-entropy, accuracy and gradient, chunk by chunk, so that a large vocabulary never
+//! materialises (Liger Kernel, arXiv 2410.10989).
+//!
+//! d(total) / d(loss) is known before a step starts ([`Graph::loss_seed`]), so training computes the gradient while a
+//! chunk's logits exist; backward only hands it over. Not offered: a loss that is scaled between here and the seed.
+
+use super::{
+    Graph,
+    kernels::{loss_head, loss_head_cpu},
+    matmul::Form,
+};
+use crate::gpu::{Tensor, Tier};
+
+/// Most bytes of one chunk's logits: 512 rows at V = 49,152, below the 128 MiB that browsers bind.
+const MAX_LOGITS_BYTES: u64 = 96 << 20;
+/// Most rows of a chunk, so that small vocabularies fit an image too.
+const MAX_CHUNK_ROWS: u64 = 8192;
+/// Rows of a matmul tile; chunks are whole tiles where they can be.
+const TILE_ROWS: u64 = 64;
+/// Most rows that one invocation sums: lavapipe leaves a kernel's loops after 65,535 iterations in all.
+const MAX_CPU_REDUCE_ROWS: u32 = 32_768;
+
+/// What the loss head gives.
+#[derive(Clone, Copy, Debug)]
+pub struct LossHead {
+    /// Mean cross-entropy in nats over the micro-batch's targets (by the step's `inverse_targets`), [1].
+    pub loss: Tensor,
+    /// Sums over the micro-batch: cross-entropy in nats, targets, correct predictions, rows with a non-finite logit, [4].
+    pub statistics: Tensor,
+}
+
+/// One chunk of rows and its operands.
+#[derive(Clone, Copy)]
+struct Chunk {
+    first_row: u32,
+    x: Tensor, // [rows, D]
+    targets: Tensor,
+    row_totals: Tensor,
+}
+
+impl Graph {
+    /// Cross-entropy of the logits `x` [.., D] times `w` [V, D] transposed against `targets` [N]; targets of 2^32 - 1
+    /// are ignored. With `train`, gradients for `x` and the parameter `w` are recorded along.
+    pub fn loss_head(&mut self, x: Tensor, w: Tensor, targets: Tensor, train: bool) -> LossHead {
+        let [vocabulary, _] = w.shape.matrix("loss_head w"); // V, D
+        self.loss_head_in_chunks(x, w, targets, train, rows_per_chunk(vocabulary))
+    }
+
+    /// As [`Graph::loss_head`], with at most `rows_per_chunk` rows of logits at a time.
+    pub fn loss_head_in_chunks(&mut self, x: Tensor, w: Tensor, targets: Tensor, train: bool, rows_per_chunk: u32) -> LossHead {
+        let [rows, width] = x.shape.matrix("loss_head x"); // N, D
+        assert_eq!(targets.shape.len(), rows, "loss_head: targets {:?} against x {:?}", targets.shape, x.shape);
+        let chunks = rows.div_ceil(rows_per_chunk);
+        let row_totals = self.tensor_in_parts("loss_head.row_totals", [rows, 4], chunks); // [N, 4]
+        let mut d_x = None;
+        for first_row in (0..rows).step_by(rows_per_chunk as usize) {
+            let chunk_rows = rows_per_chunk.min(rows - first_row);
+            let chunk = Chunk { first_row, x: self.take_rows(x, first_row, chunk_rows), targets, row_totals };
+            let logits = self.matmul(chunk.x, w, Form::Nt); // [chunk, V]
+            if !train {
+                self.evaluate(chunk, logits);
+                continue;
+            }
+            let d_logits = self.logits_gradient(chunk, logits); // [chunk, V]
+            let d_w = self.param_grad(w); // [V, D]
+            self.matmul_accumulate(d_logits, chunk.x, d_w);
+            if self.wants_grad(x) {
+                let d_chunk = self.matmul(d_logits, w, Form::Nn); // [chunk, D]
+                d_x = Some(self.put_rows(d_chunk, d_x, [rows, width], first_row, chunks));
+            }
+        }
+        let head = self.reduce(row_totals);
+        if train {
+            let seed = self.loss_seed();
+            self.on_backward(head.loss, move |g, d_loss| {
+                assert_eq!(d_loss.id, seed.id, "loss_head: its gradient was recorded for the loss seed");
+                if let Some(d_x) = d_x {
+                    g.add_grad(x, d_x);
+                }
+            });
+        }
+        head
+    }
+
+    /// Loss of a chunk.
+    fn evaluate(&mut self, chunk: Chunk, logits: Tensor) {
+        let Chunk { first_row, targets, row_totals, .. } = chunk;
+        let [rows, vocabulary] = logits.shape.dims("loss_head logits");
+        if self.tier.reads_images(&[logits]) {
+            use loss_head_cpu::{Evaluate, Params};
+            let params = Params { rows, texels: vocabulary / 4, first_row };
+            let grid = [rows.div_ceil(Evaluate::WORKGROUP), 1, 1];
+            self.dispatch(Evaluate { params, targets, image_logits: logits, row_totals }, grid);
+        } else {
+            use loss_head::{Evaluate, Params};
+            let params = Params { rows, vocabulary, first_row, ..Params::default() };
+            self.dispatch(Evaluate { params, targets, logits, row_totals }, [rows, 1, 1]);
+        }
+    }
+
+    /// Loss of a chunk, and its d_logits [chunk, V], which on the portable tier take the place of the logits.
+    fn logits_gradient(&mut self, chunk: Chunk, logits: Tensor) -> Tensor {
+        let Chunk { first_row, targets, row_totals, .. } = chunk;
+        let [rows, vocabulary] = logits.shape.dims("loss_head logits");
+        let d_loss = self.loss_seed(); // [1]
+        if self.tier.reads_images(&[logits]) {
+            use loss_head_cpu::{Gradient, Params};
+            let params = Params { rows, texels: vocabulary / 4, first_row };
+            let grid = [rows.div_ceil(Gradient::WORKGROUP), 1, 1];
+            let d_logits = self.like("d_logits", logits); // [chunk, V]
+            self.dispatch(Gradient { params, targets, image_logits: logits, d_loss, row_totals, d_logits }, grid);
+            d_logits
+        } else {
+            use loss_head::{Gradient, Params};
+            let params = Params { rows, vocabulary, first_row, ..Params::default() };
+            self.dispatch(Gradient { params, targets, logits, d_loss, row_totals }, [rows, 1, 1]);
+            logits
+        }
+    }
+
+    /// Sums the rows' results.
+    fn reduce(&mut self, row_totals: Tensor) -> LossHead {
+        let [rows, _] = row_totals.shape.dims("loss_head row_totals");
+        let loss = self.tensor("loss_head.loss", [1]);
+        let totals = self.tensor("loss_head.statistics", [4]);
+        if self.tier == Tier::Cpu && rows <= MAX_CPU_REDUCE_ROWS {
+            let params = loss_head_cpu::Params { rows, ..Default::default() };
+            self.dispatch(loss_head_cpu::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
+        } else {
+            let params = loss_head::Params { rows, ..Default::default() };
+            self.dispatch(loss_head::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
+        }
+        LossHead { loss, statistics: totals }
+    }
+
+    /// Some rows of `x`, copied unless they are all.
+    fn take_rows(&mut self, x: Tensor, first_row: u32, rows: u32) -> Tensor {
+        let [all_rows, width] = x.shape.matrix("loss_head x");
+        if rows == all_rows {
+            return x.reshape([rows, width]);
+        }
+        let x_chunk = self.tensor("loss_head.x", [rows, width]);
+        let params = loss_head::Params { rows, width, first_row, ..Default::default() };
+        let grid = [(rows * width).div_ceil(loss_head::TakeRows::WORKGROUP), 1, 1];
+        self.dispatch(loss_head::TakeRows { params, x, x_chunk }, grid);
+        x_chunk
+    }
+
+    /// Puts the gradient of a chunk's rows into `d_x`, which the first chunk creates, unless the chunk is all.
+    fn put_rows(&mut self, d_x_chunk: Tensor, d_x: Option<Tensor>, shape: [u32; 2], first_row: u32, chunks: u32) -> Tensor {
+        if chunks == 1 {
+            return d_x_chunk;
+        }
+        let d_x = d_x.unwrap_or_else(|| self.tensor_in_parts("d_loss_head", shape, chunks));
+        let [rows, width] = d_x_chunk.shape.dims("loss_head d_x");
+        let params = loss_head::Params { rows, width, first_row, ..Default::default() };
+        let grid = [(rows * width).div_ceil(loss_head::PutRows::WORKGROUP), 1, 1];
+        self.dispatch(loss_head::PutRows { params, d_x_chunk, d_x }, grid);
+        d_x
+    }
+}
+
+/// Rows of a chunk for a vocabulary.
+fn rows_per_chunk(vocabulary: u32) -> u32 {
+    let rows = (MAX_LOGITS_BYTES / (4 * u64::from(vocabulary))).clamp(1, MAX_CHUNK_ROWS);
+    let whole_tiles = if rows < TILE_ROWS { rows } else { rows / TILE_ROWS * TILE_ROWS };
+    whole_tiles as u32
+}

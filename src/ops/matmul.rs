@@ -1,0 +1,208 @@
+//! Matrix products: the building block of other ops, and the linear layer with its backward.
+//!
+//! Weights are stored [out, in], so a linear layer is y = x w^T. Products take rank-2 operands, or rank-3 ones for a
+//! batch of independent products in one launch. On the CPU tier operands are read through texture images where they
+//! fit one (rows a multiple of 64 elements); everything else takes the portable kernels.
+
+use super::{
+    Graph,
+    kernels::{matmul, matmul_cpu},
+};
+use crate::gpu::{Role, Shape, Tensor};
+
+/// How the operands of a product lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// a b with a [m, k], b [k, n].
+    Nn,
+    /// a b^T with a [m, k], b [n, k].
+    Nt,
+    /// a^T b with a [k, m], b [k, n].
+    Tn,
+}
+
+/// What is added to a product: alpha (product) + beta residual + diagonal I.
+#[derive(Clone, Copy, Debug)]
+pub struct Addend {
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Factor of the residual.
+    pub beta: f32,
+    /// The residual, of the product's shape.
+    pub residual: Tensor,
+    /// Added where row and column are equal.
+    pub diagonal: f32,
+}
+
+/// Sizes of a product: y [batch, m, n], summed over k.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: u32,
+    m: u32,
+    n: u32,
+    k: u32,
+    has_batch: bool,
+}
+
+impl Sizes {
+    fn new(a: Tensor, b: Tensor, form: Form) -> Sizes {
+        let wrong = || panic!("matmul {form:?}: {:?} and {:?} do not fit", a.shape, b.shape);
+        let ([batch, a0, a1], [b_batch, b0, b1]) = match (a.shape.as_slice(), b.shape.as_slice()) {
+            (&[a0, a1], &[b0, b1]) => ([1, a0, a1], [1, b0, b1]),
+            (&[s, a0, a1], &[t, b0, b1]) => ([s, a0, a1], [t, b0, b1]),
+            _ => wrong(),
+        };
+        let (m, k, b_k, n) = match form {
+            Form::Nn => (a0, a1, b0, b1),
+            Form::Nt => (a0, a1, b1, b0),
+            Form::Tn => (a1, a0, b0, b1),
+        };
+        if batch != b_batch || k != b_k {
+            wrong();
+        }
+        Sizes { batch, m, n, k, has_batch: a.shape.as_slice().len() == 3 }
+    }
+
+    fn shape(self) -> Shape {
+        if self.has_batch { [self.batch, self.m, self.n].into() } else { [self.m, self.n].into() }
+    }
+
+    fn grid(self, [rows, columns]: [u32; 2]) -> [u32; 3] {
+        [self.m.div_ceil(rows), self.n.div_ceil(columns), self.batch]
+    }
+
+    /// Whether the product reads its operands through images; y is then stored in whole texels.
+    fn reads_images(self, g: &Graph, a: Tensor, b: Tensor) -> bool {
+        self.n.is_multiple_of(4) && g.tier.reads_images(&[a, b])
+    }
+}
+
+/// Rows and columns of y that a workgroup owns, as the shaders' tiles.
+const PORTABLE_TILE: [u32; 2] = [64, 64];
+const IMAGE_TILE: [u32; 2] = [32, 64];
+
+impl Graph {
+    /// The product of `a` and `b` in one of three forms, y [m, n] or [batch, m, n]. Records no backward.
+    pub fn matmul(&mut self, a: Tensor, b: Tensor, form: Form) -> Tensor {
+        let sizes = Sizes::new(a, b, form);
+        let Sizes { m, n, k, .. } = sizes;
+        let y = self.tensor("matmul", sizes.shape()); // [batch, m, n]
+        if form == Form::Tn {
+            self.clear(y);
+            self.matmul_accumulate(a, b, y);
+        } else if sizes.reads_images(self, a, b) {
+            use matmul_cpu::{Nn, Nt, Params};
+            let params = Params { m, n, k, ..Default::default() };
+            let grid = sizes.grid(IMAGE_TILE);
+            match form {
+                Form::Nn => self.dispatch(Nn { params, image_a: a, image_b: b, y }, grid),
+                _ => self.dispatch(Nt { params, image_a: a, image_b: b, y }, grid),
+            }
+        } else {
+            use matmul::{Nn, Nt, Params};
+            let params = Params { m, n, k, ..Default::default() };
+            let grid = sizes.grid(PORTABLE_TILE);
+            match form {
+                Form::Nn => self.dispatch(Nn { params, a, b, y }, grid),
+                _ => self.dispatch(Nt { params, a, b, y }, grid),
+            }
+        }
+        y
+    }
+
+    /// As [`Graph::matmul`], with something added; in the forms nn and nt. Records no backward.
+    ///
+    /// # Panics
+    /// In form tn, which no op needs.
+    pub fn matmul_add(&mut self, a: Tensor, b: Tensor, form: Form, addend: Addend) -> Tensor {
+        let sizes = Sizes::new(a, b, form);
+        let Sizes { m, n, k, .. } = sizes;
+        let Addend { alpha, beta, residual, diagonal } = addend;
+        assert_eq!(residual.shape.len(), sizes.shape().len(), "matmul_add: residual {:?} for {:?}", residual.shape, sizes.shape());
+        let y = self.tensor("matmul_add", sizes.shape()); // [batch, m, n]
+        if sizes.reads_images(self, a, b) {
+            use matmul_cpu::{NnAdd, NtAdd, Params};
+            let params = Params { m, n, k, alpha, beta, diagonal };
+            let grid = sizes.grid(IMAGE_TILE);
+            match form {
+                Form::Nn => self.dispatch(NnAdd { params, image_a: a, image_b: b, y, residual }, grid),
+                Form::Nt => self.dispatch(NtAdd { params, image_a: a, image_b: b, y, residual }, grid),
+                Form::Tn => panic!("matmul_add: there is no form tn"),
+            }
+        } else {
+            use matmul::{NnAdd, NtAdd, Params};
+            let params = Params { m, n, k, alpha, beta, diagonal };
+            let grid = sizes.grid(PORTABLE_TILE);
+            match form {
+                Form::Nn => self.dispatch(NnAdd { params, a, b, y, residual }, grid),
+                Form::Nt => self.dispatch(NtAdd { params, a, b, y, residual }, grid),
+                Form::Tn => panic!("matmul_add: there is no form tn"),
+            }
+        }
+        y
+    }
+
+    /// d_w += a^T b, into a parameter's gradient.
+    pub fn matmul_accumulate(&mut self, a: Tensor, b: Tensor, d_w: Tensor) {
+        let sizes = Sizes::new(a, b, Form::Tn);
+        let Sizes { m, n, k, .. } = sizes;
+        assert_eq!(d_w.shape.len(), sizes.shape().len(), "matmul_accumulate: d_w {:?} for {:?}", d_w.shape, sizes.shape());
+        if sizes.reads_images(self, a, b) {
+            let params = matmul_cpu::Params { m, n, k, ..Default::default() };
+            self.dispatch(matmul_cpu::TnAccumulate { params, image_a: a, image_b: b, d_w }, sizes.grid(IMAGE_TILE));
+        } else {
+            let params = matmul::Params { m, n, k, ..Default::default() };
+            self.dispatch(matmul::TnAccumulate { params, a, b, d_w }, sizes.grid(PORTABLE_TILE));
+        }
+    }
+
+    /// A linear layer without bias: `x` [.., in] times `w` [out, in] transposed, y [.., out].
+    pub fn linear(&mut self, x: Tensor, w: Tensor) -> Tensor {
+        let [rows, _] = x.shape.matrix("linear x"); // N, in
+        let y = self.matmul(flat(x), flat(w), Form::Nt); // [N, out]
+        self.linear_backward(x, w, y, None);
+        with_last(y, x, rows)
+    }
+
+    /// [`Graph::linear`] plus `residual` [.., out] in one kernel.
+    pub fn linear_add(&mut self, x: Tensor, w: Tensor, residual: Tensor) -> Tensor {
+        let [rows, _] = x.shape.matrix("linear_add x"); // N, in
+        let addend = Addend { alpha: 1.0, beta: 1.0, residual, diagonal: 0.0 };
+        let y = self.matmul_add(flat(x), flat(w), Form::Nt, addend); // [N, out]
+        self.linear_backward(x, w, y, Some(residual));
+        with_last(y, x, rows)
+    }
+
+    fn linear_backward(&mut self, x: Tensor, w: Tensor, y: Tensor, residual: Option<Tensor>) {
+        self.on_backward(y, move |g, d_y| {
+            if g.wants_grad(x) {
+                let d_x = g.matmul(d_y, flat(w), Form::Nn); // [N, in]
+                g.add_grad(x, d_x);
+            }
+            if g.program().tensor(w.id).role == Role::Parameter {
+                let d_w = g.param_grad(w); // [out, in]
+                g.matmul_accumulate(d_y, flat(x), d_w);
+            } else if g.wants_grad(w) {
+                let d_w = g.matmul(d_y, flat(x), Form::Tn); // [out, in]
+                g.add_grad(w, d_w);
+            }
+            if let Some(residual) = residual.filter(|r| g.wants_grad(*r)) {
+                g.add_grad(residual, d_y);
+            }
+        });
+    }
+}
+
+/// Leading dimensions collapsed into one.
+fn flat(t: Tensor) -> Tensor {
+    t.reshape(t.shape.matrix("linear"))
+}
+
+/// `y` [N, out] with the leading dimensions of `x` [.., in].
+fn with_last(y: Tensor, x: Tensor, rows: u32) -> Tensor {
+    let mut dims = x.shape.as_slice().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = y.shape.len() / rows;
+    }
+    y.reshape(dims.as_slice())
+}

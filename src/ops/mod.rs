@@ -1,0 +1,41 @@
+//! Floor 2: the graph, and one file an op. Each file holds an op's forward, what it saves, and its backward.
+
+mod activation;
+mod attention;
+mod balance;
+mod combine;
+mod dropout;
+mod elementwise;
+mod embedding;
+mod expert_ffn;
+mod gather_rows;
+mod graph;
+mod permute;
+mod loss_head;
+mod matmul;
+mod adamw;
+mod grad_norm;
+mod grouped_matmul;
+mod muon;
+mod rms_norm;
+mod rope;
+mod router;
+
+pub use activation::Activation;
+pub use attention::Heads;
+pub use balance::BalanceLoss;
+pub use expert_ffn::{ExpertBiases, FfnWeights};
+pub use graph::Graph;
+pub use permute::Permutation;
+pub use rope::{Pairs, Rotation};
+pub use router::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN, RouterOptions, Routing, SoftmaxOver};
+pub use loss_head::LossHead;
+pub use adamw::AdamW;
+pub use grouped_matmul::GroupedForm;
+pub use matmul::{Addend, Form};
+pub use muon::{Muon, MuonScale};
+
+/// Generated from `shaders/` by the build script: `Params` and one call struct per entry point.
+pub mod kernels {
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}

@@ -1,0 +1,124 @@
+//! Rotary positions (Su et al., arXiv 2104.09864), together with the split of the packed projection that attention
+//! reads. Saves nothing: the backward turns the gradients back and joins them.
+//!
+//! Cosines and sines come from a table that the host computes in f64, so that no driver's trigonometry matters.
+
+use super::{
+    Graph, Heads,
+    kernels::{rope, rope_cpu},
+};
+use crate::gpu::Tensor;
+
+/// Which channels of a head form a pair. The two are not interchangeable: weights are trained for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// (2i, 2i + 1): torchtune, DeepSeek.
+    Interleaved,
+    /// (i, i + rotated / 2): Llama, GLM.
+    HalfSplit,
+}
+
+/// How positions turn the heads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotation {
+    /// Leading channels of a head that turn; even; 0 = none.
+    pub rotated: u32,
+    /// Pair i turns by position * base^(-2i / rotated).
+    pub base: f64,
+    /// Which channels form a pair.
+    pub pairs: Pairs,
+}
+
+impl Rotation {
+    /// No rotation: `rope` only splits.
+    pub const NONE: Rotation = Rotation { rotated: 0, base: 1.0, pairs: Pairs::Interleaved };
+
+    /// (cos, sin) of every position and pair, [tokens, rotated / 2, 2].
+    pub fn angles(&self, tokens: u32) -> Vec<f32> {
+        let pairs = self.rotated / 2;
+        (0..tokens * pairs)
+            .flat_map(|i| {
+                let (position, pair) = (f64::from(i / pairs), f64::from(i % pairs));
+                let angle = position * self.base.powf(-2.0 * pair / f64::from(self.rotated));
+                [angle.cos() as f32, angle.sin() as f32]
+            })
+            .collect()
+    }
+}
+
+/// Rows of the angle table's image.
+const ANGLE_ROW: u32 = 64;
+
+impl Graph {
+    /// Turns the q and k heads of `qkv` [B T, (H + 2 KV) hd] by their positions, row % T, and splits it into
+    /// q [B T, H hd] and kv [B T, 2 KV hd] (k heads, then v heads).
+    pub fn rope(&mut self, qkv: Tensor, heads: Heads, rotation: Rotation) -> (Tensor, Tensor) {
+        let [rows, row_width] = qkv.shape.matrix("rope qkv");
+        let Heads { tokens, width, .. } = heads;
+        let (q_width, kv_width) = (heads.query * width, 2 * heads.key_value * width);
+        assert_eq!(row_width, q_width + kv_width, "rope: qkv {:?} against {heads:?}", qkv.shape);
+        assert_eq!(rows % tokens, 0, "rope: qkv {:?} against {heads:?}", qkv.shape);
+        assert!(rotation.rotated % 2 == 0 && rotation.rotated <= width, "rope: {rotation:?} against {heads:?}");
+        let angles = self.angle_table(rotation, tokens);
+        let q = self.tensor("q", [rows, q_width]); // [N, H hd]
+        let kv = self.tensor("kv", [rows, kv_width]); // [N, 2 KV hd]
+        let whole_texels = width % 4 == 0 && rotation.rotated % if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 } == 0;
+        let reads_images = whole_texels && self.tier.reads_images(&[angles, qkv, q, kv]);
+        let params = rope::Params {
+            elements: rows * row_width,
+            tokens,
+            row_width,
+            q_width,
+            head_width: width,
+            turned_heads: heads.query + heads.key_value,
+            rotated: rotation.rotated,
+            half_split: u32::from(rotation.pairs == Pairs::HalfSplit),
+        };
+        let cpu_params = rope_cpu::Params {
+            heads: rows * row_width / width,
+            tokens,
+            row_heads: row_width / width,
+            q_heads: heads.query,
+            width: width / 4,
+            turned_heads: params.turned_heads,
+            rotated: rotation.rotated / 4,
+            half_split: params.half_split,
+        };
+        let elements = if reads_images { cpu_params.heads } else { params.elements };
+        let grid = [elements.div_ceil(rope::Forward::WORKGROUP), 1, 1];
+        if reads_images {
+            self.dispatch(rope_cpu::Forward { params: cpu_params, angles, qkv, q, kv }, grid);
+        } else {
+            self.dispatch(rope::Forward { params, angles, qkv, q, kv }, grid);
+        }
+        self.on_backward_many(&[q, kv], move |g, gradients| {
+            let d_q = gradients[0].unwrap_or_else(|| g.zeros_like("d_q", q)); // [N, H hd]
+            let d_kv = gradients[1].unwrap_or_else(|| g.zeros_like("d_kv", kv)); // [N, 2 KV hd]
+            let d_qkv = g.like("d_qkv", qkv); // [N, (H + 2 KV) hd]
+            if reads_images {
+                g.dispatch(rope_cpu::Backward { params: cpu_params, angles, d_q, d_kv, d_qkv }, grid);
+            } else {
+                g.dispatch(rope::Backward { params, angles, d_q, d_kv, d_qkv }, grid);
+            }
+            g.add_grad(qkv, d_qkv);
+        });
+        (q, kv)
+    }
+
+    /// The table of a rotation, one for all layers, padded to whole rows of an image.
+    fn angle_table(&mut self, rotation: Rotation, tokens: u32) -> Tensor {
+        let name = format!("rope.angles.{tokens}.{}.{}", rotation.rotated, rotation.base);
+        self.find(&name).unwrap_or_else(|| {
+            let rows = (tokens * rotation.rotated).div_ceil(ANGLE_ROW).max(1);
+            let mut values = rotation.angles(tokens);
+            values.resize((rows * ANGLE_ROW) as usize, 0.0);
+            self.constant(&name, [rows, ANGLE_ROW], values)
+        })
+    }
+
+    fn zeros_like(&mut self, name: &str, x: Tensor) -> Tensor {
+        let zeros = self.like(name, x);
+        self.clear(zeros);
+        zeros
+    }
+}

@@ -1,0 +1,172 @@
+//! Matrix products in all forms, and the linear layer, against plain loops.
+
+use moelab::{
+    gpu::Tensor,
+    ops::{Addend, Form, Graph},
+};
+
+use crate::harness::{Array, Input, check, device, run, tiers};
+
+/// x [N, in] times w [out, in] transposed.
+pub fn linear(x: &Array, w: &Array) -> Array {
+    let rows = x.data.len() / x.width();
+    let out = w.data.len() / w.width();
+    let mut y = Array::zeros([rows, out]);
+    for (row, y) in x.rows().zip(y.data.chunks_mut(out)) {
+        for (w, y) in w.rows().zip(y) {
+            *y = row.iter().zip(w).map(|(x, w)| x * w).sum();
+        }
+    }
+    y
+}
+
+/// [rows, inner, columns] below, at and beyond a tile of either tier; the last ones have images.
+const SHAPES: [[u32; 3]; 12] = [
+    [1, 1, 1],
+    [1, 7, 3],
+    [5, 16, 1],
+    [13, 17, 19],
+    [64, 16, 64],
+    [67, 131, 71],
+    [129, 5, 66],
+    [1, 64, 64],
+    [33, 64, 68],
+    [37, 128, 65],
+    [31, 192, 68],
+    [65, 64, 128],
+];
+
+#[test]
+fn linear_follows_the_twin() {
+    for [rows, inner, out] in SHAPES {
+        check(
+            &format!("linear {rows}x{inner}x{out}"),
+            &[Input::normal("x", [rows, inner]), Input::normal("w", [out, inner]).param()],
+            |g, t| vec![g.linear(t[0], t[1])],
+            |a| vec![linear(&a[0], &a[1])],
+        );
+    }
+}
+
+#[test]
+fn linear_takes_weights_that_are_no_parameter() {
+    for [rows, inner, out] in [[13, 17, 19], [37, 128, 64]] {
+        check(
+            &format!("linear {rows}x{inner}x{out}, w a leaf"),
+            &[Input::normal("x", [rows, inner]), Input::normal("w", [out, inner])],
+            |g, t| vec![g.linear(t[0], t[1])],
+            |a| vec![linear(&a[0], &a[1])],
+        );
+    }
+}
+
+#[test]
+fn linear_add_follows_the_twin() {
+    for [rows, inner, out] in [[1, 1, 1], [13, 17, 19], [67, 131, 71], [33, 64, 68], [97, 64, 192]] {
+        check(
+            &format!("linear_add {rows}x{inner}x{out}"),
+            &[Input::normal("x", [rows, inner]), Input::normal("w", [out, inner]).param(), Input::normal("residual", [rows, out])],
+            |g, t| vec![g.linear_add(t[0], t[1], t[2])],
+            |a| {
+                let mut y = linear(&a[0], &a[1]);
+                y.data.iter_mut().zip(&a[2].data).for_each(|(y, r)| *y += r);
+                vec![y]
+            },
+        );
+    }
+}
+
+/// A parameter used twice gathers both gradients, and leading dimensions are kept.
+#[test]
+fn a_shared_weight_accumulates() {
+    for width in [5, 64] {
+        check(
+            &format!("shared linear {width}"),
+            &[Input::normal("x", [2, 3, width]), Input::normal("w", [width, width]).param()],
+            |g, t| {
+                let h = g.linear(t[0], t[1]);
+                assert_eq!(h.shape.as_slice(), [2, 3, width]);
+                vec![g.linear(h, t[1])]
+            },
+            |a| vec![linear(&linear(&a[0], &a[1]), &a[1])],
+        );
+    }
+}
+
+/// alpha (product) + beta residual + diagonal I of each slice; `Tn` has the product only.
+fn product(a: &Array, b: &Array, form: Form, residual: Option<(&Array, [f64; 3])>) -> Array {
+    let (batch, [a0, a1], [b0, b1]) = (a.shape[0], [a.shape[1], a.shape[2]], [b.shape[1], b.shape[2]]);
+    let (m, n, k) = match form {
+        Form::Nn => (a0, b1, a1),
+        Form::Nt => (a0, b0, a1),
+        Form::Tn => (a1, b1, a0),
+    };
+    let mut y = Array::zeros([batch, m, n]);
+    for s in 0..batch {
+        let a_at = |i: usize, l: usize| a.data[s * a0 * a1 + if form == Form::Tn { l * a1 + i } else { i * a1 + l }];
+        let b_at = |l: usize, j: usize| b.data[s * b0 * b1 + if form == Form::Nt { j * b1 + l } else { l * b1 + j }];
+        for i in 0..m {
+            for j in 0..n {
+                let sum: f64 = (0..k).map(|l| a_at(i, l) * b_at(l, j)).sum();
+                let to = (s * m + i) * n + j;
+                y.data[to] = match residual {
+                    Some((r, [alpha, beta, diagonal])) => alpha * sum + beta * r.data[to] + if i == j { diagonal } else { 0.0 },
+                    None => sum,
+                };
+            }
+        }
+    }
+    y
+}
+
+#[test]
+fn batched_products_follow_the_twin() {
+    for (form, a, b) in [
+        (Form::Nn, [3, 13, 17], [3, 17, 19]),
+        (Form::Nn, [2, 65, 64], [2, 64, 128]),
+        (Form::Nt, [3, 13, 17], [3, 19, 17]),
+        (Form::Nt, [3, 33, 64], [3, 36, 64]),
+        (Form::Tn, [3, 17, 13], [3, 17, 19]),
+        (Form::Tn, [3, 18, 64], [3, 18, 128]),
+        (Form::Tn, [2, 7, 128], [2, 7, 64]),
+    ] {
+        // The forms record no backward, so the operands want no gradient.
+        check_forward(&format!("{form:?} {a:?} {b:?}"), &[Input::normal("a", a), Input::normal("b", b)], move |g, t| {
+            vec![g.matmul(t[0], t[1], form)]
+        }, |x| product(&x[0], &x[1], form, None));
+    }
+}
+
+#[test]
+fn additions_follow_the_twin() {
+    for (form, a, b, y) in [
+        (Form::Nn, [3, 13, 17], [3, 17, 19], [3, 13, 19]),
+        (Form::Nn, [2, 128, 64], [2, 64, 128], [2, 128, 128]),
+        (Form::Nt, [2, 66, 5], [2, 70, 5], [2, 66, 70]),
+        (Form::Nt, [2, 33, 64], [2, 36, 64], [2, 33, 36]),
+    ] {
+        let inputs = [Input::normal("a", a), Input::normal("b", b), Input::normal("r", y)];
+        check_forward(&format!("{form:?} {a:?} {b:?} added"), &inputs, move |g, t| {
+            let addend = Addend { alpha: 0.5, beta: -2.0, residual: t[2], diagonal: 3.0 };
+            vec![g.matmul_add(t[0], t[1], form, addend)]
+        }, |x| product(&x[0], &x[1], form, Some((&x[2], [0.5, -2.0, 3.0]))));
+    }
+}
+
+/// Compares forward only, on both tiers.
+fn check_forward(
+    name: &str,
+    inputs: &[Input],
+    graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>,
+    twin: impl Fn(&[Array]) -> Array,
+) {
+    let wanted = twin(&inputs.iter().map(Input::array).collect::<Vec<_>>());
+    let tiers = tiers(&device());
+    for tier in tiers {
+        let found = run(tier, inputs, &graph).remove(0);
+        assert_eq!(found.len(), wanted.data.len(), "{name}");
+        let norm = wanted.data.iter().map(|w| w * w).sum::<f64>().sqrt();
+        let difference = found.iter().zip(&wanted.data).map(|(f, w)| (f64::from(*f) - w).powi(2)).sum::<f64>().sqrt();
+        assert!(difference <= 1e-5 * norm, "{name} ({} tier): relative L2 error {:.2e}", tier.name(), difference / norm);
+    }
+}

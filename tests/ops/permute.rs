@@ -1,0 +1,85 @@
+//! The permutation against a stable sort on the host, bit for bit.
+
+use crate::harness::{Input, device, run_u32, tiers};
+use moelab::{
+    gpu::{DType, Tensor, Tier},
+    ops::{Graph, Routing},
+    random::Stream,
+};
+
+/// Offsets, slot of each assignment, assignment of each slot.
+pub fn reference(expert: &[u32], experts: u32) -> [Vec<u32>; 3] {
+    let mut assignment_of: Vec<u32> = (0..expert.len() as u32).collect();
+    assignment_of.sort_by_key(|a| expert[*a as usize]);
+    let mut slot_of = vec![0; expert.len()];
+    for (slot, a) in assignment_of.iter().enumerate() {
+        slot_of[*a as usize] = slot as u32;
+    }
+    let offsets = (0..=experts).map(|e| expert.iter().filter(|x| **x < e).count() as u32).collect();
+    [offsets, slot_of, assignment_of]
+}
+
+/// Uniformly drawn experts for `n` assignments (a token may get one twice: the ops do not mind).
+pub fn experts_drawn(n: u32, experts: u32) -> Vec<u32> {
+    (0..n).map(|a| Stream { seed: 3, step: experts, stream: 4 }.bits(a)[0] % experts).collect()
+}
+
+/// A routing with the given choice and gates; what it does not give is never read.
+pub fn routing(g: &mut Graph, expert: Tensor, gate: Tensor, experts: u32) -> Routing {
+    let tokens = expert.shape.as_slice()[0];
+    let mut blank = |name: &str, shape: &[u32]| g.input(name, shape, DType::F32);
+    Routing {
+        expert,
+        gate,
+        probabilities: blank("unused probabilities", &[tokens, experts]),
+        logits: blank("unused logits", &[tokens, experts]),
+        logsumexp: blank("unused logsumexp", &[tokens]),
+        entropy: blank("unused entropy", &[tokens]),
+    }
+}
+
+fn check_exact(tier: Tier, tokens: u32, experts_per_token: u32, experts: u32, expert: Vec<u32>) {
+    let wanted = reference(&expert, experts);
+    let inputs = [Input::u32("expert", [tokens, experts_per_token], expert), Input::normal("gate", [tokens, experts_per_token])];
+    let found = run_u32(tier, &inputs, |g, t| {
+        let routing = routing(g, t[0], t[1], experts);
+        let p = g.permute(&routing);
+        vec![p.offsets, p.slot_of, p.assignment_of]
+    });
+    let name = format!("{tokens} tokens, {experts_per_token} of {experts} experts");
+    for (i, what) in ["offsets", "slot_of", "assignment_of"].iter().enumerate() {
+        assert!(found[i] == wanted[i], "{what}, {name}: wanted {:?}, found {:?}", wanted[i], found[i]);
+    }
+}
+
+#[test]
+fn is_the_stable_sort() {
+    let tiers = tiers(&device());
+    for tier in tiers {
+        for (tokens, k, experts) in
+            [(1, 1, 1), (1, 2, 2), (7, 1, 3), (31, 2, 4), (67, 8, 8), (509, 2, 5), (1031, 3, 64), (9000, 2, 8)]
+        {
+            check_exact(tier, tokens, k, experts, experts_drawn(tokens * k, experts));
+        }
+    }
+}
+
+#[test]
+fn takes_empty_and_full_experts() {
+    let tiers = tiers(&device());
+    for tier in tiers {
+        for only in [0, 2, 4] {
+            check_exact(tier, 131, 1, 5, vec![only; 131]); // All tokens on one expert.
+        }
+        let without_two: Vec<u32> = experts_drawn(262, 5).iter().map(|e| if *e == 2 { 3 } else { *e }).collect();
+        check_exact(tier, 131, 2, 5, without_two);
+    }
+}
+
+#[test]
+fn takes_sixty_thousand_tokens() {
+    let tiers = tiers(&device());
+    for tier in tiers {
+        check_exact(tier, 60_013, 2, 8, experts_drawn(120_026, 8));
+    }
+}

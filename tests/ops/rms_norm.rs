@@ -1,0 +1,86 @@
+//! Root-mean-square norm against its twin.
+
+use crate::{
+    elementwise::sum,
+    harness::{Array, Case, Input, catches, check},
+};
+
+pub fn twin(x: &Array, w: &Array, eps: f64) -> Array {
+    let mut y = Array::zeros(x.shape.clone());
+    for (row, out) in x.rows().zip(y.data.chunks_mut(x.width())) {
+        let mean = row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64;
+        let r = 1.0 / (mean + eps).sqrt();
+        for ((o, v), w) in out.iter_mut().zip(row).zip(&w.data) {
+            *o = v * r * w;
+        }
+    }
+    y
+}
+
+#[test]
+fn follows_the_twin() {
+    for [rows, width] in [[1, 1], [1, 7], [3, 48], [33, 48], [5, 64], [67, 131], [129, 64], [19, 192]] {
+        // At width 1 the gradient is eps r^3: with a small eps it is a difference of equal numbers.
+        let eps: f32 = if width == 1 { 0.1 } else { 1e-6 };
+        check(
+            &format!("rms_norm {rows}x{width}"),
+            &[Input::normal("x", [rows, width]), Input::normal("w", [width]).param()],
+            |g, t| vec![g.rms_norm(t[0], t[1], eps)],
+            |a| vec![twin(&a[0], &a[1], f64::from(eps))],
+        );
+    }
+}
+
+#[test]
+fn adds_the_gradient_of_a_residual_connection() {
+    for [rows, width] in [[1, 3], [13, 48], [9, 64], [67, 128]] {
+        let inputs = [Input::normal("x", [rows, width]), Input::normal("w", [width]).param()];
+        check(
+            &format!("residual rms_norm {rows}x{width}"),
+            &inputs,
+            |g, t| {
+                let y = g.rms_norm(t[0], t[1], 1e-3);
+                vec![g.add(t[0], y)]
+            },
+            |a| vec![sum(&a[0], &twin(&a[0], &a[1], 1e-3))],
+        );
+        two_norms(Case::new(format!("two rms_norms {rows}x{width}")), [rows, width]).unwrap();
+    }
+}
+
+/// Two norms of one x with one w: the second takes what the first has handed over, and d_w accumulates.
+fn two_norms(case: Case, [rows, width]: [u32; 2]) -> Result<(), String> {
+    case.try_check(
+        &[Input::normal("x", [rows, width]), Input::normal("w", [width]).param()],
+        |g, t| {
+            let a = g.rms_norm(t[0], t[1], 1e-3);
+            let b = g.rms_norm(t[0], t[1], 1.0);
+            vec![g.add(a, b)]
+        },
+        |a| vec![sum(&twin(&a[0], &a[1], 1e-3), &twin(&a[0], &a[1], 1.0))],
+    )
+}
+
+#[test]
+fn catches_mutants_of_the_portable_backward() {
+    let mutants = [
+        ("rms_norm", "- x[base + i] * mean", ""),
+        ("rms_norm", "* scale * scale;", "* scale;"),
+        ("rms_norm", "d_residual[base + i] +", ""),
+        ("rms_norm", "i < params.blocks * params.width", "i < params.width"),
+        ("rms_norm", "d_w[id.x] += sum", "d_w[id.x] = sum"),
+    ];
+    catches(&mutants, |case| two_norms(case, [67, 15]));
+}
+
+#[test]
+fn catches_mutants_of_the_cpu_backward() {
+    let mutants = [
+        ("rms_norm_cpu", "- textureLoad(image_x, at, 0) * mean", ""),
+        ("rms_norm_cpu", "* scale * scale;", "* scale;"),
+        ("rms_norm_cpu", "residual + input_gradient(column + 3u", "input_gradient(column + 3u"),
+        ("rms_norm_cpu", "row < params.rows; row++", "row < params.rows - 1u; row++"),
+        ("rms_norm_cpu", "d_w[id.x] += sum", "d_w[id.x] = sum"),
+    ];
+    catches(&mutants, |case| two_norms(case, [11, 64]));
+}

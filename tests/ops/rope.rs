@@ -1,0 +1,74 @@
+//! Rotary positions against their twin, which turns each pair as a complex number.
+
+use moelab::ops::{Heads, Pairs, Rotation};
+
+use crate::harness::{Array, Input, check, device, run, tiers};
+
+fn twin(qkv: &Array, heads: Heads, rotation: Rotation) -> Vec<Array> {
+    let hd = heads.width as usize;
+    let q_width = heads.query as usize * hd;
+    let rotated = rotation.rotated as usize;
+    let (mut q, mut kv) = (Vec::new(), Vec::new());
+    for (n, row) in qkv.rows().enumerate() {
+        let mut row = row.to_vec();
+        let position = (n % heads.tokens as usize) as f64;
+        for head in row.chunks_mut(hd).take((heads.query + heads.key_value) as usize) {
+            for i in 0..rotated / 2 {
+                let (a, b) = if rotation.pairs == Pairs::Interleaved { (2 * i, 2 * i + 1) } else { (i, i + rotated / 2) };
+                let (sin, cos) = (position / rotation.base.powf(2.0 * i as f64 / rotated as f64)).sin_cos();
+                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+            }
+        }
+        q.extend_from_slice(&row[..q_width]);
+        kv.extend_from_slice(&row[q_width..]);
+    }
+    let rows = qkv.data.len() / qkv.width();
+    vec![Array::new([rows, q_width], q), Array::new([rows, qkv.width() - q_width], kv)]
+}
+
+fn follows(batch: u32, tokens: u32, [query, key_value, width]: [u32; 3], rotated: u32, pairs: Pairs) {
+    let heads = Heads { tokens, query, key_value, width };
+    let rotation = Rotation { rotated, base: 10_000.0, pairs };
+    check(
+        &format!("rope {batch}x{tokens} {heads:?} {rotation:?}"),
+        &[Input::normal("qkv", [batch * tokens, (query + 2 * key_value) * width])],
+        |g, t| {
+            let (q, kv) = g.rope(t[0], heads, rotation);
+            vec![q, kv]
+        },
+        |a| twin(&a[0], heads, rotation),
+    );
+}
+
+#[test]
+fn follows_the_twin() {
+    for pairs in [Pairs::Interleaved, Pairs::HalfSplit] {
+        follows(1, 1, [1, 1, 4], 4, pairs);
+        follows(2, 7, [2, 1, 5], 4, pairs); // odd head width: the last channel passes
+        follows(3, 13, [4, 4, 16], 16, pairs); // images
+        follows(1, 67, [4, 2, 48], 24, pairs); // partial
+        follows(2, 5, [2, 1, 64], 40, pairs);
+        follows(1, 3, [4, 2, 16], 12, pairs); // half-split pairs within a texel: no images
+        follows(1, 13, [4, 2, 16], 0, pairs); // split only
+    }
+}
+
+#[test]
+fn the_first_token_stays_as_it_is() {
+    let heads = Heads { tokens: 4, query: 2, key_value: 1, width: 16 };
+    let rotation = Rotation { rotated: 16, base: 10_000.0, pairs: Pairs::HalfSplit };
+    let values: Vec<f32> = (0..2 * 4 * 64).map(|i| i as f32 / 7.0).collect();
+    let input = Input::values("qkv", [8, 64], values.clone());
+    let tiers = tiers(&device()); // not in the loop's head, which would hold the device
+    for tier in tiers {
+        let outputs = run(tier, std::slice::from_ref(&input), |g, t| {
+            let (q, kv) = g.rope(t[0], heads, rotation);
+            vec![q, kv]
+        });
+        for row in [0, 4] {
+            assert_eq!(outputs[0][row * 32..][..32], values[row * 64..][..32]);
+            assert_eq!(outputs[1][row * 32..][..32], values[row * 64 + 32..][..32]);
+        }
+        assert_ne!(outputs[0][32..64], values[64..96]);
+    }
+}

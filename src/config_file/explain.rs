@@ -1,0 +1,44 @@
+//! The schema as text: what each key is, what it may hold, its default.
+
+use serde::Serialize;
+
+use super::Root;
+use super::schema::{Kind, literal, lookup};
+
+/// All that is known of one key, for help texts and tooltips.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Full path.
+    pub key: String,
+    /// What it is.
+    pub doc: String,
+    /// What it may hold.
+    pub allowed: String,
+    /// Its default, as TOML.
+    pub default: String,
+    /// Each choice and what it means; empty for other kinds.
+    pub choices: Vec<(String, String)>,
+    /// When the key applies; empty for always.
+    pub applies: Vec<String>,
+}
+
+/// Explains every key of a config, in the order of the schema.
+pub fn explain<C: Root>() -> Vec<Explanation> {
+    let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");
+    let mut all = Vec::new();
+    C::kind().leaves(&mut |path, field, conditions| {
+        let choices = match field.kind {
+            Kind::Choice(choices) => choices.iter().map(|c| (c.name.to_owned(), c.doc.to_owned())).collect(),
+            _ => Vec::new(),
+        };
+        all.push(Explanation {
+            key: path.to_owned(),
+            doc: field.doc.clone(),
+            allowed: field.kind.allowed(),
+            default: lookup(&defaults, path).map(literal).unwrap_or_default(),
+            choices,
+            applies: conditions.iter().map(ToString::to_string).collect(),
+        });
+    });
+    all
+}

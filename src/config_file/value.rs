@@ -1,0 +1,171 @@
+//! One value against its kind: the value as the config holds it, or what is wrong with it and what would help.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::schema::{Amount, Kind};
+
+/// A value as it stands in a source.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'w> {
+    /// As parsed.
+    pub found: &'w DeValue<'w>,
+    /// As typed.
+    pub source: &'w str,
+    /// From a `--set`, where a text may do without quotes.
+    pub bare: bool,
+}
+
+/// The value as the config holds it, or what is wrong with it.
+pub(super) fn value(kind: &Kind, written: Written<'_>) -> Result<toml::Value, Wrong> {
+    let Written { found, source, bare } = written;
+    match (kind, found) {
+        (Kind::Boolean, DeValue::Boolean(value)) => Ok((*value).into()),
+        (Kind::Integer { min, max }, DeValue::Integer(digits)) => {
+            let value = i128::from_str_radix(digits.as_str(), digits.radix()).unwrap_or(i128::MAX);
+            match (i128::from(*min)..=i128::from(*max)).contains(&value) {
+                true => Ok((value as i64).into()),
+                false => Err(Wrong::range(kind, source)),
+            }
+        }
+        (Kind::Real { min, max }, DeValue::Integer(_) | DeValue::Float(_)) => {
+            let value = number(found).unwrap_or(f64::NAN);
+            if value == 0.0 && value.is_sign_negative() {
+                return Err(Wrong::range(kind, "-0.0, which is 0.0"));
+            }
+            match (*min..=*max).contains(&value) {
+                true => Ok(value.into()),
+                false => Err(Wrong::range(kind, source)),
+            }
+        }
+        (Kind::Text, DeValue::String(text)) => text_value(kind, text),
+        // A shell argument is text anyway: a path or prompt that looks like a number or date is meant as it stands.
+        (Kind::Text, _) if bare => text_value(kind, source),
+        (Kind::Texts, DeValue::Array(list)) if list.len() <= Kind::LONGEST_LIST => {
+            let texts = list.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => text_value(&Kind::Text, text),
+                other => Err(Wrong { at: Some(item.span()), ..Wrong::kind(kind, other) }),
+            });
+            Ok(toml::Value::Array(texts.collect::<Result<_, _>>()?))
+        }
+        (Kind::Texts, DeValue::String(text)) => Err(Wrong::kind(kind, found).note(format!("write [{text:?}]"))),
+        (Kind::Choice(choices), DeValue::String(text)) => match choices.iter().any(|choice| choice.name == text) {
+            true => Ok(text.as_ref().into()),
+            false => Err(Wrong::choice(kind, text)),
+        },
+        (Kind::Amount { max }, DeValue::Integer(_)) => value(&Kind::Integer { min: 0, max: u64::from(*max) }, written),
+        (Kind::Amount { .. }, DeValue::String(text)) => match Amount::parse_percent(text) {
+            Some(_) => Ok(text.as_ref().into()),
+            None => Err(Wrong::range(kind, &format!("{text:?}"))),
+        },
+        (Kind::Amount { .. }, DeValue::Float(_)) => {
+            let percent = number(found).map_or(5.0, |fraction| fraction * 100.0);
+            Err(Wrong::kind(kind, found).note(format!("as a share of the whole: \"{percent}%\"")))
+        }
+        _ => Err(Wrong::kind(kind, found)),
+    }
+}
+
+/// What is wrong with a value, to be told of a key.
+pub(super) struct Wrong {
+    /// What the key may hold.
+    wants: String,
+    /// Where, if not at the whole value.
+    pub at: Option<Range<usize>>,
+    /// What stands there.
+    pub label: String,
+    /// What would help.
+    pub notes: Vec<String>,
+}
+
+impl Wrong {
+    fn range(kind: &Kind, found: &str) -> Self {
+        Self { wants: kind.allowed(), at: None, label: format!("found {}", shortened(found)), notes: Vec::new() }
+    }
+
+    fn kind(kind: &Kind, found: &DeValue<'_>) -> Self {
+        let wrong = Self::range(kind, &described(found));
+        match (kind, found) {
+            (Kind::Integer { .. } | Kind::Real { .. } | Kind::Boolean, DeValue::String(text))
+                if DeValue::parse(text).is_ok() =>
+            {
+                wrong.note(format!("without quotes: {text}"))
+            }
+            (Kind::Integer { .. }, DeValue::Float(_)) => {
+                match number(found).filter(|v| v.fract() == 0.0 && v.abs() < 1e15) {
+                    Some(whole) => wrong.note(format!("as an integer: {whole}")),
+                    None => wrong,
+                }
+            }
+            (Kind::Table(_), DeValue::Array(_)) => wrong.note("a table is opened by one pair of brackets"),
+            _ => wrong,
+        }
+    }
+
+    fn choice(kind: &Kind, found: &str) -> Self {
+        let Kind::Choice(choices) = kind else { return Self::range(kind, found) };
+        let label = match nearest(found, choices.iter().map(|choice| choice.name)) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("found {}", shortened(&format!("{found:?}"))),
+        };
+        let notes = choices.iter().map(|choice| format!("\"{}\": {}", choice.name, choice.doc)).collect();
+        Self { wants: kind.allowed(), at: None, label, notes }
+    }
+
+    fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// The problem of the key at `path`.
+    pub fn message(&self, path: &str) -> String {
+        format!("`{path}` wants {}", self.wants)
+    }
+}
+
+fn text_value(kind: &Kind, text: &str) -> Result<toml::Value, Wrong> {
+    match text.len() <= Kind::LONGEST_TEXT && !text.contains('\0') {
+        true => Ok(text.into()),
+        false => Err(Wrong::range(kind, &format!("{} bytes", text.len()))),
+    }
+}
+
+/// A finite number.
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    let value: f64 = match value {
+        DeValue::Integer(digits) => i128::from_str_radix(digits.as_str(), digits.radix()).ok()? as f64,
+        DeValue::Float(digits) => digits.as_str().parse().ok()?,
+        _ => return None,
+    };
+    value.is_finite().then_some(value)
+}
+
+fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {text:?}"),
+        DeValue::Integer(digits) => format!("the integer {digits}"),
+        DeValue::Float(digits) => format!("the number {digits}"),
+        DeValue::Boolean(value) => format!("{value}"),
+        DeValue::Datetime(_) => "a date".into(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The name most like `word`, if it is like it at all.
+pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase();
+    let scored = names.map(|name| (strsim::normalized_damerau_levenshtein(&word, name), name));
+    scored.filter(|(score, _)| *score >= 0.6).min_by(|a, b| b.0.total_cmp(&a.0)).map(|(_, name)| name)
+}

@@ -1,0 +1,12 @@
+//! Floor 3: a language model as data ([`config`]), its parameter tree ([`params`]), what a token costs ([`cost`]), and
+//! the page that records it on a graph ([`transformer`]).
+
+mod attention;
+pub mod config;
+pub mod cost;
+mod ffn;
+mod moe;
+pub mod params;
+pub mod transformer;
+
+pub use config::ModelConfig;

@@ -1,0 +1,74 @@
+//! What a run trains and evaluates on: a dataset, or batches in memory.
+
+use super::{
+    baselines::Baselines,
+    data::{Batch, Dataset},
+    tokenizer::Tokenizer,
+};
+
+/// Training batches by micro-step, and the validation set in order. Both are pure functions of their index.
+pub enum Corpus {
+    /// Text, tokenized and cut into windows.
+    Dataset(Box<Dataset>),
+    /// Batches in memory; training starts over after the last.
+    Batches {
+        /// By micro-step.
+        training: Vec<Batch>,
+        /// In order.
+        validation: Vec<Batch>,
+    },
+}
+
+impl Corpus {
+    /// The batch of a micro-step.
+    pub fn training_batch(&self, micro_step: u64) -> Batch {
+        match self {
+            Corpus::Dataset(data) => data.batch(micro_step),
+            Corpus::Batches { training, .. } => training[(micro_step % training.len() as u64) as usize].clone(),
+        }
+    }
+
+    /// Batches of the validation set.
+    pub fn validation_batches(&self) -> usize {
+        match self {
+            Corpus::Dataset(data) => data.validation_batches(),
+            Corpus::Batches { validation, .. } => validation.len(),
+        }
+    }
+
+    /// A batch of the validation set.
+    pub fn validation_batch(&self, index: usize) -> Batch {
+        match self {
+            Corpus::Dataset(data) => data.validation_batch(index),
+            Corpus::Batches { validation, .. } => validation[index].clone(),
+        }
+    }
+
+    /// SHA-256 of the data; empty for batches in memory.
+    pub fn hash(&self) -> String {
+        self.dataset().map(Dataset::hash).unwrap_or_default()
+    }
+
+    /// SHA-256 of the tokenizer; empty for batches in memory.
+    pub fn tokenizer_hash(&self) -> String {
+        self.tokenizer().map(Tokenizer::hash).unwrap_or_default()
+    }
+
+    /// The tokenizer, where there is text.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.dataset().map(Dataset::tokenizer)
+    }
+
+    /// The dataset, where there is text.
+    pub fn dataset(&self) -> Option<&Dataset> {
+        match self {
+            Corpus::Dataset(data) => Some(data),
+            Corpus::Batches { .. } => None,
+        }
+    }
+
+    /// What simple predictors reach on the validation set, where there is text.
+    pub fn baselines(&self) -> Option<Baselines> {
+        self.dataset().map(Baselines::of)
+    }
+}

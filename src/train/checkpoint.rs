@@ -1,0 +1,284 @@
+//! A checkpoint as bytes: weights, optimizer moments and counters, with a manifest that makes damage visible.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `model.safetensors` | the parameters, f32 |
+//! | `optim.safetensors` | the optimizer's moments, f32 |
+//! | `state.json` | [`TrainState`] |
+//! | `manifest.json` | format version, size and SHA-256 of the three others |
+//!
+//! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: first the manifest (which must be
+//! byte for byte the one that would be written today, so that no flipped bit hides in it), then size and hash of every file, then
+//! the tensors themselves ([`super::tensor_file`]). What fails is an error that names file, tensor, wanted and found; nothing
+//! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
+
+use super::state::TrainState;
+use super::tensor_file::{decode_tensors, encode_tensors, little_endian};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+pub use super::tensor_file::NamedTensor;
+
+/// Name of the file with the parameters.
+pub const MODEL: &str = "model.safetensors";
+/// Name of the file with the optimizer's moments.
+pub const OPTIMIZER: &str = "optim.safetensors";
+/// Name of the file with the [`TrainState`].
+pub const STATE: &str = "state.json";
+/// Name of the file that vouches for the others; it is written last.
+pub const MANIFEST: &str = "manifest.json";
+/// The files of a checkpoint in the order in which they are written.
+pub const FILES: [&str; 4] = [MODEL, OPTIMIZER, STATE, MANIFEST];
+
+const FORMAT: &str = "moelab-checkpoint";
+const VERSION: u32 = 1;
+const JSON_LIMIT_BYTES: usize = 1 << 20;
+
+/// The files of one checkpoint: name and content.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+/// All that a run needs to go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The parameters.
+    pub tensors: Vec<NamedTensor>,
+    /// The optimizer's moments.
+    pub optimizer: Vec<NamedTensor>,
+    /// The counters.
+    pub state: TrainState,
+}
+
+/// Name and shape of every tensor that a checkpoint of this model must have, no more and no less.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The parameters.
+    pub tensors: Vec<(String, Vec<usize>)>,
+    /// The optimizer's moments.
+    pub optimizer: Vec<(String, Vec<usize>)>,
+}
+
+impl Expected {
+    /// What a checkpoint of `snapshot` has.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let specs = |tensors: &[NamedTensor]| tensors.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
+        Self { tensors: specs(&snapshot.tensors), optimizer: specs(&snapshot.optimizer) }
+    }
+}
+
+/// Why a checkpoint was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// A file is not there.
+    #[error("`{file}` is missing: the checkpoint is incomplete")]
+    Missing {
+        /// Name of the file.
+        file: String,
+    },
+    /// A file or a header is beyond the limit.
+    #[error("`{file}`: {what} is {found}, at most {limit} is accepted")]
+    TooLarge {
+        /// Name of the file.
+        file: String,
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The largest size accepted.
+        limit: usize,
+    },
+    /// The manifest or the state cannot be read.
+    #[error("`{file}` cannot be read: {problem}")]
+    Json {
+        /// Name of the file.
+        file: String,
+        /// What the reader says.
+        problem: String,
+    },
+    /// The checkpoint is of another format version.
+    #[error("`manifest.json`: format version {found}, this build reads version {VERSION}: use the build that wrote it")]
+    Version {
+        /// The version in the manifest.
+        found: u32,
+    },
+    /// A file is shorter or longer than it was.
+    #[error("`{file}` has {found} bytes, the manifest says {wanted}: it was cut off or changed")]
+    Size {
+        /// Name of the file.
+        file: String,
+        /// Bytes by the manifest.
+        wanted: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// A file is not what was written.
+    #[error("`{file}` has SHA-256 {found}, the manifest says {wanted}: it was damaged or changed")]
+    Checksum {
+        /// Name of the file.
+        file: String,
+        /// Hash by the manifest.
+        wanted: String,
+        /// Hash found.
+        found: String,
+    },
+    /// A safetensors header is malformed.
+    #[error("`{file}` is not a safetensors file: {problem}")]
+    Header {
+        /// Name of the file.
+        file: String,
+        /// What the reader says.
+        problem: String,
+    },
+    /// The tensors are not those of this model.
+    #[error("`{file}` does not fit the model of this run: {}", problems.join("; "))]
+    Tensors {
+        /// Name of the file.
+        file: String,
+        /// Each difference: tensor, wanted, found.
+        problems: Vec<String>,
+    },
+    /// A value is NaN or infinite.
+    #[error("`{file}`: `{tensor}` is {value} at element {element}: such weights cannot be trained on")]
+    NonFinite {
+        /// Name of the file.
+        file: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// Index into its data.
+        element: usize,
+        /// The value.
+        value: String,
+    },
+}
+
+/// What `manifest.json` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: String,
+    version: u32,
+    files: BTreeMap<String, FileEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileEntry {
+    bytes: u64,
+    sha256: String,
+}
+
+/// Turns a snapshot into the four files, in the order in which they are to be written.
+///
+/// The same snapshot gives the same bytes. A snapshot that [`decode`] would refuse (a non-finite value, a name twice, a shape
+/// that does not fit its data) is refused here, so that a broken state never takes the place of a good one.
+pub fn encode(snapshot: &Snapshot) -> Result<Files, CheckpointError> {
+    let mut files = vec![
+        (MODEL.to_string(), encode_tensors(MODEL, &snapshot.tensors)?),
+        (OPTIMIZER.to_string(), encode_tensors(OPTIMIZER, &snapshot.optimizer)?),
+        (STATE.to_string(), json_bytes(&snapshot.state)),
+    ];
+    let entry = |bytes: &[u8]| FileEntry { bytes: bytes.len() as u64, sha256: sha256_hex(bytes) };
+    let entries = files.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
+    let manifest = Manifest { format: FORMAT.to_string(), version: VERSION, files: entries };
+    files.push((MANIFEST.to_string(), json_bytes(&manifest)));
+    Ok(files)
+}
+
+/// Reads the files of a checkpoint back, after [`verify`], and holds them against the tensors that the model has.
+///
+/// Tensors come in the order of `expected`.
+pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, CheckpointError> {
+    let state = read_state(files)?;
+    let tensors = decode_tensors(MODEL, file(files, MODEL)?, &expected.tensors)?;
+    let optimizer = decode_tensors(OPTIMIZER, file(files, OPTIMIZER)?, &expected.optimizer)?;
+    Ok(Snapshot { tensors, optimizer, state })
+}
+
+/// Reads the state alone, after [`verify`]: enough to tell whether a checkpoint belongs to a run before its model is built.
+pub fn read_state(files: &Files) -> Result<TrainState, CheckpointError> {
+    verify(files)?;
+    read_json(STATE, file(files, STATE)?)
+}
+
+/// Checks that the files are exactly those that were written: manifest, sizes, hashes. Knows nothing of the model.
+pub fn verify(files: &Files) -> Result<(), CheckpointError> {
+    let bytes = file(files, MANIFEST)?;
+    let damaged = |problem: &str| CheckpointError::Json { file: MANIFEST.to_string(), problem: problem.to_string() };
+    let manifest: Manifest = read_json(MANIFEST, bytes)?;
+    if manifest.format != FORMAT {
+        return Err(damaged("it is not the manifest of a moelab checkpoint"));
+    }
+    if manifest.version != VERSION {
+        return Err(CheckpointError::Version { found: manifest.version });
+    }
+    if json_bytes(&manifest) != bytes {
+        return Err(damaged("its bytes are not as they were written"));
+    }
+    if !manifest.files.keys().map(String::as_str).eq([MODEL, OPTIMIZER, STATE]) {
+        return Err(damaged("it does not list exactly the files of a checkpoint"));
+    }
+    for (name, entry) in &manifest.files {
+        let bytes = file(files, name)?;
+        let (file, found) = (name.clone(), bytes.len() as u64);
+        if found != entry.bytes {
+            return Err(CheckpointError::Size { file, wanted: entry.bytes, found });
+        }
+        let found = sha256_hex(bytes);
+        if found != entry.sha256 {
+            return Err(CheckpointError::Checksum { file, wanted: entry.sha256.clone(), found });
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 over all tensors in the order of their names: name, shape and little-endian values, each length first.
+///
+/// Two models have the same hash only if every weight has the same bits.
+pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
+    let mut sorted: Vec<&NamedTensor> = tensors.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut hash = Sha256::new();
+    for tensor in sorted {
+        hash.update((tensor.name.len() as u64).to_le_bytes());
+        hash.update(tensor.name.as_bytes());
+        hash.update((tensor.shape.len() as u64).to_le_bytes());
+        for &side in &tensor.shape {
+            hash.update((side as u64).to_le_bytes());
+        }
+        hash.update(little_endian(&tensor.data));
+    }
+    hex(&hash.finalize())
+}
+
+/// Lower-case SHA-256 of some bytes.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
+}
+
+fn file<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], CheckpointError> {
+    let found = files.iter().find(|(file, _)| file == name);
+    found.map(|(_, bytes)| bytes.as_slice()).ok_or_else(|| CheckpointError::Missing { file: name.to_string() })
+}
+
+fn json_bytes(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("maps have string keys and floats are written by `exact`");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(name: &str, bytes: &[u8]) -> Result<T, CheckpointError> {
+    let file = name.to_string();
+    if bytes.len() > JSON_LIMIT_BYTES {
+        let (found, limit) = (bytes.len(), JSON_LIMIT_BYTES);
+        return Err(CheckpointError::TooLarge { file, what: "its size in bytes", found, limit });
+    }
+    serde_json::from_slice(bytes).map_err(|error| CheckpointError::Json { file, problem: error.to_string() })
+}

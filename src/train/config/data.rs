@@ -1,0 +1,111 @@
+//! Options of the data: corpus, tokenizer, windows.
+
+use crate::train::data::{SplitOptions, TargetRule};
+use crate::train::language::LanguageOptions;
+use crate::{choices, options};
+
+options! {
+    /// What the model trains on. Paths are relative to the folder that the run is started in.
+    pub struct Data {
+        /// Where the documents come from.
+        kind: DataKind = DataKind::Language;
+        /// Files, folders or glob patterns.
+        #[when("data.kind" = "text" | "tokens")]
+        paths: Vec<String> = Vec::new();
+        /// What parts the documents of a text file: "file" for nothing, "blank lines", or the line that stands between two of
+        /// them, for example "<|endoftext|>". Empty: "file" if there are several files, else "blank lines".
+        #[when("data.kind" = "text")]
+        separator: String = String::new();
+        /// What to do about bytes that are no UTF-8, and about NULs.
+        #[when("data.kind" = "text")]
+        invalid: Invalid = Invalid::Refuse;
+        /// Documents used, in the order of the files; 0 for all.
+        #[when("data.kind" = "text")]
+        max_documents: u32 = 0;
+        /// Characters after which a document is cut; 0 for whole documents.
+        #[when("data.kind" = "text")]
+        max_document_characters: u32 = 0;
+        /// Tokens used, training and validation together; 0 for all.
+        #[when("data.kind" = "text")]
+        max_tokens: u64 = 0;
+        /// Which documents are kept for validation; documents are split before windows are cut. Endless documents of the
+        /// language need no split: validation has its own.
+        split: SplitOptions;
+        /// Documents are separated by the tokenizer's end-of-document token. The language needs it.
+        end_of_document: bool = true;
+        /// Tokens of a sequence, T.
+        sequence_length: u32 = 512 => 2..=131_072;
+        /// Which tokens of a sequence are targets.
+        targets: TargetRule = TargetRule::Next;
+        /// Sequences of a micro-batch, B.
+        batch: u32 = 24 => 1..=65_536;
+        /// Training windows are shuffled anew in each epoch; else they come in the order of the documents.
+        shuffle: bool = true;
+        /// The last micro-batch of an epoch is dropped unless it is full; else it is filled up with sequences without targets.
+        drop_last: bool = true;
+        /// Text to tokens and back.
+        tokenizer: Tokenizer;
+        /// The embedded artificial language.
+        #[when("data.kind" = "language")]
+        language: LanguageOptions;
+    }
+}
+
+choices! {
+    /// Where the documents come from.
+    pub enum DataKind {
+        /// the embedded artificial language, whose entropy is known.
+        Language = "language",
+        /// text files, or JSONL files with a field `text` on each line.
+        Text = "text",
+        /// packed token shards.
+        Tokens = "tokens",
+    }
+}
+
+choices! {
+    /// What to do about bytes that are no UTF-8, and about NULs.
+    pub enum Invalid {
+        /// an error that names file and line.
+        Refuse = "refuse",
+        /// U+FFFD in their place.
+        Replace = "replace",
+    }
+}
+
+options! {
+    /// Text to tokens and back.
+    pub struct Tokenizer {
+        /// Which tokenizer.
+        kind: TokenizerKind = TokenizerKind::Bytes;
+        /// Tokens of the vocabulary, the 256 bytes among them.
+        #[when("data.tokenizer.kind" = "bpe")]
+        vocabulary: u32 = 4096 => 257..=131_072;
+        /// A `tokenizer.json`.
+        #[when("data.tokenizer.kind" = "file")]
+        path: String = String::new();
+    }
+}
+
+choices! {
+    /// Which tokenizer.
+    pub enum TokenizerKind {
+        /// one token a byte.
+        Bytes = "bytes",
+        /// byte-level BPE, trained on the training documents.
+        Bpe = "bpe",
+        /// read from a `tokenizer.json`.
+        File = "file",
+    }
+}
+
+impl Tokenizer {
+    /// Tokens of the vocabulary, where that is known without reading a file.
+    pub fn known_vocabulary(&self) -> Option<u32> {
+        match self.kind {
+            TokenizerKind::Bytes => Some(256),
+            TokenizerKind::Bpe => Some(self.vocabulary),
+            TokenizerKind::File => None,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Text from a model: temperature and nucleus (top-p) sampling (Holtzman et al., arXiv 1904.09751).
+//!
+//! A state machine like the trainer: a token is one forward of the window, of which only the wanted position's logits
+//! come back. A draw depends on (seed, sample, token) alone.
+
+use std::rc::Rc;
+
+use super::{config::Config, error::TrainError, recording};
+use crate::{
+    gpu::{Device, Download, Memory, Plan, PlanOptions, Segment, Step},
+    random::Stream,
+};
+
+/// Random stream of sampling; no op of a graph has this id.
+const STREAM: u32 = u32::MAX;
+
+/// How to draw the next token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: f64,
+    /// Draws from the fewest likeliest tokens that together have this probability.
+    pub top_p: f64,
+}
+
+/// The compiled sampling program of a run.
+pub struct Generator {
+    plan: Plan,
+    sampling: recording::Sampling,
+    seed: u64,
+}
+
+/// One text under way.
+pub struct Generation {
+    /// Prompt and continuation so far.
+    pub tokens: Vec<u32>,
+    prompt_length: usize,
+    wanted: usize,
+    draw: Draw,
+    sample: u32,
+    pending: Option<Download>,
+}
+
+impl Generation {
+    /// Whether all tokens are drawn.
+    pub fn is_done(&self) -> bool {
+        self.tokens.len() >= self.prompt_length + self.wanted
+    }
+
+    /// Blocks until the token under way can be drawn. Native only in effect.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn wait(&self, device: &Device) -> Result<(), TrainError> {
+        self.pending.as_ref().map_or(Ok(()), |p| Ok(p.wait_ready(device)?))
+    }
+
+    /// The tokens after the prompt.
+    pub fn continuation(&self) -> &[u32] {
+        &self.tokens[self.prompt_length..]
+    }
+}
+
+impl Generator {
+    /// Compiles the sampling program on a run's memory.
+    ///
+    /// # Errors
+    /// If it does not fit the device.
+    pub fn new(config: &Config, device: &Device, memory: &mut Memory) -> Result<Generator, TrainError> {
+        let sampling = recording::sampling(config, device.tier);
+        let plan = Plan::compile(device, &sampling.program, memory, PlanOptions::default())?;
+        Ok(Generator { plan, sampling, seed: config.seed })
+    }
+
+    /// Starts a text of `tokens` tokens after a prompt, which must not be empty. `sample` numbers the texts of a run.
+    pub fn start(&self, prompt: Vec<u32>, tokens: usize, draw: Draw, sample: u32) -> Generation {
+        assert!(!prompt.is_empty(), "a generation starts from at least one token");
+        Generation { prompt_length: prompt.len(), tokens: prompt, wanted: tokens, draw, sample, pending: None }
+    }
+
+    /// Submits the next token's forward, or takes its logits and draws.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn advance(&self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
+        if text.is_done() {
+            return Ok(());
+        }
+        if text.pending.is_none() {
+            let length = self.sampling.sequence_length as usize;
+            let window = &text.tokens[text.tokens.len().saturating_sub(length)..];
+            let position = window.len() as u32 - 1;
+            let mut tokens = window.to_vec();
+            tokens.resize(length, 0);
+            self.plan.write(device, self.sampling.tokens, bytemuck::cast_slice(&tokens));
+            self.plan.write(device, self.sampling.position, bytemuck::bytes_of(&position));
+            self.plan.submit(device, memory, &Step::default(), &[Segment::Micro])?;
+            text.pending = Some(self.plan.download(device, &[self.sampling.logits]));
+        }
+        let Some(parts) = text.pending.as_ref().map_or(Ok(None), |p| p.poll(device))? else { return Ok(()) };
+        text.pending = None;
+        let logits: Vec<f32> = parts[0].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let stream = Stream { seed: self.seed, step: text.sample, stream: STREAM };
+        let uniform = stream.uniform(text.tokens.len() as u32);
+        text.tokens.push(choose(&logits, text.draw, f64::from(uniform)));
+        Ok(())
+    }
+
+    /// As [`Generator::advance`], until the text is done. Native only in effect.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn finish(&self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
+        while !text.is_done() {
+            text.wait(device)?;
+            self.advance(device, memory, text)?;
+        }
+        Ok(())
+    }
+}
+
+/// The token that a uniform number in [0, 1) picks from the nucleus; ties in probability go to the lowest token.
+pub fn choose(logits: &[f32], draw: Draw, uniform: f64) -> u32 {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+    if draw.temperature <= 0.0 {
+        return order[0];
+    }
+    let top = f64::from(logits[order[0] as usize]);
+    let weight = |token: &u32| ((f64::from(logits[*token as usize]) - top) / draw.temperature).exp();
+    let total: f64 = order.iter().map(weight).sum();
+    let mut nucleus = 0;
+    let mut mass = 0.0;
+    while nucleus < order.len() && (nucleus == 0 || mass < draw.top_p * total) {
+        mass += weight(&order[nucleus]);
+        nucleus += 1;
+    }
+    let mut rest = uniform * mass;
+    for token in &order[..nucleus] {
+        rest -= weight(token);
+        if rest < 0.0 {
+            return *token;
+        }
+    }
+    order[nucleus - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 4] = [0.0, 2.0, 2.0, 1.0];
+
+    #[test]
+    fn greedy_takes_the_lowest_of_the_likeliest() {
+        assert_eq!(choose(&LOGITS, Draw { temperature: 0.0, top_p: 1.0 }, 0.9), 1);
+    }
+
+    #[test]
+    fn frequencies_follow_the_tempered_softmax() {
+        let draw = Draw { temperature: 0.5, top_p: 1.0 };
+        let n = 40_000;
+        let mut counts = [0.0; 4];
+        for i in 0..n {
+            counts[choose(&LOGITS, draw, (f64::from(i) + 0.5) / f64::from(n)) as usize] += 1.0 / f64::from(n);
+        }
+        let total: f64 = LOGITS.iter().map(|l| (f64::from(*l) / 0.5).exp()).sum();
+        for (count, logit) in counts.iter().zip(LOGITS) {
+            assert!((count - (f64::from(logit) / 0.5).exp() / total).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn the_nucleus_leaves_the_tail_out() {
+        let draw = Draw { temperature: 1.0, top_p: 0.6 };
+        let drawn: std::collections::BTreeSet<u32> = (0..100).map(|i| choose(&LOGITS, draw, f64::from(i) / 100.0)).collect();
+        assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+}

@@ -1,0 +1,261 @@
+//! What a run writes down as it goes: one JSON object a line in `metrics.jsonl`.
+//!
+//! Guaranteed: the same run writes the same bytes, but for the object `time` of a line. All that a clock or the number of
+//! restarts can change stands in there, and [`without_time`] drops it for a comparison. Floats return to the bit, and a
+//! non-finite value is written as a string instead of being lost (see [`exact`]).
+//! The trainer has no clock: `time` is given by whoever drives it.
+
+use super::exact;
+use serde::{Deserialize, Serialize};
+
+/// Version of the lines; the first line of a file carries it.
+pub const SCHEMA: u32 = 1;
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The first line of every file.
+    Header(Header),
+    /// One optimizer update.
+    Update(UpdateRecord),
+    /// One evaluation.
+    Eval(EvalRecord),
+    /// One text drawn from the model.
+    Sample(SampleRecord),
+    /// Something out of the ordinary.
+    Incident(IncidentRecord),
+}
+
+/// The first line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the lines that follow.
+    pub schema: u32,
+    /// Hash of the effective config.
+    pub config: String,
+}
+
+/// Wall-clock facts: the only ones in which two runs with the same bits may differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Time {
+    /// Starts of this run before the present one: 0 until the first resume.
+    pub session: u32,
+    /// Seconds since the present start.
+    #[serde(with = "exact")]
+    pub seconds: f64,
+    /// Training tokens a second, over the updates since the line before.
+    #[serde(with = "exact")]
+    pub tokens_per_second: f64,
+}
+
+/// One optimizer update. Losses are means over the update's targets, in nats.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpdateRecord {
+    /// Number of the update, from 1.
+    pub update: u32,
+    /// Micro-steps since the start of the run.
+    pub micro_steps: u64,
+    /// Tokens seen since the start of the run.
+    pub tokens: u64,
+    /// Training cross-entropy, nats a token; auxiliary losses are not in it.
+    #[serde(with = "exact")]
+    pub train_ce: f64,
+    /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
+    #[serde(with = "exact")]
+    pub balance: f64,
+    /// Router z-loss before its coefficient.
+    #[serde(with = "exact")]
+    pub z: f64,
+    /// Share of targets that were the most probable token.
+    #[serde(with = "exact")]
+    pub accuracy: f64,
+    /// L2 norm of the whole gradient before clipping.
+    #[serde(with = "exact")]
+    pub grad_norm: f64,
+    /// What the gradient was multiplied with; 1 where nothing was clipped.
+    #[serde(with = "exact")]
+    pub clip_factor: f64,
+    /// Learning rate of AdamW in this update.
+    #[serde(with = "exact")]
+    pub lr_adamw: f64,
+    /// Learning rate of Muon in this update.
+    #[serde(with = "exact")]
+    pub lr_muon: f64,
+    /// The update was not applied, because its loss or gradient was not finite.
+    pub skipped: bool,
+    /// Share of the assignments that each expert took [L][E]; every row adds up to 1.
+    #[serde(with = "exact::table")]
+    pub expert_load: Vec<Vec<f32>>,
+    /// Mean entropy of the router's distribution over experts, nats [L].
+    #[serde(with = "exact::list")]
+    pub router_entropy: Vec<f32>,
+    /// Wall-clock facts.
+    pub time: Time,
+}
+
+/// One evaluation: cross-entropy alone, weighted by tokens, over a stated set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Updates finished when it was made.
+    pub update: u32,
+    /// Cross-entropy, nats a token.
+    #[serde(with = "exact")]
+    pub val_ce: f64,
+    /// Share of targets that were the most probable token.
+    #[serde(with = "exact")]
+    pub accuracy: f64,
+    /// Number of targets in the set.
+    pub targets: u64,
+    /// Share of the assignments that each expert took [L][E]; empty where it was not measured.
+    #[serde(with = "exact::table")]
+    pub expert_load: Vec<Vec<f32>>,
+    /// Wall-clock facts.
+    pub time: Time,
+}
+
+/// One text drawn from the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Updates finished when it was drawn.
+    pub update: u32,
+    /// What the model was given.
+    pub prompt: String,
+    /// What it went on with.
+    pub text: String,
+    /// Softmax temperature.
+    pub temperature: f64,
+    /// Probability mass that was drawn from.
+    pub top_p: f64,
+    /// Wall-clock facts.
+    pub time: Time,
+}
+
+/// Something out of the ordinary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentRecord {
+    /// Updates finished when it happened.
+    pub update: u32,
+    /// What it was.
+    pub incident: Incident,
+    /// Where, how many, what was done.
+    pub detail: String,
+    /// Wall-clock facts.
+    pub time: Time,
+}
+
+/// The kinds of incidents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Incident {
+    /// A loss or gradient was not finite and the update was skipped.
+    NonFinite,
+    /// The run went back to a checkpoint.
+    RolledBack,
+    /// The device was lost and opened again.
+    DeviceLost,
+    /// A checkpoint could not be saved; the run went on.
+    CheckpointFailed,
+    /// A checkpoint was damaged and an older one was used.
+    CheckpointDamaged,
+    /// The run went on with another adapter or driver: equal bits are no longer promised.
+    AdapterChanged,
+}
+
+impl Incident {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NonFinite => "not finite",
+            Self::RolledBack => "rolled back",
+            Self::DeviceLost => "device lost",
+            Self::CheckpointFailed => "checkpoint not saved",
+            Self::CheckpointDamaged => "checkpoint damaged",
+            Self::AdapterChanged => "other adapter",
+        }
+    }
+}
+
+impl Event {
+    /// Updates finished at this line; `None` for the header.
+    pub fn update(&self) -> Option<u32> {
+        match self {
+            Event::Header(_) => None,
+            Event::Update(record) => Some(record.update),
+            Event::Eval(record) => Some(record.update),
+            Event::Sample(record) => Some(record.update),
+            Event::Incident(record) => Some(record.update),
+        }
+    }
+
+    /// Wall-clock facts; none in the header.
+    pub fn time(&self) -> Option<&Time> {
+        match self {
+            Event::Header(_) => None,
+            Event::Update(record) => Some(&record.time),
+            Event::Eval(record) => Some(&record.time),
+            Event::Sample(record) => Some(&record.time),
+            Event::Incident(record) => Some(&record.time),
+        }
+    }
+
+    /// The same with no time: equal for runs with equal bits.
+    pub fn timeless(&self) -> Event {
+        let mut event = self.clone();
+        match &mut event {
+            Event::Header(_) => {}
+            Event::Update(record) => record.time = Time::default(),
+            Event::Eval(record) => record.time = Time::default(),
+            Event::Sample(record) => record.time = Time::default(),
+            Event::Incident(record) => record.time = Time::default(),
+        }
+        event
+    }
+
+    /// The event as one line, with its line feed.
+    pub fn to_line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("keys are strings and losses are written by `exact`");
+        line.push('\n');
+        line
+    }
+
+    /// Reads one line. The error says what is wrong with it.
+    pub fn from_line(line: &str) -> Result<Event, String> {
+        serde_json::from_str(line).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads a whole file. A last line without a line feed was torn by a crash and is left out.
+///
+/// The error names the line.
+pub fn read(text: &str) -> Result<Vec<Event>, String> {
+    let mut events = Vec::new();
+    for (number, line) in complete_lines(text).enumerate() {
+        let event = Event::from_line(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
+        if let Event::Header(Header { schema, .. }) = event {
+            if schema != SCHEMA {
+                return Err(format!("metrics.jsonl:{}: schema {schema}, this build reads {SCHEMA}", number + 1));
+            }
+        }
+        events.push(event);
+    }
+    Ok(events)
+}
+
+/// The lines of a file that end in a line feed, without it.
+pub fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
+}
+
+/// The same lines without their `time`: equal for runs with equal bits.
+pub fn without_time(text: &str) -> Result<String, String> {
+    let mut lines = String::new();
+    for (number, line) in complete_lines(text).enumerate() {
+        let mut value: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
+        value.remove("time");
+        lines += &serde_json::Value::Object(value).to_string();
+        lines.push('\n');
+    }
+    Ok(lines)
+}

@@ -1,0 +1,47 @@
+//! The update: gradient norm and clip over all parameters, then each parameter's own optimizer.
+
+use super::config::{self, Config};
+use crate::{
+    gpu::Tensor,
+    model::params::Group,
+    ops::{AdamW, Graph, Muon, MuonScale},
+};
+
+/// Records the update after a recorded backward. Gives `clip`, u32 [4]: see [`Graph::grad_norm`].
+///
+/// Every parameter is in exactly one group. AdamW's bias corrections count updates, skipped ones included.
+pub fn record(g: &mut Graph, config: &Config) -> Tensor {
+    g.begin_update();
+    let specs = config.parameters();
+    let tensor = |g: &Graph, name: &str| g.find(name).unwrap_or_else(|| panic!("the recorded model has no {name}"));
+    let all: Vec<Tensor> = specs.iter().map(|s| tensor(g, &s.name)).collect();
+    let clip = g.grad_norm(&all);
+    let (adamw, muon) = (&config.optimizer.adamw, &config.optimizer.muon);
+    let mut matrices = Vec::new();
+    for (spec, w) in specs.iter().zip(all) {
+        match spec.group {
+            Group::Muon => matrices.push(w),
+            Group::AdamW => {
+                let decays = adamw.decay_gains || !spec.is_gain_or_bias();
+                let constants = AdamW {
+                    beta1: adamw.beta1 as f32,
+                    beta2: adamw.beta2 as f32,
+                    eps: adamw.eps as f32,
+                    weight_decay: if decays { adamw.weight_decay as f32 } else { 0.0 },
+                };
+                g.adamw(w, clip, constants);
+            }
+        }
+    }
+    let scale = match muon.scale {
+        config::MuonScale::MaxOneRowsOverCols => MuonScale::Spectral,
+        config::MuonScale::MatchRmsAdamW => MuonScale::MatchAdamW,
+    };
+    let constants = Muon {
+        momentum: muon.momentum as f32,
+        scale,
+        weight_decay: muon.weight_decay as f32,
+    };
+    g.muon(&matrices, clip, constants);
+    clip
+}

@@ -1,0 +1,104 @@
+//! The three programs of a run: training, evaluation, sampling. They share parameters by name.
+
+use super::{config::Config, optimizer};
+use crate::{
+    gpu::{DType, Program, Tensor, TensorId, Tier},
+    model::transformer::{Mode, transformer},
+    ops::Graph,
+};
+
+/// One micro-batch forward and backward, and the update.
+pub struct Training {
+    /// The command lists.
+    pub program: Program,
+    /// Input, u32 [N].
+    pub tokens: TensorId,
+    /// Input, u32 [N].
+    pub targets: TensorId,
+    /// Input, f32 [1]: 1 / micro-batches of an update.
+    pub loss_seed: TensorId,
+    /// Read after each micro-batch: cross-entropy sum, targets, correct predictions [3].
+    pub statistics: TensorId,
+    /// Read after each micro-batch, one a MoE layer: balance loss, z-loss, router entropy, loads [3 + E].
+    pub routing: Vec<TensorId>,
+    /// Read after each update: gradient norm, clip factor (0 = skipped).
+    pub clip: TensorId,
+}
+
+/// One batch forward, without gradients, dropout or noise.
+pub struct Evaluation {
+    /// The command lists.
+    pub program: Program,
+    /// Input, u32 [N].
+    pub tokens: TensorId,
+    /// Input, u32 [N].
+    pub targets: TensorId,
+    /// As in [`Training`].
+    pub statistics: TensorId,
+    /// As in [`Training`].
+    pub routing: Vec<TensorId>,
+}
+
+/// One window forward to the logits of one position.
+pub struct Sampling {
+    /// The command lists.
+    pub program: Program,
+    /// Input, u32 [T].
+    pub tokens: TensorId,
+    /// Input, u32 [1]: the position whose logits are wanted.
+    pub position: TensorId,
+    /// Read after each token: logits [V].
+    pub logits: TensorId,
+    /// T.
+    pub sequence_length: u32,
+}
+
+fn id(g: &Graph, name: &str) -> TensorId {
+    g.find(name).unwrap_or_else(|| panic!("the recorded model has no {name}")).id
+}
+
+fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
+    let mut ids = Vec::new();
+    for (index, t) in tensors.iter().enumerate() {
+        g.output(&format!("{name}.{index}"), *t);
+        ids.push(t.id);
+    }
+    ids
+}
+
+/// Records training.
+pub fn training(config: &Config, tier: Tier) -> Training {
+    let mut g = Graph::new(tier);
+    let recorded = transformer(&mut g, &config.model, Mode::Train, config.data.batch, config.data.sequence_length);
+    let loss = recorded.loss.expect("training records a loss");
+    let statistics = recorded.statistics.expect("training records statistics");
+    g.backward(loss);
+    g.output("statistics", statistics);
+    let routing = outputs(&mut g, &recorded.routing, "routing");
+    let clip = optimizer::record(&mut g, config);
+    let (tokens, targets, loss_seed) = (id(&g, "tokens"), id(&g, "targets"), id(&g, "loss_seed"));
+    Training { program: g.finish(), tokens, targets, loss_seed, statistics: statistics.id, routing, clip: clip.id }
+}
+
+/// Records evaluation.
+pub fn evaluation(config: &Config, tier: Tier) -> Evaluation {
+    let mut g = Graph::new(tier);
+    let recorded = transformer(&mut g, &config.model, Mode::Evaluate, config.data.batch, config.data.sequence_length);
+    let statistics = recorded.statistics.expect("evaluation records statistics");
+    g.output("statistics", statistics);
+    let routing = outputs(&mut g, &recorded.routing, "routing");
+    let (tokens, targets) = (id(&g, "tokens"), id(&g, "targets"));
+    Evaluation { program: g.finish(), tokens, targets, statistics: statistics.id, routing }
+}
+
+/// Records sampling, over windows as long as those trained on.
+pub fn sampling(config: &Config, tier: Tier) -> Sampling {
+    let mut g = Graph::new(tier);
+    let sequence_length = config.data.sequence_length;
+    let position = g.input("position", [1], DType::U32); // [1]
+    let recorded = transformer(&mut g, &config.model, Mode::Sample { position }, 1, sequence_length);
+    let logits = recorded.logits.expect("sampling records logits");
+    g.output("logits", logits);
+    let tokens = id(&g, "tokens");
+    Sampling { program: g.finish(), tokens, position: position.id, logits: logits.id, sequence_length }
+}

@@ -1,0 +1,138 @@
+//! What a run must know to go on where it stopped, besides weights and moments.
+//!
+//! Everything random is a function of (seed, step, stream), so no generator has a state to keep: the seed and the counters
+//! below are the whole of it. Floats survive to the bit (see [`exact`]).
+
+use super::exact;
+use serde::{Deserialize, Serialize};
+
+/// The counters and hashes of a run between two updates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// Optimizer updates finished, skipped ones included.
+    pub update: u32,
+    /// Micro-steps finished since the start of the run.
+    pub micro_step: u64,
+    /// Tokens seen by the model since the start of the run.
+    pub tokens: u64,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Where the next training batch starts.
+    pub data: DataCursor,
+    /// Where the schedules stand.
+    pub schedule: SchedulePosition,
+    /// The best evaluation so far.
+    pub best: Option<BestEval>,
+    /// Evaluations since the best one, for early stopping.
+    pub evaluations_since_best: u32,
+    /// Updates that were not applied.
+    pub skipped: Skipped,
+    /// What the run was made from.
+    pub identity: Identity,
+}
+
+impl TrainState {
+    /// The state before the first update.
+    pub fn new(seed: u64, identity: Identity) -> TrainState {
+        TrainState {
+            update: 0,
+            micro_step: 0,
+            tokens: 0,
+            seed,
+            data: DataCursor::default(),
+            schedule: SchedulePosition::default(),
+            best: None,
+            evaluations_since_best: 0,
+            skipped: Skipped::default(),
+            identity,
+        }
+    }
+}
+
+/// Position in the training data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataCursor {
+    /// Micro-batches that roll-backs left out: micro-step m trains on batch m + offset.
+    pub offset: u64,
+}
+
+/// Arguments of the learning-rate and coefficient schedules, one for each unit that a schedule may count in.
+///
+/// They differ from `update` and `micro_step` only if a roll-back moved the run back but not its schedules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulePosition {
+    /// Position of schedules in `updates`.
+    pub updates: u32,
+    /// Position of schedules in `micro_steps`.
+    pub micro_steps: u64,
+}
+
+/// The best evaluation so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestEval {
+    /// Update after which it was measured.
+    pub update: u32,
+    /// Validation cross-entropy, nats a token.
+    #[serde(with = "exact")]
+    pub val_ce: f64,
+}
+
+/// Updates that were not applied, and what was done about them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    /// Updates with a non-finite loss or gradient.
+    pub non_finite: u64,
+    /// The last so many updates were all skipped.
+    pub in_a_row: u32,
+    /// Times the run went back to a checkpoint because too many were skipped in a row.
+    pub rollbacks: u32,
+}
+
+/// Hashes (lower-case hex) and names of what a run is made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Of the effective config.
+    pub config: String,
+    /// Of the training and validation tokens.
+    pub data: String,
+    /// Of the tokenizer.
+    pub tokenizer: String,
+    /// Name of the adapter.
+    pub adapter: String,
+    /// Name and version of its driver.
+    pub driver: String,
+}
+
+impl Identity {
+    /// Compares the identity in a checkpoint (`self`) with that of the process that wants to go on.
+    ///
+    /// `Err` lists what forbids a resume: another config, other data, another tokenizer. `Ok` lists what only ends the
+    /// promise of equal bits: another adapter or driver. Every entry names what differs, what was wanted and found.
+    pub fn check(&self, now: &Identity) -> Result<Vec<String>, Vec<String>> {
+        let differ = |what: &str, wanted: &str, found: &str| {
+            (wanted != found).then(|| format!("{what}: the checkpoint has `{wanted}`, this run `{found}`"))
+        };
+        let refused: Vec<String> = [
+            differ("config hash", &self.config, &now.config),
+            differ("data hash", &self.data, &now.data),
+            differ("tokenizer hash", &self.tokenizer, &now.tokenizer),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let warned = [
+            differ("adapter", &self.adapter, &now.adapter),
+            differ("driver", &self.driver, &now.driver),
+        ];
+        Ok(warned.into_iter().flatten().collect())
+    }
+}

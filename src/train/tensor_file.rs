@@ -1,0 +1,147 @@
+//! Tensors in a safetensors file, read with suspicion.
+//!
+//! The official crate guards offsets and shapes, but accepts headers of 100 MB, adds sizes unchecked and lets NaN through. So
+//! the header is bounded first (8 MB, 20,000 tensors, data that fills the file), then names, shapes and dtypes must be exactly those
+//! that the model has, then every value must be finite. The errors are [`CheckpointError`]s.
+
+use super::checkpoint::CheckpointError;
+use safetensors::tensor::{Dtype, Metadata, View};
+use safetensors::SafeTensors;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+const HEADER_LIMIT_BYTES: usize = 8 << 20;
+const TENSOR_LIMIT: usize = 20_000;
+const PROBLEMS_SHOWN: usize = 8;
+
+/// One tensor with its name in the parameter tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Name, unique within its file.
+    pub name: String,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+    /// Values, as many as the shape says.
+    pub data: Vec<f32>,
+}
+
+/// The values as the bytes of a file; borrowed where the machine is little-endian.
+pub(super) fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {
+    match cfg!(target_endian = "little") {
+        true => Cow::Borrowed(bytemuck::cast_slice(data)),
+        false => Cow::Owned(data.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    }
+}
+
+impl View for &NamedTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        little_endian(&self.data)
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.data.as_slice())
+    }
+}
+
+/// Writes `tensors` as the file `name`; refuses what [`decode_tensors`] would refuse. The same tensors give the same bytes.
+pub(super) fn encode_tensors(name: &str, tensors: &[NamedTensor]) -> Result<Vec<u8>, CheckpointError> {
+    let mut names = HashSet::new();
+    for tensor in tensors {
+        if !names.insert(&tensor.name) {
+            let problems = vec![format!("`{}` is there twice", tensor.name)];
+            return Err(CheckpointError::Tensors { file: name.to_string(), problems });
+        }
+        check_finite(name, &tensor.name, &tensor.data)?;
+    }
+    safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), None).map_err(|error| header(name, error))
+}
+
+/// Reads the file `name`, which must hold exactly the `expected` tensors, and returns them in that order.
+pub(super) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<usize>)]) -> Result<Vec<NamedTensor>, CheckpointError> {
+    check_header(name, bytes)?;
+    let stored = SafeTensors::deserialize(bytes).map_err(|error| header(name, error))?;
+    let problems = differences(&stored, expected);
+    if !problems.is_empty() {
+        return Err(CheckpointError::Tensors { file: name.to_string(), problems });
+    }
+    let mut tensors = Vec::with_capacity(expected.len());
+    for (tensor, shape) in expected {
+        let view = stored.tensor(tensor).map_err(|error| header(name, error))?;
+        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let data: Vec<f32> = values.collect();
+        check_finite(name, tensor, &data)?;
+        tensors.push(NamedTensor { name: tensor.clone(), shape: shape.clone(), data });
+    }
+    Ok(tensors)
+}
+
+/// Bounds the header before the official reader sees it: that reader accepts 100 MB, and adds sizes unchecked.
+fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let too_large = |what, found, limit| CheckpointError::TooLarge { file: name.to_string(), what, found, limit };
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(header(name, "it has fewer than 8 bytes"));
+    };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    if length > HEADER_LIMIT_BYTES {
+        return Err(too_large("its header in bytes", length, HEADER_LIMIT_BYTES));
+    }
+    let json = rest.get(..length).ok_or_else(|| header(name, "its header is cut off"))?;
+    let metadata: Metadata = serde_json::from_slice(json).map_err(|error| header(name, error))?;
+    let count = metadata.offset_keys().len();
+    if count > TENSOR_LIMIT {
+        return Err(too_large("its number of tensors", count, TENSOR_LIMIT));
+    }
+    if metadata.data_len() != rest.len() - length {
+        return Err(header(name, "its tensors do not fill the file"));
+    }
+    Ok(())
+}
+
+/// Everything in which the stored tensors differ from the expected ones, the first few spelt out.
+fn differences(stored: &SafeTensors, expected: &[(String, Vec<usize>)]) -> Vec<String> {
+    let mut found: HashMap<String, _> = stored.tensors().into_iter().collect();
+    let mut problems = Vec::new();
+    for (name, shape) in expected {
+        match found.remove(name) {
+            None => problems.push(format!("`{name}` {shape:?} is missing")),
+            Some(view) if view.dtype() != Dtype::F32 || view.shape() != shape => {
+                let (dtype, found) = (view.dtype(), view.shape());
+                problems.push(format!("`{name}` is {dtype:?} {found:?}, wanted F32 {shape:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut surplus: Vec<String> = found.into_keys().collect();
+    surplus.sort();
+    problems.extend(surplus.into_iter().map(|name| format!("`{name}` is not part of it")));
+    if problems.len() > PROBLEMS_SHOWN {
+        let more = problems.len() - PROBLEMS_SHOWN;
+        problems.truncate(PROBLEMS_SHOWN);
+        problems.push(format!("and {more} more"));
+    }
+    problems
+}
+
+fn check_finite(file: &str, tensor: &str, data: &[f32]) -> Result<(), CheckpointError> {
+    match data.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(element) => Err(CheckpointError::NonFinite {
+            file: file.to_string(),
+            tensor: tensor.to_string(),
+            element,
+            value: data[element].to_string(),
+        }),
+    }
+}
+
+fn header(file: &str, problem: impl ToString) -> CheckpointError {
+    CheckpointError::Header { file: file.to_string(), problem: problem.to_string() }
+}

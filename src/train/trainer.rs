@@ -1,0 +1,530 @@
+//! The trainer: a state machine that never blocks. [`Trainer::advance`] submits work and takes what has come back.
+//!
+//! Guaranteed: the same config, data and adapter give the same bits, also when stopped and resumed; a step waits for
+//! no read-back (up to [`IN_FLIGHT`] updates are under way); evaluation, checkpoints and the end of a run stand
+//! between updates, when everything before has come back. A non-finite gradient changes no parameter and no moment.
+//! The trainer has no clock and no files: it gives [`Progress`], whoever drives it adds time and keeps what must last.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use super::{
+    checkpoint::{Expected, NamedTensor, Snapshot},
+    config::Config,
+    corpus::Corpus,
+    data::Batch,
+    error::TrainError,
+    metrics::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
+    recording::{self, Evaluation, Training},
+    schedule::Schedule,
+    state::{BestEval, Identity, TrainState},
+};
+use crate::{
+    gpu::{Device, Download, Memory, Plan, PlanOptions, Role, Segment, Step, TensorId},
+    model::params::{self, ParamSpec},
+};
+
+/// Updates submitted but not yet read back.
+pub const IN_FLIGHT: usize = 2;
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// An update came back.
+    Update(UpdateRecord),
+    /// An evaluation is complete.
+    Eval(EvalRecord),
+    /// Something out of the ordinary.
+    Incident(IncidentRecord),
+    /// A checkpoint to keep.
+    Checkpoint {
+        /// All that a run needs to go on; it is the best if `state.best` is of its update.
+        snapshot: Box<Snapshot>,
+    },
+    /// The run wants its last good checkpoint back: give it to [`Trainer::restore`].
+    WantsRollback,
+    /// The run is over; the last checkpoint has been given.
+    Done {
+        /// Stopped because the validation loss no longer improved.
+        stopped_early: bool,
+    },
+}
+
+struct Flight {
+    record: UpdateRecord,
+    micro: Vec<Download>,
+    clip: Download,
+}
+
+enum Phase {
+    Training,
+    /// Sums so far over the validation batches; `pending` are the batches under way.
+    Evaluating { next: usize, sums: [f64; 3], loads: Vec<Vec<f64>>, pending: VecDeque<Download> },
+    Saving { download: Download },
+    /// Until [`Trainer::roll_back`].
+    WaitingForRollback,
+    Finished { is_told: bool },
+}
+
+/// One run on one device.
+pub struct Trainer {
+    config: Config,
+    device: Rc<Device>,
+    memory: Memory,
+    plan: Plan,
+    training: Training,
+    evaluation: (Plan, Evaluation),
+    corpus: Corpus,
+    schedule: Schedule,
+    state: TrainState,
+    in_flight: VecDeque<Flight>,
+    phase: Phase,
+    parameter_names: Vec<String>,
+    moment_names: Vec<String>,
+    evaluated_at: Option<u32>,
+    saved_at: Option<u32>,
+    best_is_unsaved: bool,
+    stopped_early: bool,
+}
+
+impl Trainer {
+    /// Compiles the run's programs and sets the initial weights.
+    ///
+    /// # Errors
+    /// If the model does not fit the device.
+    pub fn new(config: Config, device: Rc<Device>, corpus: Corpus, options: PlanOptions) -> Result<Trainer, TrainError> {
+        let mut memory = Memory::default();
+        let training = recording::training(&config, device.tier);
+        let plan = Plan::compile(&device, &training.program, &mut memory, options)?;
+        let evaluation = recording::evaluation(&config, device.tier);
+        let evaluation = (Plan::compile(&device, &evaluation.program, &mut memory, options)?, evaluation);
+        let inverse_accumulation = 1.0 / config.train.micro_batches as f32;
+        plan.write(&device, training.loss_seed, bytemuck::bytes_of(&inverse_accumulation));
+        for spec in config.parameters() {
+            let values = params::initial_values(&spec, config.seed);
+            memory.write(&device, &spec.name, bytemuck::cast_slice(&values));
+        }
+        let named = |role: Role| {
+            let tensors = training.program.tensors.iter();
+            tensors.filter(move |t| t.role == role && t.dtype == crate::gpu::DType::F32).map(|t| t.name.clone()).collect()
+        };
+        let identity = Identity {
+            config: config.hash(),
+            data: corpus.hash(),
+            tokenizer: corpus.tokenizer_hash(),
+            adapter: device.adapter.name.clone(),
+            driver: device.adapter.driver.clone(),
+        };
+        Ok(Trainer {
+            schedule: config.learning_rates(),
+            state: TrainState::new(config.seed, identity),
+            parameter_names: named(Role::Parameter),
+            moment_names: named(Role::State),
+            config,
+            device,
+            memory,
+            plan,
+            training,
+            evaluation,
+            corpus,
+            in_flight: VecDeque::new(),
+            phase: Phase::Training,
+            evaluated_at: None,
+            saved_at: None,
+            best_is_unsaved: false,
+            stopped_early: false,
+        })
+    }
+
+    /// The device it trains on.
+    pub fn device(&self) -> &Rc<Device> {
+        &self.device
+    }
+
+    /// Where the run stands.
+    pub fn state(&self) -> &TrainState {
+        &self.state
+    }
+
+    /// The run's config.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The run's data.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
+    }
+
+    /// The device, and the memory that holds the run's parameters: what a sampler needs.
+    pub fn device_and_memory(&mut self) -> (&Rc<Device>, &mut Memory) {
+        (&self.device, &mut self.memory)
+    }
+
+    /// The name and shape of every tensor of this run's checkpoints.
+    pub fn expected(&self) -> Expected {
+        Expected { tensors: self.shapes(&self.parameter_names), optimizer: self.shapes(&self.moment_names) }
+    }
+
+    fn shapes(&self, names: &[String]) -> Vec<(String, Vec<usize>)> {
+        let shape = |name: &String| {
+            let id = self.training.program.find(name).expect("a name of this program");
+            self.training.program.tensor(id).shape.as_slice().iter().map(|d| *d as usize).collect()
+        };
+        names.iter().map(|n| (n.clone(), shape(n))).collect()
+    }
+
+    /// Submits what can be submitted, takes what has come back. An empty answer means that the device is busy: call
+    /// again later, or [`Trainer::wait`] where blocking is allowed.
+    ///
+    /// # Errors
+    /// A lost or faulty device, or a run that diverged. The trainer is not usable afterwards.
+    pub fn advance(&mut self) -> Result<Vec<Progress>, TrainError> {
+        let mut progress = Vec::new();
+        self.collect(&mut progress)?;
+        match &mut self.phase {
+            Phase::Training => self.train(&mut progress)?,
+            Phase::Evaluating { .. } => self.evaluate(&mut progress)?,
+            Phase::Saving { .. } => self.save(&mut progress)?,
+            Phase::WaitingForRollback => {}
+            Phase::Finished { is_told } => {
+                if !std::mem::replace(is_told, true) {
+                    progress.push(Progress::Done { stopped_early: self.stopped_early });
+                }
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Blocks until the oldest work under way has come back. Native only in effect.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn wait(&self) -> Result<(), TrainError> {
+        let oldest = match &self.phase {
+            Phase::Saving { download } => Some(download),
+            Phase::Evaluating { pending, .. } => pending.front(),
+            _ => self.in_flight.front().map(|f| &f.clip),
+        };
+        if let Some(download) = oldest {
+            download.wait_ready(&self.device)?;
+        }
+        Ok(())
+    }
+
+    fn submitted_updates(&self) -> u32 {
+        self.state.update + self.in_flight.len() as u32
+    }
+
+    fn train(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        let submitted = self.submitted_updates();
+        let is_over = submitted >= self.config.train.updates || self.stopped_early;
+        let evaluation_due = submitted > 0 && self.config.evaluation_due(submitted) && self.evaluated_at != Some(submitted);
+        let every = self.config.train.checkpoint.every;
+        let save_due = submitted > 0 && (is_over || (every > 0 && submitted % every == 0)) && self.saved_at != Some(submitted);
+        if !(is_over || evaluation_due || save_due) {
+            if self.in_flight.len() < IN_FLIGHT {
+                self.submit_update()?;
+            }
+            return Ok(());
+        }
+        if !self.in_flight.is_empty() {
+            return Ok(());
+        }
+        if evaluation_due {
+            self.begin_evaluation();
+            return self.evaluate(progress);
+        }
+        if save_due || self.best_is_unsaved {
+            let names: Vec<String> = self.parameter_names.iter().chain(&self.moment_names).cloned().collect();
+            self.best_is_unsaved = false;
+            self.phase = Phase::Saving { download: self.memory.download(&self.device, &names) };
+            return Ok(());
+        }
+        self.phase = Phase::Finished { is_told: false };
+        Ok(())
+    }
+
+    fn step(&self, micro_step: u64, targets: u32) -> Step {
+        let config = &self.config;
+        let update = self.submitted_updates();
+        let multiplier = self.schedule.at_update(update);
+        let correction = |beta: f64| (1.0 - beta.powf(f64::from(update) + 1.0)) as f32;
+        Step {
+            seed_low: config.seed as u32,
+            seed_high: (config.seed >> 32) as u32,
+            update,
+            micro_step: micro_step as u32,
+            lr_adamw: (config.optimizer.adamw.lr * multiplier) as f32,
+            lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
+            adamw_correction1: correction(config.optimizer.adamw.beta1),
+            adamw_correction2: correction(config.optimizer.adamw.beta2),
+            balance_coefficient: config.model.balance.coefficient as f32,
+            z_coefficient: config.model.balance.z_coefficient as f32,
+            clip_norm: config.optimizer.clip_norm as f32,
+            inverse_targets: 1.0 / targets.max(1) as f32,
+            inverse_accumulation: 1.0 / config.train.micro_batches as f32,
+        }
+    }
+
+    fn submit_update(&mut self) -> Result<(), TrainError> {
+        let accumulation = self.config.train.micro_batches;
+        let first = u64::from(self.submitted_updates()) * u64::from(accumulation);
+        let mut downloads = Vec::new();
+        let mut wanted = vec![self.training.statistics];
+        wanted.extend(&self.training.routing);
+        let mut step = Step::default();
+        for micro in 0..accumulation {
+            let micro_step = first + u64::from(micro);
+            let batch = self.corpus.training_batch(micro_step + self.state.data.offset);
+            self.plan.write(&self.device, self.training.tokens, bytemuck::cast_slice(&batch.tokens));
+            self.plan.write(&self.device, self.training.targets, bytemuck::cast_slice(&batch.targets));
+            step = self.step(micro_step, batch.target_count());
+            let mut segments = Vec::new();
+            if micro == 0 {
+                segments.push(Segment::ClearGradients);
+            }
+            segments.push(Segment::Micro);
+            if micro + 1 == accumulation {
+                segments.push(Segment::Update);
+                wanted.push(self.training.clip);
+            }
+            self.plan.submit(&self.device, &mut self.memory, &step, &segments)?;
+            downloads.push(self.plan.download(&self.device, &wanted));
+        }
+        let clip = downloads.pop().expect("an update has a micro-batch");
+        let update = self.submitted_updates() + 1;
+        let record = UpdateRecord {
+            update,
+            micro_steps: u64::from(update) * u64::from(accumulation),
+            tokens: u64::from(update) * self.config.tokens_per_update(),
+            lr_adamw: f64::from(step.lr_adamw),
+            lr_muon: f64::from(step.lr_muon),
+            ..UpdateRecord::default()
+        };
+        self.in_flight.push_back(Flight { record, micro: downloads, clip });
+        Ok(())
+    }
+
+    /// Takes updates that have come back, in order.
+    fn collect(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        while let Some(flight) = self.in_flight.front() {
+            let Some(last) = flight.clip.poll(&self.device)? else { return Ok(()) };
+            let mut parts = Vec::new();
+            for download in &flight.micro {
+                let Some(part) = download.poll(&self.device)? else { return Ok(()) };
+                parts.push(part);
+            }
+            let (clip, last) = last.split_last().map(|(c, l)| (floats(c), l.to_vec())).expect("clip is downloaded");
+            parts.push(last);
+            let mut record = self.in_flight.pop_front().map(|f| f.record).unwrap_or_default();
+            fill(&mut record, &parts, &clip);
+            self.state.update = record.update;
+            self.state.micro_step = record.micro_steps;
+            self.state.tokens = record.tokens;
+            self.state.schedule.updates = record.update;
+            self.state.schedule.micro_steps = record.micro_steps;
+            let skipped = record.skipped;
+            progress.push(Progress::Update(record));
+            self.note_skip(skipped, progress)?;
+        }
+        Ok(())
+    }
+
+    fn note_skip(&mut self, skipped: bool, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        if !skipped {
+            self.state.skipped.in_a_row = 0;
+            return Ok(());
+        }
+        let counts = &mut self.state.skipped;
+        counts.non_finite += 1;
+        counts.in_a_row += 1;
+        let detail = format!("the gradient of update {} is not finite: parameters and moments are untouched", self.state.update);
+        progress.push(self.incident(Incident::NonFinite, detail));
+        let policy = &self.config.nan;
+        if policy.roll_back_after == 0 || self.state.skipped.in_a_row < policy.roll_back_after {
+            return Ok(());
+        }
+        if self.state.skipped.rollbacks >= policy.stop_after {
+            return Err(TrainError::Diverged { update: self.state.update, in_a_row: self.state.skipped.in_a_row, rollbacks: self.state.skipped.rollbacks });
+        }
+        // What is under way is dropped now, so that how far it had come makes no difference.
+        self.in_flight.clear();
+        self.phase = Phase::WaitingForRollback;
+        progress.push(Progress::WantsRollback);
+        Ok(())
+    }
+
+    fn incident(&self, incident: Incident, detail: String) -> Progress {
+        Progress::Incident(IncidentRecord { update: self.state.update, incident, detail, time: Default::default() })
+    }
+
+    fn evaluate(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        let (plan, evaluation) = &self.evaluation;
+        let batches = self.corpus.validation_batches();
+        let step = self.step(0, 1);
+        let Phase::Evaluating { next, sums, loads, pending } = &mut self.phase else { return Ok(()) };
+        let mut wanted = vec![evaluation.statistics];
+        wanted.extend(&evaluation.routing);
+        while *next < batches && pending.len() < IN_FLIGHT {
+            let batch: Batch = self.corpus.validation_batch(*next);
+            plan.write(&self.device, evaluation.tokens, bytemuck::cast_slice(&batch.tokens));
+            plan.write(&self.device, evaluation.targets, bytemuck::cast_slice(&batch.targets));
+            let step = Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, ..step };
+            plan.submit(&self.device, &mut self.memory, &step, &[Segment::Micro])?;
+            pending.push_back(plan.download(&self.device, &wanted));
+            *next += 1;
+        }
+        while let Some(download) = pending.front() {
+            let Some(parts) = download.poll(&self.device)? else { return Ok(()) };
+            pending.pop_front();
+            floats(&parts[0]).iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
+            for (layer, part) in loads.iter_mut().zip(&parts[1..]) {
+                let found = &floats(part)[3..];
+                layer.resize(found.len(), 0.0);
+                layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / batches as f64);
+            }
+        }
+        if *next < batches || !pending.is_empty() {
+            return Ok(());
+        }
+        let [ce, targets, correct] = *sums;
+        let record = EvalRecord {
+            update: self.state.update,
+            val_ce: ce / targets.max(1.0),
+            accuracy: correct / targets.max(1.0),
+            targets: targets as u64,
+            expert_load: loads.iter().map(|l| l.iter().map(|v| *v as f32).collect()).collect(),
+            time: Default::default(),
+        };
+        self.judge(&record);
+        progress.push(Progress::Eval(record));
+        self.phase = Phase::Training;
+        Ok(())
+    }
+
+    /// Keeps the best evaluation and decides on early stopping.
+    fn judge(&mut self, record: &EvalRecord) {
+        self.evaluated_at = Some(record.update);
+        let stopping = &self.config.train.early_stopping;
+        let threshold = self.state.best.map_or(f64::INFINITY, |b| b.val_ce - stopping.min_delta);
+        self.state.evaluations_since_best = if record.val_ce < threshold { 0 } else { self.state.evaluations_since_best + 1 };
+        if self.state.best.is_none_or(|b| record.val_ce < b.val_ce) {
+            self.state.best = Some(BestEval { update: record.update, val_ce: record.val_ce });
+            self.best_is_unsaved = self.config.train.checkpoint.best;
+        }
+        self.stopped_early = stopping.patience > 0 && self.state.evaluations_since_best >= stopping.patience;
+    }
+
+    fn save(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        let Phase::Saving { download } = &self.phase else { return Ok(()) };
+        let Some(parts) = download.poll(&self.device)? else { return Ok(()) };
+        let (weights, moments) = parts.split_at(self.parameter_names.len());
+        let named = |shapes: Vec<(String, Vec<usize>)>, parts: &[Vec<u8>]| -> Vec<NamedTensor> {
+            let tensor = |((name, shape), bytes): ((String, Vec<usize>), &Vec<u8>)| NamedTensor { name, shape, data: floats(bytes) };
+            shapes.into_iter().zip(parts).map(tensor).collect()
+        };
+        let expected = self.expected();
+        let tensors = named(expected.tensors, weights);
+        let optimizer = named(expected.optimizer, moments);
+        let snapshot = Box::new(Snapshot { tensors, optimizer, state: self.state.clone() });
+        self.saved_at = Some(self.state.update);
+        progress.push(Progress::Checkpoint { snapshot });
+        self.phase = Phase::Training;
+        Ok(())
+    }
+
+    /// The state and weights before the first update.
+    pub fn initial_snapshot(&self) -> Snapshot {
+        let value = |spec: ParamSpec| NamedTensor {
+            data: params::initial_values(&spec, self.config.seed),
+            shape: spec.shape.iter().map(|d| *d as usize).collect(),
+            name: spec.name,
+        };
+        let zero = |(name, shape): (String, Vec<usize>)| NamedTensor { name, data: vec![0.0; shape.iter().product()], shape };
+        Snapshot {
+            tensors: self.config.parameters().into_iter().map(value).collect(),
+            optimizer: self.expected().optimizer.into_iter().map(zero).collect(),
+            state: TrainState::new(self.config.seed, self.state.identity.clone()),
+        }
+    }
+
+    /// Evaluates next, whatever the schedule says; [`Trainer::advance`] then gives the record.
+    pub fn begin_evaluation(&mut self) {
+        let layers = vec![Vec::new(); self.evaluation.1.routing.len()];
+        self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new() };
+    }
+
+    /// Goes on from a snapshot of this run. What is under way is dropped.
+    pub fn restore(&mut self, snapshot: &Snapshot) {
+        for tensor in snapshot.tensors.iter().chain(&snapshot.optimizer) {
+            self.memory.write(&self.device, &tensor.name, bytemuck::cast_slice(&tensor.data));
+        }
+        self.in_flight.clear();
+        self.phase = Phase::Training;
+        let identity = self.state.identity.clone();
+        self.state = TrainState { identity, ..snapshot.state.clone() };
+        // What a checkpoint follows has been done: it is saved after the evaluation of its update.
+        self.evaluated_at = Some(self.state.update);
+        self.saved_at = Some(self.state.update);
+        self.best_is_unsaved = false;
+        self.stopped_early = false;
+    }
+
+    /// Goes back to a snapshot after too many skipped updates, and on with data that the run has not seen: the same
+    /// data would give the same bits, and the same fault.
+    pub fn roll_back(&mut self, snapshot: &Snapshot) -> Progress {
+        let (from, skipped, offset) = (self.state.update, self.state.skipped, self.state.data.offset);
+        self.restore(snapshot);
+        let dropped = u64::from(from - self.state.update) * u64::from(self.config.train.micro_batches);
+        self.state.data.offset = offset + dropped;
+        self.state.skipped = skipped;
+        self.state.skipped.in_a_row = 0;
+        self.state.skipped.rollbacks += 1;
+        let detail = format!("back from update {from} to {}, on with data after that", self.state.update);
+        self.incident(Incident::RolledBack, detail)
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Means over the update's micro-batches.
+fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32]) {
+    let mut sums = [0.0; 3];
+    let share = 1.0 / parts.len() as f64;
+    let layers = parts[0].len() - 1;
+    let mut routing = vec![Vec::new(); layers];
+    for part in parts {
+        floats(&part[0]).iter().zip(&mut sums).for_each(|(v, s)| *s += f64::from(*v));
+        for (sum, bytes) in routing.iter_mut().zip(&part[1..]) {
+            let values = floats(bytes);
+            sum.resize(values.len(), 0.0);
+            sum.iter_mut().zip(values).for_each(|(s, v)| *s += f64::from(v) * share);
+        }
+    }
+    let [ce, targets, correct] = sums;
+    record.train_ce = ce / targets.max(1.0);
+    record.accuracy = correct / targets.max(1.0);
+    let mean = |index: usize| routing.iter().map(|l| l[index]).sum::<f64>() / layers.max(1) as f64;
+    record.balance = mean(0);
+    record.z = mean(1);
+    record.router_entropy = routing.iter().map(|l| l[2] as f32).collect();
+    record.expert_load = routing.iter().map(|l| l[3..].iter().map(|v| *v as f32).collect()).collect();
+    record.grad_norm = f64::from(clip[0]);
+    record.clip_factor = f64::from(clip[1]);
+    record.skipped = clip[2].to_bits() == 0;
+}
+
+/// For tests and tools that look at single tensors.
+impl Trainer {
+    /// Starts reading parameters as they are now.
+    pub fn download_parameters(&self, names: &[String]) -> Download {
+        self.memory.download(&self.device, names)
+    }
+
+    /// The training plan's tensor of this name.
+    pub fn find(&self, name: &str) -> Option<TensorId> {
+        self.training.program.find(name)
+    }
+}

@@ -1,0 +1,111 @@
+//! A device for the binary, configs from text, and trainers driven to their end.
+
+use std::rc::Rc;
+
+use moelab::{
+    gpu::{AdapterChoice, Device, PlanOptions, Tier},
+    train::{
+        Config, Corpus,
+        config::load,
+        data::Batch,
+        metrics::{EvalRecord, UpdateRecord},
+        trainer::{Progress, Trainer},
+    },
+};
+
+/// A device of the adapter; its tier can be set.
+pub fn device(tier: Tier) -> Rc<Device> {
+    let mut device = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver (cargo xtask setup)");
+    device.tier = tier;
+    Rc::new(device)
+}
+
+/// The tiers that the adapter runs.
+pub fn tiers() -> Vec<Tier> {
+    let own = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver").tier;
+    if own == Tier::Portable { vec![own] } else { vec![Tier::Portable, own] }
+}
+
+/// A config with a vocabulary of its own: these tests feed tokens, not text.
+pub fn config(text: &str, vocabulary: u32) -> Config {
+    let text = text.to_string();
+    let mut config = load(&move |_| Ok(text.clone()), "test.toml", &[]).unwrap_or_else(|p| panic!("{p}"));
+    config.model.vocabulary = vocabulary;
+    config
+}
+
+/// A small System A model without dropout and noise.
+pub const SMALL: &str = r#"
+seed = 3
+[model]
+width = 64
+context = 32
+depth.layers = 2
+attention.heads = 4
+ffn.width = 64
+router = { experts = 4, top_k = 2, noise = 0.0 }
+dropout = { embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }
+[data]
+sequence_length = 32
+batch = 4
+[train]
+updates = 10
+micro_batches = 1
+evaluation.every = 0
+[schedule]
+kind = "constant"
+warmup = 0
+"#;
+
+/// One batch of a rule with some noise.
+pub fn batch(config: &Config, seed: u64) -> Batch {
+    use moelab::random::Stream;
+    let (b, t, v) = (config.data.batch, config.data.sequence_length, config.model.vocabulary);
+    let mut batch = Batch { tokens: vec![], targets: vec![] };
+    let stream = Stream { seed, step: 0, stream: 0 };
+    for sequence in 0..b {
+        let mut token = stream.bits(sequence)[0] % v;
+        for position in 0..t {
+            let draw = stream.bits(b + sequence * t + position);
+            let next = if draw[0] % 10 < 9 { (token * 3 + 1) % v } else { draw[1] % v };
+            batch.tokens.push(token);
+            batch.targets.push(next);
+            token = next;
+        }
+    }
+    batch
+}
+
+/// What a finished run gave.
+#[derive(Default)]
+pub struct Ran {
+    pub updates: Vec<UpdateRecord>,
+    pub evals: Vec<EvalRecord>,
+    pub weights_sha256: String,
+}
+
+pub fn trainer(config: &Config, device: &Rc<Device>, corpus: Corpus, options: PlanOptions) -> Trainer {
+    Trainer::new(config.clone(), device.clone(), corpus, options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Drives a trainer until it is done.
+pub fn drive(trainer: &mut Trainer) -> Ran {
+    let mut ran = Ran::default();
+    loop {
+        let progress = trainer.advance().unwrap_or_else(|e| panic!("{e}"));
+        if progress.is_empty() {
+            trainer.wait().unwrap();
+        }
+        for p in progress {
+            match p {
+                Progress::Update(record) => ran.updates.push(record),
+                Progress::Eval(record) => ran.evals.push(record),
+                Progress::Checkpoint { snapshot } => {
+                    ran.weights_sha256 = moelab::train::checkpoint::weights_sha256(&snapshot.tensors);
+                }
+                Progress::Done { .. } => return ran,
+                Progress::Incident(_) | Progress::WantsRollback => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Whole models: against PyTorch, against themselves, and against what must be true of any of them.
+
+mod faults;
+mod harness;
+mod oracle;
+mod sanity;

@@ -1,0 +1,51 @@
+//! Benchmarks that check before they time: single kernels ([`kernels`]) and a whole update ([`step`]).
+//!
+//! Clocks are the caller's: a function that gives seconds.
+
+pub mod kernels;
+pub mod step;
+
+use crate::gpu::{Device, GpuError, Tier};
+
+/// Why a benchmark gave no time.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BenchError {
+    /// The adapter, the device or a plan.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// A result that a time would be worthless for.
+    #[error("{kernel} {shape} ({tier} kernels): {problem}. It was not timed: the driver or the kernel is at fault, `cargo xtask test` tells which op")]
+    Wrong {
+        /// The kernel.
+        kernel: String,
+        /// Its sizes.
+        shape: String,
+        /// Of which tier.
+        tier: &'static str,
+        /// What was wanted and found.
+        problem: String,
+    },
+}
+
+/// The tiers whose kernels an adapter is timed with: the portable one, and its own.
+pub fn tiers(device: &Device) -> Vec<Tier> {
+    if device.tier == Tier::Portable { vec![Tier::Portable] } else { vec![device.tier, Tier::Portable] }
+}
+
+/// The middle value.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// |a - b| / |b| over all elements; infinite if one of `a` is not finite.
+fn relative_error(a: &[f64], b: &[f64]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let error = norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied()).max(f64::MIN_POSITIVE);
+    if error.is_finite() && a.len() == b.len() { error } else { f64::INFINITY }
+}
+
+/// As f64; host arithmetic on what a device gave.
+fn floats(bytes: &[u8]) -> Vec<f64> {
+    bytemuck::pod_collect_to_vec::<u8, f32>(bytes).into_iter().map(f64::from).collect()
+}

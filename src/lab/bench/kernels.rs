@@ -1,0 +1,220 @@
+//! Single kernels: each result is checked, then timed.
+//!
+//! A plan holds several copies of an op, each with operands of its own, so that a time contains whatever the tier does
+//! with operands (copies to images) and nothing stays in a cache that a step would not keep there.
+
+mod cases;
+
+use serde::Serialize;
+
+pub use cases::{Case, cases};
+
+use super::{BenchError, floats, median, relative_error};
+use crate::{
+    gpu::{Device, DType, GpuError, Memory, Plan, PlanOptions, Program, Role, Segment, Step, Tensor, TensorId, Tier},
+    ops::Graph,
+    random::Stream,
+};
+
+/// Largest relative L2 error between two tiers: both are within 1e-5 of the truth, Muon amplifies that.
+const TIER_TOLERANCE: f64 = 1e-4;
+/// Submissions in a row are enough to fill this many seconds, so that one wait weighs little.
+const ROUND_SECONDS: f64 = 0.05;
+/// Rounds end early when one kernel took this many seconds.
+const PATIENCE_SECONDS: f64 = 2.0;
+
+/// How one kernel did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// The op.
+    pub kernel: &'static str,
+    /// Its sizes.
+    pub shape: String,
+    /// Whose kernels: `portable` or `cpu`.
+    pub tier: &'static str,
+    /// Milliseconds of one op: the median of the rounds.
+    pub ms: f64,
+    /// Useful arithmetic, a multiply-add being 2; 0 where none is counted.
+    pub gflops: f64,
+    /// Every operand and result once.
+    pub gbytes_per_second: f64,
+}
+
+/// How often to time.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Copies of the op in a plan.
+    pub copies: u32,
+    /// Rounds, of which the median counts.
+    pub rounds: u32,
+}
+
+/// What a case's operands hold.
+#[derive(Clone, Debug)]
+pub enum Fill {
+    /// Normals times a factor.
+    Normal(f32),
+    /// Integers (bit patterns of floats too).
+    Integers(Vec<u32>),
+    /// Zeros.
+    Zero,
+}
+
+/// An operand of a case.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// Shape.
+    pub shape: Vec<u32>,
+    /// Values.
+    pub fill: Fill,
+    /// A parameter; otherwise an input that wants a gradient, or integers.
+    pub is_parameter: bool,
+}
+
+/// A plan with copies of a case, its operands written.
+struct Prepared {
+    plan: Plan,
+    memory: Memory,
+    program: Program,
+    operands: Vec<Vec<f32>>,
+}
+
+/// Checks a case on one tier, then times it by `now` (seconds).
+///
+/// # Errors
+/// A wrong result, or a fault of the device.
+pub fn measure(device: &Device, case: &Case, tier: Tier, effort: Effort, now: &dyn Fn() -> f64) -> Result<Record, BenchError> {
+    check(device, case, tier)?;
+    let mut prepared = prepare(device, case, tier, effort.copies)?;
+    let mut round = |submissions: u32| -> Result<f64, GpuError> {
+        let start = now();
+        for _ in 0..submissions {
+            prepared.plan.submit(device, &mut prepared.memory, &step(), &[Segment::Micro])?;
+        }
+        device.wait_idle()?;
+        Ok((now() - start) / f64::from(submissions * effort.copies))
+    };
+    round(1)?; // Drivers compile at first use.
+    let estimate = round(1)? * f64::from(effort.copies);
+    let submissions = (ROUND_SECONDS / estimate.max(1e-6)).clamp(1.0, 100.0) as u32;
+    let (start, mut seconds) = (now(), Vec::new());
+    for _ in 0..effort.rounds.max(1) {
+        seconds.push(round(submissions)?);
+        if now() - start > PATIENCE_SECONDS {
+            break;
+        }
+    }
+    let seconds = median(seconds);
+    Ok(Record {
+        kernel: case.kernel,
+        shape: case.shape.clone(),
+        tier: tier.name(),
+        ms: seconds * 1e3,
+        gflops: case.flops / seconds * 1e-9,
+        gbytes_per_second: case.bytes() / seconds * 1e-9,
+    })
+}
+
+/// Scalars under which every case does its full work.
+fn step() -> Step {
+    Step { lr_adamw: 1e-3, lr_muon: 1.0, adamw_correction1: 0.1, adamw_correction2: 0.05, inverse_targets: 1.0 / 512.0, inverse_accumulation: 1.0, ..Step::default() }
+}
+
+fn prepare(device: &Device, case: &Case, tier: Tier, copies: u32) -> Result<Prepared, GpuError> {
+    let mut g = Graph::new(tier);
+    let mut declared: Vec<Vec<Tensor>> = Vec::new();
+    for copy in 0..copies {
+        let declare = |g: &mut Graph, (index, operand): (usize, &Operand)| {
+            let (name, shape) = (format!("operand.{copy}.{index}"), operand.shape.as_slice());
+            match (&operand.fill, operand.is_parameter) {
+                (Fill::Integers(_), _) => g.input(&name, shape, DType::U32),
+                (_, true) => g.param(&name, shape),
+                (_, false) => g.leaf(&name, shape),
+            }
+        };
+        let operands: Vec<Tensor> = case.operands.iter().enumerate().map(|o| declare(&mut g, o)).collect();
+        let outputs = (case.record)(&mut g, &operands);
+        for (index, y) in outputs.into_iter().enumerate() {
+            g.output(&format!("output.{copy}.{index}"), y);
+        }
+        declared.push(operands);
+    }
+    let program = g.finish();
+    let mut memory = Memory::default();
+    let plan = Plan::compile(device, &program, &mut memory, PlanOptions::default())?;
+    let mut prepared = Prepared { plan, memory, program, operands: Vec::new() };
+    for (copy, tensors) in declared.iter().enumerate() {
+        for (index, (t, operand)) in tensors.iter().zip(&case.operands).enumerate() {
+            let stream = Stream { seed: copy as u64, step: index as u32, stream: 0 };
+            prepared.write(device, *t, operand, stream, case.needs_gradients);
+        }
+    }
+    if let Some(seed) = prepared.program.find("loss_seed") {
+        prepared.plan.write(device, seed, bytemuck::bytes_of(&1.0_f32));
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Sets an operand, and the gradient of a parameter that an optimizer takes.
+    fn write(&mut self, device: &Device, t: Tensor, operand: &Operand, stream: Stream, with_gradient: bool) {
+        let normals = |stream: Stream| (0..t.shape.len()).map(move |i| stream.normal(i));
+        let values: Vec<f32> = match &operand.fill {
+            Fill::Normal(scale) => normals(stream).map(|v| scale * v).collect(),
+            Fill::Integers(bits) => bits.iter().map(|b| f32::from_bits(*b)).collect(),
+            Fill::Zero => vec![0.0; t.shape.len() as usize],
+        };
+        if operand.is_parameter {
+            let name = &self.program.tensor(t.id).name;
+            self.memory.write(device, name, bytemuck::cast_slice(&values));
+            if with_gradient {
+                let gradient: Vec<f32> = normals(Stream { stream: 1, ..stream }).collect();
+                self.memory.write(device, &format!("d_{name}"), bytemuck::cast_slice(&gradient));
+            }
+        } else {
+            self.plan.write(device, t.id, bytemuck::cast_slice(&values));
+        }
+        self.operands.push(values);
+    }
+}
+
+/// Every result of one copy: outputs, parameters and their gradients, by name.
+fn results(device: &Device, case: &Case, tier: Tier) -> Result<(Prepared, Vec<Vec<f64>>), GpuError> {
+    let mut prepared = prepare(device, case, tier, 1)?;
+    prepared.plan.poison(device);
+    prepared.plan.submit(device, &mut prepared.memory, &step(), &[Segment::Micro])?;
+    let named = |roles: &[Role]| {
+        let all = prepared.program.tensors.iter().enumerate().filter(|(_, t)| roles.contains(&t.role));
+        let mut all: Vec<(String, TensorId)> = all.map(|(i, t)| (t.name.clone(), TensorId(i as u32))).collect();
+        all.sort();
+        all
+    };
+    let outputs: Vec<TensorId> = named(&[Role::Output]).into_iter().map(|(_, id)| id).collect();
+    let kept: Vec<String> = named(&[Role::Parameter, Role::ParameterGradient]).into_iter().map(|(name, _)| name).collect();
+    let mut found = Vec::new();
+    if !outputs.is_empty() {
+        found.extend(prepared.plan.download(device, &outputs).wait(device)?.iter().map(|b| floats(b)));
+    }
+    if !kept.is_empty() {
+        found.extend(prepared.memory.download(device, &kept).wait(device)?.iter().map(|b| floats(b)));
+    }
+    Ok((prepared, found))
+}
+
+fn check(device: &Device, case: &Case, tier: Tier) -> Result<(), BenchError> {
+    let (prepared, found) = results(device, case, tier)?;
+    let (error, bound, wanted) = match case.product {
+        Some(product) => (product.error(&prepared.operands, &found[0]), cases::PRODUCT_TOLERANCE, "the exact product"),
+        None => {
+            let other = if tier == Tier::Cpu { Tier::Portable } else { Tier::Cpu };
+            let (_, wanted) = results(device, case, other)?;
+            let worst = found.iter().zip(&wanted).map(|(a, b)| relative_error(a, b)).fold(0.0, f64::max);
+            (if found.len() == wanted.len() { worst } else { f64::INFINITY }, TIER_TOLERANCE, "the other tier's kernels")
+        }
+    };
+    if error < bound {
+        return Ok(());
+    }
+    let problem = format!("wanted a relative error against {wanted} below {bound:e}, found {error:.3e}");
+    Err(BenchError::Wrong { kernel: case.kernel.into(), shape: case.shape.clone(), tier: tier.name(), problem })
+}

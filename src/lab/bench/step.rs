@@ -1,0 +1,331 @@
+//! A whole update on random tokens: its time, and the share of each kernel in time and in arithmetic.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{BenchError, floats, median};
+use crate::{
+    gpu::{Command, Device, Dispatch, GpuError, KernelTime, Memory, Plan, PlanOptions, Segment, Step, Tensor},
+    model::{cost::cost, params::initial_values},
+    random::Stream,
+    train::{
+        Config,
+        recording::{Training, training},
+    },
+};
+
+/// Updates between two looks at the clock take about this many seconds.
+const ROUND_SECONDS: f64 = 0.3;
+/// Replays of a segment kernel by kernel; the median of each launch counts.
+const PROFILES: usize = 5;
+/// What the first loss may differ from ln V by, relative: random tokens cannot be predicted.
+const LOSS_TOLERANCE: f64 = 0.1;
+
+/// A timed update.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepRecord {
+    /// `step`.
+    pub kernel: &'static str,
+    /// Sizes of the model and the batch.
+    pub shape: String,
+    /// Whose kernels.
+    pub tier: &'static str,
+    /// Milliseconds an update: the median of the rounds.
+    pub ms: f64,
+    /// Useful arithmetic of model (forward and backward, nothing recomputed) and Muon.
+    pub gflops: f64,
+    /// Trained tokens.
+    pub tokens_per_second: f64,
+    /// Launches of forward and backward.
+    pub micro_dispatches: usize,
+    /// Launches of clip and optimizers.
+    pub update_dispatches: usize,
+    /// Launches that one more layer adds to both.
+    pub dispatches_per_layer: usize,
+}
+
+/// All launches of one kernel in a part of an update, timed one by one.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelShare {
+    /// `clear`, `micro` or `update`.
+    pub part: &'static str,
+    /// `module.entry`, or what else a command was.
+    pub kernel: String,
+    /// How often.
+    pub launches: usize,
+    /// Milliseconds of all launches in an update, what a wait costs taken off.
+    pub ms: f64,
+    /// Of the time of all kernels.
+    pub share: f64,
+    /// Its own arithmetic, where it is a product or attention.
+    pub gflops: Option<f64>,
+    /// Of the arithmetic of all kernels.
+    pub share_of_flops: Option<f64>,
+}
+
+/// An update and its kernels, the longest first.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The whole.
+    pub step: StepRecord,
+    /// The parts.
+    pub kernels: Vec<KernelShare>,
+}
+
+/// A compiled update with its weights and tokens set.
+struct Ready<'a> {
+    device: &'a Device,
+    config: &'a Config,
+    training: Training,
+    plan: Plan,
+    memory: Memory,
+    step: Step,
+}
+
+/// Times updates of a config's model, then each of its kernels, by `now` (seconds).
+///
+/// # Errors
+/// A first loss that is not that of random tokens, a gradient that is not finite, or a fault of the device.
+pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<Measured, BenchError> {
+    let mut ready = prepare(device, config)?;
+    ready.check()?;
+    let start = now();
+    ready.update()?;
+    device.wait_idle()?;
+    let updates = (ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32;
+    let mut seconds = Vec::new();
+    for _ in 0..rounds.max(1) {
+        let start = now();
+        for _ in 0..updates {
+            ready.update()?;
+        }
+        device.wait_idle()?;
+        seconds.push((now() - start) / f64::from(updates));
+    }
+    let kernels = ready.shares(now)?;
+    ready.check_finite()?;
+    Ok(Measured { step: ready.record(median(seconds)), kernels })
+}
+
+fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuError> {
+    let mut memory = Memory::default();
+    let training = training(config, device.tier);
+    let plan = Plan::compile(device, &training.program, &mut memory, PlanOptions::default())?;
+    for spec in config.parameters() {
+        memory.write(device, &spec.name, bytemuck::cast_slice(&initial_values(&spec, config.seed)));
+    }
+    let count = config.tokens_per_micro_batch();
+    let draw = |stream: u32| -> Vec<u32> {
+        let stream = Stream { seed: config.seed, step: 0, stream };
+        (0..count).map(|i| stream.bits(i)[0] % config.model.vocabulary).collect()
+    };
+    plan.write(device, training.tokens, bytemuck::cast_slice(&draw(1)));
+    plan.write(device, training.targets, bytemuck::cast_slice(&draw(2)));
+    let inverse_accumulation = 1.0 / config.train.micro_batches as f32;
+    plan.write(device, training.loss_seed, bytemuck::bytes_of(&inverse_accumulation));
+    let step = Step {
+        seed_low: config.seed as u32,
+        seed_high: (config.seed >> 32) as u32,
+        lr_adamw: config.optimizer.adamw.lr as f32,
+        lr_muon: config.optimizer.muon.lr as f32,
+        // Those of a late update: an early one's would magnify a step that is repeated.
+        adamw_correction1: 1.0,
+        adamw_correction2: 1.0,
+        balance_coefficient: config.model.balance.coefficient as f32,
+        z_coefficient: config.model.balance.z_coefficient as f32,
+        clip_norm: config.optimizer.clip_norm as f32,
+        inverse_targets: 1.0 / count as f32,
+        inverse_accumulation,
+        ..Step::default()
+    };
+    Ok(Ready { device, config, training, plan, memory, step })
+}
+
+impl Ready<'_> {
+    /// Submits one update as the trainer does.
+    fn update(&mut self) -> Result<(), GpuError> {
+        let last = self.config.train.micro_batches - 1;
+        for micro in 0..=last {
+            let parts = [(micro == 0, Segment::ClearGradients), (true, Segment::Micro), (micro == last, Segment::Update)];
+            let segments: Vec<Segment> = parts.into_iter().filter(|(runs, _)| *runs).map(|(_, segment)| segment).collect();
+            self.plan.submit(self.device, &mut self.memory, &self.step, &segments)?;
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, problem: String) -> BenchError {
+        BenchError::Wrong { kernel: "step".into(), shape: self.shape(), tier: self.device.tier.name(), problem }
+    }
+
+    fn check(&mut self) -> Result<(), BenchError> {
+        self.update()?;
+        let parts = self.plan.download(self.device, &[self.training.statistics]).wait(self.device)?;
+        let statistics = floats(&parts[0]);
+        let (found, wanted) = (statistics[0] / statistics[1], f64::from(self.config.model.vocabulary).ln());
+        if (found / wanted - 1.0).abs() < LOSS_TOLERANCE {
+            return self.check_finite();
+        }
+        Err(self.wrong(format!("wanted a first loss within 10 % of ln V = {wanted:.3}, found {found:.3}")))
+    }
+
+    /// Clip's third word tells of non-finite gradients.
+    fn check_finite(&self) -> Result<(), BenchError> {
+        let parts = self.plan.download(self.device, &[self.training.clip]).wait(self.device)?;
+        let clip: Vec<u32> = bytemuck::pod_collect_to_vec(&parts[0]);
+        if clip[2] == 1 { Ok(()) } else { Err(self.wrong("wanted finite gradients, found one that is not".into())) }
+    }
+
+    fn shape(&self) -> String {
+        let (model, data) = (&self.config.model, &self.config.data);
+        let (experts, taken) = model.experts();
+        format!(
+            "D {}, L {}, H {}, F {}, E {experts}, K {taken}, V {}, T {}, B {} x {}",
+            model.width, model.depth.layers, model.attention.heads, model.ffn.width, model.vocabulary, data.sequence_length,
+            data.batch, self.config.train.micro_batches
+        )
+    }
+
+    fn record(&self, seconds: f64) -> StepRecord {
+        let config = self.config;
+        let cost = cost(&config.model, &config.parameters(), config.data.sequence_length);
+        let tokens = config.tokens_per_update();
+        let flops = tokens * (cost.forward_flops_per_token + cost.backward_flops_per_token) + cost.muon_flops_per_update;
+        let (micro, update) = self.training.program.dispatches();
+        let mut deeper = config.clone();
+        deeper.model.depth.layers += 1;
+        let (deeper_micro, deeper_update) = training(&deeper, self.device.tier).program.dispatches();
+        StepRecord {
+            kernel: "step",
+            shape: self.shape(),
+            tier: self.device.tier.name(),
+            ms: seconds * 1e3,
+            gflops: flops as f64 / seconds * 1e-9,
+            tokens_per_second: tokens as f64 / seconds,
+            micro_dispatches: micro,
+            update_dispatches: update,
+            dispatches_per_layer: (deeper_micro + deeper_update) - (micro + update),
+        }
+    }
+
+    /// Milliseconds of a submission that does nothing, and the wait for it.
+    fn overhead(&mut self, now: &dyn Fn() -> f64) -> Result<f64, GpuError> {
+        let mut times = Vec::new();
+        for _ in 0..50 {
+            self.device.wait_idle()?;
+            let start = now();
+            self.plan.submit(self.device, &mut self.memory, &self.step, &[])?;
+            self.device.wait_idle()?;
+            times.push((now() - start) * 1e3);
+        }
+        Ok(median(times))
+    }
+
+    fn shares(&mut self, now: &dyn Fn() -> f64) -> Result<Vec<KernelShare>, GpuError> {
+        let overhead = self.overhead(now)?;
+        let mut profiles = Vec::new();
+        for _ in 0..PROFILES {
+            let mut segment = |s: Segment| self.plan.profile(self.device, &mut self.memory, &self.step, s, now);
+            profiles.push([segment(Segment::ClearGradients)?, segment(Segment::Micro)?, segment(Segment::Update)?]);
+        }
+        let micro_batches = self.config.train.micro_batches as usize;
+        let program = &self.training.program;
+        let parts: [(&str, &[Command], usize); 3] =
+            [("clear", &[], 1), ("micro", &program.micro, micro_batches), ("update", &program.update, 1)];
+        let mut all = Vec::new();
+        for (index, (part, commands, times)) in parts.into_iter().enumerate() {
+            let runs: Vec<&[KernelTime]> = profiles.iter().map(|p| p[index].as_slice()).collect();
+            let flops: Vec<_> = commands.iter().filter_map(|c| flops_of(c, self.config.data.sequence_length)).collect();
+            all.extend(sums(part, &runs, &flops, overhead).into_iter().map(|s| s.times(times)));
+        }
+        Ok(shares(all))
+    }
+}
+
+/// All launches of a kernel.
+struct Sum {
+    part: &'static str,
+    kernel: String,
+    launches: usize,
+    ms: f64,
+    flops: Option<f64>,
+}
+
+impl Sum {
+    fn times(mut self, n: usize) -> Sum {
+        self.launches *= n;
+        self.ms *= n as f64;
+        self.flops = self.flops.map(|f| f * n as f64);
+        self
+    }
+}
+
+/// The launches of a part by kernel; `flops` has one entry a launch.
+fn sums(part: &'static str, runs: &[&[KernelTime]], flops: &[Option<f64>], overhead: f64) -> Vec<Sum> {
+    let mut by_kernel: BTreeMap<&str, Sum> = BTreeMap::new();
+    let mut flops = flops.iter();
+    for (index, first) in runs[0].iter().enumerate() {
+        let ms = (median(runs.iter().map(|run| run[index].milliseconds).collect()) - overhead).max(0.0);
+        let is_launch = first.label.contains('.');
+        let flops = if is_launch { flops.next().copied().flatten() } else { None };
+        let new = || Sum { part, kernel: first.label.clone(), launches: 0, ms: 0.0, flops: None };
+        let sum = by_kernel.entry(&first.label).or_insert_with(new);
+        sum.launches += 1;
+        sum.ms += ms;
+        sum.flops = flops.map(|f| f + sum.flops.unwrap_or(0.0)).or(sum.flops);
+    }
+    by_kernel.into_values().collect()
+}
+
+fn shares(all: Vec<Sum>) -> Vec<KernelShare> {
+    let total_ms: f64 = all.iter().map(|s| s.ms).sum();
+    let total_flops: f64 = all.iter().filter_map(|s| s.flops).sum();
+    let share = |s: Sum| KernelShare {
+        part: s.part,
+        kernel: s.kernel,
+        launches: s.launches,
+        ms: s.ms,
+        share: s.ms / total_ms,
+        gflops: s.flops.map(|f| f / s.ms.max(1e-9) * 1e-6),
+        share_of_flops: s.flops.map(|f| f / total_flops),
+    };
+    let mut shares: Vec<KernelShare> = all.into_iter().map(share).collect();
+    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    shares
+}
+
+/// Of a launch: the arithmetic of a matrix product or an attention kernel, recomputed scores included, `None` for others.
+fn flops_of(command: &Command, tokens: u32) -> Option<Option<f64>> {
+    match command {
+        Command::Dispatch(d) => Some(flops_of_dispatch(d, tokens)),
+        _ => None,
+    }
+}
+
+fn flops_of_dispatch(d: &Dispatch, tokens: u32) -> Option<f64> {
+    let operand = |names: &[&str]| -> Option<Tensor> {
+        let found = d.tensors.iter().zip(d.kernel.bindings).find(|(_, b)| names.contains(&b.name));
+        found.map(|(t, _)| *t)
+    };
+    let product = |x: Tensor, n: u32| 2.0 * f64::from(x.shape.len()) * f64::from(n);
+    let module = d.kernel.module.name;
+    if module.starts_with("attention") {
+        // A product over the causal half of the scores.
+        let q = operand(&["d_q", "y", "saved_y", "d_y"])?;
+        let products = match d.kernel.entry {
+            "forward" => 2.0,
+            "backward_query" => 3.0,
+            "backward_key" => 4.0,
+            _ => return None,
+        };
+        return Some(products * f64::from(q.shape.len()) * f64::from(tokens + 1));
+    }
+    if !(module.starts_with("matmul") || module.starts_with("grouped_matmul")) {
+        return None;
+    }
+    let a = operand(&["a", "image_a"])?;
+    match operand(&["y"]) {
+        Some(y) => Some(product(y, a.shape.last())),
+        None => Some(product(a, operand(&["b", "image_b"])?.shape.last())),
+    }
+}

@@ -1,0 +1,227 @@
+//! A drawing as plain data: lines, dots and text on a white page, in pixels from the top left.
+//!
+//! It writes itself as SVG here, and the native package turns the same marks into PNG, so both show the same picture. Colours
+//! are those of Okabe and Ito, which stay apart for colour-blind readers; text is escaped, so a run may have any name.
+
+use std::fmt::Write;
+
+/// An sRGB colour, `0xRRGGBB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Color(pub u32);
+
+impl Color {
+    /// Titles and labels.
+    pub const INK: Color = Color(0x222222);
+    /// Axes and captions.
+    pub const GREY: Color = Color(0x5f5f5f);
+    /// Grid lines.
+    pub const PALE: Color = Color(0xe6e6e6);
+    /// The page.
+    pub const WHITE: Color = Color(0xffffff);
+    /// Okabe-Ito blue.
+    pub const BLUE: Color = Color(0x0072b2);
+    /// Okabe-Ito vermilion.
+    pub const VERMILION: Color = Color(0xd55e00);
+    /// Okabe-Ito bluish green, darkened until its text has contrast 4.5 on white.
+    pub const GREEN: Color = Color(0x00805d);
+    /// Okabe-Ito reddish purple, darkened likewise.
+    pub const PURPLE: Color = Color(0xb0478a);
+}
+
+/// Where a text stands relative to its point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// The text begins there.
+    Start,
+    /// The text is centred there.
+    Middle,
+    /// The text ends there.
+    End,
+}
+
+/// One mark; later marks lie on top.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mark {
+    /// Line segments through points.
+    Line {
+        /// The points.
+        points: Vec<[f64; 2]>,
+        /// Colour of the stroke.
+        color: Color,
+        /// Width of the stroke.
+        width: f64,
+        /// Lengths of dash and gap; `None` for a solid line.
+        dash: Option<[f64; 2]>,
+        /// 0 (invisible) to 1.
+        opacity: f64,
+    },
+    /// A disc with a white rim.
+    Dot {
+        /// Its centre.
+        at: [f64; 2],
+        /// Its radius without the rim.
+        radius: f64,
+        /// Its colour.
+        color: Color,
+    },
+    /// One line of text.
+    Text {
+        /// Start, middle or end of the base line.
+        at: [f64; 2],
+        /// The text, unescaped.
+        text: String,
+        /// Font size.
+        size: f64,
+        /// Its colour.
+        color: Color,
+        /// How it stands at `at`.
+        anchor: Anchor,
+        /// Emphasis.
+        bold: bool,
+    },
+}
+
+/// A solid line.
+pub(super) fn line(points: Vec<[f64; 2]>, color: Color, width: f64) -> Mark {
+    Mark::Line { points, color, width, dash: None, opacity: 1.0 }
+}
+
+/// A text that begins at a point.
+pub(super) fn text(at: [f64; 2], size: f64, color: Color, text: &str) -> Mark {
+    Mark::Text { at, text: text.to_string(), size, color, anchor: Anchor::Start, bold: false }
+}
+
+impl Mark {
+    /// A dashed line; nothing else is changed.
+    pub(super) fn dash(mut self, lengths: [f64; 2]) -> Self {
+        if let Mark::Line { dash, .. } = &mut self {
+            *dash = Some(lengths);
+        }
+        self
+    }
+
+    /// A line that shines through; nothing else is changed.
+    pub(super) fn opacity(mut self, share: f64) -> Self {
+        if let Mark::Line { opacity, .. } = &mut self {
+            *opacity = share;
+        }
+        self
+    }
+
+    /// A text that stands otherwise; nothing else is changed.
+    pub(super) fn anchor(mut self, to: Anchor) -> Self {
+        if let Mark::Text { anchor, .. } = &mut self {
+            *anchor = to;
+        }
+        self
+    }
+
+    /// An emphasised text; nothing else is changed.
+    pub(super) fn bold(mut self) -> Self {
+        if let Mark::Text { bold, .. } = &mut self {
+            *bold = true;
+        }
+        self
+    }
+}
+
+/// A page with marks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Width of the page.
+    pub width: f64,
+    /// Height of the page.
+    pub height: f64,
+    /// What a screen reader says: one sentence with the result.
+    pub description: String,
+    /// The marks, from back to front.
+    pub marks: Vec<Mark>,
+}
+
+impl Figure {
+    /// An SVG document that needs nothing else.
+    pub fn to_svg(&self) -> String {
+        let (width, height) = (number(self.width), number(self.height));
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+             role=\"img\" font-family=\"Ubuntu, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif\" stroke-linejoin=\"round\">\n\
+             <title>{}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n",
+            escape(&self.description)
+        );
+        for mark in &self.marks {
+            write_mark(&mut svg, mark).expect("writing to a String cannot fail");
+        }
+        svg + "</svg>\n"
+    }
+}
+
+fn write_mark(svg: &mut String, mark: &Mark) -> std::fmt::Result {
+    match mark {
+        Mark::Line { points, color, width, dash, opacity } => {
+            let points: Vec<String> = points.iter().map(|[x, y]| format!("{},{}", number(*x), number(*y))).collect();
+            write!(svg, "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"", hex(*color), number(*width))?;
+            if let Some([on, off]) = dash {
+                write!(svg, " stroke-dasharray=\"{} {}\"", number(*on), number(*off))?;
+            }
+            if *opacity < 1.0 {
+                write!(svg, " stroke-opacity=\"{}\"", number(*opacity))?;
+            }
+            writeln!(svg, " points=\"{}\"/>", points.join(" "))
+        }
+        Mark::Dot { at: [x, y], radius, color } => writeln!(
+            svg,
+            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\" stroke=\"#ffffff\" stroke-width=\"1\"/>",
+            number(*x),
+            number(*y),
+            number(*radius),
+            hex(*color)
+        ),
+        Mark::Text { at: [x, y], text, size, color, anchor, bold } => {
+            let anchor = match anchor {
+                Anchor::Start => "start",
+                Anchor::Middle => "middle",
+                Anchor::End => "end",
+            };
+            let weight = if *bold { " font-weight=\"600\"" } else { "" };
+            writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\" font-size=\"{}\" fill=\"{}\" text-anchor=\"{anchor}\"{weight}>{}</text>",
+                number(*x),
+                number(*y),
+                number(*size),
+                hex(*color),
+                escape(text)
+            )
+        }
+    }
+}
+
+/// Text for XML; characters that XML forbids are replaced.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            other if other.is_control() => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn hex(color: Color) -> String {
+    format!("#{:06x}", color.0)
+}
+
+/// A coordinate with at most two decimals, and none where they are zero.
+fn number(value: f64) -> String {
+    let text = format!("{value:.2}");
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        "-0" => "0".to_string(),
+        short => short.to_string(),
+    }
+}

@@ -1,0 +1,11 @@
+//! Floor 5: runs as things to keep, compare and report. Knows training; never touches wgpu or a window.
+
+pub mod bench;
+pub mod figure;
+pub mod memory;
+pub mod plot;
+pub mod record;
+pub mod report;
+pub mod run_folder;
+pub mod session;
+pub mod store;

@@ -1,0 +1,9 @@
+//! What a run leaves behind: checkpoints, the run folder under faults, metrics, the plot and the report.
+
+mod checkpoint;
+mod disk;
+mod metrics;
+mod plot;
+mod report;
+mod run_folder;
+mod runs;

@@ -1,0 +1,48 @@
+//! Lines of metrics: what they look like, and that nothing is lost in them.
+
+use moelab::train::metrics::{self, Event, Header, Incident, IncidentRecord, Time, UpdateRecord};
+
+/// The format is a promise to scripts; a change of it is a new schema.
+#[test]
+fn lines_look_as_they_always_did() {
+    let time = Time { session: 1, seconds: 2.5, tokens_per_second: f64::NAN };
+    let record = UpdateRecord {
+        update: 3,
+        micro_steps: 6,
+        tokens: 3072,
+        train_ce: 0.1 + 0.2,
+        balance: 1.0,
+        z: f64::INFINITY,
+        grad_norm: f64::NAN,
+        clip_factor: 0.5,
+        lr_adamw: 3e-4,
+        skipped: true,
+        expert_load: vec![vec![0.25, 0.75], vec![0.1, f32::NAN]],
+        router_entropy: vec![0.3, f32::NEG_INFINITY],
+        time,
+        ..UpdateRecord::default()
+    };
+    let incident = IncidentRecord { update: 3, incident: Incident::NonFinite, detail: "a\n\"b\"".into(), time: Time::default() };
+    let events = [
+        Event::Header(Header { schema: metrics::SCHEMA, config: "cafe".into() }),
+        Event::Update(record),
+        Event::Incident(incident),
+    ];
+    insta::assert_snapshot!(events.iter().map(Event::to_line).collect::<String>(), @r#"
+    {"kind":"header","schema":1,"config":"cafe"}
+    {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}
+    {"kind":"incident","update":3,"incident":"non_finite","detail":"a\n\"b\"","time":{"session":0,"seconds":0.0,"tokens_per_second":0.0}}
+    "#);
+    let text: String = events.iter().map(Event::to_line).collect();
+    let again: String = metrics::read(&text).expect("they read back").iter().map(Event::to_line).collect();
+    assert_eq!(again, text);
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let line = |schema| Event::Header(Header { schema, config: String::new() }).to_line();
+    assert_eq!(metrics::read(&line(2)), Err("metrics.jsonl:1: schema 2, this build reads 1".into()));
+    let unknown = metrics::read(&(line(1) + "{\"kind\":\"surprise\"}\n")).expect_err("there is no such kind");
+    assert!(unknown.starts_with("metrics.jsonl:2: unknown variant `surprise`"), "{unknown}");
+    assert_eq!(metrics::read(&(line(1) + "{\"kind\":\"upd")).map(|events| events.len()), Ok(1), "a torn line is left out");
+}

@@ -1,0 +1,311 @@
+//! The run folder keeps its promises on a disk that fails at every single operation.
+
+use super::disk::{Disk, Fault};
+use super::runs::{lines, snapshot};
+use moelab::lab::memory::Memory;
+use moelab::lab::run_folder::RunFolder;
+use moelab::lab::store::{Store, StoreError, check_name, check_path};
+use moelab::train::checkpoint::Expected;
+use moelab::train::metrics::{self, Event, SampleRecord, Time, without_time};
+
+const UPDATES: u32 = 9;
+const KEEP: usize = 2;
+
+fn expected() -> Expected {
+    Expected::of(&snapshot(1))
+}
+
+fn metrics_of(store: &dyn Store) -> String {
+    String::from_utf8(store.read("metrics.jsonl").expect("readable").expect("present")).expect("UTF-8")
+}
+
+/// Trains from `first` to the end, saving after every second update. Returns the last update whose save returned.
+fn train(run: &mut RunFolder, first: u32, session: u32, saved: &mut u32) -> Result<(), StoreError> {
+    for update in first..=UPDATES {
+        for line in lines(update, session) {
+            run.append(&line)?;
+        }
+        if update % 2 == 0 || update == UPDATES {
+            run.save_checkpoint(&snapshot(update), KEEP)?;
+            *saved = update;
+        }
+    }
+    Ok(())
+}
+
+/// Starts over or goes on, as the command line does.
+fn resume(store: Box<dyn Store>) -> Result<(), StoreError> {
+    let mut run = RunFolder::open(store, "second")?;
+    let loaded = run.load_newest(&expected())?;
+    let update = loaded.map_or(0, |loaded| loaded.snapshot.state.update);
+    run.rewind(update)?;
+    train(&mut run, update + 1, 1, &mut 0)
+}
+
+fn straight(store: Box<dyn Store>) -> Result<(), StoreError> {
+    train(&mut RunFolder::create(store, "first", "cafe")?, 1, 0, &mut 0)
+}
+
+fn good_lines() -> String {
+    let memory = Memory::default();
+    straight(Box::new(memory.clone())).expect("memory is sound");
+    without_time(&metrics_of(&memory)).expect("every line is JSON")
+}
+
+/// One life: crash at an operation, lose power, look. Returns what was lost, if anything.
+fn crash(disk: Disk, operation: u64, seed: u64) -> Option<String> {
+    disk.fail_at(operation, Fault::Crash);
+    let mut saved = 0;
+    let outcome = RunFolder::create(Box::new(disk.clone()), "first", "cafe")
+        .and_then(|mut run| train(&mut run, 1, 0, &mut saved));
+    assert!(outcome.is_err(), "the fault was injected");
+    disk.power_cut(seed);
+    let Ok(run) = RunFolder::open(Box::new(disk.clone()), "second") else {
+        let lost = saved > 0 || straight(Box::new(disk)).is_err();
+        return lost.then(|| format!("operation {operation}: the run is gone, saved was {saved}"));
+    };
+    let Ok(loaded) = run.load_newest(&expected()) else {
+        return Some(format!("operation {operation}: no checkpoint is good, saved was {saved}"));
+    };
+    let latest = run.read("checkpoints/latest").expect("readable").map(|name| String::from_utf8_lossy(&name).into_owned());
+    let folders = disk.list("checkpoints").expect("readable");
+    if let Some(name) = latest.filter(|name| !folders.contains(name)) {
+        return Some(format!("operation {operation}: `latest` is `{name}`, which is not there"));
+    }
+    let update = loaded.map_or(0, |loaded| {
+        let update = loaded.snapshot.state.update;
+        assert_eq!(loaded.snapshot, snapshot(update), "what loads is what was saved");
+        update
+    });
+    if update < saved {
+        return Some(format!("operation {operation}: checkpoint {update}, saved was {saved}"));
+    }
+    let last = run.events().map(|events| events.iter().filter_map(|event| event.update()).max().unwrap_or(0));
+    if last.is_ok_and(|last| last < update) {
+        return Some(format!("operation {operation}: metrics end before checkpoint {update}"));
+    }
+    if let Err(problem) = resume(Box::new(disk.clone())) {
+        return Some(format!("operation {operation}: cannot go on: {problem}"));
+    }
+    let after = without_time(&metrics_of(&disk)).expect("every line is JSON");
+    (after != good_lines()).then(|| format!("operation {operation}: the lines differ from a straight run's"))
+}
+
+fn operations_of_a_run() -> u64 {
+    let disk = Disk::new();
+    straight(Box::new(disk.clone())).expect("no fault is injected");
+    disk.operations()
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing_that_was_saved() {
+    let total = operations_of_a_run();
+    assert!(total > 100, "{total} operations");
+    for operation in 0..total {
+        for seed in 0..12 {
+            assert_eq!(crash(Disk::new(), operation, seed * 1000 + operation), None);
+        }
+    }
+}
+
+/// The simulated disk can find a protocol that forgets to sync.
+#[test]
+fn without_sync_the_same_test_fails() {
+    let losses = (0..operations_of_a_run()).filter(|&operation| crash(Disk::without_sync(), operation, operation).is_some());
+    assert!(losses.count() > 50);
+}
+
+/// One operation fails, the process lives: the save reports it, a good checkpoint remains, and the next save works.
+#[test]
+fn an_error_at_any_operation_leaves_a_good_checkpoint() {
+    for fault in [Fault::Error, Fault::Short] {
+        for operation in 0..40 {
+            let disk = Disk::new();
+            let mut run = RunFolder::create(Box::new(disk.clone()), "first", "").expect("no fault yet");
+            run.save_checkpoint(&snapshot(1), 1).expect("no fault yet");
+            disk.fail_at(disk.operations() + operation, fault);
+            let outcome = run.save_checkpoint(&snapshot(2), 1);
+            let loaded = run.load_newest(&expected()).expect("one is good").expect("one was saved").snapshot;
+            let update = loaded.state.update;
+            assert_eq!(loaded, snapshot(update), "{fault:?} at {operation}");
+            assert!(outcome.is_err() || update == 2, "{fault:?} at {operation}: the save was said to work");
+            disk.fail_at(u64::MAX, fault);
+            run.save_checkpoint(&snapshot(3), 1).expect("the fault is over");
+            let names = disk.list("checkpoints").expect("readable");
+            assert_eq!(names, ["latest", "update-00000003"], "{fault:?} at {operation}: rests are cleaned up");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_was_not_written_can_be_written_again() {
+    let disk = Disk::new();
+    let mut run = RunFolder::create(Box::new(disk.clone()), "first", "").expect("the folder is empty");
+    disk.fail_at(disk.operations(), Fault::Error);
+    let line = &lines(1, 0)[0];
+    assert!(run.append(line).is_err());
+    run.append(line).expect("the fault is over");
+    assert_eq!(run.events().expect("readable").len(), 2);
+}
+
+#[test]
+fn a_full_disk_fails_the_save_alone() {
+    let disk = Disk::new();
+    let mut run = RunFolder::create(Box::new(disk.clone()), "first", "").expect("the folder is empty");
+    run.save_checkpoint(&snapshot(1), 2).expect("there is room");
+    disk.set_free(1000);
+    let problem = run.save_checkpoint(&snapshot(2), 2).expect_err("there is no room").to_string();
+    assert!(problem.contains("there are 1000"), "{problem}");
+    assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot(1));
+}
+
+#[test]
+fn the_last_k_and_the_best_are_kept() {
+    let memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", "").expect("the folder is empty");
+    for update in 1..=7 {
+        run.save_checkpoint(&snapshot(update), KEEP).expect("memory is sound");
+    }
+    let names = memory.list("checkpoints").expect("readable");
+    assert_eq!(names, ["best", "latest", "update-00000004", "update-00000006", "update-00000007"]);
+    assert_eq!(run.read("checkpoints/latest").expect("readable").as_deref(), Some(&b"update-00000007"[..]));
+    assert_eq!(run.load_best(&expected()).expect("readable").expect("saved").snapshot, snapshot(4));
+    run.save_checkpoint(&snapshot(8), 0).expect("memory is sound");
+    assert_eq!(memory.list("checkpoints").expect("readable"), ["best", "latest", "update-00000008"]);
+}
+
+/// A resume that fell back writes the damaged update again; with K = 1 no moment is without a good checkpoint.
+#[test]
+fn a_checkpoint_of_the_same_update_is_replaced() {
+    let mut memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", "").expect("the folder is empty");
+    let folder = run.save_checkpoint(&snapshot(2), 1).expect("memory is sound");
+    memory.write(&format!("{folder}/state.json"), b"{}").expect("memory is sound");
+    let problem = run.load_newest(&expected()).expect_err("the only one is damaged").to_string();
+    assert!(problem.contains("update-00000002: `state.json` has 2 bytes"), "{problem}");
+    run.save_checkpoint(&snapshot(2), 1).expect("memory is sound");
+    assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot(2));
+    assert_eq!(memory.list("checkpoints").expect("readable"), ["latest", "update-00000002"]);
+}
+
+/// The same for a power cut at every operation, where a good one is replaced by another good one of the same update.
+#[test]
+fn a_power_cut_while_replacing_leaves_one_of_the_two() {
+    let mut other = snapshot(2);
+    other.tensors[0].data[0] = 7.0;
+    let save = |disk: &Disk, fault: Option<u64>| {
+        let mut run = RunFolder::create(Box::new(disk.clone()), "first", "").expect("no fault yet");
+        run.save_checkpoint(&snapshot(2), 1).expect("no fault yet");
+        let before = disk.operations();
+        fault.into_iter().for_each(|operation| disk.fail_at(before + operation, Fault::Crash));
+        (run.save_checkpoint(&other, 1).is_ok(), disk.operations() - before)
+    };
+    let (_, operations) = save(&Disk::new(), None);
+    for operation in 0..=operations {
+        for seed in 0..50 {
+            let disk = Disk::new();
+            let (saved, _) = save(&disk, Some(operation));
+            disk.power_cut(1000 * seed + operation);
+            let run = RunFolder::open(Box::new(disk), "second").expect("it was saved once");
+            let loaded = run.load_newest(&expected()).expect("one is good").expect("one was saved").snapshot;
+            assert!(loaded == other || !saved && loaded == snapshot(2), "power cut at {operation}");
+        }
+    }
+}
+
+#[test]
+fn a_renamed_folder_is_not_believed() {
+    let mut memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", "").expect("the folder is empty");
+    let folder = run.save_checkpoint(&snapshot(2), 1).expect("memory is sound");
+    memory.rename(&folder, "checkpoints/update-00000009").expect("memory is sound");
+    let problem = run.load_newest(&expected()).expect_err("it is the only one").to_string();
+    assert!(problem.contains("it holds update 2: the folder was renamed"), "{problem}");
+}
+
+#[test]
+fn rewinding_drops_later_lines_and_sets_later_checkpoints_aside() {
+    let mut memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", "cafe").expect("the folder is empty");
+    train(&mut run, 1, 0, &mut 0).expect("memory is sound");
+    memory.append("metrics.jsonl", br#"{"kind":"update","upd"#).expect("memory is sound");
+    assert_eq!(run.rewind(8).expect("readable"), [""; 0], "a torn last line needs no warning");
+    let events = metrics::read(&metrics_of(&memory)).expect("every line is whole");
+    assert_eq!(events.last().and_then(metrics::Event::update), Some(8));
+    assert_eq!(events.len(), 1 + 8 + 4);
+    assert!(memory.list("checkpoints").expect("readable").contains(&"set-aside-update-00000009".to_string()));
+    assert_eq!(run.read("checkpoints/latest").expect("readable").as_deref(), Some(&b"update-00000008"[..]));
+    assert!(matches!(run.append(&lines(8, 1)[0]), Err(StoreError::Doubled { kind: "update", update: 8 })));
+    assert!(matches!(run.append(&lines(8, 1)[1]), Err(StoreError::Doubled { kind: "eval", update: 8 })));
+    train(&mut run, 9, 1, &mut 0).expect("memory is sound");
+    assert_eq!(without_time(&metrics_of(&memory)).expect("JSON"), good_lines());
+}
+
+/// Samples come after the last checkpoint, so a finished run that is resumed draws them again.
+#[test]
+fn a_sample_that_is_there_is_not_added_again() {
+    let memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", "cafe").expect("the folder is empty");
+    train(&mut run, 1, 0, &mut 0).expect("memory is sound");
+    let sample = |text: &str, session| {
+        let time = Time { session, ..Time::default() };
+        Event::Sample(SampleRecord { update: UPDATES, text: text.into(), time, ..SampleRecord::default() })
+    };
+    run.append(&sample("a", 0)).expect("memory is sound");
+    run.append(&sample("b", 0)).expect("memory is sound");
+    let before = metrics_of(&memory);
+    for _ in 0..2 {
+        run.rewind(UPDATES).expect("readable");
+        run.append(&sample("a", 1)).expect("memory is sound");
+        run.append(&sample("b", 1)).expect("memory is sound");
+    }
+    assert_eq!(metrics_of(&memory), before);
+    run.append(&sample("c", 1)).expect("memory is sound");
+    assert_ne!(metrics_of(&memory), before);
+}
+
+#[test]
+fn an_unreadable_line_is_dropped_with_a_warning() {
+    let mut memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", "").expect("the folder is empty");
+    run.append(&lines(1, 0)[0]).expect("memory is sound");
+    memory.append("metrics.jsonl", b"rubbish\n").expect("memory is sound");
+    memory.append("metrics.jsonl", lines(2, 0)[0].to_line().as_bytes()).expect("memory is sound");
+    assert!(run.events().expect_err("line 3 is rubbish").to_string().contains("metrics.jsonl:3"));
+    let warnings = run.rewind(2).expect("readable");
+    assert!(warnings.len() == 1 && warnings[0].starts_with("metrics.jsonl:3: dropped"), "{warnings:?}");
+    assert_eq!(run.events().expect("the rubbish is gone").len(), 3);
+}
+
+#[test]
+fn a_run_is_not_started_twice_nor_resumed_from_nothing() {
+    let memory = Memory::default();
+    straight(Box::new(memory.clone())).expect("memory is sound");
+    assert!(matches!(RunFolder::create(Box::new(memory), "x", ""), Err(StoreError::Occupied { .. })));
+    assert!(RunFolder::open(Box::new(Memory::default()), "x").is_err());
+}
+
+#[test]
+fn time_alone_may_differ_between_equal_runs() {
+    let text = |session| lines(2, session).iter().map(metrics::Event::to_line).collect::<String>();
+    assert_ne!(text(0), text(1));
+    assert_eq!(without_time(&text(0)), without_time(&text(1)));
+    assert_ne!(without_time(&text(0)), without_time(&lines(3, 0)[0].to_line()));
+    let again = metrics::read(&text(0)).expect("JSON");
+    assert_eq!(again, lines(2, 0), "records return to the bit");
+}
+
+#[test]
+fn names_stay_inside() {
+    for name in ["run", "a", "loss.svg", "update-00000001.tmp-77", "COM10", "console", &"x".repeat(100)] {
+        assert_eq!(check_name(name), Ok(()), "{name}");
+    }
+    let long = "x".repeat(101);
+    for name in ["", ".", "..", ".git", "a.", "a b", "ä", "a/b", "a\\b", "c:", "a\0", "CON", "nul.txt", "Com1", "lpt9.x", &long] {
+        assert!(check_name(name).is_err(), "{name:?}");
+    }
+    for path in ["../x", "/etc", "a//b", "a/../b", "a/"] {
+        assert!(check_path(path).is_err(), "{path:?}");
+        assert!(Memory::default().write(path, b"").is_err(), "{path:?}");
+    }
+}

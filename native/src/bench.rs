@@ -1,0 +1,127 @@
+//! Checks kernels, or a whole update, then times them.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+use moelab::lab::bench::{
+    BenchError,
+    kernels::{Effort, cases, measure},
+    step, tiers,
+};
+
+use crate::{Common, ConfigArgs, open};
+
+/// What to time.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum What {
+    /// Single kernels over shapes.
+    Kernels,
+    /// A whole update, and the share of each kernel.
+    Step,
+}
+
+/// Flags of the bench.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// What to time.
+    #[arg(value_enum, default_value = "kernels")]
+    what: What,
+    /// The model of `step`.
+    #[arg(long, default_value = "configs/bench/twin.toml")]
+    config: PathBuf,
+    /// Change one key of that config. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Only kernels whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Rounds of which the median is told.
+    #[arg(long, default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+/// Copies of a kernel in one submission, and of one that is not meant for this adapter and may be slow on it.
+const COPIES: u32 = 4;
+const FOREIGN_COPIES: u32 = 1;
+/// Most rounds of the latter.
+const FOREIGN_ROUNDS: u32 = 3;
+
+/// Times kernels or a step.
+pub fn bench(common: &Common, args: &BenchArgs) -> Result<()> {
+    match args.what {
+        What::Kernels => kernels(common, args),
+        What::Step => whole_step(common, args),
+    }
+}
+
+/// An error of the device keeps its own exit code.
+fn unwrapped(error: BenchError) -> anyhow::Error {
+    match error {
+        BenchError::Gpu(error) => error.into(),
+        wrong => wrong.into(),
+    }
+}
+
+fn kernels(common: &Common, args: &BenchArgs) -> Result<()> {
+    let only = args.only.as_deref().unwrap_or_default();
+    let cases: Vec<_> = cases().into_iter().filter(|c| c.kernel.contains(only)).collect();
+    ensure!(!cases.is_empty(), "no kernel has `{only}` in its name: leave --only out to see all");
+    let device = open::device(common)?;
+    let now = open::clock();
+    if !common.json {
+        println!("{} ({})", device.adapter.name, device.adapter.driver);
+        println!("{:28} {:34} {:9} {:>9} {:>9} {:>7}", "kernel", "shape", "tier", "ms", "GFLOP/s", "GB/s");
+    }
+    for tier in tiers(&device) {
+        let own = Effort { copies: COPIES, rounds: args.rounds };
+        let foreign = Effort { copies: FOREIGN_COPIES, rounds: args.rounds.min(FOREIGN_ROUNDS) };
+        let effort = if tier == device.tier { own } else { foreign };
+        for case in &cases {
+            let record = measure(&device, case, tier, effort, &*now).map_err(unwrapped)?;
+            if common.json {
+                println!("{}", serde_json::to_string(&record)?);
+            } else {
+                let gflops = if record.gflops > 0.0 { format!("{:.2}", record.gflops) } else { "-".into() };
+                println!(
+                    "{:28} {:34} {:9} {:9.3} {gflops:>9} {:7.2}",
+                    record.kernel, record.shape, record.tier, record.ms, record.gbytes_per_second
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
+    let mut config = open::config(&ConfigArgs { config: args.config.clone(), sets: args.sets.clone() })?;
+    open::resolve_vocabulary(&mut config)?;
+    let device = open::device(common)?;
+    let now = open::clock();
+    let measured = step::measure(&device, &config, args.rounds, &*now).map_err(unwrapped)?;
+    if common.json {
+        println!("{}", serde_json::to_string(&measured.step)?);
+        for kernel in &measured.kernels {
+            println!("{}", serde_json::to_string(kernel)?);
+        }
+        return Ok(());
+    }
+    let step = &measured.step;
+    println!("{} ({}), {}, {} kernels", device.adapter.name, device.adapter.driver, args.config.display(), step.tier);
+    println!("{}: {:.1} ms an update, {:.0} tokens/s, {:.2} useful GFLOP/s", step.shape, step.ms, step.tokens_per_second, step.gflops);
+    println!(
+        "dispatches: {} a micro-batch, {} an update; {} for each further layer",
+        step.micro_dispatches, step.update_dispatches, step.dispatches_per_layer
+    );
+    println!("\n{:6} {:32} {:>8} {:>9} {:>8} {:>9} {:>9} {:>6}", "part", "kernel", "launches", "ms", "% time", "GFLOP/s", "% FLOP", "ratio");
+    for k in &measured.kernels {
+        let shown = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+        println!(
+            "{:6} {:32} {:8} {:9.3} {:8.1} {:>9} {:>9} {:>6}",
+            k.part, k.kernel, k.launches, k.ms, 100.0 * k.share, shown(k.gflops, 2), shown(k.share_of_flops.map(|s| 100.0 * s), 1),
+            shown(k.share_of_flops.map(|s| k.share / s), 1)
+        );
+    }
+    println!("sum of the kernels timed one by one: {:.1} ms", measured.kernels.iter().map(|k| k.ms).sum::<f64>());
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Commands that tell about a config or a machine without training.
+
+use anyhow::Result;
+use moelab::{
+    gpu::{Program, Role, Tier, memory::plan_memory},
+    model::cost::{cost, counts},
+    train::recording,
+};
+use serde_json::json;
+
+use crate::{Common, ConfigArgs, open};
+
+/// Bytes that a run needs on its adapter.
+struct MemoryEstimate {
+    parameters: u64,
+    gradients: u64,
+    moments: u64,
+    activations: u64,
+    largest_tensor: u64,
+}
+
+impl MemoryEstimate {
+    fn of(program: &Program) -> MemoryEstimate {
+        let sum = |role: Role| program.tensors.iter().filter(|t| t.role == role).map(|t| t.bytes()).sum();
+        MemoryEstimate {
+            parameters: sum(Role::Parameter),
+            gradients: sum(Role::ParameterGradient),
+            moments: sum(Role::State),
+            activations: plan_memory(program, true).total_bytes(),
+            largest_tensor: program.tensors.iter().map(|t| t.bytes()).max().unwrap_or(0),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.parameters + self.gradients + self.moments + self.activations
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// All problems of a config, and its memory against the adapter.
+pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
+    let mut config = open::config(args)?;
+    open::resolve_vocabulary(&mut config)?;
+    let device = open::device(common)?;
+    let estimate = MemoryEstimate::of(&recording::training(&config, device.tier).program);
+    let most = device.adapter.max_binding_bytes;
+    if common.json {
+        let memory = json!({
+            "parameters": estimate.parameters, "gradients": estimate.gradients, "optimizer": estimate.moments,
+            "activations": estimate.activations, "total": estimate.total(), "largest_tensor": estimate.largest_tensor,
+        });
+        println!("{}", json!({ "adapter": device.adapter, "bytes": memory, "fits": estimate.largest_tensor <= most }));
+    } else {
+        println!("{}: no problems", args.config.display());
+        println!("on {} ({} kernels):", device.adapter.name, device.tier.name());
+        for (what, bytes) in [
+            ("parameters", estimate.parameters),
+            ("gradients", estimate.gradients),
+            ("optimizer", estimate.moments),
+            ("activations", estimate.activations),
+            ("total", estimate.total()),
+        ] {
+            println!("  {what:12} {:>12}", mebibytes(bytes));
+        }
+        println!("  largest tensor {}, the adapter takes {}", mebibytes(estimate.largest_tensor), mebibytes(most));
+    }
+    anyhow::ensure!(
+        estimate.largest_tensor <= most,
+        "the largest tensor has {}, the adapter `{}` takes {}: use a smaller data.batch with more train.micro_batches, or a shorter data.sequence_length",
+        mebibytes(estimate.largest_tensor), device.adapter.name, mebibytes(most)
+    );
+    Ok(())
+}
+
+/// Parameters, FLOP a token, bytes.
+pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
+    let mut config = open::config(args)?;
+    open::resolve_vocabulary(&mut config)?;
+    let specs = config.parameters();
+    let counts = counts(&config.model, &specs);
+    let cost = cost(&config.model, &specs, config.data.sequence_length);
+    if common.json {
+        println!("{}", json!({
+            "total": counts.total, "active": counts.active, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
+            "flops_per_token": { "forward": cost.forward_flops_per_token, "backward": cost.backward_flops_per_token },
+            "muon_flops_per_update": cost.muon_flops_per_update,
+            "bytes": { "weights": cost.weight_bytes, "gradients": cost.gradient_bytes, "optimizer": cost.optimizer_bytes },
+        }));
+        return Ok(());
+    }
+    let share = |n: u64| format!("{:>14}  {:6.2} %", grouped(n), 100.0 * n as f64 / counts.total as f64);
+    println!("total          {}", share(counts.total));
+    println!("active a token {}", share(counts.active));
+    println!("muon           {}", share(counts.muon));
+    println!("adamw          {}", share(counts.adamw));
+    for (part, n) in &counts.parts {
+        println!("  {:12} {}", format!("{part:?}").to_lowercase(), share(*n));
+    }
+    println!("FLOP a token   {:>14} forward, {} backward", grouped(cost.forward_flops_per_token), grouped(cost.backward_flops_per_token));
+    println!("FLOP an update {:>14} Muon", grouped(cost.muon_flops_per_update));
+    for (what, bytes) in [("weights", cost.weight_bytes), ("gradients", cost.gradient_bytes), ("optimizer", cost.optimizer_bytes)] {
+        println!("{what:14} {:>14}", mebibytes(bytes));
+    }
+    Ok(())
+}
+
+/// 79059840 -> 79,059,840.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let head = digits.len() % 3;
+    let mut parts: Vec<&str> = if head > 0 { vec![&digits[..head]] } else { Vec::new() };
+    let mut rest = &digits[head..];
+    while !rest.is_empty() {
+        let (part, tail) = rest.split_at(3);
+        parts.push(part);
+        rest = tail;
+    }
+    parts.join(",")
+}
+
+/// The compiled step.
+pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
+    let mut config = open::config(args)?;
+    open::resolve_vocabulary(&mut config)?;
+    let program = recording::training(&config, Tier::from(tier)).program;
+    print!("{program}");
+    let (micro, update) = program.dispatches();
+    let plan = plan_memory(&program, true);
+    println!(
+        "{micro} dispatches a micro-batch, {update} an update; {} activations in {} slots of {}",
+        plan.slot_of.iter().flatten().count(), plan.slot_bytes.len(), mebibytes(plan.total_bytes())
+    );
+    Ok(())
+}
+
+/// The adapters.
+pub fn adapters(common: &Common) -> Result<()> {
+    for (index, adapter) in pollster::block_on(moelab::gpu::adapters()).iter().enumerate() {
+        if common.json {
+            let mut record = serde_json::to_value(adapter)?;
+            record["index"] = index.into();
+            println!("{record}");
+        } else {
+            let pci = if adapter.pci.is_empty() { String::new() } else { format!("  pci:{}", adapter.pci) };
+            println!("index:{index}  {}  ({}, {}, {} kernels){pci}", adapter.name, adapter.kind, adapter.backend, adapter.tier);
+        }
+    }
+    Ok(())
+}

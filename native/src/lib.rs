@@ -1,0 +1,5 @@
+//! The native doors of moelab: directories, the terminal, pictures. Logic lives in the core.
+
+pub mod raster;
+pub mod store;
+pub mod terminal;

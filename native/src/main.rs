@@ -1,0 +1,131 @@
+//! The command line of moelab. Progress goes to stderr; results to stdout, with `--json` one JSON object a line.
+//!
+//! Exit codes: 0 done, 2 bad input, 3 diverged, 4 device lost, 75 try again.
+
+mod bench;
+mod corpus;
+mod exit;
+mod files;
+mod inspect;
+mod open;
+mod train;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use moelab::gpu::AdapterChoice;
+
+/// Trains small Mixture-of-Experts language models on any GPU.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// Print results as JSON, one object a line.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Which GPU: name:TEXT, index:NUMBER or pci:ADDRESS (see `moelab adapters`).
+    #[arg(long, global = true, value_name = "CHOICE")]
+    adapter: Option<AdapterChoice>,
+}
+
+/// A config file with changes to it.
+#[derive(Args, Clone)]
+pub struct ConfigArgs {
+    /// A TOML file.
+    pub config: PathBuf,
+    /// Change one key, for example train.updates=12. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model.
+    Train {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The run's folder. Default: runs/NAME-NUMBER.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Go on with a run from its newest good checkpoint.
+    Resume {
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// Evaluate a run's best checkpoint.
+    Eval {
+        /// The run's folder.
+        run: PathBuf,
+        /// Other text than the run's validation set: a file, a folder or a glob pattern.
+        #[arg(long)]
+        data: Option<String>,
+    },
+    /// Draw text from a run's best checkpoint.
+    Sample {
+        /// The run's folder.
+        run: PathBuf,
+        /// What the text goes on from.
+        #[arg(long, default_value = "")]
+        prompt: String,
+        /// Tokens to draw. Default: the config's.
+        #[arg(long)]
+        tokens: Option<usize>,
+        /// Divides the logits; 0 takes the likeliest token. Default: the config's.
+        #[arg(long)]
+        temperature: Option<f64>,
+        /// Draws from the fewest likeliest tokens that have this probability. Default: the config's.
+        #[arg(long)]
+        top_p: Option<f64>,
+    },
+    /// Tell every problem of a config, and its memory against the adapter.
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Count parameters, FLOP and bytes.
+    Params {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Print the compiled step: every kernel with its tensors.
+    Listing {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// List the kernels of a GPU (portable) or of a CPU rasteriser (cpu).
+        #[arg(long, default_value = "portable")]
+        tier: open::TierName,
+    },
+    /// List the adapters.
+    Adapters,
+    /// Check kernels or a whole step, then time them.
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let logs = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(logs).with_writer(std::io::stderr).init();
+    let Cli { common, command } = Cli::parse();
+    let outcome = match command {
+        Command::Train { config, out } => train::train(&common, &config, out.as_deref()),
+        Command::Resume { run } => train::resume(&common, &run),
+        Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()),
+        Command::Sample { run, prompt, tokens, temperature, top_p } => {
+            train::sample(&common, &run, &prompt, train::SampleArgs { tokens, temperature, top_p })
+        }
+        Command::Check { config } => inspect::check(&common, &config),
+        Command::Params { config } => inspect::params(&common, &config),
+        Command::Listing { config, tier } => inspect::listing(&config, tier),
+        Command::Adapters => inspect::adapters(&common),
+        Command::Bench(args) => bench::bench(&common, &args),
+    };
+    exit::report(outcome)
+}

@@ -1,0 +1,223 @@
+//! A run folder as a directory.
+//!
+//! One process writes a run: it holds an exclusive lock on `run.lock`, which the system releases when the process ends in
+//! whatever way, so there is no stale lock to clear; the process id in the file is for the message. The file stays. Symbolic
+//! links are refused, in the folder and as the folder, so nothing is written outside of it.
+//! Syncing a folder is a POSIX notion; where it does not exist (Windows), `sync` of a folder does nothing.
+
+use moelab::lab::store::{Store, StoreError, check_name, check_path};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = "run.lock";
+
+/// A run folder on disk.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    /// Held as long as this process may write; `None` for a reader.
+    lock: Option<File>,
+}
+
+impl Directory {
+    /// Opens a run folder for writing, and makes it where it is not there. An error if another process writes it.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let mut directory = Self { root: checked_root(root)?, lock: None };
+        fs::create_dir_all(root).map_err(|error| medium("make", &root.display().to_string(), error))?;
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent).map_err(|error| medium("sync", &parent.display().to_string(), error))?;
+        }
+        directory.lock = Some(directory.take_lock()?);
+        Ok(directory)
+    }
+
+    /// Opens a run folder for reading, which needs no lock: another process may be writing it.
+    pub fn read_only(root: &Path) -> Result<Self, StoreError> {
+        let directory = Self { root: checked_root(root)?, lock: None };
+        match directory.root.is_dir() {
+            true => Ok(directory),
+            false => Err(medium("open", &root.display().to_string(), "there is no such folder")),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    fn take_lock(&self) -> Result<File, StoreError> {
+        let place = self.place(LOCK)?;
+        let failed = |error: io::Error| medium("lock", LOCK, error);
+        let mut file = options().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&place).ok().filter(|text| !text.is_empty());
+                let holder = holder.unwrap_or_else(|| "another process".to_string());
+                return Err(StoreError::Busy { path: self.root.display().to_string(), holder });
+            }
+        }
+        file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id())).map_err(failed)?;
+        Ok(file)
+    }
+
+    /// The place of a path, none of whose names may be a symbolic link.
+    fn place(&self, path: &str) -> Result<PathBuf, StoreError> {
+        check_path(path)?;
+        let mut place = self.root.clone();
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            place.push(name);
+            refuse_link(&place)?;
+        }
+        Ok(place)
+    }
+
+    /// The place of a path to be changed.
+    fn place_to_change(&self, path: &str) -> Result<PathBuf, StoreError> {
+        match self.lock {
+            Some(_) => self.place(path),
+            None => Err(medium("change", path, "this run is open for reading only")),
+        }
+    }
+
+    fn make_parent(&self, place: &Path, path: &str) -> Result<(), StoreError> {
+        let parent = place.parent().filter(|parent| !parent.exists());
+        parent.map_or(Ok(()), fs::create_dir_all).map_err(|error| medium("make the folder of", path, error))
+    }
+}
+
+impl Drop for Directory {
+    /// Closing the file would do, unless a process that is just being started still has a copy of it.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // Nobody is left to hear of an error, and the end of the process releases the lock anyway.
+            let _ = lock.unlock();
+        }
+    }
+}
+
+impl Store for Directory {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match fs::read(self.place(path)?) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(medium("read", path, error)),
+        }
+    }
+
+    fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let place = self.place_to_change(path)?;
+        self.make_parent(&place, path)?;
+        let written = options().write(true).create(true).truncate(true).open(&place).and_then(|mut file| file.write_all(bytes));
+        written.map_err(|error| medium("write", path, error))
+    }
+
+    fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let place = self.place_to_change(path)?;
+        self.make_parent(&place, path)?;
+        let append = || {
+            let mut file = options().append(true).create(true).open(&place)?;
+            let before = file.metadata()?.len();
+            file.write_all(bytes).inspect_err(|_| {
+                // The error that matters is the first one; a rest that stays is a torn line, which readers leave out.
+                let _ = file.set_len(before);
+            })
+        };
+        append().map_err(|error| medium("append to", path, error))
+    }
+
+    fn sync(&mut self, path: &str) -> Result<(), StoreError> {
+        let place = self.place_to_change(path)?;
+        let synced = match place.is_dir() {
+            true => sync_folder(&place),
+            false => options().append(true).open(&place).and_then(|file| file.sync_all()),
+        };
+        synced.map_err(|error| medium("sync", path, error))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), StoreError> {
+        let (old, new) = (self.place_to_change(from)?, self.place_to_change(to)?);
+        fs::rename(old, new).map_err(|error| medium("rename", from, error))
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), StoreError> {
+        let place = self.place_to_change(path)?;
+        let removed = match place.is_dir() {
+            true => fs::remove_dir_all(&place),
+            false => fs::remove_file(&place),
+        };
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(medium("remove", path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let failed = |error| medium("list", folder, error);
+        let entries = match fs::read_dir(self.place(folder)?) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // What has no name of ours (`.DS_Store`) is not ours.
+            let name = entry.map_err(failed)?.file_name().into_string();
+            names.extend(name.ok().filter(|name| check_name(name).is_ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    #[cfg(unix)]
+    fn free_bytes(&self) -> Option<u64> {
+        let info = rustix::fs::statvfs(&self.root).ok()?;
+        info.f_bavail.checked_mul(info.f_frsize)
+    }
+
+    #[cfg(not(unix))]
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The folder may be anywhere; its own name must be fit for a run, and it must not be a link.
+fn checked_root(root: &Path) -> Result<PathBuf, StoreError> {
+    let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    check_name(name)?;
+    refuse_link(root)?;
+    Ok(root.to_path_buf())
+}
+
+fn refuse_link(place: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(place) {
+        Ok(data) if data.file_type().is_symlink() => {
+            Err(medium("use", &place.display().to_string(), "it is a symbolic link"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Options that do not follow a link which appeared after the check.
+fn options() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "the flag below is a Unix one"))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    options
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+fn medium(action: &'static str, path: &str, problem: impl ToString) -> StoreError {
+    StoreError::Medium { action, path: path.to_string(), problem: problem.to_string() }
+}

@@ -1,0 +1,174 @@
+//! Commands that run a model: train, resume, eval, sample.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use anyhow::{Context, Result, bail};
+use moelab::{
+    gpu::Device,
+    lab::{
+        run_folder::RunFolder,
+        session::{Happened, Opening, Session, prompt_tokens},
+    },
+    train::{
+        Config, Corpus,
+        generate::{Draw, Generator},
+        metrics::Event,
+        trainer::{Progress, Trainer},
+    },
+};
+use serde_json::json;
+
+use crate::{Common, ConfigArgs, corpus::Purpose, open};
+use moelab_native::{raster, store::Directory, terminal::Terminal};
+
+/// Options of `sample` that override the config's.
+pub struct SampleArgs {
+    pub tokens: Option<usize>,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+}
+
+/// Trains a config into a new folder.
+pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<()> {
+    let config = open::config(args)?;
+    let folder = match out {
+        Some(folder) => folder.to_path_buf(),
+        None => free_folder(&args.config)?,
+    };
+    let device = Rc::new(open::device(common)?);
+    let (config, corpus) = open::corpus(config, None, Purpose::Train)?;
+    let store = Directory::open(&folder).with_context(|| folder.display().to_string())?;
+    drive(common, Session::start(opening(config, device, corpus, store, &folder))?, &folder)
+}
+
+/// Goes on with a run.
+pub fn resume(common: &Common, run: &Path) -> Result<()> {
+    let config = open::config_of_run(run)?;
+    let device = Rc::new(open::device(common)?);
+    let (config, corpus) = open::corpus(config, Some(run), Purpose::Train)?;
+    let store = Directory::open(run).with_context(|| run.display().to_string())?;
+    drive(common, Session::resume(opening(config, device, corpus, store, run))?, run)
+}
+
+fn opening(config: Config, device: Rc<Device>, corpus: Corpus, store: Directory, folder: &Path) -> Opening {
+    Opening {
+        config,
+        device,
+        corpus,
+        store: Box::new(store),
+        tag: open::tag(),
+        clock: open::clock(),
+        rasterize: Some(raster::png),
+        name: open::name(folder),
+    }
+}
+
+/// runs/NAME-NUMBER, the first that is not taken.
+fn free_folder(config: &Path) -> Result<PathBuf> {
+    let name = config.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into());
+    let taken = |number: &u32| Path::new("runs").join(format!("{name}-{number}")).exists();
+    let number = (1..).find(|n| !taken(n)).context("no free number below runs/")?;
+    Ok(Path::new("runs").join(format!("{name}-{number}")))
+}
+
+/// Drives a session to its end, with live progress on stderr and, with `--json`, every event on stdout.
+fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<()> {
+    let config = session.trainer().config();
+    let mut terminal = Terminal::stderr(config.train.updates, config.train.log_every);
+    eprintln!("{} on {}", folder.display(), session.trainer().device().adapter.name);
+    let mut samples = Vec::new();
+    loop {
+        let happened = session.advance()?;
+        if happened.is_empty() {
+            session.wait()?;
+        }
+        for event in happened {
+            match event {
+                Happened::Logged(event) => {
+                    terminal.show(&event);
+                    if common.json {
+                        print!("{}", event.to_line());
+                    }
+                    if let Event::Sample(record) = event {
+                        samples.push(record);
+                    }
+                }
+                Happened::Warning(text) => eprintln!("warning: {text}"),
+                Happened::Saved(_) => {}
+                Happened::Finished(summary) => {
+                    terminal.finish(&summary, &samples);
+                    eprintln!("\nreport  {}\nplot    {}", folder.join("report.md").display(), folder.join("loss.png").display());
+                    if common.json {
+                        println!("{}", serde_json::to_string(&*summary)?);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// A trainer with the weights of a run's best checkpoint, on its own data or on the text at `data`.
+fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
+    let mut config = open::config_of_run(run)?;
+    let purpose = if data.is_some() { Purpose::Evaluate } else { Purpose::Train };
+    if let Some(path) = data {
+        open::evaluate_on(&mut config, path);
+    }
+    let device = Rc::new(open::device(common)?);
+    let (config, corpus) = open::corpus(config, Some(run), purpose)?;
+    let mut trainer = Trainer::new(config, device, corpus, Default::default())?;
+    let store = Directory::read_only(run).with_context(|| run.display().to_string())?;
+    let folder = RunFolder::open(Box::new(store), &open::tag())?;
+    let Some(loaded) = folder.load_best(&trainer.expected())? else {
+        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", run.display(), run.display());
+    };
+    loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    trainer.restore(&loaded.snapshot);
+    Ok(trainer)
+}
+
+/// Evaluates a run's best checkpoint on its validation set or on other text.
+pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
+    let mut trainer = best(common, run, data)?;
+    trainer.begin_evaluation();
+    let record = loop {
+        let progress = trainer.advance()?;
+        if let Some(record) = progress.into_iter().find_map(|p| if let Progress::Eval(record) = p { Some(record) } else { None }) {
+            break record;
+        }
+        trainer.wait()?;
+    };
+    if common.json {
+        println!("{}", serde_json::to_string(&record)?);
+    } else {
+        println!("update {}: cross-entropy {:.4} nats a token over {} targets, accuracy {:.2} %", record.update, record.val_ce, record.targets, 100.0 * record.accuracy);
+    }
+    Ok(())
+}
+
+/// Draws text from a run's best checkpoint.
+pub fn sample(common: &Common, run: &Path, prompt: &str, args: SampleArgs) -> Result<()> {
+    let mut trainer = best(common, run, None)?;
+    let config = trainer.config().clone();
+    let draw = Draw {
+        temperature: args.temperature.unwrap_or(config.sample.temperature),
+        top_p: args.top_p.unwrap_or(config.sample.top_p),
+    };
+    let tokens = trainer.corpus().tokenizer().map(|t| prompt_tokens(t, prompt)).context("the run has no tokenizer")?;
+    let (device, memory) = trainer.device_and_memory();
+    let device = device.clone();
+    let generator = Generator::new(&config, &device, memory)?;
+    let mut text = generator.start(tokens, args.tokens.unwrap_or(config.sample.tokens as usize), draw, 0);
+    generator.finish(&device, memory, &mut text)?;
+    let continuation = trainer.corpus().tokenizer().map(|t| t.decode(text.continuation())).unwrap_or_default();
+    if common.json {
+        println!("{}", json!({ "prompt": prompt, "text": continuation, "temperature": draw.temperature, "top_p": draw.top_p }));
+    } else {
+        println!("{prompt}{continuation}");
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Assembles the page: `xtask-page INPUT.wasm OUTPUT-FOLDER`, in the workspace's folder.
+//!
+//! JavaScript glue and the module come from the compiled `INPUT.wasm`, the rest from `web/` and `configs/`. wasm-bindgen is
+//! used as a library, not as its program, so that `Cargo.lock` alone keeps it equal to the crate that the page is built with.
+
+use std::{fs, path::Path, process::ExitCode};
+
+use anyhow::{Context, Result};
+use wasm_bindgen_cli_support::Bindgen;
+
+const FILES: [&str; 5] = ["web/index.html", "web/page.js", "web/remedy.js", "web/worker.js", "configs/quickstart.toml"];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [wasm, out] = arguments.as_slice() else {
+        eprintln!("usage: xtask-page INPUT.wasm OUTPUT-FOLDER");
+        return ExitCode::FAILURE;
+    };
+    match assemble(wasm, Path::new(out)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn assemble(wasm: &str, out: &Path) -> Result<()> {
+    if out.exists() {
+        fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
+    }
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    Bindgen::new().input_path(wasm).web(true)?.typescript(false).omit_default_module_path(false).generate(out).with_context(|| format!("wasm-bindgen on {wasm}"))?;
+    for file in FILES.map(Path::new) {
+        let name = file.file_name().context("a file of the page has a name")?;
+        fs::copy(file, out.join(name)).with_context(|| file.display().to_string())?;
+    }
+    for entry in fs::read_dir(out)? {
+        let entry = entry?;
+        println!("{:>10} bytes  {}", entry.metadata()?.len(), entry.path().display());
+    }
+    Ok(())
+}

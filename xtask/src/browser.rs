@@ -1,0 +1,92 @@
+//! A headless Chromium for tests: found, started on an address, and ended when dropped.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use crate::machine::find_program;
+
+/// Names that Chromium and its kin are installed under.
+const NAMES: [&str; 5] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
+
+/// Places outside the search path.
+const PLACES: [&str; 3] = [
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:\\Program Files\\Google\\Chrome\\Application\\chrome.exe",
+];
+
+/// Headless, from an empty profile, and quiet: no updates, no look-ups, nothing but the page asked for. Tests load only
+/// our own pages from this machine, and the sandbox does not start for root or in most containers.
+const FLAGS: [&str; 10] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-default-apps",
+    "--disable-extensions",
+];
+
+/// Chromium's own CPU driver, the same on every machine; browsers keep WebGPU from it unless told to.
+pub const SWIFTSHADER: [&str; 2] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
+/// The browser that the variable `CHROME` names, else the first one installed.
+pub fn find() -> Option<PathBuf> {
+    let named = env::var_os("CHROME").map(PathBuf::from).filter(|path| path.is_file());
+    let installed = || NAMES.iter().find_map(|name| find_program(name));
+    let placed = || PLACES.iter().map(PathBuf::from).find(|path| path.is_file());
+    named.or_else(installed).or_else(placed)
+}
+
+/// A running browser; dropping it ends it and deletes its profile.
+pub struct Browser {
+    process: Child,
+    profile: PathBuf,
+}
+
+impl Browser {
+    /// Opens `address` with a new profile in the empty or missing folder `profile` and with `flags` beside the quiet
+    /// ones; the browser's messages go to `profile` + `.log`.
+    ///
+    /// # Errors
+    /// When there is no browser or it cannot be started.
+    pub fn open(address: &str, profile: &Path, flags: &[&str]) -> Result<Self> {
+        let program = find().context("no Chromium found; `cargo xtask setup test` installs it, or name one in the variable CHROME")?;
+        fs::remove_dir_all(profile).ok();
+        fs::create_dir_all(profile)?;
+        let log = fs::File::create(Self::log(profile))?;
+        let process = Command::new(&program)
+            .args(FLAGS)
+            .args(flags)
+            .arg("--enable-logging=stderr")
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(address)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { process, profile: profile.to_owned() })
+    }
+
+    /// Where the messages of a browser with this profile go.
+    pub fn log(profile: &Path) -> PathBuf {
+        profile.with_extension("log")
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        fs::remove_dir_all(&self.profile).ok();
+    }
+}

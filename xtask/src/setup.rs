@@ -1,0 +1,248 @@
+//! Set-up: what a task needs, what of it is there, and what is done about the rest.
+//!
+//! Planning is a pure function of the [`Machine`]; it says what would be installed and why before anything is.
+//! Nothing is installed where what is there serves, nothing is ever removed, and where this user may not install, the
+//! error has the command to type.
+
+use std::{
+    fmt, fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::machine::{Machine, Rights, System, rustup_refused};
+
+/// The tasks that differ in what they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Training natively.
+    Run,
+    /// Every test.
+    Test,
+    /// Building the page.
+    Web,
+}
+
+/// A way to get what is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Packages for apt-get.
+    Apt(&'static [&'static str]),
+    /// `rustup target add wasm32-unknown-unknown`.
+    RustupTarget,
+}
+
+/// One thing that a task needs.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// What it is.
+    pub name: &'static str,
+    /// What it is for.
+    pub why: &'static str,
+    /// Where it was found.
+    pub found: Option<String>,
+    /// What to try, in this order, if it was not.
+    pub remedies: Vec<Remedy>,
+    /// What the user can do where no remedy is allowed or known.
+    pub advice: &'static str,
+}
+
+/// The needs of one task on one machine.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    rights: Rights,
+    /// What the task needs, found or not.
+    pub needs: Vec<Need>,
+}
+
+const RUSTUP_PATIENCE: Duration = Duration::from_secs(180);
+const DEBIAN_RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+const DEBIAN_RUST_AND_LINKER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
+
+/// Plans the set-up for `purpose`.
+pub fn plan(purpose: Purpose, machine: &Machine) -> Plan {
+    let mut needs = Vec::new();
+    if matches!(machine.system, System::Debian | System::Ubuntu | System::Linux) && purpose != Purpose::Web {
+        needs.push(vulkan(machine));
+    }
+    if purpose != Purpose::Run {
+        needs.push(wasm(machine));
+    }
+    if purpose == Purpose::Test {
+        needs.extend([python(machine), node(machine), chromium(machine)]);
+    }
+    Plan { rights: machine.rights, needs }
+}
+
+fn shown(path: &Option<impl AsRef<Path>>) -> Option<String> {
+    path.as_ref().map(|p| p.as_ref().display().to_string())
+}
+
+fn vulkan(machine: &Machine) -> Need {
+    Need {
+        name: "a Vulkan driver",
+        why: "training runs on Vulkan; Mesa's driver also serves machines without a GPU",
+        found: (!machine.vulkan.is_empty()).then(|| machine.vulkan.join(", ")),
+        remedies: apt(machine, &["mesa-vulkan-drivers", "libvulkan1"]),
+        advice: "install your GPU's Vulkan driver or Mesa's Vulkan drivers, and the Vulkan loader (libvulkan.so.1)",
+    }
+}
+
+fn python(machine: &Machine) -> Need {
+    Need {
+        name: "Python 3",
+        why: "checks the scripts that made the golden files",
+        found: shown(&machine.python),
+        remedies: apt(machine, &["python3"]),
+        advice: "install Python 3 (python.org)",
+    }
+}
+
+fn node(machine: &Machine) -> Need {
+    Need {
+        name: "Node.js",
+        why: "runs the tests of the page's own JavaScript",
+        found: shown(&machine.node),
+        remedies: apt(machine, &["nodejs"]),
+        advice: "install Node.js 18.15 or newer (nodejs.org)",
+    }
+}
+
+fn chromium(machine: &Machine) -> Need {
+    Need {
+        name: "Chromium",
+        why: "trains in the page and compiles all WGSL with a second compiler (Tint)",
+        found: shown(&machine.chromium),
+        remedies: apt(machine, if machine.system == System::Ubuntu { &["chromium-browser"] } else { &["chromium"] }),
+        advice: "install Chromium or Chrome, or name an existing one in the variable CHROME",
+    }
+}
+
+fn wasm(machine: &Machine) -> Need {
+    let rustup = machine.rustup.as_ref().map(|_| Remedy::RustupTarget);
+    let packages = if machine.rust_lld.is_some() { DEBIAN_RUST } else { DEBIAN_RUST_AND_LINKER };
+    let debian = if machine.system == System::Debian { apt(machine, packages) } else { Vec::new() };
+    Need {
+        name: "Rust's standard library for wasm32-unknown-unknown",
+        why: "compiles the page",
+        found: shown(&machine.wasm_target).or_else(|| machine.debian_rust.as_ref().map(|r| format!("{} with sources", r.rustc.display()))),
+        remedies: rustup.into_iter().chain(debian).collect(),
+        advice: "type `rustup target add wasm32-unknown-unknown` (rustup.rs)",
+    }
+}
+
+fn apt(machine: &Machine, packages: &'static [&'static str]) -> Vec<Remedy> {
+    let has_apt = matches!(machine.system, System::Debian | System::Ubuntu);
+    has_apt.then_some(Remedy::Apt(packages)).into_iter().collect()
+}
+
+impl Plan {
+    /// The needs that were not found.
+    pub fn missing(&self) -> impl Iterator<Item = &Need> {
+        self.needs.iter().filter(|need| need.found.is_none())
+    }
+
+    /// Gets what is missing.
+    ///
+    /// # Errors
+    /// What could not be had, with the command or the advice for the user. Needs that have no remedy are found before
+    /// anything is installed.
+    pub fn carry_out(&self, root: &Path) -> Result<()> {
+        let hopeless: Vec<_> = self.missing().filter(|need| need.remedies.is_empty()).collect();
+        if !hopeless.is_empty() {
+            let lines: Vec<_> = hopeless.iter().map(|n| format!("  {} ({}): {}", n.name, n.why, n.advice)).collect();
+            bail!("missing, and xtask knows no way to install it here:\n{}", lines.join("\n"));
+        }
+        let mut packages = Vec::new();
+        for need in self.missing() {
+            for remedy in &need.remedies {
+                match remedy {
+                    Remedy::RustupTarget if add_rustup_target(root)? => break,
+                    Remedy::RustupTarget if need.remedies.len() == 1 => bail!("{} could not be fetched: {}", need.name, need.advice),
+                    Remedy::RustupTarget => {}
+                    Remedy::Apt(names) => packages.extend_from_slice(names),
+                }
+            }
+        }
+        if packages.is_empty() { Ok(()) } else { install(self.rights, &packages) }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for need in &self.needs {
+            match &need.found {
+                Some(place) => writeln!(f, "  have     {}: {place}", need.name)?,
+                None => {
+                    let ways: Vec<_> = need.remedies.iter().map(|remedy| remedy.to_string()).collect();
+                    let ways = if ways.is_empty() { format!("by hand: {}", need.advice) } else { ways.join(", failing that ") };
+                    writeln!(f, "  install  {}, because it {}\n           {ways}", need.name, need.why)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Remedy::Apt(packages) => write!(f, "apt-get install {}", packages.join(" ")),
+            Remedy::RustupTarget => write!(f, "rustup target add wasm32-unknown-unknown"),
+        }
+    }
+}
+
+/// Tries rustup and remembers a refusal; a machine behind a mirror may have no such target.
+fn add_rustup_target(root: &Path) -> Result<bool> {
+    println!("$ {}", Remedy::RustupTarget);
+    let mut rustup = Command::new("rustup")
+        .args(["target", "add", "wasm32-unknown-unknown"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting rustup")?;
+    let start = Instant::now();
+    while start.elapsed() < RUSTUP_PATIENCE {
+        if let Some(status) = rustup.try_wait()? {
+            if status.success() {
+                return Ok(true);
+            }
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    rustup.kill().ok();
+    rustup.wait()?;
+    let memory = rustup_refused(root);
+    println!("rustup cannot fetch it here; delete {} to try again another time", memory.display());
+    fs::create_dir_all(memory.parent().unwrap_or(root))?;
+    fs::write(memory, "")?;
+    Ok(false)
+}
+
+fn install(rights: Rights, packages: &[&str]) -> Result<()> {
+    let typed = format!("sudo apt-get update && sudo apt-get install --yes {}", packages.join(" "));
+    if rights == Rights::None {
+        bail!("this user may not install packages; type\n\n  {typed}\n\nand start this command again");
+    }
+    let install = ["install", "--yes", "--no-install-recommends", "--no-remove"];
+    for arguments in [vec!["update"], install.into_iter().chain(packages.iter().copied()).collect()] {
+        let mut command = Command::new(if rights == Rights::Root { "apt-get" } else { "sudo" });
+        if rights == Rights::Sudo {
+            command.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q").args(&arguments).stdin(Stdio::null());
+        println!("$ apt-get {}", arguments.join(" "));
+        let status = command.status().context("starting apt-get")?;
+        if !status.success() {
+            bail!("apt-get ended with {status}; look at its messages above, or type\n\n  {typed}\n\nand start this command again");
+        }
+    }
+    Ok(())
+}

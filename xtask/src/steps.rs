@@ -1,0 +1,257 @@
+//! The commands that make up each task: listed first, so that a dry run can print them, then run, timed and counted.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fmt, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::machine::{DebianRust, Machine};
+
+/// How the tests of a step are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// The step is no test: it counts only when it fails.
+    Nothing,
+    /// The step is one test.
+    One,
+    /// By the `test result:` lines of Rust's test harness.
+    Cargo,
+    /// As `Cargo`, for tests that an earlier step counted as skipped.
+    CargoIgnored,
+    /// By the closing lines of Node's test runner.
+    Node,
+}
+
+/// One command of a task.
+pub struct Step {
+    /// What it does.
+    pub title: &'static str,
+    /// The command, which runs in the workspace's folder.
+    pub command: Command,
+    /// How its tests are counted.
+    pub count: Count,
+}
+
+/// Tests counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Tests that passed.
+    pub passed: usize,
+    /// Tests that failed, and steps that failed before any of their tests did.
+    pub failed: usize,
+    /// Tests that were not run.
+    pub skipped: usize,
+}
+
+fn step(title: &'static str, count: Count, program: impl AsRef<OsStr>, arguments: &[&str]) -> Step {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Step { title, command, count }
+}
+
+/// The cargo that runs this.
+fn cargo() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+/// Every test, the page included. The page of a test is a debug build: it compiles faster than a release and keeps its
+/// assertions.
+pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
+    let mut steps = vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--no-fail-fast"])];
+    steps.extend(page(machine, "dev"));
+    // The same packages as above: a narrower choice would change the dependencies' features, and so compile them again.
+    let browser = ["test", "--locked", "--workspace", "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
+    steps.push(step("tests in the browser", Count::CargoIgnored, cargo(), &browser));
+    let node = machine.node.clone().unwrap_or_else(|| "node".into());
+    steps.push(step("tests of the page's JavaScript", Count::Node, node, &["--test", "--test-reporter=tap", "tests/web/remedy.test.mjs"]));
+    let mut python = step("syntax of the scripts beside the golden files", Count::One, machine.python.clone().unwrap_or_else(|| "python3".into()), &[]);
+    let scripts = files_below(&root.join("tests"), "py");
+    if !scripts.is_empty() {
+        python.command.args(["-c", "import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]"]).args(scripts);
+        steps.push(python);
+    }
+    steps
+}
+
+/// The native program, then the quickstart; `arguments` go to `moelab train`.
+pub fn run(root: &Path, arguments: &[String]) -> Vec<Step> {
+    let run = (1..).map(|n| format!("runs/quickstart-{n}")).find(|run| !root.join(run).exists()).unwrap_or_default();
+    let moelab = ["run", "--locked", "--release", "--package", "moelab-native", "--bin", "moelab", "--"];
+    let mut train = step("train the quickstart", Count::Nothing, cargo(), &moelab);
+    train.command.args(["train", "configs/quickstart.toml", "--out", &run]).args(arguments);
+    let build = ["build", "--locked", "--release", "--package", "moelab-native", "--bin", "moelab"];
+    vec![step("build moelab", Count::Nothing, cargo(), &build), train]
+}
+
+/// The page in `dist/`, compiled in the cargo profile `profile`.
+pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
+    let build = ["build", "--locked", "--package", "moelab-web", "--target", "wasm32-unknown-unknown", "--profile", profile];
+    let mut compile = step("compile the page", Count::Nothing, cargo(), &build);
+    let mut target = "target";
+    if let (None, Some(rust)) = (&machine.wasm_target, &machine.debian_rust) {
+        target = "target/web";
+        compile = step("compile the page, and the standard library with it", Count::Nothing, &rust.cargo, &build);
+        compile.command.args(["-Z", "build-std=std,panic_abort", "--target-dir", target]);
+        debian_environment(&mut compile.command, rust);
+    }
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let wasm = format!("{target}/wasm32-unknown-unknown/{folder}/moelab_web.wasm");
+    let assemble = ["run", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page", "--", &wasm, "dist"];
+    vec![compile, step("assemble the page in dist/", Count::Nothing, cargo(), &assemble)]
+}
+
+/// Debian's compiler is a release, which takes `-Z` only when told to; rustup's cargo sets variables that it must not see.
+fn debian_environment(command: &mut Command, rust: &DebianRust) {
+    command.env("RUSTC", &rust.rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &rust.linker);
+    for name in ["RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTDOC", "CARGO", "CARGO_ENCODED_RUSTFLAGS", "LD_LIBRARY_PATH"] {
+        command.env_remove(name);
+    }
+}
+
+/// The files below `folder` that end in `.extension`, in order.
+fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            files.extend(files_below(&path, extension));
+        } else if path.extension() == Some(OsStr::new(extension)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}\n  $", self.title)?;
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                write!(f, " {}={}", name.display(), value.display())?;
+            }
+        }
+        write!(f, " {}", self.command.get_program().display())?;
+        self.command.get_args().try_for_each(|argument| write!(f, " {}", argument.display()))
+    }
+}
+
+/// Runs `steps` in the folder `root` until one fails.
+///
+/// # Errors
+/// The step that failed. Its exit code is the process's where it has one.
+pub fn run_all(root: &Path, steps: Vec<Step>) -> Result<()> {
+    for mut step in steps {
+        println!("\n== {step}");
+        let start = Instant::now();
+        let status = step.command.current_dir(root).status().with_context(|| format!("starting {}", step.command.get_program().display()))?;
+        println!("-- {}: {}", step.title, seconds(start.elapsed()));
+        if !status.success() {
+            eprintln!("error: step `{}` ended with {status}", step.title);
+            std::process::exit(status.code().unwrap_or(1));
+        }
+    }
+    Ok(())
+}
+
+/// Runs all `steps` in the folder `root`, whatever fails, and prints the time of each and the tests counted; the last line is
+/// `N passed, N failed`. Ends the process with code 1 when anything failed.
+///
+/// # Errors
+/// None; [`run_all`] has the same signature.
+pub fn test_all(root: &Path, steps: Vec<Step>) -> Result<()> {
+    let mut tally = Tally::default();
+    let mut times = Vec::new();
+    let mut broken = Vec::new();
+    for mut step in steps {
+        println!("\n== {step}");
+        let start = Instant::now();
+        let before = tally.failed;
+        let ok = counted(&mut step, root, &mut tally).unwrap_or_else(|error| {
+            println!("{error:#}");
+            false
+        });
+        if !ok && tally.failed == before {
+            tally.failed += 1;
+        }
+        if tally.failed > before {
+            broken.push(step.title);
+        }
+        times.push((step.title, start.elapsed()));
+    }
+    println!();
+    times.iter().for_each(|(title, time)| println!("{:>9}  {title}", seconds(*time)));
+    broken.iter().for_each(|title| println!("failed: {title}"));
+    println!("{tally}");
+    if tally.failed > 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// Runs one step, passing its output on; whether it ended well.
+fn counted(step: &mut Step, root: &Path, tally: &mut Tally) -> Result<bool> {
+    let program = step.command.get_program().display().to_string();
+    step.command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = step.command.spawn().with_context(|| format!("starting {program}"))?;
+    let output = process.stdout.take().context("its output is piped")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        println!("{line}");
+        tally.read(step.count, &line);
+    }
+    let ok = process.wait()?.success();
+    if step.count == Count::One && ok {
+        tally.passed += 1;
+    }
+    Ok(ok)
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 { write!(f, ", {} skipped", self.skipped) } else { Ok(()) }
+    }
+}
+
+impl Tally {
+    /// Adds what a line of output says.
+    pub fn read(&mut self, count: Count, line: &str) {
+        match count {
+            Count::Nothing | Count::One => {}
+            Count::Cargo | Count::CargoIgnored => {
+                let Some((_, result)) = line.split_once("test result: ") else { return };
+                // "ok. 3 passed; 0 failed; 1 ignored; ..."
+                let words: Vec<&str> = result.split([' ', ';']).collect();
+                let number = |name| words.windows(2).find(|pair| pair[1] == name).and_then(|pair| pair[0].parse().ok()).unwrap_or(0);
+                let (passed, failed) = (number("passed"), number("failed"));
+                self.passed += passed;
+                self.failed += failed;
+                self.skipped += number("ignored");
+                if count == Count::CargoIgnored {
+                    self.skipped = self.skipped.saturating_sub(passed + failed);
+                }
+            }
+            Count::Node => {
+                let Some((word, number)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) else { return };
+                let number = number.parse().unwrap_or(0);
+                match word {
+                    "pass" => self.passed += number,
+                    "fail" => self.failed += number,
+                    "skipped" => self.skipped += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

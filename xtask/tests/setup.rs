@@ -1,0 +1,111 @@
+//! Set-up says what it would install and why, installs nothing that is not missing, and tells a user without rights what
+//! to type; all on machines that are not here.
+
+use std::path::{Path, PathBuf};
+
+use xtask::{
+    machine::{DebianRust, Machine, Rights, System},
+    setup::{Need, Purpose, Remedy, plan},
+    steps,
+};
+
+fn bare(system: System, rights: Rights) -> Machine {
+    Machine {
+        system,
+        rights,
+        vulkan: Vec::new(),
+        python: None,
+        node: None,
+        chromium: None,
+        wasm_target: None,
+        rustup: Some("/home/me/.cargo/bin/rustup".into()),
+        rust_lld: Some("/sysroot/rust-lld".into()),
+        debian_rust: None,
+    }
+}
+
+fn complete() -> Machine {
+    let here = |name: &str| Some(PathBuf::from("/usr/bin").join(name));
+    Machine {
+        vulkan: vec!["lvp_icd.x86_64.json".into()],
+        python: here("python3"),
+        node: here("node"),
+        chromium: here("chromium"),
+        wasm_target: Some("/sysroot/wasm32-unknown-unknown".into()),
+        ..bare(System::Debian, Rights::Root)
+    }
+}
+
+fn missing(purpose: Purpose, machine: &Machine) -> Vec<Need> {
+    plan(purpose, machine).missing().cloned().collect()
+}
+
+#[test]
+fn nothing_is_installed_where_what_is_there_serves() {
+    for purpose in [Purpose::Run, Purpose::Test, Purpose::Web] {
+        assert!(missing(purpose, &complete()).is_empty());
+        assert!(!plan(purpose, &complete()).to_string().contains("install"));
+    }
+}
+
+#[test]
+fn only_what_is_missing_is_installed() {
+    let needs = missing(Purpose::Test, &Machine { node: None, ..complete() });
+    assert_eq!(needs.len(), 1);
+    assert_eq!(needs[0].remedies, [Remedy::Apt(&["nodejs"])]);
+}
+
+#[test]
+fn the_plan_says_what_and_why() {
+    let machine = bare(System::Debian, Rights::Root);
+    let text = plan(Purpose::Test, &machine).to_string();
+    for need in missing(Purpose::Test, &machine) {
+        assert!(text.contains(&format!("install  {}, because it {}", need.name, need.why)), "{}: {text}", need.name);
+    }
+    for package in ["mesa-vulkan-drivers", "libvulkan1", "python3", "nodejs", "chromium", "rustc-web", "cargo-web", "rust-web-src"] {
+        assert!(text.contains(package), "{package}: {text}");
+    }
+    assert!(text.contains("rustup target add wasm32-unknown-unknown, failing that apt-get install rustc-web"), "{text}");
+}
+
+#[test]
+fn each_task_needs_no_more_than_it_uses() {
+    let names = |purpose, system| missing(purpose, &bare(system, Rights::Root)).iter().map(|n| n.name).collect::<Vec<_>>();
+    assert_eq!(names(Purpose::Run, System::Debian), ["a Vulkan driver"]);
+    assert_eq!(names(Purpose::Web, System::Debian), ["Rust's standard library for wasm32-unknown-unknown"]);
+    assert!(names(Purpose::Run, System::MacOs).is_empty(), "the driver belongs to the system");
+}
+
+#[test]
+fn debians_linker_comes_along_where_the_toolchain_has_none() {
+    let machine = Machine { rustup: None, rust_lld: None, ..bare(System::Debian, Rights::Root) };
+    assert_eq!(missing(Purpose::Web, &machine)[0].remedies, [Remedy::Apt(&["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"])]);
+}
+
+#[test]
+fn a_user_without_rights_is_told_what_to_type() {
+    let machine = Machine { vulkan: Vec::new(), ..bare(System::Debian, Rights::None) };
+    let error = plan(Purpose::Run, &machine).carry_out(Path::new("/nowhere")).unwrap_err().to_string();
+    assert!(error.contains("sudo apt-get update && sudo apt-get install --yes mesa-vulkan-drivers libvulkan1"), "{error}");
+}
+
+#[test]
+fn an_unknown_system_is_told_what_it_lacks_before_anything_is_done() {
+    let machine = Machine { rustup: None, ..bare(System::Linux, Rights::Root) };
+    let error = plan(Purpose::Test, &machine).carry_out(Path::new("/nowhere")).unwrap_err().to_string();
+    for word in ["Vulkan", "rustup target add", "Python 3", "nodejs.org", "CHROME"] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn a_toolchain_with_the_wasm_target_is_preferred() {
+    let debian = DebianRust { rustc: "/usr/bin/rustc".into(), cargo: "/usr/bin/cargo".into(), linker: "/lld".into() };
+    let with_target = Machine { debian_rust: Some(debian.clone()), ..complete() };
+    assert!(!steps::page(&with_target, "dev")[0].to_string().contains("build-std"));
+    let without = Machine { wasm_target: None, ..with_target };
+    let shown = steps::page(&without, "dev")[0].to_string();
+    for part in ["RUSTC=/usr/bin/rustc", "RUSTC_BOOTSTRAP=1", "LINKER=/lld", " /usr/bin/cargo build", "build-std=std,panic_abort"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}

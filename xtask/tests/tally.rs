@@ -1,0 +1,35 @@
+//! The closing line counts what the runners of the steps print.
+
+use xtask::steps::{Count, Tally};
+
+fn tally(lines: &[(Count, &str)]) -> Tally {
+    let mut tally = Tally::default();
+    lines.iter().for_each(|(count, line)| tally.read(*count, line));
+    tally
+}
+
+#[test]
+fn test_results_of_all_binaries_are_added_up() {
+    let sum = tally(&[
+        (Count::Cargo, "test result: ok. 12 passed; 0 failed; 4 ignored; 0 measured; 0 filtered out; finished in 1.02s"),
+        (Count::Cargo, "test ops::matmul ... ok"),
+        (Count::Cargo, "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.10s"),
+    ]);
+    assert_eq!(sum, Tally { passed: 15, failed: 2, skipped: 4 });
+    assert_eq!(sum.to_string(), "15 passed, 2 failed, 4 skipped");
+}
+
+#[test]
+fn tests_that_were_put_off_are_no_longer_skipped_once_they_run() {
+    let sum = tally(&[
+        (Count::Cargo, "test result: ok. 1 passed; 0 failed; 4 ignored; 0 measured; 0 filtered out; finished in 0.00s"),
+        (Count::CargoIgnored, "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.00s"),
+    ]);
+    assert_eq!(sum.to_string(), "4 passed, 1 failed");
+}
+
+#[test]
+fn nodes_closing_lines_count() {
+    let sum = tally(&[(Count::Node, "# pass 6"), (Count::Node, "# fail 1"), (Count::Node, "# skipped 0"), (Count::Node, "# duration_ms 51.2")]);
+    assert_eq!(sum, Tally { passed: 6, failed: 1, skipped: 0 });
+}

@@ -4,6 +4,9 @@
 //! result with naga at browser default limits, and writes `kernels.rs`: the module's source, its `Params`, and
 //! one call struct per entry point with exactly the bindings that this entry point uses. A renamed or added
 //! binding is a Rust compile error; nothing is listed twice.
+//!
+//! A library file `X.subgroups.wgsl` stands in for `X.wgsl` on adapters with subgroups: modules that import X get a
+//! second source.
 
 #[path = "build/reflect.rs"]
 mod reflect;
@@ -13,6 +16,9 @@ mod unroll;
 use std::{borrow::Cow, env, fs, path::Path};
 
 use wesl::{CompileOptions, ModulePath, NoMangler, VirtualResolver, syntax::PathOrigin};
+
+/// What a library file's name ends in when it stands in for another on adapters with subgroups (dots are underscores).
+const SUBGROUPS: &str = "_subgroups";
 
 fn main() {
     println!("cargo::rerun-if-changed=shaders");
@@ -27,8 +33,11 @@ fn generate() -> Result<(), String> {
     let sources = read_folder(Path::new("shaders"), &[])?;
     let library = read_folder(Path::new("shaders/lib"), &["lib"])?;
     let mut resolver = VirtualResolver::new();
+    let mut with_subgroups = VirtualResolver::new();
     for (path, source) in sources.iter().chain(&library) {
         resolver.add_module(path.clone(), Cow::Borrowed(source));
+        let variant = library.iter().find(|(p, _)| p.to_string() == format!("{path}{SUBGROUPS}"));
+        with_subgroups.add_module(path.clone(), Cow::Borrowed(variant.map_or(source, |(_, s)| s)));
     }
     let mut modules: Vec<_> = sources.iter().map(|(path, _)| path).collect();
     modules.sort_by_key(|path| path.components.clone());
@@ -36,10 +45,16 @@ fn generate() -> Result<(), String> {
     let mut names = Vec::new();
     for path in modules {
         let name = path.components[0].clone();
+        let write = |file: String, source: &str| {
+            let file = Path::new(&out).join(file);
+            fs::write(&file, source).map_err(|e| format!("{}: {e}", file.display()))?;
+            Ok::<_, String>(file)
+        };
         let source = compile(path, &resolver)?;
-        let file = Path::new(&out).join(format!("{name}.wgsl"));
-        fs::write(&file, &source).map_err(|e| format!("{}: {e}", file.display()))?;
-        rust += &reflect::module(&name, &source, &file)?;
+        let file = write(format!("{name}.wgsl"), &source)?;
+        let variant = Some(compile(path, &with_subgroups)?).filter(|variant| *variant != source);
+        let variant_file = write(format!("{name}{SUBGROUPS}.wgsl"), variant.as_deref().unwrap_or_default())?;
+        rust += &reflect::module(&name, &source, &file, variant.as_deref().map(|v| (v, &*variant_file)))?;
         names.push(name);
     }
     rust += "\n/// Every WGSL module, as the drivers get it.\npub static MODULES: &[&ModuleInfo] = &[";

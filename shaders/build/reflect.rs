@@ -13,27 +13,26 @@ const MAX_INVOCATIONS: u32 = 256;
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 const STEP_GROUP: u32 = 1;
 
-/// The generated Rust module for one WGSL module.
+/// The generated Rust module for one WGSL module, and its variant for adapters with subgroups if it has one.
 ///
 /// # Errors
 /// Parse and validation errors with the place in the generated text, and every browser limit that is exceeded.
-pub fn module(name: &str, source: &str, file: &Path) -> Result<String, String> {
-    let shown = file.display().to_string();
-    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &shown))?;
-    let subgroups = source.contains("subgroup");
-    let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-        .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(source, &shown))?;
+pub fn module(name: &str, source: &str, file: &Path, subgroups: Option<(&str, &Path)>) -> Result<String, String> {
+    let (module, info) = parse(source, file, Capabilities::empty())?;
+    let subgroup_source = match subgroups {
+        Some((source, file)) => {
+            parse(source, file, Capabilities::SUBGROUP)?;
+            format!("Some({})", include(file))
+        }
+        None => "None".into(),
+    };
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).map_err(|e| format!("{name}: {e}"))?;
     let mut out = String::new();
     let w = &mut out;
     line(w, &format!("\n#[allow(missing_docs)] // Generated: the fields are described in the shader.\npub mod {name} {{"));
     line(w, "    use super::*;");
-    line(w, &format!("    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.wgsl\")), subgroups: {subgroups} }};"));
+    line(w, &format!("    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: {}, subgroup_source: {subgroup_source} }};", include(file)));
     let params = params(name, &module, w)?;
     for (index, entry) in module.entry_points.iter().enumerate() {
         let uses = info.get_entry_point(index);
@@ -41,8 +40,23 @@ pub fn module(name: &str, source: &str, file: &Path) -> Result<String, String> {
         entry_point(name, &module, &layouter, entry, uses, params, w)?;
     }
     out += "}\n";
-    let _: &ModuleInfo = &info;
     Ok(out)
+}
+
+/// The Rust that includes a generated file.
+fn include(file: &Path) -> String {
+    format!("include_str!({:?})", file.display().to_string())
+}
+
+fn parse(source: &str, file: &Path, capabilities: Capabilities) -> Result<(Module, ModuleInfo), String> {
+    let shown = file.display().to_string();
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &shown))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string_with_path(source, &shown))?;
+    Ok((module, info))
 }
 
 fn line(out: &mut String, text: &str) {

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{BindingKind, GpuError, KernelInfo, ModuleInfo, Tier};
+use super::{BindingKind, GpuError, KernelInfo, ModuleInfo, SHARED_LANES, Tier};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +107,8 @@ pub struct Device {
     pub adapter: AdapterSummary,
     /// The class of kernels it runs by default.
     pub tier: Tier,
+    /// Whether it runs the subgroup sources of kernels.
+    pub shares_lanes: bool,
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) step_layout: wgpu::BindGroupLayout,
@@ -174,7 +176,16 @@ impl Device {
             max_storage_buffer_binding_size: given.max_storage_buffer_binding_size,
             ..Default::default()
         };
-        let descriptor = wgpu::DeviceDescriptor { label: Some("moelab"), required_limits: limits, ..Default::default() };
+        let tier = tier_of(&info);
+        let shares_lanes = tier == Tier::Cpu
+            && adapter.features().contains(wgpu::Features::SUBGROUP)
+            && info.subgroup_min_size >= SHARED_LANES;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("moelab"),
+            required_features: if shares_lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_limits: limits,
+            ..Default::default()
+        };
         let refused = |e: wgpu::RequestDeviceError| GpuError::Refused { adapter: name.clone(), reason: e.to_string() };
         let (raw, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
         let fault = Arc::new(Mutex::new(None));
@@ -184,7 +195,8 @@ impl Device {
             entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform)],
         });
         Ok(Device {
-            tier: tier_of(&info),
+            tier,
+            shares_lanes,
             adapter: summary,
             raw,
             queue,
@@ -266,7 +278,8 @@ impl Device {
     }
 
     fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
-        let source = wgpu::ShaderSource::Wgsl(module.source.into());
+        let source = module.subgroup_source.filter(|_| self.shares_lanes).unwrap_or(module.source);
+        let source = wgpu::ShaderSource::Wgsl(source.into());
         self.raw.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
     }
 }

@@ -2,6 +2,9 @@
 
 use super::{DType, Tensor};
 
+/// Lanes that kernels with a subgroup source share registers between: their workgroup.
+pub const SHARED_LANES: u32 = 8;
+
 /// One WGSL module, as the driver gets it.
 #[derive(Debug)]
 pub struct ModuleInfo {
@@ -9,8 +12,8 @@ pub struct ModuleInfo {
     pub name: &'static str,
     /// WGSL with imports resolved and marked loops unrolled.
     pub source: &'static str,
-    /// Needs the subgroup feature.
-    pub subgroups: bool,
+    /// The same for adapters whose subgroups hold [`SHARED_LANES`] lanes, where that differs.
+    pub subgroup_source: Option<&'static str>,
 }
 
 /// What an entry point does to a binding.

@@ -19,7 +19,7 @@ mod tier;
 pub use device::adapters;
 pub use device::{AdapterChoice, AdapterSummary, Device};
 pub use error::GpuError;
-pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo};
+pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo, SHARED_LANES};
 pub use plan::{KernelTime, Memory, Plan, PlanOptions, Segment};
 pub use program::{Command, Dispatch, Program, Role, TensorInfo};
 pub use readback::Download;

@@ -201,6 +201,15 @@ impl<'a> Fixture<'a> {
     }
 }
 
+/// Which of a module's sources run.
+#[derive(Clone, Copy, PartialEq)]
+enum Sources {
+    /// Those that the device takes.
+    Own,
+    /// Those without subgroups.
+    Plain,
+}
+
 /// Forward and gradients of one op on one tier.
 struct Outcome {
     outputs: Vec<Vec<f32>>,
@@ -269,12 +278,18 @@ impl Case {
         let cotangents: Vec<Vec<f32>> = expected.iter().enumerate().map(|(i, y)| self.cotangent(i, y.data.len())).collect();
         let outcomes: Vec<_> = {
             let device = device();
-            tiers(&device).into_iter().map(|tier| (tier, self.run(&device, tier, inputs, &graph, &cotangents))).collect()
+            let run = |tier, sources| self.run(&device, tier, sources, inputs, &graph, &cotangents);
+            let mut outcomes: Vec<_> =
+                tiers(&device).into_iter().filter_map(|tier| Some((tier.name(), run(tier, Sources::Own)?))).collect();
+            if device.shares_lanes {
+                outcomes.extend(run(device.tier, Sources::Plain).map(|outcome| ("cpu without subgroups", outcome)));
+            }
+            outcomes
         };
         for (tier, outcome) in &outcomes {
             for (i, (found, wanted)) in outcome.outputs.iter().zip(&expected).enumerate() {
                 let found: Vec<f64> = found.iter().map(|v| f64::from(*v)).collect();
-                self.compare(*tier, &format!("output {i}"), &found, &wanted.data)?;
+                self.compare(tier, &format!("output {i}"), &found, &wanted.data)?;
             }
         }
         let total = |arrays: &[Array]| -> f64 {
@@ -291,7 +306,7 @@ impl Case {
                 let zeros = vec![0.0; arrays[i].data.len()];
                 let found = outcome.gradients[i].as_ref().unwrap_or(&zeros);
                 let found: Vec<f64> = coordinates.iter().map(|c| f64::from(found[*c])).collect();
-                self.compare(*tier, &format!("gradient of {}", input.name), &found, &numeric)?;
+                self.compare(tier, &format!("gradient of {}", input.name), &found, &numeric)?;
             }
         }
         Ok(())
@@ -310,10 +325,11 @@ impl Case {
         &self,
         device: &Device,
         tier: Tier,
+        sources: Sources,
         inputs: &[Input],
         graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>,
         cotangents: &[Vec<f32>],
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         let mut g = Graph::new(tier);
         let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
         let outputs = graph(&mut g, &tensors);
@@ -342,7 +358,10 @@ impl Case {
                 g.output(&format!("wanted_{i}"), *t);
             }
         }
-        let program = self.mutated(g.finish());
+        let mut program = self.mutated(g.finish());
+        if sources == Sources::Plain && !without_subgroups(&mut program) {
+            return None;
+        }
         let all: Vec<Input> = inputs.iter().cloned().chain(extra).collect();
         let mut fixture = Fixture::new(device, program, &all);
         fixture.run(&self.step, &[Segment::ClearGradients, Segment::Micro]);
@@ -350,7 +369,8 @@ impl Case {
             DType::U32 => bytemuck::cast_slice(&fixture.read_bytes(t.id)).iter().map(|v: &u32| *v as f32).collect(),
             _ => fixture.read(t.id),
         };
-        Outcome { outputs: outputs.iter().map(read).collect(), gradients: gradients.iter().map(|t| t.as_ref().map(read)).collect() }
+        let gradients = gradients.iter().map(|t| t.as_ref().map(read)).collect();
+        Some(Outcome { outputs: outputs.iter().map(read).collect(), gradients })
     }
 
     fn mutated(&self, mut program: Program) -> Program {
@@ -362,17 +382,10 @@ impl Case {
                 {
                     let old = d.kernel.module;
                     assert!(old.source.contains(from), "{module} has no text `{from}`:\n{}", old.source);
-                    let source = Box::leak(old.source.replace(from, to).into_boxed_str());
-                    let module = Box::leak(Box::new(ModuleInfo { name: old.name, source, subgroups: old.subgroups }));
-                    let k = d.kernel;
-                    d.kernel = Box::leak(Box::new(KernelInfo {
-                        module,
-                        entry: k.entry,
-                        workgroup: k.workgroup,
-                        params_bytes: k.params_bytes,
-                        uses_step: k.uses_step,
-                        bindings: k.bindings,
-                    }));
+                    let changed = |text: &str| &*Box::leak(text.replace(from, to).into_boxed_str());
+                    let (source, subgroup_source) = (changed(old.source), old.subgroup_source.map(changed));
+                    let module = Box::leak(Box::new(ModuleInfo { name: old.name, source, subgroup_source }));
+                    d.kernel = with_module(d.kernel, module);
                     is_applied = true;
                 }
             }
@@ -382,8 +395,8 @@ impl Case {
         program
     }
 
-    fn compare(&self, tier: Tier, what: &str, found: &[f64], wanted: &[f64]) -> Result<(), String> {
-        let fail = |why: String| Err(format!("{} ({} tier), {what}: {why}", self.name, tier.name()));
+    fn compare(&self, tier: &str, what: &str, found: &[f64], wanted: &[f64]) -> Result<(), String> {
+        let fail = |why: String| Err(format!("{} ({tier} tier), {what}: {why}", self.name));
         if found.len() != wanted.len() {
             return fail(format!("wanted {} elements, found {}", wanted.len(), found.len()));
         }
@@ -403,6 +416,26 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Takes the subgroup sources away; false if there was none.
+fn without_subgroups(program: &mut Program) -> bool {
+    let mut had_any = false;
+    for command in program.micro.iter_mut().chain(&mut program.update) {
+        if let Command::Dispatch(d) = command
+            && d.kernel.module.subgroup_source.is_some()
+        {
+            let ModuleInfo { name, source, .. } = *d.kernel.module;
+            d.kernel = with_module(d.kernel, Box::leak(Box::new(ModuleInfo { name, source, subgroup_source: None })));
+            had_any = true;
+        }
+    }
+    had_any
+}
+
+fn with_module(k: &KernelInfo, module: &'static ModuleInfo) -> &'static KernelInfo {
+    let KernelInfo { entry, workgroup, params_bytes, uses_step, bindings, .. } = *k;
+    Box::leak(Box::new(KernelInfo { module, entry, workgroup, params_bytes, uses_step, bindings }))
 }
 
 fn coordinates(len: usize) -> Vec<usize> {

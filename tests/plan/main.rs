@@ -8,7 +8,7 @@ use moelab::gpu::{
 };
 use proptest::prelude::*;
 
-static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", subgroups: false };
+static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", subgroup_source: None };
 
 const fn binding(name: &'static str, kind: BindingKind, access: Access) -> BindingInfo {
     BindingInfo { name, binding: 1, kind, dtype: DType::F32, element_bytes: 16, access }

@@ -96,7 +96,7 @@ fn a_browser_without_webgpu_gets_advice() {
 
 fn compile(test: &str, modules: &[&ModuleInfo]) -> Value {
     let list: Vec<_> =
-        modules.iter().map(|m| serde_json::json!({ "name": m.name, "source": m.source, "subgroups": m.subgroups })).collect();
+        modules.iter().map(|m| serde_json::json!({ "name": m.name, "source": m.source })).collect();
     let files = BTreeMap::from([("modules.json".to_owned(), Value::from(list).to_string())]);
     let report = visit(test, "tint.html", files, &SWIFTSHADER);
     strings(&report["skipped"]).iter().for_each(|reason| println!("skipped {reason}"));
@@ -120,7 +120,7 @@ fn every_module_compiles_under_tint() {
 fn tint_reports_a_broken_module_with_its_line() {
     let source = "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n\n@compute @workgroup_size(64)\nfn forward() {\n    y[0] = 1u;\n}\n";
     let too_large = "@compute @workgroup_size(512)\nfn forward() {}\n";
-    let module = |name, source| ModuleInfo { name, source, subgroups: false };
+    let module = |name, source| ModuleInfo { name, source, subgroup_source: None };
     let report = compile("tint-broken", &[&module("wrong_type", source), &module("too_large", too_large)]);
     let problems = strings(&report["problems"]);
     assert_eq!(problems.len(), 2, "{problems:?}");

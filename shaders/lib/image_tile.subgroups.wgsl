@@ -2,6 +2,8 @@
 // texel columns each. A lane loads an eighth of a's elements and the others read them from its registers, so that 12
 // loads feed 256 vector multiply-adds, where image_tile.wgsl needs 32.
 
+import package::lib::texels::four_rows;
+
 const TILE_ROWS = 32u;           // rows of y that a workgroup owns
 const TILE_COLUMNS = 64u;        // columns of y that a workgroup owns
 const LANE_ROWS = 32u;           // rows of y that an invocation owns
@@ -28,12 +30,7 @@ fn multiply_nn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
         let start = b_row + 4u * k;
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let at = column + c * LANES_ACROSS;
-            b4[c] = mat4x4<f32>(
-                textureLoad(b, vec2<u32>(at, start), 0),
-                textureLoad(b, vec2<u32>(at, start + 1u), 0),
-                textureLoad(b, vec2<u32>(at, start + 2u), 0),
-                textureLoad(b, vec2<u32>(at, start + 3u), 0),
-            );
+            b4[c] = four_rows(b, at, start);
         }
         @unroll for (var i = 0u; i < LANE_LOADS; i++) {
             a4[i] = textureLoad(a, vec2<u32>(k, own_row + i * LANES_ACROSS), 0);
@@ -55,12 +52,7 @@ fn multiply_nt(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
     for (var k = 0u; k < depth; k++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let start = b_row + 4u * (column + c * LANES_ACROSS);
-            b4[c] = transpose(mat4x4<f32>(
-                textureLoad(b, vec2<u32>(k, start), 0),
-                textureLoad(b, vec2<u32>(k, start + 1u), 0),
-                textureLoad(b, vec2<u32>(k, start + 2u), 0),
-                textureLoad(b, vec2<u32>(k, start + 3u), 0),
-            ));
+            b4[c] = transpose(four_rows(b, k, start));
         }
         @unroll for (var i = 0u; i < LANE_LOADS; i++) {
             a4[i] = textureLoad(a, vec2<u32>(k, own_row + i * LANES_ACROSS), 0);
@@ -82,20 +74,10 @@ fn multiply_tn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
     for (var k = rows.x; k < rows.y; k += 4u) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let at = column + c * LANES_ACROSS;
-            b4[c] = mat4x4<f32>(
-                textureLoad(b, vec2<u32>(at, k), 0),
-                textureLoad(b, vec2<u32>(at, k + 1u), 0),
-                textureLoad(b, vec2<u32>(at, k + 2u), 0),
-                textureLoad(b, vec2<u32>(at, k + 3u), 0),
-            );
+            b4[c] = four_rows(b, at, k);
         }
         let inside = vec4<u32>(k, k + 1u, k + 2u, k + 3u) < vec4<u32>(rows.y);
-        let a4 = transpose(mat4x4<f32>(
-            textureLoad(a, vec2<u32>(own_row, k), 0),
-            textureLoad(a, vec2<u32>(own_row, k + 1u), 0),
-            textureLoad(a, vec2<u32>(own_row, k + 2u), 0),
-            textureLoad(a, vec2<u32>(own_row, k + 3u), 0),
-        ));
+        let a4 = transpose(four_rows(a, own_row, k));
         var masked: array<vec4<f32>, 4>;
         @unroll for (var i = 0u; i < 4u; i++) {
             masked[i] = select(vec4<f32>(), a4[i], inside);

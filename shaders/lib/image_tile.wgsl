@@ -6,6 +6,8 @@
 // Rows and columns beyond an operand may hold anything: the caller drops what comes of them. Beyond the end of k they
 // are masked out.
 
+import package::lib::texels::four_rows;
+
 const TILE_ROWS = 32u;           // rows of y that a workgroup owns
 const TILE_COLUMNS = 64u;        // columns of y that a workgroup owns
 const LANE_ROWS = 16u;           // rows of y that an invocation owns
@@ -25,12 +27,7 @@ fn multiply_nn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
         let start = b_row + 4u * k;
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let at = column + c * LANES_ACROSS;
-            b4[c] = mat4x4<f32>(
-                textureLoad(b, vec2<u32>(at, start), 0),
-                textureLoad(b, vec2<u32>(at, start + 1u), 0),
-                textureLoad(b, vec2<u32>(at, start + 2u), 0),
-                textureLoad(b, vec2<u32>(at, start + 3u), 0),
-            );
+            b4[c] = four_rows(b, at, start);
         }
         @unroll for (var i = 0u; i < LANE_ROWS; i++) {
             let a4 = textureLoad(a, vec2<u32>(k, row + i), 0);
@@ -47,12 +44,7 @@ fn multiply_nt(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
     for (var k = 0u; k < depth; k++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let start = b_row + 4u * (column + c * LANES_ACROSS);
-            b4[c] = transpose(mat4x4<f32>(
-                textureLoad(b, vec2<u32>(k, start), 0),
-                textureLoad(b, vec2<u32>(k, start + 1u), 0),
-                textureLoad(b, vec2<u32>(k, start + 2u), 0),
-                textureLoad(b, vec2<u32>(k, start + 3u), 0),
-            ));
+            b4[c] = transpose(four_rows(b, k, start));
         }
         @unroll for (var i = 0u; i < LANE_ROWS; i++) {
             let a4 = textureLoad(a, vec2<u32>(k, row + i), 0);
@@ -70,21 +62,11 @@ fn multiply_tn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
     for (var k = rows.x; k < rows.y; k += 4u) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let at = column + c * LANES_ACROSS;
-            b4[c] = mat4x4<f32>(
-                textureLoad(b, vec2<u32>(at, k), 0),
-                textureLoad(b, vec2<u32>(at, k + 1u), 0),
-                textureLoad(b, vec2<u32>(at, k + 2u), 0),
-                textureLoad(b, vec2<u32>(at, k + 3u), 0),
-            );
+            b4[c] = four_rows(b, at, k);
         }
         let inside = vec4<u32>(k, k + 1u, k + 2u, k + 3u) < vec4<u32>(rows.y);
         @unroll for (var q = 0u; q < LANE_QUADS; q++) {
-            let a4 = transpose(mat4x4<f32>(
-                textureLoad(a, vec2<u32>(row + q, k), 0),
-                textureLoad(a, vec2<u32>(row + q, k + 1u), 0),
-                textureLoad(a, vec2<u32>(row + q, k + 2u), 0),
-                textureLoad(a, vec2<u32>(row + q, k + 3u), 0),
-            ));
+            let a4 = transpose(four_rows(a, row + q, k));
             @unroll for (var i = 0u; i < 4u; i++) {
                 let masked = select(vec4<f32>(), a4[i], inside);
                 @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {

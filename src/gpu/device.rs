@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{BindingKind, GpuError, KernelInfo, ModuleInfo, SHARED_LANES, Tier};
+use super::{BindingKind, GpuError, KernelInfo, ModuleInfo, SHARED_LANES, Tier, readback::StagingRing};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +112,7 @@ pub struct Device {
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) step_layout: wgpu::BindGroupLayout,
+    pub(super) staging: Arc<StagingRing>,
     fault: Arc<Mutex<Option<GpuError>>>,
     modules: Mutex<HashMap<usize, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
@@ -201,6 +202,7 @@ impl Device {
             raw,
             queue,
             step_layout,
+            staging: Arc::default(),
             fault,
             modules: Mutex::default(),
             pipelines: Mutex::default(),

@@ -1,7 +1,9 @@
 //! Reading results without a step that waits: a copy is requested, and taken when the driver has mapped it.
+//!
+//! Staging buffers go round: what an update reads has the same size every time, so after a few updates none is made.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU8, Ordering},
 };
 
@@ -14,11 +16,35 @@ const FAILED: u8 = 2;
 /// How long a native wait lasts before the device counts as lost.
 const TIMEOUT_SECONDS: u64 = 120;
 
+/// Staging buffers at rest, kept for the next download of the same size.
+#[derive(Default)]
+pub(super) struct StagingRing(Mutex<Vec<wgpu::Buffer>>);
+
+impl StagingRing {
+    /// Buffers kept, and the largest that is: a checkpoint's would hold the memory of a whole model.
+    const MOST: usize = 16;
+    const MOST_BYTES: u64 = 1 << 20;
+
+    fn take(&self, bytes: u64) -> Option<wgpu::Buffer> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.iter().position(|b| b.size() == bytes).map(|i| free.swap_remove(i))
+    }
+
+    fn put_back(&self, buffer: wgpu::Buffer) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.size() <= Self::MOST_BYTES && free.len() < Self::MOST {
+            buffer.unmap();
+            free.push(buffer);
+        }
+    }
+}
+
 /// Bytes on their way from the device to the host.
 pub struct Download {
     staging: wgpu::Buffer,
     sizes: Vec<u64>,
     state: Arc<AtomicU8>,
+    ring: Arc<StagingRing>,
     submission: wgpu::SubmissionIndex,
 }
 
@@ -26,12 +52,15 @@ impl Download {
     /// Copies buffers as they are after everything submitted so far.
     pub(super) fn start(device: &Device, buffers: &[(wgpu::Buffer, u64)]) -> Download {
         let total: u64 = buffers.iter().map(|(_, bytes)| bytes).sum();
-        let staging = device.raw.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("download"),
-            size: total,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let new = || {
+            device.raw.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("download"),
+                size: total,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        let staging = device.staging.take(total).unwrap_or_else(new);
         let mut encoder = device.raw.create_command_encoder(&Default::default());
         let mut offset = 0;
         for (buffer, bytes) in buffers {
@@ -44,7 +73,8 @@ impl Download {
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             sink.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
         });
-        Download { staging, sizes: buffers.iter().map(|(_, bytes)| *bytes).collect(), state, submission }
+        let sizes = buffers.iter().map(|(_, bytes)| *bytes).collect();
+        Download { staging, sizes, state, ring: device.staging.clone(), submission }
     }
 
     /// The bytes of each buffer, or `None` while they are on their way. Never blocks.
@@ -101,5 +131,14 @@ impl Download {
             rest = tail;
         }
         Ok(Some(parts))
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // One that was given up may still be copied into.
+        if self.state.load(Ordering::Acquire) == READY {
+            self.ring.put_back(self.staging.clone());
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Letters: D width, L layers, H heads, F FFN or expert width, E experts, K experts a token, V vocabulary.
 
-use crate::{choices, options};
+use crate::{choices, config_file::Amount, options};
 
 options! {
     /// A decoder language model: embedding, L blocks of attention and FFN with residuals, norm, head.
@@ -49,8 +49,14 @@ options! {
     pub struct Depth {
         /// How blocks share parameters.
         kind: DepthKind = DepthKind::Indexed;
-        /// Blocks a token passes through, L.
+        /// Blocks a token passes through, L; with recursion, blocks of one call of a network.
         layers: u32 = 6 => 1..=256;
+        /// What tells the applications of a shared block apart.
+        #[when("model.depth.kind" = "shared")]
+        identity: DepthIdentity = DepthIdentity::Unmarked;
+        /// Recursion over two states, a slow one (high) and a fast one (low).
+        #[when("model.depth.kind" = "recursive")]
+        recursion: Recursion;
     }
 }
 
@@ -59,6 +65,132 @@ choices! {
     pub enum DepthKind {
         /// every block has parameters of its own.
         Indexed = "indexed",
+        /// one block is applied L times (Universal Transformer).
+        Shared = "shared",
+        /// a network of L blocks is called again and again on two states (HRM, TRM, HrmText).
+        Recursive = "recursive",
+    }
+}
+
+choices! {
+    /// What tells the applications of a shared block apart.
+    pub enum DepthIdentity {
+        /// nothing.
+        Unmarked = "none",
+        /// a learned vector for each application, added to its input.
+        Embedding = "embedding",
+        /// norms of its own for each application.
+        Norm = "norm",
+    }
+}
+
+options! {
+    /// Recursion over a high state z_H and a low state z_L: in each of the high cycles z_L is updated `low_cycles` times
+    /// and z_H once.
+    pub struct Recursion {
+        /// Cycles of the high state.
+        high_cycles: u32 = 2 => 1..=16;
+        /// Updates of the low state in each of them.
+        low_cycles: u32 = 2 => 1..=16;
+        /// Which networks update the two states.
+        networks: Networks = Networks::Separate;
+        /// What an update does with the network's output.
+        update: StateUpdate = StateUpdate::Replace;
+        /// How one state enters the update of the other.
+        injection: Injection = Injection::Sum;
+        /// Adds the embedding to the input of every update of the low state.
+        embedding_injection: bool = false;
+        /// Where the states start.
+        start: RecursionStart = RecursionStart::Embedding;
+        /// Which calls give gradients.
+        gradient: RecursionGradient = RecursionGradient::LowSteps;
+        /// Updates of the low state with gradient in the last high cycle; earlier high cycles have one.
+        #[when("model.depth.recursion.gradient" = "low_steps")]
+        low_gradient_steps: u32 = 2 => 1..=16;
+        /// What the head reads.
+        head: HeadReads = HeadReads::State;
+        /// What becomes of the states after a micro-batch.
+        carry: Carry = Carry::Dropped;
+        /// Micro-batches after which a carried state starts anew.
+        #[when("model.depth.recursion.carry" = "same_data" | "next_data")]
+        halt_after: u32 = 3 => 1..=64;
+        /// Has a head for halting [2, D] that no loss reaches, as the published reasoning study did: it only counts as parameters.
+        halting_head: bool = false;
+    }
+}
+
+choices! {
+    /// Which networks update the two states.
+    pub enum Networks {
+        /// one for each state (HRM, HrmText).
+        Separate = "separate",
+        /// one for both (TRM).
+        Single = "single",
+    }
+}
+
+choices! {
+    /// What an update does with the network's output.
+    pub enum StateUpdate {
+        /// the output is the new state.
+        Replace = "replace",
+        /// the output is added to the state.
+        Residual = "residual",
+    }
+}
+
+choices! {
+    /// How one state enters the update of the other.
+    pub enum Injection {
+        /// the network reads z_L + z_H.
+        Sum = "sum",
+        /// the other state passes a D x D projection, and the sum a LayerNorm of the updated state's own.
+        Projected = "projected",
+    }
+}
+
+choices! {
+    /// Where the states start.
+    pub enum RecursionStart {
+        /// z_H at the embedding, z_L at zero (HrmText).
+        Embedding = "embedding",
+        /// both at learned vectors.
+        Learned = "learned",
+    }
+}
+
+choices! {
+    /// Which calls of a recursive model give gradients.
+    pub enum RecursionGradient {
+        /// all.
+        All = "all",
+        /// those of the last high cycle.
+        LastCycle = "last_cycle",
+        /// all updates of the high state, and the last updates of the low state in each high cycle (HrmText).
+        LowSteps = "low_steps",
+    }
+}
+
+choices! {
+    /// What the head of a recursive model reads.
+    pub enum HeadReads {
+        /// the high state.
+        State = "state",
+        /// the output of the last call of the network.
+        Call = "call",
+    }
+}
+
+choices! {
+    /// What becomes of a recursive model's states after a micro-batch.
+    pub enum Carry {
+        /// they are dropped: every micro-batch starts anew (HrmText).
+        Dropped = "none",
+        /// they are kept, without their gradient, while the same data are given again (deep supervision as in HRM).
+        SameData = "same_data",
+        /// they are kept, without their gradient, and the next data enter: states of unrelated text (as the published reasoning
+        /// study ran).
+        NextData = "next_data",
     }
 }
 
@@ -85,7 +217,10 @@ options! {
     pub struct Norm {
         /// Which norm.
         kind: NormKind = NormKind::RmsNorm;
-        /// Added to the mean square under the root. The default is the machine epsilon of f32.
+        /// Learned factor for each column.
+        #[when("model.norm.kind" = "rms_norm")]
+        gain: bool = true;
+        /// Added to the mean square or variance under the root. The default is the machine epsilon of f32.
         eps: f64 = 1.192_092_9e-7 => 1e-12..=0.1;
     }
 }
@@ -95,18 +230,37 @@ choices! {
     pub enum NormKind {
         /// divides by the root mean square of the row, then a gain for each column.
         RmsNorm = "rms_norm",
+        /// subtracts the mean, divides by the standard deviation, then a gain and a bias for each column.
+        LayerNorm = "layer_norm",
     }
 }
 
 options! {
-    /// Rotary positions (RoPE): pairs of head dimensions are turned by position * base^(-2i / rotated width).
+    /// How the model knows positions.
     pub struct Positions {
+        /// Rotary positions (RoPE) turn pairs of head dimensions by position * base^(-2i / rotated width).
+        kind: PositionKind = PositionKind::Rope;
         /// Which dimensions of a head make a pair. Weights do not carry over from one to the other.
+        #[when("model.positions.kind" = "rope")]
         pairing: RopePairing = RopePairing::Interleaved;
         /// Leading share of each head that is turned; the rest carries no position.
+        #[when("model.positions.kind" = "rope")]
         fraction: f64 = 1.0 => 0.01..=1.0;
         /// Base of the frequencies.
+        #[when("model.positions.kind" = "rope")]
         base: f64 = 10_000.0 => 10.0..=1e9;
+    }
+}
+
+choices! {
+    /// How the model knows positions.
+    pub enum PositionKind {
+        /// queries and keys are turned by their position.
+        Rope = "rope",
+        /// a learned vector for each position of the context is added to the embedding.
+        Learned = "learned",
+        /// not at all, but for the causal mask.
+        Unmarked = "none",
     }
 }
 
@@ -121,14 +275,58 @@ choices! {
 }
 
 options! {
-    /// Causal attention with a fused projection of queries, keys and values.
+    /// Causal attention.
     pub struct Attention {
+        /// How queries, keys and values are made.
+        kind: AttentionKind = AttentionKind::Heads;
         /// Query heads, H.
         heads: u32 = 8 => 1..=256;
         /// Heads of keys and values, each shared by H / kv_heads query heads; 0 for as many as queries.
+        #[when("model.attention.kind" = "heads")]
         kv_heads: u32 = 0 => 0..=256;
         /// Dimensions of a head; 0 for D / H.
+        #[when("model.attention.kind" = "heads")]
         head_width: u32 = 0 => 0..=128;
+        /// RMS norm of every query and key head, before positions.
+        #[when("model.attention.kind" = "heads")]
+        qk_norm: bool = false;
+        /// Widths of latent attention.
+        #[when("model.attention.kind" = "latent")]
+        latent: Latent;
+        /// Biases on the projections of the stream to queries, keys and values.
+        bias: bool = false;
+        /// Bias on the output projection.
+        output_bias: bool = false;
+        /// Multiplies what the heads give by the sigmoid of a projection of the stream (HrmText).
+        gate: bool = false;
+    }
+}
+
+choices! {
+    /// How queries, keys and values are made.
+    pub enum AttentionKind {
+        /// by one projection, with as many or fewer heads of keys and values as of queries.
+        Heads = "heads",
+        /// keys and values from a compressed latent, positions on a part of their own (MLA, DeepSeek-V2).
+        Latent = "latent",
+    }
+}
+
+options! {
+    /// Multi-head latent attention.
+    pub struct Latent {
+        /// Width of the compressed queries; 0 leaves them uncompressed.
+        query_rank: u32 = 0 => 0..=16_384;
+        /// Width of the compressed keys and values.
+        kv_rank: u32 = 128 => 1..=16_384;
+        /// Dimensions of a query or key head without position.
+        nope_width: u32 = 32 => 0..=126;
+        /// Dimensions of a query or key head that RoPE turns; their key is one for all heads.
+        rope_width: u32 = 32 => 2..=128;
+        /// Dimensions of a value head.
+        value_width: u32 = 32 => 1..=128;
+        /// eps of the norms of the compressed queries, keys and values.
+        eps: f64 = 1e-6 => 1e-12..=0.1;
     }
 }
 
@@ -139,6 +337,15 @@ options! {
         kind: FfnKind = FfnKind::Moe;
         /// Hidden width F, of each expert where there are experts.
         width: u32 = 1536 => 1..=131_072;
+        /// First layers that have a dense FFN all the same.
+        #[when("model.ffn.kind" = "moe")]
+        dense_layers: u32 = 0 => 0..=256;
+        /// Hidden width of those layers; 0 for F.
+        #[when("model.ffn.kind" = "moe")]
+        dense_width: u32 = 0 => 0..=131_072;
+        /// Experts that every token visits, as one FFN of so many times F.
+        #[when("model.ffn.kind" = "moe")]
+        shared_experts: u32 = 0 => 0..=64;
         /// Non-linearity.
         activation: Activation = Activation::Silu;
         /// Multiplies the hidden layer by a second projection: activation(gate x) * (up x), as in SwiGLU.
@@ -174,7 +381,7 @@ choices! {
 }
 
 options! {
-    /// Router: the K largest of E logits, ties to the lowest index.
+    /// Router: the K experts with the largest scores, ties to the lowest index.
     pub struct Router {
         /// Experts in a layer, E.
         experts: u32 = 8 => 1..=1024;
@@ -182,8 +389,47 @@ options! {
         top_k: u32 = 2 => 1..=64;
         /// Standard deviation of the normal noise on the logits, in training only.
         noise: f64 = 0.1 => 0.0..=100.0;
+        /// How logits become scores.
+        scores: RouterScores = RouterScores::Softmax;
         /// Over which logits the gate weights are a softmax.
+        #[when("model.router.scores" = "softmax")]
         softmax: SoftmaxOver = SoftmaxOver::Selected;
+        /// Divides the gate weights of a token by their sum.
+        #[when("model.router.scores" = "sigmoid")]
+        normalize: bool = true;
+        /// Factor on the gate weights.
+        scale: f64 = 1.0 => 1e-6..=1e3;
+        /// Groups that the experts form, one beside the other.
+        groups: u32 = 1 => 1..=64;
+        /// Groups that a token may choose from: those whose two best scores have the largest sum.
+        kept_groups: u32 = 1 => 1..=64;
+        /// Bias on the logits, trained by gradient.
+        bias: bool = false;
+        /// Bias on the scores that choose experts, never in a gate weight; no gradient reaches it.
+        selection_bias: SelectionBias = SelectionBias::Off;
+        /// Step of that bias, taken once an update towards the experts with fewer tokens than the mean.
+        #[when("model.router.selection_bias" = "loss_free")]
+        selection_bias_rate: f64 = 0.001 => 0.0..=1.0;
+    }
+}
+
+choices! {
+    /// How logits become scores.
+    pub enum RouterScores {
+        /// softmax over the experts.
+        Softmax = "softmax",
+        /// a sigmoid of each (DeepSeek-V3, GLM-4.5, sigma-MoE).
+        Sigmoid = "sigmoid",
+    }
+}
+
+choices! {
+    /// Bias on the choice of experts.
+    pub enum SelectionBias {
+        /// none.
+        Off = "none",
+        /// moved by the load alone (loss-free balancing, arXiv 2408.15664).
+        LossFree = "loss_free",
     }
 }
 
@@ -203,13 +449,43 @@ options! {
         /// Which load-balancing loss.
         kind: BalanceKind = BalanceKind::Switch;
         /// Factor on the load-balancing loss of each layer.
-        #[when("model.balance.kind" = "switch")]
+        #[when("model.balance.kind" = "switch" | "sequence" | "global_batch" | "hf_mixtral")]
         coefficient: f64 = 0.01 => 0.0..=100.0;
+        /// How that factor moves over the run.
+        #[when("model.balance.kind" = "switch" | "sequence" | "global_batch" | "hf_mixtral")]
+        schedule: BalanceSchedule;
         /// How the layers' losses make one.
-        #[when("model.balance.kind" = "switch")]
+        #[when("model.balance.kind" = "switch" | "sequence" | "global_batch")]
         reduction: Reduction = Reduction::Sum;
         /// Factor on the z-loss of each layer, mean of logsumexp(logits)^2; 0 switches it off.
         z_coefficient: f64 = 0.0 => 0.0..=100.0;
+    }
+}
+
+options! {
+    /// How the factor on the load-balancing loss moves, in updates.
+    pub struct BalanceSchedule {
+        /// Shape.
+        kind: BalanceScheduleKind = BalanceScheduleKind::Constant;
+        /// The factor that it ends with.
+        #[when("model.balance.schedule.kind" = "hold_then_linear")]
+        end: f64 = 0.01 => 0.0..=100.0;
+        /// Updates before it moves: a count, or a percentage of the run.
+        #[when("model.balance.schedule.kind" = "hold_then_linear")]
+        hold: Amount = Amount::Percent(5.0) => 0..=1_000_000_000;
+        /// Update at which it arrives: a count, or a percentage of the run.
+        #[when("model.balance.schedule.kind" = "hold_then_linear")]
+        decay_end: Amount = Amount::Percent(30.0) => 0..=1_000_000_000;
+    }
+}
+
+choices! {
+    /// Shape of the balance schedule.
+    pub enum BalanceScheduleKind {
+        /// stays.
+        Constant = "constant",
+        /// stays, then moves along a line to its end.
+        HoldThenLinear = "hold_then_linear",
     }
 }
 
@@ -218,6 +494,12 @@ choices! {
     pub enum BalanceKind {
         /// E * sum over experts of (share of assignments) * (mean probability); 1 at balance (Switch, Megatron).
         Switch = "switch",
+        /// the same within each sequence, then the mean over sequences (DeepSeek-V3).
+        Sequence = "sequence",
+        /// as switch, with the share of assignments over the update's micro-batches so far (arXiv 2501.11873).
+        GlobalBatch = "global_batch",
+        /// over the tokens of all layers together, the K choices summed: K at balance (Hugging Face Mixtral).
+        HfMixtral = "hf_mixtral",
         /// none.
         Off = "none",
     }
@@ -228,6 +510,8 @@ choices! {
     pub enum Reduction {
         /// summed: coefficient * L at balance.
         Sum = "sum",
+        /// their mean: coefficient at balance.
+        Mean = "mean",
     }
 }
 
@@ -236,6 +520,8 @@ options! {
     pub struct Head {
         /// Uses the embedding's matrix.
         tied: bool = true;
+        /// Starts an untied projection as a copy of the embedding.
+        starts_as_embedding: bool = false;
     }
 }
 
@@ -260,10 +546,58 @@ options! {
     pub struct InitOptions {
         /// Standard deviation of every matrix and embedding.
         std: f64 = 0.02 => 0.0..=10.0;
+        /// Divides the deviation of the projections into the residual stream by sqrt(2 L) (GPT-2).
+        residual_scaled: bool = false;
+    }
+}
+
+/// One call of a network of a recursive model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Updates the high state, or else the low one.
+    pub is_high: bool,
+    /// Gradients pass back through it.
+    pub has_gradient: bool,
+}
+
+impl Recursion {
+    /// The calls of one forward pass, in order.
+    pub fn plan(&self) -> Vec<Call> {
+        let mut plan = Vec::new();
+        for high in 0..self.high_cycles {
+            let is_last = high + 1 == self.high_cycles;
+            let low_with_gradient = match self.gradient {
+                RecursionGradient::All => self.low_cycles,
+                RecursionGradient::LastCycle => if is_last { self.low_cycles } else { 0 },
+                RecursionGradient::LowSteps => if is_last { self.low_gradient_steps.min(self.low_cycles) } else { 1 },
+            };
+            let low = |step: u32| Call { is_high: false, has_gradient: step + low_with_gradient >= self.low_cycles };
+            plan.extend((0..self.low_cycles).map(low));
+            plan.push(Call { is_high: true, has_gradient: is_last || self.gradient != RecursionGradient::LastCycle });
+        }
+        plan
     }
 }
 
 impl ModelConfig {
+    /// Prefixes of the parameters of its networks.
+    pub fn networks(&self) -> &'static [&'static str] {
+        match (self.depth.kind, self.depth.recursion.networks) {
+            (DepthKind::Recursive, Networks::Separate) => &["low.", "high."],
+            (DepthKind::Recursive, Networks::Single) => &[""],
+            _ => &[""],
+        }
+    }
+
+    /// Widths of a key head and of a value head.
+    pub fn attention_widths(&self) -> (u32, u32) {
+        let Latent { nope_width, rope_width, value_width, .. } = self.attention.latent;
+        match self.attention.kind {
+            AttentionKind::Heads => (self.head_width(), self.head_width()),
+            AttentionKind::Latent => (nope_width + rope_width, value_width),
+        }
+    }
+
     /// Dimensions of a head.
     pub fn head_width(&self) -> u32 {
         match self.attention.head_width {
@@ -295,6 +629,19 @@ impl ModelConfig {
         match self.embedding.scale {
             EmbeddingScale::SqrtWidth => (self.width as f32).sqrt(),
             EmbeddingScale::One => 1.0,
+        }
+    }
+
+    /// Whether this layer routes its tokens to experts.
+    pub fn is_moe(&self, layer: u32) -> bool {
+        self.ffn.kind == FfnKind::Moe && layer >= self.ffn.dense_layers
+    }
+
+    /// Hidden width of a dense FFN.
+    pub fn dense_width(&self) -> u32 {
+        match (self.ffn.kind, self.ffn.dense_width) {
+            (FfnKind::Dense, _) | (FfnKind::Moe, 0) => self.ffn.width,
+            (FfnKind::Moe, width) => width,
         }
     }
 

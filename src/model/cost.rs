@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::config::ModelConfig;
+use super::config::{Call, DepthKind, ModelConfig, Recursion};
 use super::params::{Group, ParamSpec, Part};
 
 /// Iterations in one of Muon's updates.
@@ -70,25 +70,81 @@ pub struct Cost {
 /// What training costs at sequence length `t`.
 pub fn cost(model: &ModelConfig, specs: &[ParamSpec], t: u32) -> Cost {
     let (e, k) = model.experts();
-    let layers = u64::from(model.depth.layers);
     let weights = specs.iter().filter(|spec| !spec.is_gain_or_bias());
-    let multiplied = weights.map(|spec| match spec.part {
-        Part::Embedding => 0,
-        Part::Experts => spec.len() / u64::from(e) * u64::from(k),
-        _ => spec.len(),
-    });
-    let head = if model.head.tied { u64::from(model.vocabulary) * u64::from(model.width) } else { 0 };
-    let linear = 2 * (multiplied.sum::<u64>() + head);
-    // q k^T and p v: 2 products * 2 FLOP * heads' width * (T + 1) / 2 positions.
-    let scores = layers * 2 * u64::from(model.attention.heads * model.head_width()) * (u64::from(t) + 1);
+    let mut linear = Calls::default(); // multiply-adds
+    for spec in weights {
+        let once = match spec.part {
+            Part::Embedding => 0,
+            Part::Experts => spec.len() / u64::from(e) * u64::from(k),
+            _ => spec.len(),
+        };
+        let calls = Calls::of(model, &spec.name);
+        linear.forward += once * calls.forward;
+        linear.backward += once * calls.backward;
+    }
+    if model.head.tied {
+        let head = u64::from(model.vocabulary) * u64::from(model.width);
+        linear.forward += head;
+        linear.backward += head;
+    }
+    // q k^T and p v: 2 FLOP * width of the heads * (T + 1) / 2 positions, in every block.
+    let (key_width, value_width) = model.attention_widths();
+    let block_scores = u64::from(model.attention.heads * (key_width + value_width)) * (u64::from(t) + 1);
+    let mut scores = Calls::default();
+    for network in model.networks() {
+        let calls = Calls::of(model, network);
+        scores.forward += u64::from(model.depth.layers) * block_scores * calls.forward;
+        scores.backward += u64::from(model.depth.layers) * block_scores * calls.backward;
+    }
     let Counts { total, muon, adamw, .. } = counts(model, specs);
     Cost {
-        forward_flops_per_token: linear + scores,
-        backward_flops_per_token: 2 * linear + scores * 5 / 2,
+        forward_flops_per_token: 2 * linear.forward + scores.forward,
+        backward_flops_per_token: 4 * linear.backward + scores.backward * 5 / 2,
         muon_flops_per_update: NEWTON_SCHULZ_STEPS * specs.iter().map(newton_schulz_flops).sum::<u64>(),
         weight_bytes: 4 * total,
         gradient_bytes: 4 * total,
         optimizer_bytes: 8 * adamw + 4 * muon,
+    }
+}
+
+/// Times that one forward pass uses something, and times that gradients pass back through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Calls {
+    forward: u64,
+    backward: u64,
+}
+
+impl Calls {
+    const ONE: Calls = Calls { forward: 1, backward: 1 };
+
+    /// Calls of a parameter, or of the network that a prefix of parameter names stands for.
+    fn of(model: &ModelConfig, name: &str) -> Calls {
+        let is_block = name.starts_with("blocks.");
+        match model.depth.kind {
+            DepthKind::Shared if is_block => Calls { forward: model.depth.layers.into(), backward: model.depth.layers.into() },
+            DepthKind::Indexed | DepthKind::Shared => Calls::ONE,
+            DepthKind::Recursive => {
+                let [low, high] = Calls::of_states(&model.depth.recursion);
+                match () {
+                    () if name.starts_with("low.") || name == "recursion.high_to_low.weight" => low,
+                    () if name.starts_with("high.") || name == "recursion.low_to_high.weight" => high,
+                    () if is_block || name.is_empty() => {
+                        Calls { forward: low.forward + high.forward, backward: low.backward + high.backward }
+                    }
+                    () if name.starts_with("recursion.") => Calls::default(),
+                    () => Calls::ONE,
+                }
+            }
+        }
+    }
+
+    /// Of the updates of the low and of the high state.
+    fn of_states(recursion: &Recursion) -> [Calls; 2] {
+        let plan = recursion.plan();
+        let count = |is_high: bool, keep: &dyn Fn(&Call) -> bool| {
+            plan.iter().filter(|call| call.is_high == is_high && keep(call)).count() as u64
+        };
+        [false, true].map(|high| Calls { forward: count(high, &|_| true), backward: count(high, &|call| call.has_gradient) })
     }
 }
 

@@ -1,7 +1,20 @@
-//! The weights of an FFN, dense or of all experts of a layer, and its non-linearity.
+//! The FFN of a block: the dense one, and the weights and non-linearity that it shares with experts.
 
-use super::{config, transformer::Weights};
-use crate::ops::{Activation, ExpertBiases, FfnWeights};
+use super::{
+    config,
+    transformer::{Build, Weights},
+};
+use crate::{
+    gpu::Tensor,
+    ops::{Activation, ExpertBiases, FfnWeights, Graph},
+};
+
+/// The FFN below `name` over `x` [N, D].
+pub(super) fn dense(g: &mut Graph, x: Tensor, w: &Weights, name: &str, build: &Build) -> Tensor {
+    let options = build.model;
+    let inner_dropout = build.dropout(options.dropout.ffn);
+    g.ffn(x, &weights(w, name), &biases(w, name), activation(options.ffn.activation), inner_dropout) // [N, D]
+}
 
 /// Weights below `name`: `up`, `gate` where there is one, `down`.
 pub(super) fn weights(w: &Weights, name: &str) -> FfnWeights {

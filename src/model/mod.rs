@@ -4,6 +4,7 @@
 mod attention;
 pub mod config;
 pub mod cost;
+mod depth;
 mod ffn;
 mod moe;
 pub mod params;

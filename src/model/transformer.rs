@@ -1,15 +1,13 @@
-//! The model: tokens -> embedding -> L blocks -> norm -> head.
+//! The model: tokens -> embedding -> depth (blocks of attention and FFN or MoE, then a norm) -> head -> loss.
 //!
 //! Every published system is a choice of axes in [`config`](super::config); nothing here knows a system by name.
-//! Pre-norm residual blocks: x + attention(norm(x)), then x + ffn(norm(x)) or x + moe(norm(x)).
 
 use std::collections::HashMap;
 
 use super::{
-    attention::attention,
-    config::{BalanceKind, FfnKind, ModelConfig},
-    ffn,
-    moe::moe,
+    config::{ModelConfig, NormKind},
+    depth::depth,
+    moe::balance,
     params,
 };
 use crate::{
@@ -58,7 +56,7 @@ pub(super) struct Weights<'a> {
     prefix: String,
 }
 
-impl Weights<'_> {
+impl<'a> Weights<'a> {
     pub fn find(&self, name: &str) -> Option<Tensor> {
         self.all.get(&format!("{}{name}", self.prefix)).copied()
     }
@@ -67,8 +65,13 @@ impl Weights<'_> {
         self.find(name).unwrap_or_else(|| panic!("the parameter tree has no {}{name}", self.prefix))
     }
 
-    fn block(&self, layer: u32) -> Weights<'_> {
-        Weights { all: self.all, prefix: format!("blocks.{layer}.") }
+    pub fn below(&self, prefix: &str) -> Weights<'a> {
+        Weights { all: self.all, prefix: format!("{}{prefix}", self.prefix) }
+    }
+
+    /// The name of something that belongs to these weights but is no parameter.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 }
 
@@ -90,49 +93,36 @@ pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u3
     let all = specs.iter().map(|s| (s.name.clone(), g.param(&s.name, s.shape.as_slice()))).collect();
     let w = Weights { all: &all, prefix: String::new() };
     let build = Build { model, mode, sequence_length };
-    let eps = model.norm.eps as f32;
     let tokens = g.input("tokens", [sequences * sequence_length], DType::U32); // [N]
 
     let mut x = g.embedding(tokens, w.get("embedding.weight"), model.embedding_scale()); // [N, D]
-    x = g.dropout(x, build.dropout(model.dropout.embedding)); // [N, D]
-    let mut balance_losses = Vec::new();
-    let mut routing = Vec::new();
-    for layer in 0..model.depth.layers {
-        let w = w.block(layer);
-        g.scope(format!("blocks.{layer}"));
-        let h = g.rms_norm(x, w.get("attention_norm.weight"), eps); // [N, D]
-        let h = attention(g, h, &w, &build); // [N, D]
-        let h = g.dropout(h, build.dropout(model.dropout.residual)); // [N, D]
-        x = g.add(x, h); // [N, D]
-        let h = g.rms_norm(x, w.get("ffn_norm.weight"), eps); // [N, D]
-        match model.ffn.kind {
-            FfnKind::Moe => {
-                let (y, balance) = moe(g, h, x, &w, &build);
-                x = y; // [N, D]
-                balance_losses.push(balance.loss);
-                routing.push(balance.metrics);
-            }
-            FfnKind::Dense => {
-                let activation = ffn::activation(model.ffn.activation);
-                let h = g.ffn(h, &ffn::weights(&w, "ffn"), activation, build.dropout(model.dropout.ffn)); // [N, D]
-                let h = g.dropout(h, build.dropout(model.dropout.residual)); // [N, D]
-                x = g.add(x, h); // [N, D]
-            }
-        }
-        g.end_scope();
+    if let Some(positions) = w.find("positions.weight") {
+        x = g.add_positions(x, positions, sequence_length); // [N, D]
     }
-    x = g.rms_norm(x, w.get("final_norm.weight"), eps); // [N, D]
+    let mut routed = Vec::new();
+    x = depth(g, x, &w, &build, &mut routed); // [N, D]
     x = g.dropout(x, build.dropout(model.dropout.head)); // [N, D]
     let head = w.get(if model.head.tied { "embedding.weight" } else { "head.weight" }); // [V, D]
     if let Mode::Sample { position } = mode {
         let last = g.embedding(position, x, 1.0); // [1, D]
-        return Recorded { loss: None, statistics: None, logits: Some(g.linear(last, head)), routing };
+        return Recorded { loss: None, statistics: None, logits: Some(g.linear(last, head)), routing: Vec::new() };
     }
     let targets = g.input("targets", [sequences * sequence_length], DType::U32); // [N]
     let ce = g.loss_head(x, head, targets, mode == Mode::Train);
-    let mut losses = vec![ce.loss];
-    if mode == Mode::Train && model.balance.kind == BalanceKind::Switch {
-        losses.extend(balance_losses);
-    }
+    let (balance, routing) = balance(g, &routed, &build);
+    let losses: Vec<_> = std::iter::once(ce.loss).chain(balance).collect();
     Recorded { loss: Some(g.add_losses(&losses)), statistics: Some(ce.statistics), logits: None, routing }
+}
+
+/// The norm of this name over the rows of `x` [N, D].
+pub(super) fn norm(g: &mut Graph, x: Tensor, w: &Weights, name: &str, build: &Build) -> Tensor {
+    let (eps, gain) = (build.model.norm.eps as f32, w.find(&format!("{name}.weight")));
+    match (build.model.norm.kind, gain) {
+        (NormKind::LayerNorm, Some(gain)) => g.layer_norm(x, gain, w.get(&format!("{name}.bias")), eps),
+        (_, Some(gain)) => g.rms_norm(x, gain, eps),
+        (_, None) => {
+            let ones = g.ones(x.shape.last()); // [D]
+            g.rms_norm(x, ones, eps)
+        }
+    }
 }

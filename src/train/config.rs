@@ -14,6 +14,7 @@ pub use data::{Data, DataKind, Invalid, Tokenizer, TokenizerKind};
 
 use crate::config_file::{self, Explanation, Problems, Root};
 use crate::model::ModelConfig;
+use crate::model::config::{Carry, DepthKind};
 use crate::model::params::{self, Group, ParamSpec};
 use crate::train::schedule::{Schedule, ScheduleOptions, Unit};
 use crate::{choices, options};
@@ -269,6 +270,19 @@ impl Config {
     /// Tokens in an update.
     pub fn tokens_per_update(&self) -> u64 {
         u64::from(self.tokens_per_micro_batch()) * u64::from(self.train.micro_batches)
+    }
+
+    /// The batch that a micro-step trains on; states that are carried over the same data see it again.
+    pub fn batch_of(&self, micro_step: u64) -> u64 {
+        match (self.model.depth.kind, self.model.depth.recursion.carry) {
+            (DepthKind::Recursive, Carry::SameData) => micro_step / u64::from(self.model.depth.recursion.halt_after),
+            _ => micro_step,
+        }
+    }
+
+    /// Whether carried states start anew in this micro-step.
+    pub fn states_start_anew(&self, micro_step: u64) -> bool {
+        micro_step % u64::from(self.model.depth.recursion.halt_after) == 0
     }
 
     /// Whether an evaluation is due after the update that makes `updates_done` of them. The one at the end always is.

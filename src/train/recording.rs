@@ -15,6 +15,8 @@ pub struct Training {
     pub tokens: TensorId,
     /// Input, u32 [N].
     pub targets: TensorId,
+    /// Input, u32 [B], where states are carried: 1 for sequences whose states start anew.
+    pub fresh: Option<TensorId>,
     /// Input, f32 [1]: 1 / micro-batches of an update.
     pub loss_seed: TensorId,
     /// Read after each micro-batch: cross-entropy sum, targets, correct predictions [3].
@@ -77,7 +79,8 @@ pub fn training(config: &Config, tier: Tier) -> Training {
     let routing = outputs(&mut g, &recorded.routing, "routing");
     let clip = optimizer::record(&mut g, config);
     let (tokens, targets, loss_seed) = (id(&g, "tokens"), id(&g, "targets"), id(&g, "loss_seed"));
-    Training { program: g.finish(), tokens, targets, loss_seed, statistics: statistics.id, routing, clip: clip.id }
+    let fresh = g.find("fresh").map(|t| t.id);
+    Training { program: g.finish(), tokens, targets, fresh, loss_seed, statistics: statistics.id, routing, clip: clip.id }
 }
 
 /// Records evaluation.

@@ -15,7 +15,7 @@ use super::{
     error::TrainError,
     metrics::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
     recording::{self, Evaluation, Training},
-    schedule::Schedule,
+    schedule::{Schedule, balance_coefficient},
     state::{BestEval, Identity, TrainState},
 };
 use crate::{
@@ -258,7 +258,7 @@ impl Trainer {
             lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
             adamw_correction1: correction(config.optimizer.adamw.beta1),
             adamw_correction2: correction(config.optimizer.adamw.beta2),
-            balance_coefficient: config.model.balance.coefficient as f32,
+            balance_coefficient: balance_coefficient(&config.model.balance, update, config.train.updates) as f32,
             z_coefficient: config.model.balance.z_coefficient as f32,
             clip_norm: config.optimizer.clip_norm as f32,
             inverse_targets: 1.0 / targets.max(1) as f32,
@@ -273,11 +273,16 @@ impl Trainer {
         let mut wanted = vec![self.training.statistics];
         wanted.extend(&self.training.routing);
         let mut step = Step::default();
+        let config = &self.config;
         for micro in 0..accumulation {
             let micro_step = first + u64::from(micro);
-            let batch = self.corpus.training_batch(micro_step + self.state.data.offset);
+            let batch = self.corpus.training_batch(config.batch_of(micro_step) + self.state.data.offset);
             self.plan.write(&self.device, self.training.tokens, bytemuck::cast_slice(&batch.tokens));
             self.plan.write(&self.device, self.training.targets, bytemuck::cast_slice(&batch.targets));
+            if let Some(fresh) = self.training.fresh {
+                let is_fresh = u32::from(config.states_start_anew(micro_step));
+                self.plan.write(&self.device, fresh, bytemuck::cast_slice(&vec![is_fresh; config.data.batch as usize]));
+            }
             step = self.step(micro_step, batch.target_count());
             let mut segments = Vec::new();
             if micro == 0 {

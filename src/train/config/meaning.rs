@@ -2,13 +2,17 @@
 
 use super::{Config, DataKind, TokenizerKind};
 use crate::config_file::Loaded;
-use crate::model::config::FfnKind;
+use crate::model::config::{AttentionKind, DepthKind, FfnKind, Latent, PositionKind};
 use crate::model::params::{self, OverrideFault};
 
 /// Adds every disagreement between keys, and fills in the vocabulary where the tokenizer tells it.
 pub(super) fn check(loaded: &mut Loaded<Config>) {
     vocabulary(loaded);
-    heads(loaded);
+    match loaded.config.model.attention.kind {
+        AttentionKind::Heads => heads(loaded),
+        AttentionKind::Latent => latent(loaded),
+    }
+    layers(loaded);
     routing(loaded);
     data(loaded);
     schedule(loaded);
@@ -79,6 +83,9 @@ fn heads(loaded: &mut Loaded<Config>) {
         );
     }
     let rope = model.rope_width();
+    if model.positions.kind != PositionKind::Rope {
+        return;
+    }
     if rope == 0 || rope % 2 != 0 {
         loaded.refuse(
             format!("the rotary embedding would turn {rope} of {width} dimensions of a head, an even number is needed"),
@@ -91,8 +98,86 @@ fn heads(loaded: &mut Loaded<Config>) {
     }
 }
 
+fn latent(loaded: &mut Loaded<Config>) {
+    let Latent { nope_width, rope_width, .. } = loaded.config.model.attention.latent;
+    if nope_width + rope_width > 128 {
+        loaded.refuse(
+            format!("heads of queries and keys would be {} wide, at most 128 is possible", nope_width + rope_width),
+            &[
+                ("model.attention.latent.nope_width", format!("{nope_width} without position")),
+                ("model.attention.latent.rope_width", format!("{rope_width} with position")),
+            ],
+            "make one of them narrower",
+        );
+    }
+    if rope_width % 2 != 0 {
+        loaded.refuse(
+            format!("the rotary embedding would turn {rope_width} dimensions of a head, an even number is needed"),
+            &[("model.attention.latent.rope_width", "is odd".into())],
+            "dimensions are turned in pairs",
+        );
+    }
+    let fraction = loaded.config.model.positions.fraction;
+    if fraction != 1.0 {
+        loaded.refuse(
+            "latent attention turns the whole of its positional part",
+            &[
+                ("model.positions.fraction", format!("{fraction} of a head")),
+                ("model.attention.kind", "states its positional part by `latent.rope_width`".into()),
+            ],
+            "leave `model.positions.fraction` out",
+        );
+    }
+}
+
+fn layers(loaded: &mut Loaded<Config>) {
+    let model = loaded.config.model.clone();
+    let (dense, layers) = (model.ffn.dense_layers, model.depth.layers);
+    if model.ffn.kind == FfnKind::Moe && dense >= layers {
+        loaded.refuse(
+            format!("of {layers} layers {dense} would be dense: none has experts"),
+            &[("model.ffn.dense_layers", format!("{dense}")), ("model.depth.layers", format!("L = {layers}"))],
+            "for a dense model set `model.ffn.kind` to \"dense\"",
+        );
+    } else if dense > 0 && model.depth.kind == DepthKind::Shared {
+        loaded.refuse(
+            "a block that is shared by all layers cannot be dense in some of them",
+            &[("model.ffn.dense_layers", format!("{dense}")), ("model.depth.kind", "one block for all layers".into())],
+            "set `model.ffn.dense_layers` to 0",
+        );
+    }
+    if model.head.tied && model.head.starts_as_embedding {
+        loaded.refuse(
+            "a head that is the embedding cannot start as a copy of it",
+            &[("model.head.starts_as_embedding", "wants a head of its own".into()), ("model.head.tied", "has none".into())],
+            "set `model.head.tied` to false",
+        );
+    }
+}
+
 fn routing(loaded: &mut Loaded<Config>) {
     let (e, k) = loaded.config.model.experts();
+    let router = loaded.config.model.router.clone();
+    if loaded.config.model.ffn.kind == FfnKind::Moe && router.groups > 1 {
+        let (groups, kept) = (router.groups, router.kept_groups);
+        if e % groups != 0 {
+            loaded.refuse(
+                format!("{e} experts do not divide into {groups} groups"),
+                &[("model.router.experts", format!("E = {e}")), ("model.router.groups", format!("{groups}"))],
+                "`model.router.experts` must be a multiple of `model.router.groups`",
+            );
+        } else if kept > groups || k > kept * (e / groups) {
+            loaded.refuse(
+                format!("a token cannot visit {k} experts in {kept} of {groups} groups of {}", e / groups),
+                &[
+                    ("model.router.top_k", format!("K = {k}")),
+                    ("model.router.kept_groups", format!("{kept}")),
+                    ("model.router.groups", format!("{groups}")),
+                ],
+                "keep more groups, or choose fewer experts",
+            );
+        }
+    }
     if loaded.config.model.ffn.kind == FfnKind::Moe && k > e {
         loaded.refuse(
             format!("a token cannot visit {k} of {e} experts"),

@@ -6,7 +6,12 @@
 //!
 //! Letters: D width, L layers, H heads, F FFN or expert width, E experts, K experts a token, V vocabulary.
 
-use crate::{choices, config_file::Amount, options};
+use crate::{
+    choices,
+    config_file::Amount,
+    ops::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN},
+    options,
+};
 
 options! {
     /// A decoder language model: embedding, L blocks of attention and FFN with residuals, norm, head.
@@ -384,9 +389,9 @@ options! {
     /// Router: the K experts with the largest scores, ties to the lowest index.
     pub struct Router {
         /// Experts in a layer, E.
-        experts: u32 = 8 => 1..=1024;
+        experts: u32 = 8 => 1..=MAX_EXPERTS;
         /// Experts that a token visits, K.
-        top_k: u32 = 2 => 1..=64;
+        top_k: u32 = 2 => 1..=MAX_EXPERTS_PER_TOKEN;
         /// Standard deviation of the normal noise on the logits, in training only.
         noise: f64 = 0.1 => 0.0..=100.0;
         /// How logits become scores.

@@ -7,6 +7,7 @@
 
 mod data;
 mod meaning;
+mod reduced;
 
 use std::collections::BTreeMap;
 

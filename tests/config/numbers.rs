@@ -1,11 +1,13 @@
 //! Parameter vectors, costs and schedules of the published systems, and the counts that follow from a config.
 
 use moelab::model::ModelConfig;
-use moelab::model::config::FfnKind;
+use moelab::model::config::{
+    self, AttentionKind, DepthKind, FfnKind, Injection, Networks, NormKind, PositionKind, RecursionStart, RouterScores,
+};
 use moelab::model::cost::{self, Counts};
 use moelab::model::params::{self, Group, Part};
 use moelab::train::config::{Config, MuonScale};
-use moelab::train::schedule::Schedule;
+use moelab::train::schedule::{Schedule, balance_coefficient};
 
 use crate::{load, load_text};
 
@@ -33,6 +35,88 @@ fn published_parameter_counts() {
         assert_eq!(counts.muon + counts.adamw, total);
         assert_eq!(counts.parts.values().sum::<u64>(), total);
     }
+}
+
+/// A model of the recurrent-depth study: V 50,257, contexts of 1,024.
+fn system_c(d: u32, l: u32, inner: u32) -> ModelConfig {
+    let mut model = ModelConfig { vocabulary: 50_257, width: d, context: 1024, ..ModelConfig::default() };
+    (model.depth.layers, model.attention.heads) = (l, d / 64);
+    model.norm.kind = NormKind::LayerNorm;
+    model.positions.kind = PositionKind::Learned;
+    (model.attention.bias, model.attention.output_bias) = (true, true);
+    (model.ffn.kind, model.ffn.width, model.ffn.bias) = (FfnKind::Dense, inner, true);
+    model.head.tied = false;
+    model
+}
+
+/// One block for all depths, with E experts of width F behind a router with biases.
+fn shared_moe(d: u32, l: u32, f: u32) -> ModelConfig {
+    let mut model = system_c(d, l, f);
+    model.depth.kind = DepthKind::Shared;
+    model.ffn.kind = FfnKind::Moe;
+    (model.router.experts, model.router.bias) = (40, true);
+    model
+}
+
+#[test]
+fn parameters_of_the_recurrent_depth_study() {
+    let total = |model: &ModelConfig| counts(model).total;
+    assert_eq!(total(&shared_moe(1024, 20, 2048)), 276_115_496);
+    assert_eq!(total(&shared_moe(512, 12, 2048)), 137_050_152);
+    assert_eq!(total(&shared_moe(640, 16, 2048)), 171_619_880);
+    assert_eq!(total(&shared_moe(640, 16, 2184)), 178_588_520);
+    let indexed = system_c(1024, 20, 4096);
+    assert_eq!(total(&indexed), 355_901_440);
+    let mut shared = indexed.clone();
+    shared.depth.kind = DepthKind::Shared;
+    assert_eq!(total(&shared), 116_573_184);
+    let mut gpt2 = indexed;
+    gpt2.head.tied = true;
+    assert_eq!(total(&gpt2), 304_438_272);
+}
+
+#[test]
+fn parameters_of_the_recursive_wrapper() {
+    let mut model = system_a(512, 8, 4, 2048);
+    let base = counts(&model).total;
+    model.depth.kind = DepthKind::Recursive;
+    let recursion = &mut model.depth.recursion;
+    (recursion.networks, recursion.start, recursion.injection) = (Networks::Single, RecursionStart::Learned, Injection::Projected);
+    recursion.halting_head = true;
+    assert_eq!((base, counts(&model).total), (100_688_384, 101_216_770));
+    assert_eq!(counts(&system_a(256, 4, 4, 1024)).total, 22_026_496);
+}
+
+#[test]
+fn parameters_of_latent_attention_and_shared_experts() {
+    let latent = |rank: u32, width: u32| {
+        let mut attention = config::Attention { kind: AttentionKind::Latent, bias: true, output_bias: true, ..Default::default() };
+        let latent = &mut attention.latent;
+        (latent.query_rank, latent.kv_rank, latent.nope_width) = (rank, rank, 0);
+        (latent.rope_width, latent.value_width) = (width, width);
+        attention
+    };
+    let mut model = ModelConfig { attention: latent(128, 32), ..system_a(256, 6, 4, 512) };
+    (model.ffn.gated, model.ffn.shared_experts) = (true, 1);
+    model.router.scores = RouterScores::Sigmoid;
+    assert_eq!(counts(&model).total, 25_622_464);
+    let specs = params::parameters(&model);
+    let below = |prefix: &str| specs.iter().filter(|s| s.name.starts_with(prefix)).map(|s| s.len()).sum::<u64>();
+    assert_eq!((below("blocks.0.attention."), below("blocks.0.moe.")), (205_600, 1_967_104));
+
+    // The ancestors: D 512, L 3.
+    let baseline = system_a(512, 3, 8, 1024);
+    assert_eq!(counts(&baseline).total, 53_493_248);
+    let mut dense = system_a(512, 3, 8, 2048);
+    (dense.ffn.kind, dense.ffn.gated) = (FfnKind::Dense, true);
+    assert_eq!(counts(&dense).total, 37_752_320);
+    let latent_dense = ModelConfig { attention: latent(128, 64), ..dense.clone() };
+    assert_eq!(counts(&latent_dense).total, 36_281_024);
+    // Two of them carried a whole unused model of 51,383,296 parameters in every layer, which a config does not repeat.
+    dense.ffn.width = 10_944;
+    assert_eq!(counts(&dense).total, 232_894_976 - 3 * 51_383_296);
+    let wide = ModelConfig { attention: latent(128, 64), ..dense };
+    assert_eq!(counts(&wide).total, 231_423_680 - 3 * 51_383_296);
 }
 
 #[test]
@@ -200,6 +284,49 @@ fn shapes_at_their_corners() {
     assert_multipliers(&step, &[(0, 1.0), (24, 1.0), (25, 0.5), (50, 0.25), (99, 0.125), (100, 0.0625), (500, 0.0625)]);
     assert_multipliers(&schedule("kind = \"step\"\nwarmup = 0", 2), &[(0, 1.0), (1, 0.5)]);
     assert_multipliers(&schedule("warmup = \"100%\"", 8), &[(4, 0.5), (8, 1.0)]);
+}
+
+#[test]
+fn a_clamped_floor_cuts_the_line_off() {
+    // The reasoning study: 100 updates, floor 0.1.
+    let run = |warmup: u32| schedule(&format!("kind = \"linear\"\nwarmup = {warmup}\nmin_ratio = 0.1\nfloor = \"clamped\""), 100);
+    assert_multipliers(&run(20), &[(0, 0.0), (10, 0.5), (20, 1.0), (60, 0.5), (92, 0.1), (99, 0.1)]);
+    assert_multipliers(&run(50), &[(94, 0.12), (95, 0.1), (99, 0.1)]);
+    assert_multipliers(&run(0), &[(0, 1.0), (89, 0.11), (90, 0.1)]);
+    // A warm-up as long as the run, which once divided by zero.
+    assert_multipliers(&run(100), &[(50, 0.5), (99, 0.99), (100, 1.0)]);
+}
+
+#[test]
+fn warm_up_hold_and_decay() {
+    let run = schedule("kind = \"hold_then_linear\"\nwarmup = 0\nmin_ratio = 0.0\ndecay = 200", 1000);
+    assert_multipliers(&run, &[(0, 1.0), (800, 1.0), (900, 0.5), (1000, 0.0), (1001, 0.0)]);
+    let run = schedule("kind = \"hold_then_linear\"\nwarmup = 10\ndecay = \"20%\"\nmin_ratio = 0.1", 100);
+    assert_multipliers(&run, &[(5, 0.5), (10, 1.0), (80, 1.0), (90, 0.55), (100, 0.1)]);
+}
+
+#[test]
+fn the_balance_coefficient_of_the_recurrent_depth_study() {
+    let at = |start: f64, updates: u32, done: u32| {
+        let text = format!(
+            "[model.balance]\ncoefficient = {start}\nschedule = {{ kind = \"hold_then_linear\", end = 0.01, hold = \"5%\", decay_end = \"30%\" }}\n\
+             [train]\nupdates = {updates}\n"
+        );
+        let config = load_text(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        balance_coefficient(&config.model.balance, done, updates)
+    };
+    // Two runs that were compared at update 500 had coefficients of 0.014 and 0.05 there: percentages are of the run.
+    for (start, updates, table) in [
+        (0.03, 2_000, &[(0, 0.03), (100, 0.03), (350, 0.02), (500, 0.014), (600, 0.01), (2_000, 0.01)][..]),
+        (0.05, 2_000, &[(500, 0.018)]),
+        (0.05, 20_000, &[(500, 0.05), (1_000, 0.05), (3_500, 0.03), (6_000, 0.01), (20_000, 0.01)]),
+    ] {
+        for &(done, wanted) in table {
+            assert!((at(start, updates, done) - wanted).abs() < 1e-12, "{} at {done} of {updates}, wanted {wanted}", at(start, updates, done));
+        }
+    }
+    let constant = load_text("[model]\nbalance.coefficient = 0.02\n", &[]).unwrap();
+    assert_eq!(balance_coefficient(&constant.model.balance, 77, 100), 0.02);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::{choices, options};
 options! {
     /// What the model trains on. Paths are relative to the folder that the run is started in.
     pub struct Data {
+        /// Puts the embedded language, a token a byte, in place of the corpus and tokenizer that are stated below.
+        embedded: bool = false;
         /// Where the documents come from.
         kind: DataKind = DataKind::Language;
         /// Files, folders or glob patterns.

@@ -7,6 +7,9 @@ use crate::model::params::{self, OverrideFault};
 
 /// Adds every disagreement between keys, and fills in the vocabulary where the tokenizer tells it.
 pub(super) fn check(loaded: &mut Loaded<Config>) {
+    if loaded.config.data.embedded {
+        loaded.config.use_embedded_corpus();
+    }
     vocabulary(loaded);
     match loaded.config.model.attention.kind {
         AttentionKind::Heads => heads(loaded),

@@ -44,6 +44,9 @@ pub struct ConfigArgs {
     /// Change one key, for example train.updates=12. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+    /// The same model with small widths and counts, for ten updates on the embedded corpus.
+    #[arg(long)]
+    pub reduced: bool,
 }
 
 #[derive(Subcommand)]

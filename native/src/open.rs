@@ -45,12 +45,18 @@ impl From<TierName> for Tier {
 
 /// Reads a config with its changes.
 pub fn config(args: &ConfigArgs) -> Result<Config> {
-    Ok(load(&|path| read_text(Path::new(path)), &args.config.display().to_string(), &args.sets)?)
+    let (read, path) = (|path: &str| read_text(Path::new(path)), args.config.display().to_string());
+    if !args.reduced {
+        return Ok(load(&read, &path, &args.sets)?);
+    }
+    // What is set on the command line holds for the reduced config.
+    let text = load(&read, &path, &[])?.reduced().to_effective_toml();
+    Ok(load(&|_| Ok(text.clone()), &path, &args.sets)?)
 }
 
 /// Reads the effective config of a run.
 pub fn config_of_run(run: &Path) -> Result<Config> {
-    config(&ConfigArgs { config: run.join(EFFECTIVE_CONFIG), sets: Vec::new() })
+    config(&ConfigArgs { config: run.join(EFFECTIVE_CONFIG), sets: Vec::new(), reduced: false })
 }
 
 /// A config's text, no more of it than a config may have.

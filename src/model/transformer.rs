@@ -114,7 +114,8 @@ pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u3
             }
             FfnKind::Dense => {
                 let activation = ffn::activation(model.ffn.activation);
-                let h = g.ffn(h, &ffn::weights(&w, "ffn"), activation, build.dropout(model.dropout.ffn)); // [N, D]
+                let (weights, biases) = (ffn::weights(&w, "ffn"), ffn::biases(&w, "ffn"));
+                let h = g.ffn(h, &weights, &biases, activation, build.dropout(model.dropout.ffn)); // [N, D]
                 let h = g.dropout(h, build.dropout(model.dropout.residual)); // [N, D]
                 x = g.add(x, h); // [N, D]
             }

@@ -1,12 +1,15 @@
 // Activation functions and their derivatives. `kind` is a pipeline constant, so a pipeline holds one function only:
 //   silu: x sigmoid(x)      gelu: x Phi(x), Phi the normal distribution function (exact, by erf)
 //   gelu_tanh: x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the usual tanh form rewritten      relu_squared: max(x, 0)^2
+//   relu: max(x, 0)      sigmoid: 1 / (1 + exp(-x)), of a gate
 
 override kind: u32 = 0u;
 
 const SILU = 0u;
 const GELU = 1u;
 const GELU_TANH = 2u;
+const RELU = 4u;
+const SIGMOID = 5u;
 
 const GELU_TANH_SLOPE = 1.5957691216057308; // 2 sqrt(2/pi)
 const GELU_TANH_CUBIC = 0.044715;
@@ -44,6 +47,10 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
         return x * normal_cdf(x);
     } else if (kind == GELU_TANH) {
         return x * sigmoid(gelu_tanh_argument(x));
+    } else if (kind == RELU) {
+        return max(x, vec4<f32>(0.0));
+    } else if (kind == SIGMOID) {
+        return sigmoid(x);
     }
     let positive = max(x, vec4<f32>(0.0));
     return positive * positive;
@@ -59,6 +66,11 @@ fn activate_slope(x: vec4<f32>) -> vec4<f32> {
     } else if (kind == GELU_TANH) {
         let s = sigmoid(gelu_tanh_argument(x));
         return s * (1.0 + x * (1.0 - s) * (GELU_TANH_SLOPE * (1.0 + 3.0 * GELU_TANH_CUBIC * x * x)));
+    } else if (kind == RELU) {
+        return select(vec4<f32>(0.0), vec4<f32>(1.0), x > vec4<f32>(0.0));
+    } else if (kind == SIGMOID) {
+        let s = sigmoid(x);
+        return s * (1.0 - s);
     }
     return 2.0 * max(x, vec4<f32>(0.0));
 }

@@ -355,8 +355,7 @@ options! {
         activation: Activation = Activation::Silu;
         /// Multiplies the hidden layer by a second projection: activation(gate x) * (up x), as in SwiGLU.
         gated: bool = false;
-        /// Biases on all projections of the experts.
-        #[when("model.ffn.kind" = "moe")]
+        /// Biases on all projections of the network, or of every expert.
         bias: bool = false;
     }
 }
@@ -380,6 +379,8 @@ choices! {
         Gelu = "gelu",
         /// the tanh approximation of GELU, as in GPT-2.
         GeluTanh = "gelu_tanh",
+        /// max(x, 0).
+        Relu = "relu",
         /// max(x, 0)^2.
         ReluSquared = "relu_squared",
     }

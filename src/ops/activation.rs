@@ -19,6 +19,10 @@ pub enum Activation {
     GeluTanh = 2,
     /// max(x, 0)^2.
     ReluSquared = 3,
+    /// max(x, 0).
+    Relu = 4,
+    /// 1 / (1 + exp(-x)), the function of a gate.
+    Sigmoid = 5,
 }
 
 impl Graph {
@@ -68,6 +72,11 @@ impl Graph {
             g.add_grad(up, d_up);
         });
         y
+    }
+
+    /// `x` sigmoid(`gate`), of one shape: an output gate.
+    pub fn sigmoid_gate(&mut self, x: Tensor, gate: Tensor) -> Tensor {
+        self.gated_activation(gate, x, Activation::Sigmoid, 0.0)
     }
 
     fn launch(&mut self, x: Tensor, f: Activation, p: f32) -> Launch {

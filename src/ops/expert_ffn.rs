@@ -19,7 +19,7 @@ pub struct FfnWeights {
     pub down: Tensor,
 }
 
-/// Biases of E experts; each optional.
+/// Biases of an FFN, each optional; of E experts as said below, of a dense one [F] and [D].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpertBiases {
     /// [E, F].
@@ -58,16 +58,20 @@ impl Graph {
     }
 
     /// Each row of `x` [.., D] through one FFN. `dropout` acts on the inner layer.
-    pub fn ffn(&mut self, x: Tensor, weights: &FfnWeights, f: Activation, dropout: f32) -> Tensor {
-        let up = self.linear(x, weights.up); // [N, F]
+    pub fn ffn(&mut self, x: Tensor, weights: &FfnWeights, biases: &ExpertBiases, f: Activation, dropout: f32) -> Tensor {
+        let layer = |g: &mut Graph, x, w, b: Option<Tensor>| {
+            let y = g.linear(x, w);
+            b.map_or(y, |b| g.add_bias(y, b))
+        };
+        let up = layer(self, x, weights.up, biases.up); // [N, F]
         let inner = match weights.gate {
             Some(w) => {
-                let gate = self.linear(x, w); // [N, F]
+                let gate = layer(self, x, w, biases.gate); // [N, F]
                 self.gated_activation(gate, up, f, dropout)
             }
             None => self.activation(up, f, dropout),
         }; // [N, F]
-        self.linear(inner, weights.down) // [N, D]
+        layer(self, inner, weights.down, biases.down) // [N, D]
     }
 
     /// `x` [A, F] plus, for each row, the bias of its expert, `b` [E, F].

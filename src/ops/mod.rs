@@ -1,6 +1,7 @@
 //! Floor 2: the graph, and one file an op. Each file holds an op's forward, what it saves, and its backward.
 
 mod activation;
+mod add_bias;
 mod attention;
 mod balance;
 mod combine;
@@ -10,6 +11,8 @@ mod embedding;
 mod expert_ffn;
 mod gather_rows;
 mod graph;
+mod head_norm;
+mod layer_norm;
 mod permute;
 mod loss_head;
 mod matmul;

@@ -13,7 +13,8 @@ use crate::gpu::Tensor;
 const BLOCK_ROWS: u32 = 64;
 
 impl Graph {
-    /// Scales every row of `x` [.., D] to unit root mean square, then by the parameter `w` [D].
+    /// Scales every row of `x` [.., D] to unit root mean square, then by `w` [D]: a parameter, or a constant, as of a norm
+    /// without gain.
     pub fn rms_norm(&mut self, x: Tensor, w: Tensor, eps: f32) -> Tensor {
         let [rows, width] = x.shape.matrix("rms_norm x"); // N, D
         assert_eq!(w.shape.len(), width, "rms_norm: w {:?} against x {:?}", w.shape, x.shape);
@@ -33,6 +34,9 @@ impl Graph {
                 None => g.dispatch(Backward { params, x, w, d_y, r, d_x }, [rows, 1, 1]),
             }
             g.add_grad(x, d_x);
+            if !g.wants_grad(w) {
+                return;
+            }
             let partial = g.tensor("rms_norm.partial", [blocks, width]); // [N / block, D]
             let d_w = g.param_grad(w); // [D]
             let columns = width.div_ceil(BackwardWeight::WORKGROUP);
@@ -62,6 +66,9 @@ impl Graph {
                 None => g.dispatch(Backward { params, image_x, image_w, image_d_y, r, d_x }, grid),
             }
             g.add_grad(x, d_x);
+            if !g.wants_grad(w) {
+                return;
+            }
             let d_w = g.param_grad(w); // [D]
             let columns = params.texels.div_ceil(BackwardWeight::WORKGROUP);
             g.dispatch(BackwardWeight { params, image_x, image_d_y, r, d_w }, [columns, 1, 1]);

@@ -2,11 +2,19 @@
 
 use crate::{
     dropout::mask,
-    harness::{Array, Input, check, device, run, tiers},
+    elementwise::sum,
+    harness::{Array, Case, Input, catches, check, device, run, tiers},
 };
 use moelab::ops::Activation;
 
-const ALL: [Activation; 4] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::ReluSquared];
+const ALL: [Activation; 6] = [
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::ReluSquared,
+    Activation::Relu,
+    Activation::Sigmoid,
+];
 
 /// By its all-positive series: no cancellation.
 fn erf(x: f64) -> f64 {
@@ -26,6 +34,8 @@ pub fn activate(f: Activation, x: f64) -> f64 {
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
         Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
         Activation::ReluSquared => x.max(0.0).powi(2),
+        Activation::Relu => x.max(0.0),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
     }
 }
 
@@ -56,12 +66,55 @@ fn follows_the_twin() {
     }
 }
 
+/// x sigmoid(gate), each of 67 rows.
+fn sigmoid_gate(case: Case, width: u32) -> Result<(), String> {
+    case.try_check(
+        &[Input::normal("x", [67, width]), Input::normal("gate", [67, width]).scaled(3.0)],
+        |g, t| vec![g.sigmoid_gate(t[0], t[1])],
+        |a| {
+            let value = |(x, gate): (&f64, &f64)| x / (1.0 + (-gate).exp());
+            vec![Array::new(a[0].shape.clone(), a[0].data.iter().zip(&a[1].data).map(value).collect())]
+        },
+    )
+}
+
+#[test]
+fn sigmoid_gate_follows_the_twin() {
+    for width in [1, 31, 64, 192] {
+        sigmoid_gate(Case::new(format!("sigmoid_gate of {width}")), width).unwrap();
+    }
+}
+
+/// relu(x) + relu(gate) up.
+fn relu(case: Case, width: u32) -> Result<(), String> {
+    case.try_check(
+        &["x", "gate", "up"].map(|name| Input::normal(name, [11, width])),
+        |g, t| {
+            let plain = g.activation(t[0], Activation::Relu, 0.0);
+            let gated = g.gated_activation(t[1], t[2], Activation::Relu, 0.0);
+            vec![g.add(plain, gated)]
+        },
+        |a| {
+            let gated = twin(&a[1], Some(&a[2]), Activation::Relu, 0.0);
+            vec![sum(&twin(&a[0], None, Activation::Relu, 0.0), &gated)]
+        },
+    )
+}
+
+#[test]
+fn catches_mutants_of_the_backward() {
+    for (module, width) in [("activation", 7), ("activation_cpu", 64)] {
+        catches(&[(module, "s * (1.0 - s)", "s")], |case| sigmoid_gate(case, width));
+        catches(&[(module, "vec4<f32>(1.0), x > vec4<f32>(0.0)", "vec4<f32>(1.0), x < vec4<f32>(0.0)")], |case| relu(case, width));
+    }
+}
+
 #[test]
 fn holds_at_the_ends() {
     let x: Vec<f32> = [-1e4, -90.0, -20.0, -5.0, -1e-6, 0.0, 1e-6, 5.0, 20.0, 90.0, 1e4, 3.0].into();
     let tiers = tiers(&device());
     for tier in tiers {
-        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+        for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
             let y = run(tier, &[Input::values("x", [12], x.clone())], |g, t| vec![g.activation(t[0], f, 0.0)]).remove(0);
             for (x, y) in x.iter().zip(y) {
                 let wanted = activate(f, f64::from(*x).max(-700.0)); // Series and exp overflow in f64 beyond.

@@ -210,7 +210,7 @@ fn mutants_of_backward_code_are_caught() {
 fn dense(g: &mut Graph, x: Tensor, up: Tensor, down: Tensor) -> Tensor {
     let [_, width, d] = up.shape.dims("up");
     let weights = FfnWeights { up: up.reshape([width, d]), gate: None, down: down.reshape([d, width]) };
-    let y = g.ffn(x, &weights, Activation::Silu, 0.0);
+    let y = g.ffn(x, &weights, &ExpertBiases::default(), Activation::Silu, 0.0);
     g.add(y, x)
 }
 
@@ -234,6 +234,44 @@ fn one_expert_is_the_dense_ffn() {
             &inputs,
             |g, t| vec![dense(g, t[0], t[2], t[3])],
             |a| vec![block_twin(a, 1).remove(0)],
+        );
+    }
+}
+
+#[test]
+fn dense_biases_follow_the_twin() {
+    let cases = [
+        (1, 3, 5, Activation::Gelu, false, 0.0),
+        (37, 7, 11, Activation::Gelu, false, 0.3),
+        (37, 7, 11, Activation::Silu, true, 0.0),
+        (67, 64, 128, Activation::Relu, true, 0.3),
+    ];
+    for (rows, d, width, f, gated, p) in cases {
+        let matrix = |name: &str, out: u32, inner: u32| Input::normal(name, [out, inner]).scaled(1.0 / (inner as f32).sqrt()).param();
+        let bias = |name: &str, width: u32| Input::normal(name, [width]).param();
+        check(
+            &format!("dense {rows}x{d} of {width}, {f:?}, gated {gated}, biases, dropout {p}"),
+            &[
+                Input::normal("x", [rows, d]),
+                matrix("up", width, d),
+                matrix("gate", width, d),
+                matrix("down", d, width),
+                bias("up_bias", width),
+                bias("gate_bias", width),
+                bias("down_bias", d),
+            ],
+            |g, t| {
+                let weights = FfnWeights { up: t[1], gate: gated.then_some(t[2]), down: t[3] };
+                let biases = ExpertBiases { up: Some(t[4]), gate: gated.then_some(t[5]), down: Some(t[6]) };
+                vec![g.ffn(t[0], &weights, &biases, f, p)]
+            },
+            |a| {
+                let of_one = |a: &Array| Array::new([&[1], &a.shape[..]].concat(), a.data.clone());
+                let a: Vec<Array> = a.iter().map(of_one).collect(); // one expert
+                let layers = Layers { up: (&a[1], Some(&a[4])), gate: gated.then_some((&a[2], Some(&a[5]))), down: (&a[3], Some(&a[6])) };
+                let x = Array::new([rows as usize, d as usize], a[0].data.clone());
+                vec![twin(&x, &layers, &vec![0; rows as usize], f, p)]
+            },
         );
     }
 }

@@ -62,6 +62,24 @@ fn two_norms(case: Case, [rows, width]: [u32; 2]) -> Result<(), String> {
 }
 
 #[test]
+fn a_constant_gain_gets_no_gradient() {
+    for [rows, width] in [[1, 3], [67, 131], [9, 64]] {
+        let gain: Vec<f32> = (0..width).map(|i| 0.5 + (i % 3) as f32).collect();
+        let w = Array::new([width as usize], gain.iter().map(|v| f64::from(*v)).collect());
+        check(
+            &format!("rms_norm of constant gain {rows}x{width}"),
+            &[Input::normal("x", [rows, width])],
+            |g, t| {
+                let w = g.constant("w", [width], gain.clone());
+                let y = g.rms_norm(t[0], w, 1e-3);
+                vec![g.rms_norm(y, w, 1.0)]
+            },
+            |a| vec![twin(&twin(&a[0], &w, 1e-3), &w, 1.0)],
+        );
+    }
+}
+
+#[test]
 fn catches_mutants_of_the_portable_backward() {
     let mutants = [
         ("rms_norm", "- x[base + i] * mean", ""),

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod figure;
 pub mod memory;
 pub mod plot;
+pub mod probe;
 pub mod record;
 pub mod report;
 pub mod run_folder;

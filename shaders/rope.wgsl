@@ -6,6 +6,7 @@
 // angles [T, rotated / 2, 2] = (cos, sin) comes from the host. Backward turns by -sin and joins d_q, d_kv to d_qkv.
 
 import package::lib::index::flat_workgroup;
+import package::lib::rotation::pairing;
 
 struct Params {
     elements: u32,      // N (H + 2 KV) hd
@@ -39,14 +40,9 @@ fn turn_of(row: u32, column: u32) -> Turn {
     if (channel >= params.rotated || column / params.head_width >= params.turned_heads) {
         return Turn(1.0, 0.0, column);
     }
-    let half = params.rotated / 2u;
-    let split = params.half_split != 0u;
-    let first = select(channel % 2u == 0u, channel < half, split);
-    let pair = select(channel / 2u, channel % half, split);
-    let distance = select(1u, half, split);
-    let angle = ((row % params.tokens) * half + pair) * 2u;
-    let sine = angles[angle + 1u];
-    return Turn(angles[angle], select(sine, -sine, first), select(column - distance, column + distance, first));
+    let turned = pairing(channel, params.rotated, params.half_split != 0u);
+    let angle = ((row % params.tokens) * (params.rotated / 2u) + turned.pair) * 2u;
+    return Turn(angles[angle], turned.sign * angles[angle + 1u], column - channel + turned.partner);
 }
 
 // An invocation owns one element of qkv.

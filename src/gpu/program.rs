@@ -17,7 +17,7 @@ pub enum Role {
     Parameter,
     /// Accumulated gradient of a parameter, cleared at the start of an update.
     ParameterGradient,
-    /// Optimizer state; zero at first, lives as long as the run.
+    /// Optimizer state, or what one micro-batch leaves to the next; zero at first, lives as long as the run.
     State,
     /// Set once when the program is compiled.
     Constant,

@@ -112,6 +112,8 @@ pub struct Tensor {
     pub shape: Shape,
     /// Element type.
     pub dtype: DType,
+    /// Whether gradients stop at this handle; the storage is the same.
+    pub is_detached: bool,
 }
 
 impl Tensor {

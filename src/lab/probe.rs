@@ -279,7 +279,7 @@ impl Probe<'_> {
             (spec.name, value)
         });
         let batch = draw(&self.config, 1);
-        let mut run = |config: &Config, values: &Values| -> Result<_, TrainError> {
+        let run = |config: &Config, values: &Values| -> Result<_, TrainError> {
             let mut model = self.model(config)?;
             model.set(values);
             let statistics = model.micro(0, &batch, 1.0, true)?;

@@ -643,6 +643,23 @@ impl ModelConfig {
         self.ffn.kind == FfnKind::Moe && layer >= self.ffn.dense_layers
     }
 
+    /// Uses of routers in one forward pass, through which gradients pass back.
+    pub fn router_uses(&self) -> u32 {
+        let routers = (0..self.depth.layers).filter(|layer| self.is_moe(*layer)).count() as u32;
+        match self.depth.kind {
+            DepthKind::Indexed | DepthKind::Shared => routers,
+            DepthKind::Recursive => routers * self.depth.recursion.plan().iter().filter(|call| call.has_gradient).count() as u32,
+        }
+    }
+
+    /// What the balance loss of one router counts in that of the model.
+    pub fn balance_share(&self) -> f64 {
+        match self.balance.reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => 1.0 / f64::from(self.router_uses().max(1)),
+        }
+    }
+
     /// Hidden width of a dense FFN.
     pub fn dense_width(&self) -> u32 {
         match (self.ffn.kind, self.ffn.dense_width) {

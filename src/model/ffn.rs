@@ -41,7 +41,6 @@ pub(super) fn activation(choice: config::Activation) -> Activation {
         config::Activation::Gelu => Activation::Gelu,
         config::Activation::GeluTanh => Activation::GeluTanh,
         config::Activation::Relu => Activation::Relu,
-        config::Activation::Relu => Activation::Relu,
         config::Activation::ReluSquared => Activation::ReluSquared,
     }
 }

@@ -52,7 +52,9 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
     for router in routed {
         let balance = g.balance_loss(&router.routing, &router.permutation);
         metrics.push(balance.metrics);
-        if build.mode == Mode::Train && router.has_gradient && build.model.balance.kind != BalanceKind::Off {
+        let options = &build.model.balance;
+        let is_trained = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
+        if build.mode == Mode::Train && router.has_gradient && is_trained {
             losses.push(balance.loss);
         }
     }

@@ -29,6 +29,8 @@ pub struct Graph {
     scopes: Vec<String>,
     streams: u32,
     in_update: bool,
+    /// (from, to) of the copies that end a micro-batch.
+    stores: Vec<(TensorId, TensorId)>,
 }
 
 impl Graph {
@@ -44,11 +46,14 @@ impl Graph {
             scopes: Vec::new(),
             streams: 0,
             in_update: false,
+            stores: Vec::new(),
         }
     }
 
-    /// The recorded program.
-    pub fn finish(self) -> Program {
+    /// The recorded program; what was [stored](Graph::store) is copied at the end of a micro-batch.
+    pub fn finish(mut self) -> Program {
+        let copies = self.stores.drain(..).map(|(source, target)| Command::Copy { source, target });
+        self.program.micro.extend(copies);
         self.program
     }
 
@@ -65,7 +70,7 @@ impl Graph {
         self.program.tensors.push(TensorInfo { name, shape, dtype, role, values: None });
         self.missing_writes.push(u32::from(is_local));
         self.wants_grad.push(role == Role::Parameter);
-        Tensor { id, shape, dtype }
+        Tensor { id, shape, dtype, is_detached: false }
     }
 
     /// Written by the host before a step; has no gradient.
@@ -93,6 +98,28 @@ impl Graph {
     /// Optimizer state of counters, zero at first.
     pub fn state_u32(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
         self.create(name, shape.into(), DType::U32, Role::State)
+    }
+
+    /// What a micro-batch leaves to the next one by [`Graph::store`], zero before the first: reads of a micro-batch see
+    /// what the previous one left. No gradient flows into it. Checkpoints hold it with the optimizer's state; programs
+    /// of one memory share it by name, so an evaluation that shall not disturb a training needs a name of its own.
+    pub fn carried(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.state(name, shape)
+    }
+
+    /// Leaves `x` in `carried` for the next micro-batch. The copy ends the micro-batch, after the backward, whenever this
+    /// is called: all that the program reads of `carried` is what the previous micro-batch left.
+    ///
+    /// # Panics
+    /// If `carried` is no state or already stored to, if `x` is a state itself or is not written yet, if the shapes differ.
+    pub fn store(&mut self, carried: Tensor, x: Tensor) {
+        let [target, source] = [carried, x].map(|t| self.program.tensor(t.id));
+        let what = format!("store of {} {:?} in {} {:?}", source.name, x.shape, target.name, carried.shape);
+        assert!(target.role == Role::State && source.role != Role::State, "{what}: a {:?} in a {:?}", source.role, target.role);
+        assert!(source.dtype == target.dtype && source.shape.len() == target.shape.len(), "{what}: they differ in length or type");
+        assert_eq!(self.missing_writes[x.id.0 as usize], 0, "{what}: read before it is written");
+        assert!(!self.in_update && self.stores.iter().all(|(_, t)| *t != carried.id), "{what}: wanted one, in the micro-batch");
+        self.stores.push((x.id, carried.id));
     }
 
     /// Values that never change.
@@ -144,7 +171,7 @@ impl Graph {
     pub fn find(&self, name: &str) -> Option<Tensor> {
         self.program.find(name).map(|id| {
             let info = self.program.tensor(id);
-            Tensor { id, shape: info.shape, dtype: info.dtype }
+            Tensor { id, shape: info.shape, dtype: info.dtype, is_detached: false }
         })
     }
 
@@ -199,7 +226,7 @@ impl Graph {
                 Access::Read | Access::ReadWrite => assert!(is_written, "{}: read before it is written", what()),
                 Access::Write => assert!(!(is_written && is_local), "{}: written twice", what()),
             }
-            reads_grad |= b.access.reads() && self.wants_grad[t.id.0 as usize];
+            reads_grad |= b.access.reads() && self.wants_grad(*t);
         }
         for (t, b) in tensors.iter().zip(kernel.bindings) {
             if b.access.writes() {
@@ -221,9 +248,26 @@ impl Graph {
         self.push(Command::Clear(t.id));
     }
 
-    /// Whether a gradient of this tensor will be asked for: it is a parameter or depends on one.
+    /// An f32 activation of zeros; kernels may add to it.
+    pub(super) fn zeros_like(&mut self, name: &str, x: Tensor) -> Tensor {
+        let zeros = self.like(name, x);
+        self.clear(zeros);
+        zeros
+    }
+
+    /// Whether a gradient of this tensor will be asked for: it is a parameter or depends on one, and is not detached.
     pub fn wants_grad(&self, t: Tensor) -> bool {
-        self.wants_grad[t.id.0 as usize]
+        !t.is_detached && self.wants_grad[t.id.0 as usize]
+    }
+
+    /// `x` as a constant: the same elements, at no cost, but what is made from this handle hands `x` no gradient.
+    ///
+    /// # Panics
+    /// If `x` is a parameter, whose gradient kernels add to without asking.
+    pub fn detach(&self, x: Tensor) -> Tensor {
+        let info = self.program.tensor(x.id);
+        assert_ne!(info.role, Role::Parameter, "detach: {} is a parameter", info.name);
+        Tensor { is_detached: true, ..x }
     }
 
     /// Calls `f` with the gradient of `y` when the backward walk reaches this op, if `y` has one.
@@ -256,8 +300,11 @@ impl Graph {
         known.unwrap_or_else(|| self.create(&name, shape, DType::F32, Role::ParameterGradient)).reshape(w.shape)
     }
 
-    /// Hands over the gradient of an activation. A second one is added to the first.
+    /// Hands over the gradient of an activation. A second one is added to the first. That of a detached handle is dropped.
     pub fn add_grad(&mut self, x: Tensor, d_x: Tensor) {
+        if x.is_detached {
+            return;
+        }
         assert_eq!(x.shape.len(), d_x.shape.len(), "add_grad: {:?} against {:?}", x.shape, d_x.shape);
         let sum = match self.gradients.get(&x.id).copied() {
             Some(first) => self.sum("d_sum", first, d_x),
@@ -266,15 +313,20 @@ impl Graph {
         self.gradients.insert(x.id, sum);
     }
 
-    /// The gradient handed over so far.
+    /// The gradient handed over so far; a detached handle has none.
     pub fn grad(&self, x: Tensor) -> Option<Tensor> {
+        if x.is_detached {
+            return None;
+        }
         self.gradients.get(&x.id).map(|g| g.reshape(x.shape))
     }
 
     /// Takes the gradient handed over so far away from `x`, for an op that adds its own to it in one pass and hands the
     /// sum back.
     pub fn take_grad(&mut self, x: Tensor) -> Option<Tensor> {
-        self.gradients.remove(&x.id).map(|g| g.reshape(x.shape))
+        let gradient = self.grad(x)?;
+        self.gradients.remove(&x.id);
+        Some(gradient)
     }
 
     /// d(total) / d(loss), a scalar [1] that the host writes: 1 / micro-batches of an update, or a test's cotangent.

@@ -106,7 +106,7 @@ impl Graph {
     }
 
     /// The table of a rotation, one for all layers, padded to whole rows of an image.
-    fn angle_table(&mut self, rotation: Rotation, tokens: u32) -> Tensor {
+    pub(super) fn angle_table(&mut self, rotation: Rotation, tokens: u32) -> Tensor {
         let name = format!("rope.angles.{tokens}.{}.{}", rotation.rotated, rotation.base);
         self.find(&name).unwrap_or_else(|| {
             let rows = (tokens * rotation.rotated).div_ceil(ANGLE_ROW).max(1);
@@ -114,11 +114,5 @@ impl Graph {
             values.resize((rows * ANGLE_ROW) as usize, 0.0);
             self.constant(&name, [rows, ANGLE_ROW], values)
         })
-    }
-
-    fn zeros_like(&mut self, name: &str, x: Tensor) -> Tensor {
-        let zeros = self.like(name, x);
-        self.clear(zeros);
-        zeros
     }
 }

@@ -16,7 +16,7 @@
 //! A horizon beyond the end of the run is allowed: then the floor is never reached, as in the published exp8 runs.
 
 use crate::config_file::Amount;
-use crate::model::config::{Balance, BalanceSchedule, BalanceScheduleKind};
+use crate::model::config::{Balance, BalanceKind, BalanceSchedule, BalanceScheduleKind};
 use crate::{choices, options};
 
 choices! {
@@ -151,6 +151,9 @@ impl Schedule {
 /// A percentage is of the whole run, rounded; so a resumed run goes on where it was.
 pub fn balance_coefficient(balance: &Balance, updates_done: u32, updates: u32) -> f64 {
     let BalanceSchedule { kind, end, hold, decay_end } = balance.schedule;
+    if balance.kind == BalanceKind::Off {
+        return 0.0;
+    }
     if kind == BalanceScheduleKind::Constant {
         return balance.coefficient;
     }

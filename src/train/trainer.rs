@@ -258,7 +258,7 @@ impl Trainer {
             lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
             adamw_correction1: correction(config.optimizer.adamw.beta1),
             adamw_correction2: correction(config.optimizer.adamw.beta2),
-            balance_coefficient: balance_coefficient(&config.model.balance, update, config.train.updates) as f32,
+            balance_coefficient: (balance_coefficient(&config.model.balance, update, config.train.updates) * config.model.balance_share()) as f32,
             z_coefficient: config.model.balance.z_coefficient as f32,
             clip_norm: config.optimizer.clip_norm as f32,
             inverse_targets: 1.0 / targets.max(1) as f32,

@@ -4,20 +4,25 @@ use moelab::ops::{Heads, Pairs, Rotation};
 
 use crate::harness::{Array, Input, check, device, run, tiers};
 
+/// Turns the leading channels of a head.
+pub fn turn(head: &mut [f64], position: f64, rotation: Rotation) {
+    let rotated = rotation.rotated as usize;
+    for i in 0..rotated / 2 {
+        let (a, b) = if rotation.pairs == Pairs::Interleaved { (2 * i, 2 * i + 1) } else { (i, i + rotated / 2) };
+        let (sin, cos) = (position / rotation.base.powf(2.0 * i as f64 / rotated as f64)).sin_cos();
+        (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
+    }
+}
+
 fn twin(qkv: &Array, heads: Heads, rotation: Rotation) -> Vec<Array> {
     let hd = heads.width as usize;
     let q_width = heads.query as usize * hd;
-    let rotated = rotation.rotated as usize;
     let (mut q, mut kv) = (Vec::new(), Vec::new());
     for (n, row) in qkv.rows().enumerate() {
         let mut row = row.to_vec();
         let position = (n % heads.tokens as usize) as f64;
         for head in row.chunks_mut(hd).take((heads.query + heads.key_value) as usize) {
-            for i in 0..rotated / 2 {
-                let (a, b) = if rotation.pairs == Pairs::Interleaved { (2 * i, 2 * i + 1) } else { (i, i + rotated / 2) };
-                let (sin, cos) = (position / rotation.base.powf(2.0 * i as f64 / rotated as f64)).sin_cos();
-                (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
-            }
+            turn(head, position, rotation);
         }
         q.extend_from_slice(&row[..q_width]);
         kv.extend_from_slice(&row[q_width..]);

@@ -35,7 +35,7 @@ static READS_IMAGE: KernelInfo = KernelInfo {
 };
 
 fn tensor(id: usize, width: u32) -> Tensor {
-    Tensor { id: TensorId(id as u32), shape: Shape::from([4, width]), dtype: DType::F32 }
+    Tensor { id: TensorId(id as u32), shape: Shape::from([4, width]), dtype: DType::F32, is_detached: false }
 }
 
 /// A program in SSA form: each command reads an earlier tensor and writes a new one. `(source, width, is_image)`.

@@ -56,8 +56,9 @@ fn turn_of(row: u32, channel: u32) -> Turn {
     return Turn(angles[angle], turned.sign * angles[angle + 1u], turned.partner);
 }
 
-fn q_head(row: u32, head: u32, channel: u32) -> f32 {
-    let first = (row * params.heads + head) * (params.nope + params.rope);
+// `head_index` counts the H heads of all rows.
+fn q_channel(row: u32, head_index: u32, channel: u32) -> f32 {
+    let first = head_index * (params.nope + params.rope);
     if (channel < params.nope) {
         return q[first + channel];
     }
@@ -68,9 +69,9 @@ fn q_head(row: u32, head: u32, channel: u32) -> f32 {
     return q[first + channel] * turn.cosine + q[first + params.nope + turn.partner] * turn.sine;
 }
 
-fn k_head(row: u32, head: u32, channel: u32) -> f32 {
+fn k_channel(row: u32, head_index: u32, channel: u32) -> f32 {
     if (channel < params.nope) {
-        return kv[(row * params.heads + head) * (params.nope + params.value) + channel];
+        return kv[head_index * (params.nope + params.value) + channel];
     }
     if (channel >= params.nope + params.rope) {
         return 0.0;
@@ -80,40 +81,48 @@ fn k_head(row: u32, head: u32, channel: u32) -> f32 {
     return k_rope[first + channel - params.nope] * turn.cosine + k_rope[first + turn.partner] * turn.sine;
 }
 
-fn v_head(row: u32, head: u32, channel: u32) -> f32 {
+fn v_channel(head_index: u32, channel: u32) -> f32 {
     if (channel >= params.value) {
         return 0.0;
     }
-    return kv[(row * params.heads + head) * (params.nope + params.value) + params.nope + channel];
+    return kv[head_index * (params.nope + params.value) + params.nope + channel];
 }
 
-// An invocation owns one channel of a head of packed_q or packed_kv.
+// An invocation owns one channel of a head of packed_q.
 @compute @workgroup_size(INVOCATIONS)
-fn forward(
+fn forward_query(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let head_index = i / params.width; // of a row's q heads, k heads, v heads
-    let row = head_index / (3u * params.heads);
+    let head_index = i / params.width;
+    let row = head_index / params.heads;
+    if (row >= params.rows) {
+        return;
+    }
+    packed_q[i] = q_channel(row, head_index, i % params.width);
+}
+
+// An invocation owns one channel of a head of packed_kv.
+@compute @workgroup_size(INVOCATIONS)
+fn forward_key_value(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
+    let row = i / (2u * params.heads * params.width);
     if (row >= params.rows) {
         return;
     }
     let channel = i % params.width;
-    let head = head_index % params.heads;
-    let kind = head_index / params.heads % 3u;
-    if (kind == 0u) {
-        packed_q[(row * params.heads + head) * params.width + channel] = q_head(row, head, channel);
-        return;
-    }
-    var value = 0.0;
-    if (kind == 1u) {
-        value = k_head(row, head, channel);
+    let head = i / params.width % (2u * params.heads); // k heads, then v heads
+    if (head < params.heads) {
+        packed_kv[i] = k_channel(row, row * params.heads + head, channel);
     } else {
-        value = v_head(row, head, channel);
+        packed_kv[i] = v_channel(row * params.heads + head - params.heads, channel);
     }
-    packed_kv[((2u * row + kind - 1u) * params.heads + head) * params.width + channel] = value;
 }
 
 // An invocation owns one channel of a head of d_q.

@@ -1,9 +1,10 @@
 // Rotary positions for CPU rasterisers: rope.wgsl with its operands read as images, a texel being four channels.
 // Head width and `rotated` are multiples of 4 (interleaved) or `rotated` of 8 (half-split). All widths are in texels.
-// angles is the flat table in rows of 16 texels; its texels are (cos, sin, cos, sin) of two neighbouring pairs.
+// angles is the flat table in rows of 16 texels, see lib/rotation.wgsl.
 // Integer division costs more than the rotation here, so an invocation owns a whole head and divides once.
 
 import package::lib::index::flat_workgroup;
+import package::lib::rotation::{TexelTurn, partners, texel_turn};
 
 struct Params {
     heads: u32,         // N (H + 2 KV), of all rows
@@ -40,33 +41,8 @@ fn place_of(index: u32) -> Place {
     return Place(row, head, select(0u, params.rotated, head < params.turned_heads), table);
 }
 
-// Four elements' rotation: x' = x cosine + partners sine; the partners are another texel, or this one as yxwz.
-struct Turn {
-    cosine: vec4<f32>,
-    sine: vec4<f32>,
-    partner: u32, // texel of the head
-    swaps: bool,
-}
-
-fn angle_texel(index: u32) -> vec4<f32> {
-    return textureLoad(angles, vec2<u32>(index % 16u, index / 16u), 0);
-}
-
-fn turn_of(place: Place, c: u32) -> Turn {
-    if (c >= place.rotated) {
-        return Turn(vec4<f32>(1.0), vec4<f32>(0.0), c, false);
-    }
-    if (params.half_split == 0u) {
-        let a = angle_texel(place.table + c);
-        return Turn(a.xxzz, a.yyww * vec4<f32>(-1.0, 1.0, -1.0, 1.0), c, true);
-    }
-    let half = params.rotated / 2u;
-    let first = c < half;
-    let pair = place.table + 2u * select(c - half, c, first);
-    let a = angle_texel(pair);
-    let b = angle_texel(pair + 1u);
-    let sign = select(1.0, -1.0, first);
-    return Turn(vec4<f32>(a.xz, b.xz), sign * vec4<f32>(a.yw, b.yw), select(c - half, c + half, first), false);
+fn turn_of(place: Place, c: u32) -> TexelTurn {
+    return texel_turn(angles, place.table, c, place.rotated, params.half_split != 0u);
 }
 
 // An invocation owns a head of a row.
@@ -86,7 +62,7 @@ fn forward(
         let turn = turn_of(place, c);
         let value = textureLoad(qkv, vec2<u32>(x + c, place.row), 0);
         let other = textureLoad(qkv, vec2<u32>(x + turn.partner, place.row), 0);
-        let turned = value * turn.cosine + select(other, other.yxwz, turn.swaps) * turn.sine;
+        let turned = value * turn.cosine + partners(other, turn) * turn.sine;
         if (place.head < params.q_heads) {
             q[(place.row * params.q_heads + place.head) * params.width + c] = turned;
         } else {
@@ -118,7 +94,6 @@ fn backward(
     for (var c = 0u; c < params.width; c++) {
         let turn = turn_of(place, c);
         let other = joined(place, turn.partner);
-        d_qkv[index * params.width + c] =
-            joined(place, c) * turn.cosine - select(other, other.yxwz, turn.swaps) * turn.sine;
+        d_qkv[index * params.width + c] = joined(place, c) * turn.cosine - partners(other, turn) * turn.sine;
     }
 }

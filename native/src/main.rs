@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod inspect;
 mod open;
+mod probe;
 mod train;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -99,6 +100,11 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Check the structure of a config's model: causality, leaks, sharing, gradients.
+    Probe {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Print the compiled step: every kernel with its tensors.
     Listing {
         #[command(flatten)]
@@ -126,6 +132,7 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => inspect::check(&common, &config),
         Command::Params { config } => inspect::params(&common, &config),
+        Command::Probe { config } => probe::probe(&common, &config),
         Command::Listing { config, tier } => inspect::listing(&config, tier),
         Command::Adapters => inspect::adapters(&common),
         Command::Bench(args) => bench::bench(&common, &args),

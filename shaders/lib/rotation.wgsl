@@ -15,3 +15,39 @@ fn pairing(channel: u32, rotated: u32, half_split: bool) -> Pairing {
     let distance = select(1u, half, half_split);
     return Pairing(pair, select(channel - distance, channel + distance, first), select(1.0, -1.0, first));
 }
+
+// Four channels' rotation: x' = x cosine + partners sine. The partners are another texel, or this one as yxwz.
+struct TexelTurn {
+    cosine: vec4<f32>,
+    sine: vec4<f32>,
+    partner: u32, // texel of the head
+    swaps: bool,
+}
+
+fn angle_texel(angles: texture_2d<f32>, index: u32) -> vec4<f32> {
+    return textureLoad(angles, vec2<u32>(index % 16u, index / 16u), 0);
+}
+
+// Of texel c of a head whose `rotated` leading texels turn. The table of angles is flat, in rows of 16 texels, of which
+// each is (cos, sin, cos, sin) of two neighbouring pairs; `first` is that of the position.
+fn texel_turn(angles: texture_2d<f32>, first: u32, c: u32, rotated: u32, half_split: bool) -> TexelTurn {
+    if (c >= rotated) {
+        return TexelTurn(vec4<f32>(1.0), vec4<f32>(0.0), c, false);
+    }
+    if (!half_split) {
+        let a = angle_texel(angles, first + c);
+        return TexelTurn(a.xxzz, a.yyww * vec4<f32>(-1.0, 1.0, -1.0, 1.0), c, true);
+    }
+    let half = rotated / 2u;
+    let is_first = c < half;
+    let pair = first + 2u * select(c - half, c, is_first);
+    let a = angle_texel(angles, pair);
+    let b = angle_texel(angles, pair + 1u);
+    let sign = select(1.0, -1.0, is_first);
+    return TexelTurn(vec4<f32>(a.xz, b.xz), sign * vec4<f32>(a.yw, b.yw), select(c - half, c + half, is_first), false);
+}
+
+// The four partners, given the texel that holds them.
+fn partners(other: vec4<f32>, turn: TexelTurn) -> vec4<f32> {
+    return select(other, other.yxwz, turn.swaps);
+}

@@ -1,4 +1,4 @@
-// Blocks of texels of an image, as matrices.
+// Texels of images: blocks as matrices, and single ones by a flat index.
 
 // The texels of one column in four rows from `row` on: a column of the matrix each.
 fn four_rows(image: texture_2d<f32>, column: u32, row: u32) -> mat4x4<f32> {
@@ -8,4 +8,10 @@ fn four_rows(image: texture_2d<f32>, column: u32, row: u32) -> mat4x4<f32> {
         textureLoad(image, vec2<u32>(column, row + 2u), 0),
         textureLoad(image, vec2<u32>(column, row + 3u), 0),
     );
+}
+
+// Texel `index` of a tensor in an image whose rows are a power of two long, whatever the tensor's are: no division.
+fn flat_texel(image: texture_2d<f32>, index: u32) -> vec4<f32> {
+    let row_texels = textureDimensions(image).x;
+    return textureLoad(image, vec2<u32>(index & (row_texels - 1u), index >> firstTrailingBit(row_texels)), 0);
 }

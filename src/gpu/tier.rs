@@ -32,6 +32,21 @@ impl Tier {
         width % Self::IMAGE_ROW_ELEMENTS == 0 && width / 4 <= Self::MAX_IMAGE_SIDE && rows <= Self::MAX_IMAGE_SIDE
     }
 
+    /// The tensors in shapes whose images have rows of a power of two, for kernels that find texels by a flat index: whole
+    /// texels are all that a tensor's own rows need. `None` if the tier does not gain by images or one does not fit.
+    pub fn flat_images<const N: usize>(self, tensors: [Tensor; N]) -> Option<[Tensor; N]> {
+        let flat = |t: Tensor| {
+            let len = t.shape.len();
+            let mut width = Self::IMAGE_ROW_ELEMENTS;
+            while len / width > Self::MAX_IMAGE_SIDE {
+                width *= 2;
+            }
+            (len % width == 0).then(|| t.reshape([len / width, width])).filter(|t| Self::fits_image(*t))
+        };
+        let flat: Vec<Tensor> = tensors.into_iter().map(flat).collect::<Option<_>>()?;
+        flat.try_into().ok().filter(|_| self == Tier::Cpu)
+    }
+
     /// The name that flags and records use.
     pub fn name(self) -> &'static str {
         match self {

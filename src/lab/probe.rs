@@ -241,7 +241,8 @@ impl Probe<'_> {
         dense.model.ffn.width = moe.model.ffn.width;
         (dense.model.ffn.dense_layers, dense.model.ffn.dense_width) = (0, 0);
         (moe.model.ffn.dense_layers, moe.model.ffn.dense_width) = (0, 0);
-        let mut values = initial(&dense);
+        let mut values = initial(&moe);
+        values.extend(initial(&dense));
         let mut dense_model = self.model(&dense)?;
         dense_model.set(&values);
         for spec in params::parameters(&moe.model).into_iter().filter(|spec| spec.part == Part::Experts) {

@@ -7,7 +7,7 @@
 
 use super::{
     Graph, Heads, Pairs, Rotation,
-    kernels::latent_heads::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, Forward, Params},
+    kernels::{latent_heads, latent_heads_cpu},
 };
 use crate::gpu::Tensor;
 
@@ -58,27 +58,86 @@ impl Graph {
         let is_even = rope % 2 == 0 && rotation.rotated % 2 == 0;
         assert!(is_even && rotation.rotated <= rope, "latent_heads: {rotation:?} against {shape:?}");
         let angles = self.angle_table(rotation, tokens); // [T, rotated / 2, 2]
-        let half_split = u32::from(rotation.pairs == Pairs::HalfSplit);
-        let params = Params { rows, tokens, heads, nope, rope, value, width, rotated: rotation.rotated, half_split };
         let packed_q = self.tensor("q", [rows, heads * width]); // [N, H w]
         let packed_kv = self.tensor("kv", [rows, 2 * heads * width]); // [N, 2 H w]
-        let grid = |elements: u32| [elements.div_ceil(Forward::WORKGROUP), 1, 1];
-        self.dispatch(Forward { params, angles, q, kv, k_rope, packed_q, packed_kv }, grid(3 * rows * heads * width));
-        self.on_backward_many(&[packed_q, packed_kv], move |g, gradients| {
-            if let Some(d_packed_q) = gradients[0] {
-                let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
-                g.dispatch(BackwardQuery { params, angles, d_packed_q, d_q }, grid(q.shape.len()));
-                g.add_grad(q, d_q);
-            }
-            if let Some(d_packed_kv) = gradients[1] {
-                let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
-                g.dispatch(BackwardKeyValue { params, d_packed_kv, d_kv }, grid(kv.shape.len()));
-                g.add_grad(kv, d_kv);
-                let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
-                g.dispatch(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, grid(rows * rope / 2));
-                g.add_grad(k_rope, d_k_rope);
-            }
-        });
+        let call = Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation };
+        let pair_texels = if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 };
+        let whole_texels = [nope, rope, value].iter().all(|width| width % 4 == 0) && rotation.rotated % pair_texels == 0;
+        match self.tier.flat_images([q, kv, k_rope, packed_q, packed_kv]) {
+            Some([q, kv, k_rope, ..]) if whole_texels => call.record_cpu(self, [q, kv, k_rope]),
+            _ => call.record_portable(self),
+        }
         (packed_q, packed_kv)
+    }
+}
+
+/// One use of `latent_heads`, its operands and options.
+#[derive(Clone, Copy)]
+struct Packing {
+    q: Tensor,
+    kv: Tensor,
+    k_rope: Tensor,
+    packed_q: Tensor,
+    packed_kv: Tensor,
+    angles: Tensor,
+    rows: u32,
+    shape: LatentHeads,
+    rotation: Rotation,
+}
+
+impl Packing {
+    fn record_portable(self, g: &mut Graph) {
+        use latent_heads::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, ForwardKeyValue, ForwardQuery, Params};
+        let Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation } = self;
+        let LatentHeads { tokens, heads, nope, rope, value } = shape;
+        let half_split = u32::from(rotation.pairs == Pairs::HalfSplit);
+        let params = Params { rows, tokens, heads, nope, rope, value, width: shape.width(), rotated: rotation.rotated, half_split };
+        let grid = |elements: u32| [elements.div_ceil(ForwardQuery::WORKGROUP), 1, 1];
+        g.dispatch(ForwardQuery { params, angles, q, packed_q }, grid(packed_q.shape.len()));
+        g.dispatch(ForwardKeyValue { params, angles, kv, k_rope, packed_kv }, grid(packed_kv.shape.len()));
+        g.on_backward(packed_q, move |g, d_packed_q| {
+            let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
+            g.dispatch(BackwardQuery { params, angles, d_packed_q, d_q }, grid(q.shape.len()));
+            g.add_grad(q, d_q);
+        });
+        g.on_backward(packed_kv, move |g, d_packed_kv| {
+            let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
+            let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
+            g.dispatch(BackwardKeyValue { params, d_packed_kv, d_kv }, grid(kv.shape.len()));
+            g.dispatch(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, grid(rows * rope / 2));
+            g.add_grad(kv, d_kv);
+            g.add_grad(k_rope, d_k_rope);
+        });
+    }
+
+    /// `images` are q, kv and k_rope in the shapes of their images.
+    fn record_cpu(self, g: &mut Graph, images: [Tensor; 3]) {
+        use latent_heads_cpu::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, ForwardKeyValue, ForwardQuery, Params};
+        let Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation } = self;
+        let LatentHeads { tokens, heads, .. } = shape;
+        let [nope, rope, value, width, rotated] = [shape.nope, shape.rope, shape.value, shape.width(), rotation.rotated].map(|c| c / 4);
+        let half_split = u32::from(rotation.pairs == Pairs::HalfSplit);
+        let params = Params { rows, tokens, heads, nope, rope, value, width, rotated, half_split };
+        let grid = [(rows * heads).div_ceil(ForwardQuery::WORKGROUP), 1, 1];
+        let flat = |g: &Graph, d: Tensor| g.tier.flat_images([d]).map(|[d]| d).expect("a gradient fits as its tensor did");
+        let [image_q, image_kv, image_k_rope] = images;
+        g.dispatch(ForwardQuery { params, angles, q: image_q, packed_q }, grid);
+        g.dispatch(ForwardKeyValue { params, angles, kv: image_kv, k_rope: image_k_rope, packed_kv }, grid);
+        g.on_backward(packed_q, move |g, d_packed_q| {
+            let d_packed_q = flat(g, d_packed_q);
+            let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
+            g.dispatch(BackwardQuery { params, angles, d_packed_q, d_q }, grid);
+            g.add_grad(q, d_q);
+        });
+        g.on_backward(packed_kv, move |g, d_packed_kv| {
+            let d_packed_kv = flat(g, d_packed_kv);
+            let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
+            let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
+            g.dispatch(BackwardKeyValue { params, d_packed_kv, d_kv }, grid);
+            let rope_grid = [(rows * rope).div_ceil(BackwardKeyRope::WORKGROUP), 1, 1];
+            g.dispatch(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, rope_grid);
+            g.add_grad(kv, d_kv);
+            g.add_grad(k_rope, d_k_rope);
+        });
     }
 }

@@ -8,7 +8,7 @@ use moelab::{
 
 use crate::{
     elementwise::sum,
-    harness::{Array, Case, Fixture, Input, check, device, tiers},
+    harness::{Array, Fixture, Input, check, device, tiers},
     rms_norm,
 };
 

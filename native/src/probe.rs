@@ -1,0 +1,36 @@
+//! `moelab probe`: structure checks on a config's own model.
+
+use std::rc::Rc;
+
+use anyhow::{Result, ensure};
+use moelab::lab::probe::{Finding, Outcome, probe as run};
+use serde_json::json;
+
+use crate::{Common, ConfigArgs, open};
+
+/// Runs every check; one that fails is bad input.
+pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
+    let mut config = open::config(args)?;
+    open::resolve_vocabulary(&mut config)?;
+    let device = Rc::new(open::device(common)?);
+    if !common.json {
+        println!("{} on {}", args.config.display(), device.adapter.name);
+    }
+    let findings = run(&device, &config, &|_| {})?;
+    for Finding { claim, outcome } in &findings {
+        let (name, mark, detail) = match outcome {
+            Outcome::Holds(detail) => ("holds", "ok  ", detail),
+            Outcome::Fails(detail) => ("fails", "FAIL", detail),
+            Outcome::ByConfig(detail) => ("by_config", "note", detail),
+            Outcome::Skipped(detail) => ("skipped", "skip", detail),
+        };
+        if common.json {
+            println!("{}", json!({ "claim": claim, "outcome": name, "detail": detail }));
+        } else {
+            println!("{mark}  {claim}: {detail}");
+        }
+    }
+    let failed = findings.iter().filter(|f| matches!(f.outcome, Outcome::Fails(_))).count();
+    ensure!(failed == 0, "{failed} of {} structure checks failed", findings.len());
+    Ok(())
+}

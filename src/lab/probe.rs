@@ -387,7 +387,7 @@ impl<'a> Model<'a> {
         plan.write(self.device, ids.targets, bytemuck::cast_slice(&batch.targets));
         plan.write(self.device, ids.loss_seed, bytemuck::bytes_of(&1.0f32));
         if let Some(fresh) = ids.fresh {
-            plan.write(self.device, fresh, bytemuck::cast_slice(&vec![u32::from(is_fresh); self.config.data.batch as usize]));
+            plan.write(self.device, fresh, bytemuck::cast_slice(&vec![f32::from(u8::from(is_fresh)); self.config.data.batch as usize]));
         }
         let segments: &[Segment] = if self.is_new { &[Segment::ClearGradients, Segment::Micro] } else { &[Segment::Micro] };
         plan.submit(self.device, &mut self.memory, &step, segments)?;

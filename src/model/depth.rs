@@ -142,13 +142,13 @@ fn start(g: &mut Graph, embedded: Tensor, own: &Weights, options: &Recursion) ->
     }
 }
 
-/// Puts the carried states in place of the starts, but for the sequences that start anew (input `fresh`, u32 [B]).
+/// Puts the carried states in place of the starts, but for the sequences that start anew (input `fresh`, f32 [B], 1 or 0).
 fn resume(g: &mut Graph, states: &mut States, build: &Build) -> States {
     let [rows, width] = states.high.shape.matrix("recursion state");
-    let fresh = g.input("fresh", [rows / build.sequence_length], DType::U32); // [B]
+    let fresh = g.input("fresh", [rows / build.sequence_length], DType::F32); // [B]
     let carried = States { high: g.carried("recursion.high", [rows, width]), low: g.carried("recursion.low", [rows, width]) };
-    states.high = g.mix_rows(states.high, carried.high, fresh, build.sequence_length); // [N, D]
-    states.low = g.mix_rows(states.low, carried.low, fresh, build.sequence_length); // [N, D]
+    states.high = g.mix_rows(carried.high, states.high, fresh, build.sequence_length); // [N, D]
+    states.low = g.mix_rows(carried.low, states.low, fresh, build.sequence_length); // [N, D]
     carried
 }
 

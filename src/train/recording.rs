@@ -15,7 +15,7 @@ pub struct Training {
     pub tokens: TensorId,
     /// Input, u32 [N].
     pub targets: TensorId,
-    /// Input, u32 [B], where states are carried: 1 for sequences whose states start anew.
+    /// Input, f32 [B], where states are carried: 1 for sequences whose states start anew, else 0.
     pub fresh: Option<TensorId>,
     /// Input, f32 [1]: 1 / micro-batches of an update.
     pub loss_seed: TensorId,

@@ -280,7 +280,7 @@ impl Trainer {
             self.plan.write(&self.device, self.training.tokens, bytemuck::cast_slice(&batch.tokens));
             self.plan.write(&self.device, self.training.targets, bytemuck::cast_slice(&batch.targets));
             if let Some(fresh) = self.training.fresh {
-                let is_fresh = u32::from(config.states_start_anew(micro_step));
+                let is_fresh = f32::from(u8::from(config.states_start_anew(micro_step)));
                 self.plan.write(&self.device, fresh, bytemuck::cast_slice(&vec![is_fresh; config.data.batch as usize]));
             }
             step = self.step(micro_step, batch.target_count());

@@ -3,4 +3,6 @@
 mod faults;
 mod harness;
 mod oracle;
+mod probe;
 mod sanity;
+mod twin;

@@ -2,7 +2,7 @@
 
 use super::{Config, DataKind, TokenizerKind};
 use crate::config_file::Loaded;
-use crate::model::config::{AttentionKind, DepthKind, FfnKind, Latent, PositionKind};
+use crate::model::config::{AttentionKind, DepthKind, FfnKind, Latent, PositionKind, RecursionStart};
 use crate::model::params::{self, OverrideFault};
 
 /// Adds every disagreement between keys, and fills in the vocabulary where the tokenizer tells it.
@@ -147,6 +147,18 @@ fn layers(loaded: &mut Loaded<Config>) {
             "a block that is shared by all layers cannot be dense in some of them",
             &[("model.ffn.dense_layers", format!("{dense}")), ("model.depth.kind", "one block for all layers".into())],
             "set `model.ffn.dense_layers` to 0",
+        );
+    }
+    let recursion = &model.depth.recursion;
+    let is_blind = recursion.start == RecursionStart::Learned && !recursion.embedding_injection;
+    if model.depth.kind == DepthKind::Recursive && is_blind {
+        loaded.refuse(
+            "the model would never see its tokens",
+            &[
+                ("model.depth.recursion.start", "both states start at learned vectors".into()),
+                ("model.depth.recursion.embedding_injection", "the embedding does not enter later".into()),
+            ],
+            "set `model.depth.recursion.embedding_injection` to true",
         );
     }
     if model.head.tied && model.head.starts_as_embedding {

@@ -20,15 +20,16 @@ mod muon;
 mod rms_norm;
 mod rope;
 mod router;
+mod selection_bias;
 
 pub use activation::Activation;
 pub use attention::Heads;
-pub use balance::BalanceLoss;
+pub use balance::{BalanceKind, BalanceLoss, BalanceOptions};
 pub use expert_ffn::{ExpertBiases, FfnWeights};
 pub use graph::Graph;
 pub use permute::Permutation;
 pub use rope::{Pairs, Rotation};
-pub use router::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN, RouterOptions, Routing, SoftmaxOver};
+pub use router::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN, RouterBiases, RouterOptions, Routing, Scores, SoftmaxOver};
 pub use loss_head::LossHead;
 pub use adamw::AdamW;
 pub use grouped_matmul::GroupedForm;

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     gpu::{Device, Download, Memory, Plan, PlanOptions, Role, Segment, Step, TensorId},
     model::params::{self, ParamSpec},
+    ops::BalanceLoss,
 };
 
 /// Updates submitted but not yet read back.
@@ -379,7 +380,8 @@ impl Trainer {
             pending.pop_front();
             floats(&parts[0]).iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
             for (layer, part) in loads.iter_mut().zip(&parts[1..]) {
-                let found = &floats(part)[3..];
+                let values = floats(part);
+                let found = BalanceLoss::load(&values);
                 layer.resize(found.len(), 0.0);
                 layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / batches as f64);
             }
@@ -507,10 +509,10 @@ fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32]) {
     record.train_ce = ce / targets.max(1.0);
     record.accuracy = correct / targets.max(1.0);
     let mean = |index: usize| routing.iter().map(|l| l[index]).sum::<f64>() / layers.max(1) as f64;
-    record.balance = mean(0);
-    record.z = mean(1);
-    record.router_entropy = routing.iter().map(|l| l[2] as f32).collect();
-    record.expert_load = routing.iter().map(|l| l[3..].iter().map(|v| *v as f32).collect()).collect();
+    record.balance = mean(BalanceLoss::SWITCH);
+    record.z = mean(BalanceLoss::Z);
+    record.router_entropy = routing.iter().map(|l| l[BalanceLoss::ENTROPY] as f32).collect();
+    record.expert_load = routing.iter().map(|l| BalanceLoss::load(l).iter().map(|v| *v as f32).collect()).collect();
     record.grad_norm = f64::from(clip[0]);
     record.clip_factor = f64::from(clip[1]);
     record.skipped = clip[2].to_bits() == 0;

@@ -21,4 +21,5 @@ mod expert_ffn;
 mod gather_rows;
 mod permute;
 mod router;
+mod selection_bias;
 mod update;

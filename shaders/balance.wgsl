@@ -1,9 +1,14 @@
-// Auxiliary losses of one layer's router over N tokens, E experts, K experts a token:
-//   aux = E sum_e f_e P_e, f_e = c_e / (N K), P_e = mean_n p_{n,e}     (Switch: Fedus et al., arXiv 2101.03961; 1 at balance)
-//   z = mean_n logsumexp_n^2                                           (ST-MoE: Zoph et al., arXiv 2202.08906)
-//   loss = balance_coefficient aux + z_coefficient z
-//   d_p_{n,e} = d_loss balance_coefficient E f_e / N        d_logsumexp_n = d_loss z_coefficient 2 logsumexp_n / N
-// The load f is a count and has no gradient. metrics = [aux, z, mean entropy, f_0 .. f_{E-1}], without coefficients.
+// Auxiliary losses of a router over N tokens in sequences of T, E experts, K experts a token. c_e: assignments to e;
+// p: scores over their sum; f_e = c_e / (N K), P_e = mean_n p_{n,e}, and f_{s,e}, P_{s,e} the same within sequence s:
+//   switch = E sum_e f_e P_e                   (Switch: Fedus et al., arXiv 2101.03961; 1 at balance)
+//   sequence = mean_s E sum_e f_{s,e} P_{s,e}  (DeepSeek-V3, arXiv 2412.19437; 1 at balance)
+//   global batch = E sum_e r_e P_e, r the load of the update's micro-batches so far   (arXiv 2501.11873; 1 at balance)
+//   over layers = E sum_e (K mean_l f_{l,e}) (mean_l P_{l,e})   (Mixtral in Hugging Face transformers; K at balance)
+//   z = mean_n logsumexp_n^2                   (ST-MoE: Zoph et al., arXiv 2202.08906)
+//   loss = balance_coefficient (one of the first four, or 0) + z_coefficient z
+//   d_p_{n,e} = d_loss balance_coefficient E load_{s,e} / N        d_logsumexp_n = d_loss z_coefficient 2 logsumexp_n / N
+// load is f, f_s [B, E], r, or K / L mean_l f_l of the loss in use: a count, without gradient.
+// metrics = [switch, z, mean entropy, sequence, f_0 .. f_{E-1}, P_0 .. P_{E-1}], without coefficients.
 
 import package::lib::index::flat_workgroup;
 import package::lib::step::step;
@@ -12,49 +17,71 @@ struct Params {
     tokens: u32,
     experts: u32,
     experts_per_token: u32,
-    block: u32,  // tokens a block
-    blocks: u32, // ceil(N / block)
+    sequence_length: u32,
+    block: u32,               // tokens a block
+    blocks_per_sequence: u32, // ceil(T / block)
+    balances: u32,            // 0: the z-loss alone
+    by_sequence: u32,         // the loss is `sequence`, load has a row a sequence
+    has_running_load: u32,    // the loss is `global batch`
+    layer: u32,
+    layers: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> probabilities: array<f32>;
 @group(0) @binding(2) var<storage, read> logsumexp: array<f32>;
 @group(0) @binding(3) var<storage, read> entropy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> sums: array<f32>; // [blocks, E + 2]: of p_e, logsumexp^2, entropy
-@group(0) @binding(5) var<storage, read> saved_sums: array<f32>;
-@group(0) @binding(6) var<storage, read> offsets: array<u32>;
-@group(0) @binding(7) var<storage, read_write> loss: array<f32>;
-@group(0) @binding(8) var<storage, read_write> metrics: array<f32>;
-@group(0) @binding(9) var<storage, read> d_loss: array<f32>;
-@group(0) @binding(10) var<storage, read_write> d_probabilities: array<f32>;
-@group(0) @binding(11) var<storage, read_write> d_logsumexp: array<f32>;
+@group(0) @binding(4) var<storage, read> expert: array<u32>;
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>; // [blocks, 2E + 2]: of p_e, assignments, logsumexp^2, entropy
+@group(0) @binding(6) var<storage, read> saved_sums: array<f32>;
+@group(0) @binding(7) var<storage, read> running_load: array<f32>;
+@group(0) @binding(8) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(9) var<storage, read_write> metrics: array<f32>;
+@group(0) @binding(10) var<storage, read_write> load: array<f32>;
+@group(0) @binding(11) var<storage, read> saved_metrics: array<f32>;
+@group(0) @binding(12) var<storage, read_write> pooled: array<f32>; // [L, 2E]: f and P of each layer
+@group(0) @binding(13) var<storage, read> saved_pooled: array<f32>;
+@group(0) @binding(14) var<storage, read> saved_load: array<f32>;
+@group(0) @binding(15) var<storage, read> d_loss: array<f32>;
+@group(0) @binding(16) var<storage, read_write> d_probabilities: array<f32>;
+@group(0) @binding(17) var<storage, read_write> d_logsumexp: array<f32>;
 
-const INVOCATIONS = 64u;
-const SCALARS = 3u; // of metrics, before the load
+const INVOCATIONS = 64u; // no fewer than experts
+const SCALARS = 4u;      // of metrics, before f
 
-var<workgroup> sh_mean: array<f32, 66>; // E + 2
+var<workgroup> sh_load: array<f32, INVOCATIONS>;
+var<workgroup> sh_mean: array<f32, INVOCATIONS>;     // P
+var<workgroup> sh_sequence: array<f32, INVOCATIONS>; // sum_s (assignments of the sequence) (its sum of p)
+var<workgroup> sh_scalar: array<f32, 2>;             // means of logsumexp^2 and entropy
 
-// f_e
-fn load(e: u32) -> f32 {
-    return f32(offsets[e + 1u] - offsets[e]) / f32(params.tokens * params.experts_per_token);
+fn count(owned: u32, first: u32, end: u32) -> u32 {
+    var total = 0u;
+    for (var a = first * params.experts_per_token; a < end * params.experts_per_token; a++) {
+        total += u32(expert[a] == owned);
+    }
+    return total;
 }
 
-// An invocation owns one column of one block and walks the tokens in order.
+// An invocation owns one column of one block, all of whose tokens are in one sequence, and walks them in order.
 @compute @workgroup_size(INVOCATIONS)
 fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
-    let columns = params.experts + 2u;
-    if (id.x >= params.blocks * columns) {
+    let columns = 2u * params.experts + 2u;
+    let column = id.x % columns;
+    let block = id.x / columns;
+    let start = block / params.blocks_per_sequence * params.sequence_length;
+    if (start >= params.tokens) {
         return;
     }
-    let column = id.x % columns;
-    let first = id.x / columns * params.block;
-    let end = min(first + params.block, params.tokens);
+    let first = start + block % params.blocks_per_sequence * params.block;
+    let end = min(first + params.block, start + params.sequence_length);
     var sum = 0.0;
     if (column < params.experts) {
         for (var n = first; n < end; n++) {
             sum += probabilities[n * params.experts + column];
         }
-    } else if (column == params.experts) {
+    } else if (column < 2u * params.experts) {
+        sum = f32(count(column - params.experts, first, end));
+    } else if (column == 2u * params.experts) {
         for (var n = first; n < end; n++) {
             sum = fma(logsumexp[n], logsumexp[n], sum);
         }
@@ -66,36 +93,112 @@ fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
     sums[id.x] = sum;
 }
 
-// One workgroup; an invocation owns every 64th column and walks the blocks in order.
-@compute @workgroup_size(INVOCATIONS)
-fn forward(@builtin(local_invocation_index) local: u32) {
-    let columns = params.experts + 2u;
-    for (var column = local; column < columns; column += INVOCATIONS) {
-        var sum = 0.0;
-        for (var b = 0u; b < params.blocks; b++) {
-            sum += saved_sums[b * columns + column];
+// f and P of an expert, and its load of the loss in use.
+fn expert_means(e: u32) {
+    let columns = 2u * params.experts + 2u;
+    var sum = 0.0;
+    var assignments = 0.0;
+    var products = 0.0;
+    for (var s = 0u; s < params.tokens / params.sequence_length; s++) {
+        var sequence_sum = 0.0;
+        var sequence_assignments = 0.0;
+        for (var b = s * params.blocks_per_sequence; b < (s + 1u) * params.blocks_per_sequence; b++) {
+            let block_sum = saved_sums[b * columns + e];
+            sum += block_sum;
+            sequence_sum += block_sum;
+            sequence_assignments += saved_sums[b * columns + params.experts + e];
         }
-        sh_mean[column] = sum / f32(params.tokens);
-    }
-    workgroupBarrier();
-    if (local < params.experts) {
-        metrics[SCALARS + local] = load(local);
-    }
-    if (local == 0u) {
-        var aux = 0.0;
-        for (var e = 0u; e < params.experts; e++) {
-            aux = fma(load(e), sh_mean[e], aux);
+        assignments += sequence_assignments;
+        products = fma(sequence_assignments, sequence_sum, products);
+        if (params.by_sequence != 0u) {
+            load[s * params.experts + e] = sequence_assignments / f32(params.sequence_length * params.experts_per_token);
         }
-        aux *= f32(params.experts);
-        let z = sh_mean[params.experts];
-        metrics[0] = aux;
-        metrics[1] = z;
-        metrics[2] = sh_mean[params.experts + 1u];
-        loss[0] = step.balance_coefficient * aux + step.z_coefficient * z;
+    }
+    sh_load[e] = assignments / f32(params.tokens * params.experts_per_token);
+    sh_mean[e] = sum / f32(params.tokens);
+    sh_sequence[e] = products;
+    metrics[SCALARS + e] = sh_load[e];
+    metrics[SCALARS + params.experts + e] = sh_mean[e];
+    if (params.has_running_load != 0u) {
+        load[e] = running_load[e];
+    } else if (params.by_sequence == 0u) {
+        load[e] = sh_load[e];
     }
 }
 
-// An invocation owns one element of d_probabilities, the first of a row also d_logsumexp.
+// One workgroup; an invocation owns one expert, the first two also a sum over all tokens, and walks the blocks in order.
+@compute @workgroup_size(INVOCATIONS)
+fn forward(@builtin(local_invocation_index) local: u32) {
+    if (local < params.experts) {
+        expert_means(local);
+    }
+    if (local < 2u) {
+        let columns = 2u * params.experts + 2u;
+        var sum = 0.0;
+        for (var b = 0u; b < params.tokens / params.sequence_length * params.blocks_per_sequence; b++) {
+            sum += saved_sums[b * columns + 2u * params.experts + local];
+        }
+        sh_scalar[local] = sum / f32(params.tokens);
+    }
+    workgroupBarrier();
+    if (local > 0u) {
+        return;
+    }
+    var switched = 0.0;
+    var sequence = 0.0;
+    var running = 0.0;
+    for (var e = 0u; e < params.experts; e++) {
+        switched = fma(sh_load[e], sh_mean[e], switched);
+        sequence += sh_sequence[e];
+        if (params.has_running_load != 0u) {
+            running = fma(running_load[e], sh_mean[e], running);
+        }
+    }
+    switched *= f32(params.experts);
+    sequence *= f32(params.experts) / (f32(params.sequence_length * params.experts_per_token) * f32(params.tokens));
+    running *= f32(params.experts);
+    metrics[0] = switched;
+    metrics[1] = sh_scalar[0];
+    metrics[2] = sh_scalar[1];
+    metrics[3] = sequence;
+    var balance = select(select(switched, running, params.has_running_load != 0u), sequence, params.by_sequence != 0u);
+    balance *= f32(params.balances);
+    loss[0] = step.balance_coefficient * balance + step.z_coefficient * sh_scalar[0];
+}
+
+// Copies f and P of one layer. An invocation owns one of them.
+@compute @workgroup_size(INVOCATIONS)
+fn pool_layer(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x < 2u * params.experts) {
+        pooled[params.layer * 2u * params.experts + id.x] = saved_metrics[SCALARS + id.x];
+    }
+}
+
+// The loss over layers. One workgroup; an invocation owns one expert and walks the layers in order.
+@compute @workgroup_size(INVOCATIONS)
+fn forward_layers(@builtin(local_invocation_index) local: u32) {
+    if (local < params.experts) {
+        var f = 0.0;
+        var p = 0.0;
+        for (var l = 0u; l < params.layers; l++) {
+            f += saved_pooled[l * 2u * params.experts + local];
+            p += saved_pooled[l * 2u * params.experts + params.experts + local];
+        }
+        sh_load[local] = f32(params.experts_per_token) * f / f32(params.layers);
+        sh_mean[local] = p / f32(params.layers);
+        load[local] = sh_load[local] / f32(params.layers);
+    }
+    workgroupBarrier();
+    if (local == 0u) {
+        var balance = 0.0;
+        for (var e = 0u; e < params.experts; e++) {
+            balance = fma(sh_load[e], sh_mean[e], balance);
+        }
+        loss[0] = step.balance_coefficient * f32(params.experts) * balance;
+    }
+}
+
+// d_probabilities. An invocation owns one element.
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -106,11 +209,17 @@ fn backward(
     if (i >= params.tokens * params.experts) {
         return;
     }
-    let e = i % params.experts;
+    let s = select(0u, i / params.experts / params.sequence_length, params.by_sequence != 0u);
     let scale = d_loss[0] / f32(params.tokens);
-    d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * load(e);
-    if (e == 0u) {
-        let n = i / params.experts;
-        d_logsumexp[n] = scale * step.z_coefficient * 2.0 * logsumexp[n];
+    let own_load = saved_load[s * params.experts + i % params.experts];
+    d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * own_load;
+}
+
+// d_logsumexp. An invocation owns one token.
+@compute @workgroup_size(INVOCATIONS)
+fn backward_z(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x < params.tokens) {
+        let scale = d_loss[0] / f32(params.tokens);
+        d_logsumexp[id.x] = scale * step.z_coefficient * 2.0 * logsumexp[id.x];
     }
 }

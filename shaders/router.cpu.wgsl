@@ -5,6 +5,7 @@ struct Params {
     tokens: u32,
     texels: u32,
     experts: u32,
+    has_bias: u32,
     has_d_residual: u32,
 }
 
@@ -16,6 +17,7 @@ struct Params {
 @group(0) @binding(5) var d_residual: texture_2d<f32>;
 @group(0) @binding(6) var<storage, read_write> d_x: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> d_w: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read> bias: array<f32>;
 
 const INVOCATIONS = 8u;
 
@@ -43,7 +45,11 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     @unroll for (var n = 0u; n < 4u; n++) {
         @unroll for (var e = 0u; e < 4u; e++) {
             if (token + n < params.tokens && expert + e < params.experts) {
-                logits[(token + n) * params.experts + expert + e] = dot(sum[4u * n + e], vec4<f32>(1.0));
+                var logit = dot(sum[4u * n + e], vec4<f32>(1.0));
+                if (params.has_bias != 0u) {
+                    logit += bias[expert + e];
+                }
+                logits[(token + n) * params.experts + expert + e] = logit;
             }
         }
     }

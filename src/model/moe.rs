@@ -1,62 +1,126 @@
 //! The mixture-of-experts branch of a block: router -> permute -> expert FFN -> combine; and the losses that balance it.
 
 use super::{
-    config::{self, BalanceKind},
+    config::{self, BalanceKind, RouterScores, SelectionBias},
     ffn,
     transformer::{Build, Mode, Weights},
 };
 use crate::{
-    gpu::Tensor,
-    ops::{Graph, Permutation, RouterOptions, Routing, SoftmaxOver},
+    gpu::{DType, Tensor},
+    ops::{self, BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores, SoftmaxOver},
 };
 
 /// One use of a router, for the losses and the numbers that are taken from it.
 pub(super) struct Routed {
     routing: Routing,
-    permutation: Permutation,
+    /// Each expert's share of the assignments over the update's micro-batches so far [E], where it is counted.
+    running_load: Option<Tensor>,
     /// Gradients pass back through it: else it has no part in the loss.
     pub has_gradient: bool,
+}
+
+/// What a router keeps from one update to the next besides its weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RouterState {
+    /// On the choice of experts [E].
+    pub selection_bias: Option<Tensor>,
+    /// Assignments over the update's micro-batches so far, u32 [E].
+    pub counts: Tensor,
 }
 
 /// Sends each token of `x` [N, D] (the normed stream) to its experts and adds what they give to `residual` [N, D].
 pub(super) fn moe(g: &mut Graph, x: Tensor, mut residual: Tensor, w: &Weights, build: &Build) -> (Tensor, Routed) {
     let model = build.model;
-    let options = RouterOptions {
-        experts_per_token: model.router.top_k,
-        noise_std: build.noise(model.router.noise),
-        softmax_over: match model.router.softmax {
-            config::SoftmaxOver::Selected => SoftmaxOver::Selected,
-            config::SoftmaxOver::All => SoftmaxOver::All,
-        },
-    };
     let dropout = build.dropout(model.dropout.residual);
     if model.ffn.shared_experts > 0 {
         let shared = ffn::dense(g, x, w, "moe.shared", build); // [N, D]
         let shared = g.dropout(shared, dropout); // [N, D]
         residual = g.add(residual, shared); // [N, D]
     }
-    let routing = g.router(x, w.get("moe.router.weight"), options); // gate [N, K], probabilities [N, E]
+    let w = w.below("moe.");
+    let selection = match model.router.selection_bias {
+        SelectionBias::Off => None,
+        SelectionBias::LossFree => Some(selection_bias(g, &w, build)),
+    };
+    let biases = RouterBiases { logits: w.find("router.bias"), selection };
+    let routing = g.router(x, w.get("router.weight"), biases, options(build)); // gate [N, K], probabilities [N, E]
     let permutation = g.permute(&routing);
+    let running_load = counts(g, &w, build).map(|counts| g.count_assignments(counts, &permutation)); // [E]
     let rows = g.gather_rows(x, &permutation); // [A, D], A = N K
-    let (weights, biases) = (ffn::weights(w, "moe.experts"), ffn::biases(w, "moe.experts"));
+    let (weights, biases) = (ffn::weights(&w, "experts"), ffn::biases(&w, "experts"));
     let inner_dropout = build.dropout(model.dropout.ffn);
     let activation = ffn::activation(model.ffn.activation);
     let out = g.expert_ffn(rows, permutation.offsets, &weights, &biases, activation, inner_dropout); // [A, D]
     let y = g.combine(out, &routing, &permutation, Some(residual), dropout); // [N, D]
-    (y, Routed { routing, permutation, has_gradient: true })
+    (y, Routed { routing, running_load, has_gradient: true })
 }
 
-/// The balance losses [1] and, of every router in the order of the forward pass, its metrics.
+fn options(build: &Build) -> RouterOptions {
+    let router = &build.model.router;
+    RouterOptions {
+        experts_per_token: router.top_k,
+        noise_std: build.noise(router.noise),
+        scores: match (router.scores, router.softmax) {
+            (RouterScores::Softmax, config::SoftmaxOver::Selected) => Scores::Softmax(SoftmaxOver::Selected),
+            (RouterScores::Softmax, config::SoftmaxOver::All) => Scores::Softmax(SoftmaxOver::All),
+            (RouterScores::Sigmoid, _) => Scores::Sigmoid { normalize: router.normalize },
+        },
+        scale: router.scale as f32,
+        groups: router.groups,
+        kept_groups: router.kept_groups,
+    }
+}
+
+/// The selection bias of a router [E]; one for all uses of the router.
+fn selection_bias(g: &mut Graph, w: &Weights, build: &Build) -> Tensor {
+    let name = w.name("router.selection_bias");
+    g.find(&name).unwrap_or_else(|| g.state(&name, [build.model.router.experts]))
+}
+
+/// The counts of a router u32 [E], where something follows them.
+fn counts(g: &mut Graph, w: &Weights, build: &Build) -> Option<Tensor> {
+    let model = build.model;
+    let is_followed = model.router.selection_bias == SelectionBias::LossFree || model.balance.kind == BalanceKind::GlobalBatch;
+    if build.mode != Mode::Train || !is_followed {
+        return None;
+    }
+    let name = w.name("router.counts");
+    Some(g.find(&name).unwrap_or_else(|| g.state_u32(&name, [model.router.experts])))
+}
+
+/// The routers of a recorded training that keep something, each once.
+pub fn router_states(g: &Graph) -> Vec<RouterState> {
+    let tensors = g.program().tensors.iter();
+    let routers = tensors.filter(|t| t.dtype == DType::U32).filter_map(|t| t.name.strip_suffix("router.counts"));
+    let state = |prefix: &str| RouterState {
+        selection_bias: g.find(&format!("{prefix}router.selection_bias")),
+        counts: g.find(&format!("{prefix}router.counts")).expect("its name was just read"),
+    };
+    routers.map(state).collect()
+}
+
+/// The balance losses [1] and, of every router in the order of the forward pass, its metrics [4 + 2E].
 pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<Tensor>, Vec<Tensor>) {
-    let (mut losses, mut metrics) = (Vec::new(), Vec::new());
+    let options = &build.model.balance;
+    let (mut losses, mut balanced) = (Vec::new(), Vec::new());
     for router in routed {
-        let balance = g.balance_loss(&router.routing, &router.permutation);
-        metrics.push(balance.metrics);
-        let options = &build.model.balance;
+        let kind = match (options.kind, router.running_load) {
+            (BalanceKind::Switch, _) => ops::BalanceKind::Switch,
+            (BalanceKind::Sequence, _) => ops::BalanceKind::Sequence,
+            (BalanceKind::GlobalBatch, Some(load)) => ops::BalanceKind::GlobalBatch { load },
+            // Hugging Face's is one loss for all layers. Nothing is counted outside of training, where nothing is trained.
+            (BalanceKind::HfMixtral | BalanceKind::GlobalBatch | BalanceKind::Off, _) => ops::BalanceKind::Off,
+        };
+        let balance = g.balance_loss(&router.routing, BalanceOptions { kind, sequence_length: build.sequence_length });
         let is_trained = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
         if build.mode == Mode::Train && router.has_gradient && is_trained {
             losses.push(balance.loss);
         }
+        balanced.push((router.routing, balance, router.has_gradient));
     }
-    (losses, metrics)
+    let trained: Vec<(Routing, BalanceLoss)> = balanced.iter().filter(|b| b.2).map(|b| (b.0, b.1)).collect();
+    if build.mode == Mode::Train && options.kind == BalanceKind::HfMixtral && !trained.is_empty() {
+        losses.push(g.balance_loss_over_layers(&trained));
+    }
+    (losses, balanced.into_iter().map(|(_, balance, _)| balance.metrics).collect())
 }

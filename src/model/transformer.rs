@@ -10,6 +10,7 @@ use super::{
     moe::balance,
     params,
 };
+pub use super::moe::{RouterState, router_states};
 use crate::{
     gpu::{DType, Tensor},
     ops::Graph,
@@ -83,7 +84,7 @@ pub struct Recorded {
     pub statistics: Option<Tensor>,
     /// Logits of the position asked for [1, V], when sampling.
     pub logits: Option<Tensor>,
-    /// For each MoE layer: balance loss, z-loss, router entropy, load of each expert [3 + E].
+    /// For each MoE layer its routing in numbers [4 + 2E]: see `BalanceLoss::metrics`.
     pub routing: Vec<Tensor>,
 }
 

@@ -1,53 +1,142 @@
-//! Auxiliary losses of a router: load balance (Fedus et al., arXiv 2101.03961) and z-loss (Zoph et al., arXiv
+//! Auxiliary losses of a router: load balance in the conventions of the field, and z-loss (Zoph et al., arXiv
 //! 2202.08906), with the numbers that a run logs about its routing.
 //!
 //! The coefficients are the step's, so a schedule may move them. The load is a count: gradient reaches the router through
-//! the probabilities and the logsumexp only. The choice is [`Routing`]'s, noise included.
+//! the probabilities and the logsumexp only. The choice is [`Routing`]'s, noise included. Whichever loss is trained,
+//! [`BalanceLoss::metrics`] holds what every convention can be computed from.
 
 use super::{
     Graph,
-    kernels::balance::{Backward, BlockSums, Forward, Params},
-    permute::Permutation,
+    kernels::balance::{Backward, BackwardZ, BlockSums, Forward, ForwardLayers, Params, PoolLayer},
     router::Routing,
 };
 use crate::gpu::Tensor;
 
+/// Which load-balancing loss a layer's router is trained on; each is 1 at balance. f: share of the assignments, P: mean
+/// probability, both of each expert.
+#[derive(Clone, Copy, Debug)]
+pub enum BalanceKind {
+    /// None; the z-loss stays.
+    Off,
+    /// E sum_e f_e P_e (Fedus et al., arXiv 2101.03961; Megatron).
+    Switch,
+    /// The same within each sequence, then the mean over sequences (DeepSeek-V3, arXiv 2412.19437).
+    Sequence,
+    /// As `Switch`, with f over the update's micro-batches so far (arXiv 2501.11873).
+    GlobalBatch {
+        /// That f [E]: see [`Graph::count_assignments`].
+        load: Tensor,
+    },
+}
+
+/// What a layer's router is trained on besides the model's loss.
+#[derive(Clone, Copy, Debug)]
+pub struct BalanceOptions {
+    /// Which load-balancing loss.
+    pub kind: BalanceKind,
+    /// T: the N tokens are whole sequences, one after the other.
+    pub sequence_length: u32,
+}
+
 /// The auxiliary loss of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct BalanceLoss {
-    /// balance_coefficient * aux + z_coefficient * z, a scalar [1].
+    /// balance_coefficient * balance + z_coefficient * z, a scalar [1].
     pub loss: Tensor,
-    /// [aux, z, mean entropy in nats, load of expert 0 .. E-1] [3 + E]. aux is 1 at balance, the load sums to 1; no
-    /// coefficient is applied.
+    /// The routing in numbers [4 + 2E], without coefficients: one value each at the indices [`SWITCH`](Self::SWITCH),
+    /// [`Z`](Self::Z), [`ENTROPY`](Self::ENTROPY) and [`SEQUENCE`](Self::SEQUENCE), then f_0 .. f_{E-1}
+    /// ([`load`](Self::load)), then P_0 .. P_{E-1} ([`mean_probability`](Self::mean_probability)).
     pub metrics: Tensor,
+}
+
+impl BalanceLoss {
+    /// Index of the switch loss, E sum_e f_e P_e; 1 at balance.
+    pub const SWITCH: usize = 0;
+    /// Index of the z-loss, mean of logsumexp(logits)^2.
+    pub const Z: usize = 1;
+    /// Index of the mean entropy of a token's probabilities, nats.
+    pub const ENTROPY: usize = 2;
+    /// Index of the loss by sequence; 1 at balance.
+    pub const SEQUENCE: usize = 3;
+    const SCALARS: usize = 4;
+
+    /// The share of the assignments that each expert took [E], out of the metrics; they add up to 1.
+    pub fn load<T>(metrics: &[T]) -> &[T] {
+        &metrics[Self::SCALARS..][..(metrics.len() - Self::SCALARS) / 2]
+    }
+
+    /// The mean probability of each expert [E], out of the metrics.
+    pub fn mean_probability<T>(metrics: &[T]) -> &[T] {
+        &metrics[Self::SCALARS..][(metrics.len() - Self::SCALARS) / 2..]
+    }
 }
 
 impl Graph {
     /// The auxiliary loss of one layer's routing.
-    pub fn balance_loss(&mut self, routing: &Routing, permutation: &Permutation) -> BalanceLoss {
-        const MOST_BLOCKS: u32 = 256;
-        let [tokens, experts, experts_per_token] = routing.dims();
-        let Routing { probabilities, logsumexp, entropy, .. } = *routing;
-        let offsets = permutation.offsets;
-        let block = tokens.div_ceil(MOST_BLOCKS).max(32);
-        let blocks = tokens.div_ceil(block);
-        let params = Params { tokens, experts, experts_per_token, block, blocks };
-        let columns = experts + 2;
-        let sums = self.tensor("balance.sums", [blocks, columns]);
-        let grid = [(blocks * columns).div_ceil(BlockSums::WORKGROUP), 1, 1];
-        self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, sums }, grid);
+    ///
+    /// # Panics
+    /// If N is no multiple of T.
+    pub fn balance_loss(&mut self, routing: &Routing, options: BalanceOptions) -> BalanceLoss {
+        let BalanceOptions { kind, sequence_length } = options;
+        let Routing { expert, probabilities, logsumexp, entropy, .. } = *routing;
+        let params = params(routing, options);
+        let Params { tokens, experts, blocks_per_sequence, .. } = params;
+        let sequences = tokens / sequence_length; // B
+        let sums = self.tensor("balance.sums", [sequences * blocks_per_sequence, 2 * experts + 2]);
+        let grid = [sums.shape.len().div_ceil(BlockSums::WORKGROUP), 1, 1];
+        self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, expert, sums }, grid);
         let loss = self.tensor("balance.loss", [1]);
-        let metrics = self.tensor("balance.metrics", [3 + experts]);
-        self.dispatch(Forward { params, saved_sums: sums, offsets, loss, metrics }, [1, 1, 1]);
+        let metrics = self.tensor("balance.metrics", [4 + 2 * experts]);
+        let rows = if params.by_sequence == 0 { 1 } else { sequences };
+        let load = self.tensor("balance.load", [rows, experts]);
+        let running_load = if let BalanceKind::GlobalBatch { load } = kind { load } else { sums }; // Else it is not read.
+        self.dispatch(Forward { params, saved_sums: sums, running_load, loss, metrics, load }, [1, 1, 1]);
         self.on_backward(loss, move |g, d_loss| {
-            let d_probabilities = g.like("d_router.probabilities", probabilities); // [N, E]
+            if params.balances != 0 {
+                g.balance_backward(params, probabilities, load, d_loss);
+            }
             let d_logsumexp = g.like("d_router.logsumexp", logsumexp); // [N]
-            let grid = [(tokens * experts).div_ceil(Backward::WORKGROUP), 1, 1];
-            g.dispatch(Backward { params, logsumexp, offsets, d_loss, d_probabilities, d_logsumexp }, grid);
-            g.add_grad(probabilities, d_probabilities);
+            let grid = [tokens.div_ceil(BackwardZ::WORKGROUP), 1, 1];
+            g.dispatch(BackwardZ { params, logsumexp, d_loss, d_logsumexp }, grid);
             g.add_grad(logsumexp, d_logsumexp);
         });
         BalanceLoss { loss, metrics }
+    }
+
+    /// One load-balancing loss, a scalar [1], over the tokens of all layers together, the K choices summed:
+    /// balance_coefficient E sum_e (K mean_l f_{l,e}) (mean_l P_{l,e}), as `load_balancing_loss_func` of Hugging Face
+    /// transformers has it; K at balance. The layers' own losses should be [`BalanceKind::Off`].
+    ///
+    /// # Panics
+    /// If there is no layer, or their shapes differ.
+    pub fn balance_loss_over_layers(&mut self, layers: &[(Routing, BalanceLoss)]) -> Tensor {
+        let (first, _) = layers.first().expect("balance_loss_over_layers: wanted at least one layer");
+        let [tokens, experts, experts_per_token] = first.dims();
+        let count = layers.len() as u32;
+        let params = Params { tokens, experts, experts_per_token, sequence_length: tokens, layers: count, ..Default::default() };
+        let pooled = self.tensor_in_parts("balance.pooled", [count, 2 * experts], count);
+        for (layer, (routing, balance)) in (0..).zip(layers) {
+            assert_eq!(routing.dims(), first.dims(), "balance_loss_over_layers: layer {layer}");
+            let grid = [(2 * experts).div_ceil(PoolLayer::WORKGROUP), 1, 1];
+            let params = Params { layer, ..params };
+            self.dispatch(PoolLayer { params, saved_metrics: balance.metrics, pooled }, grid);
+        }
+        let loss = self.tensor("balance.loss_over_layers", [1]);
+        let load = self.tensor("balance.load", [1, experts]);
+        self.dispatch(ForwardLayers { params, saved_pooled: pooled, loss, load }, [1, 1, 1]);
+        let probabilities: Vec<Tensor> = layers.iter().map(|(routing, _)| routing.probabilities).collect();
+        self.on_backward(loss, move |g, d_loss| {
+            probabilities.iter().for_each(|p| g.balance_backward(params, *p, load, d_loss));
+        });
+        loss
+    }
+
+    /// Hands over the gradient of the probabilities [N, E] for the load [1, E], or [B, E] by sequence, of a loss.
+    fn balance_backward(&mut self, params: Params, probabilities: Tensor, load: Tensor, d_loss: Tensor) {
+        let d_probabilities = self.like("d_router.probabilities", probabilities); // [N, E]
+        let grid = [probabilities.shape.len().div_ceil(Backward::WORKGROUP), 1, 1];
+        self.dispatch(Backward { params, saved_load: load, d_loss, d_probabilities }, grid);
+        self.add_grad(probabilities, d_probabilities);
     }
 
     /// The sum of scalar losses [1], in order. Each gets the gradient of the sum.
@@ -57,5 +146,27 @@ impl Graph {
     pub fn add_losses(&mut self, losses: &[Tensor]) -> Tensor {
         let (&first, rest) = losses.split_first().expect("add_losses: wanted at least one loss");
         rest.iter().fold(first, |sum, &loss| self.add(sum, loss))
+    }
+}
+
+/// Blocks of at least 32 tokens, about 256 of them, and none across sequences.
+fn params(routing: &Routing, BalanceOptions { kind, sequence_length }: BalanceOptions) -> Params {
+    let [tokens, experts, experts_per_token] = routing.dims();
+    assert!(
+        sequence_length > 0 && tokens.is_multiple_of(sequence_length),
+        "balance_loss: {tokens} tokens in sequences of {sequence_length}"
+    );
+    let block = tokens.div_ceil(256).max(32);
+    Params {
+        tokens,
+        experts,
+        experts_per_token,
+        sequence_length,
+        block,
+        blocks_per_sequence: sequence_length.div_ceil(block),
+        balances: (!matches!(kind, BalanceKind::Off)).into(),
+        by_sequence: matches!(kind, BalanceKind::Sequence).into(),
+        has_running_load: matches!(kind, BalanceKind::GlobalBatch { .. }).into(),
+        ..Default::default()
     }
 }

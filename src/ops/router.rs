@@ -2,7 +2,13 @@
 //! selects K of them.
 //!
 //! Guaranteed: ties go to the lowest index, so the choice is the same on every run; each token gets K different
-//! experts, whatever its logits. The noisy logits are kept, so the noise is drawn once.
+//! experts, whatever its logits, all of them in its kept groups. The noisy logits are kept, so the noise is drawn once.
+//! Without a selection bias and with one group the K largest logits are chosen, which is the same as the K largest
+//! scores but for scores that round to equal numbers.
+//!
+//! Experts of groups that are not kept cannot be chosen (DeepSeek's code gives them a choice score of -inf). Hugging Face
+//! gives them 0 instead: the same wherever K choice scores of the kept groups are positive, so wherever no selection bias
+//! is as negative as a score is large.
 
 use super::{
     Graph,
@@ -13,7 +19,7 @@ use crate::gpu::Tensor;
 /// Most experts of a layer: the kernels keep a token's choice in 64 bits, and one workgroup scans the experts.
 pub const MAX_EXPERTS: u32 = 64;
 /// Most experts of a token: the kernels keep their gates in registers.
-pub const MAX_EXPERTS_PER_TOKEN: u32 = 8;
+pub const MAX_EXPERTS_PER_TOKEN: u32 = 16;
 
 /// Which logits the gate weights are a softmax over.
 ///
@@ -27,6 +33,18 @@ pub enum SoftmaxOver {
     All,
 }
 
+/// How logits become scores, and the scores of the chosen experts gate weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scores {
+    /// Softmax over the experts.
+    Softmax(SoftmaxOver),
+    /// Sigmoid of each logit (DeepSeek-V3, arXiv 2412.19437; without `normalize` sigma-MoE, arXiv 2310.10837).
+    Sigmoid {
+        /// Divides the gate weights of a token by their sum + 1e-20.
+        normalize: bool,
+    },
+}
+
 /// How a router chooses.
 #[derive(Clone, Copy, Debug)]
 pub struct RouterOptions {
@@ -34,18 +52,42 @@ pub struct RouterOptions {
     pub experts_per_token: u32,
     /// Standard deviation of the Gaussian noise on the logits; 0 = none.
     pub noise_std: f32,
-    /// What the gate weights are normalised over.
-    pub softmax_over: SoftmaxOver,
+    /// What experts are chosen by, and weighted with.
+    pub scores: Scores,
+    /// Factor on the gate weights, above 0.
+    pub scale: f32,
+    /// Groups that the experts form, E / groups neighbours each.
+    pub groups: u32,
+    /// Groups that a token may choose from: those whose two best choice scores have the largest sum.
+    pub kept_groups: u32,
+}
+
+impl RouterOptions {
+    /// Softmax over the selected experts, without noise and groups.
+    pub fn new(experts_per_token: u32) -> RouterOptions {
+        let scores = Scores::Softmax(SoftmaxOver::Selected);
+        RouterOptions { experts_per_token, noise_std: 0.0, scores, scale: 1.0, groups: 1, kept_groups: 1 }
+    }
+}
+
+/// What is added to logits and scores, if anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouterBiases {
+    /// On the logits, a parameter [E].
+    pub logits: Option<Tensor>,
+    /// On the scores while experts are chosen, never in a gate weight [E]; it gets no gradient (see
+    /// [`Graph::selection_bias_update`]).
+    pub selection: Option<Tensor>,
 }
 
 /// A router's output for N tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Routing {
-    /// Selected experts, largest logit first [N, K], u32.
+    /// Selected experts, largest choice score first [N, K], u32.
     pub expert: Tensor,
     /// Their gate weights [N, K].
     pub gate: Tensor,
-    /// Softmax of the logits over all experts [N, E].
+    /// Scores over their sum, which is 1 for softmax [N, E].
     pub probabilities: Tensor,
     /// Logits with their noise [N, E].
     pub logits: Tensor,
@@ -65,50 +107,58 @@ impl Routing {
 
 impl Graph {
     /// Routes `x` [.., D] to K of the E experts whose router weights are `w` [E, D].
-    pub fn router(&mut self, x: Tensor, w: Tensor, options: RouterOptions) -> Routing {
+    ///
+    /// # Panics
+    /// If shapes, groups or K do not fit together.
+    pub fn router(&mut self, x: Tensor, w: Tensor, biases: RouterBiases, options: RouterOptions) -> Routing {
         let [tokens, width] = x.shape.matrix("router x"); // N, D
         let [experts, w_width] = w.shape.dims("router w");
-        let RouterOptions { experts_per_token, noise_std, softmax_over } = options;
         assert_eq!(width, w_width, "router: w {:?} against x {:?}", w.shape, x.shape);
-        assert!(experts <= MAX_EXPERTS, "router: {experts} experts, at most {MAX_EXPERTS}");
-        assert!(
-            (1..=experts.min(MAX_EXPERTS_PER_TOKEN)).contains(&experts_per_token),
-            "router: {experts_per_token} of {experts} experts a token, at most {MAX_EXPERTS_PER_TOKEN}"
-        );
-        let stream = if noise_std > 0.0 { self.next_stream() } else { 0 };
-        let gate_over_all = u32::from(softmax_over == SoftmaxOver::All);
-        let sizes = router::Params { tokens, width, experts, experts_per_token, ..Default::default() };
+        for bias in [biases.logits, biases.selection].into_iter().flatten() {
+            assert_eq!(bias.shape.len(), experts, "router: bias {:?} for {experts} experts", bias.shape);
+        }
+        let sizes = router::Params { tokens, width, experts, ..Default::default() };
         // On images, rows of d_logits are 64 long, so that it can have one.
         let stride = if self.tier.reads_images(&[x, w]) { MAX_EXPERTS } else { experts };
-        let params = router::Params { gate_over_all, noise_std, stream, stride, ..sizes };
+        let stream = if options.noise_std > 0.0 { self.next_stream() } else { 0 };
+        let params = router::Params { stream, stride, ..router_params(sizes, biases, options) };
+        let logits = self.router_logits(params, x, w, biases.logits); // [N, E]
         let routing = Routing {
-            logits: self.router_logits(params, x, w), // [N, E]
-            expert: self.tensor_u32("router.expert", [tokens, experts_per_token]),
-            gate: self.tensor("router.gate", [tokens, experts_per_token]),
+            logits,
+            expert: self.tensor_u32("router.expert", [tokens, options.experts_per_token]),
+            gate: self.tensor("router.gate", [tokens, options.experts_per_token]),
             probabilities: self.tensor("router.probabilities", [tokens, experts]),
             logsumexp: self.tensor("router.logsumexp", [tokens]),
             entropy: self.tensor("router.entropy", [tokens]),
         };
-        let Routing { expert, gate, probabilities, logits, logsumexp, entropy } = routing;
-        let call = router::TopK { params, saved_logits: logits, expert, gate, probabilities, logsumexp, entropy };
+        let Routing { expert, gate, probabilities, logsumexp, entropy, .. } = routing;
+        let selection_bias = biases.selection.unwrap_or(logits); // An absent bias is not read.
+        let saved_logits = logits;
+        let call =
+            router::TopK { params, saved_logits, selection_bias, expert, gate, probabilities, logsumexp, entropy };
         self.dispatch(call, [tokens.div_ceil(router::TopK::WORKGROUP), 1, 1]);
         self.on_backward_many(&[gate, probabilities, logsumexp], move |g, d| {
             let d_logits = g.router_d_logits(params, routing, [d[0], d[1], d[2]]);
             g.router_backward(params, x, w, d_logits);
+            if let Some(bias) = biases.logits.filter(|bias| g.wants_grad(*bias)) {
+                let d_bias = g.param_grad(bias); // [E]
+                g.dispatch(router::BackwardBias { params, saved_d_logits: d_logits, d_bias }, [experts, 1, 1]);
+            }
         });
         routing
     }
 
-    /// x w^T with its noise [N, E].
-    fn router_logits(&mut self, params: router::Params, x: Tensor, w: Tensor) -> Tensor {
+    /// x w^T with its bias and noise [N, E].
+    fn router_logits(&mut self, params: router::Params, x: Tensor, w: Tensor, bias: Option<Tensor>) -> Tensor {
         let router::Params { tokens, experts, noise_std, .. } = params;
+        let bias = bias.unwrap_or(w); // An absent bias is not read.
         let logits = self.tensor("router.logits", [tokens, experts]); // [N, E]
         let per_logit = [(tokens * experts).div_ceil(router::Forward::WORKGROUP), 1, 1];
         if self.tier.reads_images(&[x, w]) {
             let grid = [tokens.div_ceil(4 * router_cpu::Forward::WORKGROUP), experts.div_ceil(4), 1];
-            self.dispatch(router_cpu::Forward { params: cpu_params(params), x, w, logits }, grid);
+            self.dispatch(router_cpu::Forward { params: cpu_params(params), x, w, bias, logits }, grid);
         } else {
-            self.dispatch(router::Forward { params, x, w, logits }, per_logit);
+            self.dispatch(router::Forward { params, x, w, bias, logits }, per_logit);
         }
         if noise_std == 0.0 {
             return logits;
@@ -126,10 +176,12 @@ impl Graph {
             has_d_logsumexp: d[2].is_some().into(),
             ..params
         };
-        let Routing { expert, gate, probabilities, logsumexp, .. } = routing;
+        let Routing { expert, gate, probabilities, logits, logsumexp, .. } = routing;
         let d_logits = self.tensor("d_router.logits", [params.tokens, params.stride]); // [N, E]
         let call = router::BackwardLogits {
             params,
+            // Softmax has all in its probabilities: what is bound is not read, and the logits' storage is free.
+            saved_logits: if params.is_sigmoid == 0 { probabilities } else { logits },
             saved_expert: expert,
             saved_gate: gate,
             saved_probabilities: probabilities,
@@ -142,6 +194,7 @@ impl Graph {
         d_logits
     }
 
+    /// Hands the gradients of `x` and `w` over.
     fn router_backward(&mut self, params: router::Params, x: Tensor, w: Tensor, d_logits: Tensor) {
         let router::Params { tokens, width, experts, .. } = params;
         let d_residual = self.take_grad(x); // [N, D]
@@ -174,6 +227,37 @@ impl Graph {
     }
 }
 
+/// What the options say, checked, in `sizes` (tokens, width, experts).
+fn router_params(sizes: router::Params, biases: RouterBiases, options: RouterOptions) -> router::Params {
+    let experts = sizes.experts;
+    let RouterOptions { experts_per_token, noise_std, scores, scale, groups, kept_groups } = options;
+    assert!(experts <= MAX_EXPERTS, "router: {experts} experts, at most {MAX_EXPERTS}");
+    assert!(
+        groups > 0 && experts.is_multiple_of(groups) && (1..=groups).contains(&kept_groups),
+        "router: {kept_groups} of {groups} groups of {experts} experts"
+    );
+    let choice = experts / groups * kept_groups;
+    assert!(
+        (1..=choice.min(MAX_EXPERTS_PER_TOKEN)).contains(&experts_per_token),
+        "router: {experts_per_token} of {choice} experts a token, at most {MAX_EXPERTS_PER_TOKEN}"
+    );
+    assert!(scale > 0.0, "router: gate weights times {scale}");
+    router::Params {
+        experts_per_token,
+        is_sigmoid: matches!(scores, Scores::Sigmoid { .. }).into(),
+        renormalizes: matches!(scores, Scores::Softmax(SoftmaxOver::Selected) | Scores::Sigmoid { normalize: true }).into(),
+        scale,
+        groups,
+        kept_groups,
+        chooses_by_logit: (groups == 1 && biases.selection.is_none()).into(),
+        has_selection_bias: biases.selection.is_some().into(),
+        has_bias: biases.logits.is_some().into(),
+        noise_std,
+        ..sizes
+    }
+}
+
 fn cpu_params(p: router::Params) -> router_cpu::Params {
-    router_cpu::Params { tokens: p.tokens, texels: p.width / 4, experts: p.experts, has_d_residual: p.has_d_residual }
+    let router::Params { tokens, width, experts, has_bias, has_d_residual, .. } = p;
+    router_cpu::Params { tokens, texels: width / 4, experts, has_bias, has_d_residual }
 }

@@ -64,6 +64,15 @@ pub struct UpdateRecord {
     /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
     #[serde(with = "exact")]
     pub balance: f64,
+    /// The same within each sequence, then the mean over sequences (DeepSeek-V3); 1 at balance.
+    #[serde(with = "exact", default)]
+    pub balance_sequence: f64,
+    /// The same with the shares of the whole update's assignments; 1 at balance.
+    #[serde(with = "exact", default)]
+    pub balance_global_batch: f64,
+    /// Over the tokens of all layers together, the K choices summed (Hugging Face Mixtral); K at balance.
+    #[serde(with = "exact", default)]
+    pub balance_hf_mixtral: f64,
     /// Router z-loss before its coefficient.
     #[serde(with = "exact")]
     pub z: f64,

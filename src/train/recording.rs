@@ -3,7 +3,7 @@
 use super::{config::Config, optimizer};
 use crate::{
     gpu::{DType, Program, Tensor, TensorId, Tier},
-    model::transformer::{Mode, transformer},
+    model::transformer::{Mode, RouterState, router_states, transformer},
     ops::Graph,
 };
 
@@ -21,7 +21,7 @@ pub struct Training {
     pub loss_seed: TensorId,
     /// Read after each micro-batch: cross-entropy sum, targets, correct predictions [3].
     pub statistics: TensorId,
-    /// Read after each micro-batch, one a MoE layer: balance loss, z-loss, router entropy, loads [3 + E].
+    /// Read after each micro-batch, one a MoE layer: its routing in numbers [4 + 2E], see `BalanceLoss::metrics`.
     pub routing: Vec<TensorId>,
     /// Read after each update: gradient norm, clip factor (0 = skipped).
     pub clip: TensorId,
@@ -78,6 +78,12 @@ pub fn training(config: &Config, tier: Tier) -> Training {
     g.output("statistics", statistics);
     let routing = outputs(&mut g, &recorded.routing, "routing");
     let clip = optimizer::record(&mut g, config);
+    for RouterState { selection_bias, counts } in router_states(&g) {
+        match selection_bias {
+            Some(bias) => g.selection_bias_update(bias, counts, clip, config.model.router.selection_bias_rate as f32),
+            None => g.clear(counts),
+        }
+    }
     let (tokens, targets, loss_seed) = (id(&g, "tokens"), id(&g, "targets"), id(&g, "loss_seed"));
     let fresh = g.find("fresh").map(|t| t.id);
     Training { program: g.finish(), tokens, targets, fresh, loss_seed, statistics: statistics.id, routing, clip: clip.id }

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     gpu::{Device, Download, Memory, Plan, PlanOptions, Role, Segment, Step, TensorId},
     model::params::{self, ParamSpec},
+    ops::BalanceLoss,
 };
 
 /// Updates submitted but not yet read back.
@@ -322,7 +323,7 @@ impl Trainer {
             let (clip, last) = last.split_last().map(|(c, l)| (floats(c), l.to_vec())).expect("clip is downloaded");
             parts.push(last);
             let mut record = self.in_flight.pop_front().map(|f| f.record).unwrap_or_default();
-            fill(&mut record, &parts, &clip);
+            fill(&mut record, &parts, &clip, self.config.model.router.top_k);
             self.state.update = record.update;
             self.state.micro_step = record.micro_steps;
             self.state.tokens = record.tokens;
@@ -384,7 +385,8 @@ impl Trainer {
             pending.pop_front();
             floats(&parts[0]).iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
             for (layer, part) in loads.iter_mut().zip(&parts[1..]) {
-                let found = &floats(part)[3..];
+                let values = floats(part);
+                let found = BalanceLoss::load(&values);
                 layer.resize(found.len(), 0.0);
                 layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / batches as f64);
             }
@@ -495,7 +497,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// Means over the update's micro-batches.
-fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32]) {
+fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32], experts_per_token: u32) {
     let mut sums = [0.0; 3];
     let share = 1.0 / parts.len() as f64;
     let layers = parts[0].len() - 1;
@@ -512,10 +514,22 @@ fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32]) {
     record.train_ce = ce / targets.max(1.0);
     record.accuracy = correct / targets.max(1.0);
     let mean = |index: usize| routing.iter().map(|l| l[index]).sum::<f64>() / layers.max(1) as f64;
-    record.balance = mean(0);
-    record.z = mean(1);
-    record.router_entropy = routing.iter().map(|l| l[2] as f32).collect();
-    record.expert_load = routing.iter().map(|l| l[3..].iter().map(|v| *v as f32).collect()).collect();
+    record.balance = mean(BalanceLoss::SWITCH);
+    record.balance_sequence = mean(BalanceLoss::SEQUENCE);
+    record.z = mean(BalanceLoss::Z);
+    let over_layers = |values: &dyn Fn(&[f64]) -> &[f64], e: usize| {
+        routing.iter().map(|l| values(l)[e]).sum::<f64>() / layers.max(1) as f64
+    };
+    let experts = routing.first().map_or(0, |l| BalanceLoss::load(l).len());
+    let products = |load: &dyn Fn(usize) -> f64, probability: &dyn Fn(usize) -> f64| {
+        experts as f64 * (0..experts).map(|e| load(e) * probability(e)).sum::<f64>()
+    };
+    let by_layer = routing.iter().map(|l| products(&|e| BalanceLoss::load(l)[e], &|e| BalanceLoss::mean_probability(l)[e]));
+    record.balance_global_batch = by_layer.sum::<f64>() / layers.max(1) as f64;
+    let pooled = products(&|e| over_layers(&BalanceLoss::load, e), &|e| over_layers(&BalanceLoss::mean_probability, e));
+    record.balance_hf_mixtral = f64::from(experts_per_token) * pooled;
+    record.router_entropy = routing.iter().map(|l| l[BalanceLoss::ENTROPY] as f32).collect();
+    record.expert_load = routing.iter().map(|l| BalanceLoss::load(l).iter().map(|v| *v as f32).collect()).collect();
     record.grad_norm = f64::from(clip[0]);
     record.clip_factor = f64::from(clip[1]);
     record.skipped = clip[2].to_bits() == 0;

@@ -1,13 +1,13 @@
-//! Balance loss and z-loss against their twins, alone and through the router, with the logged numbers.
+//! Balance losses and z-loss against their twins, alone and through the router, with the logged numbers.
 
 use crate::{
-    harness::{Array, Case, Input},
-    permute::experts_drawn,
-    router,
+    harness::{Array, Case, Input, catches, device, run, tiers},
+    permute::{self, experts_drawn},
+    router::{self, Routed},
 };
 use moelab::{
-    gpu::Step,
-    ops::{RouterOptions, Routing, SoftmaxOver},
+    gpu::{DType, Step, Tensor},
+    ops::{BalanceKind, BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores},
 };
 
 pub const STEP: Step = Step {
@@ -26,67 +26,249 @@ pub const STEP: Step = Step {
     inverse_accumulation: 1.0,
 };
 
-/// [loss] and [aux, z, mean entropy, load ..].
-pub fn twin(expert: &[u32], probabilities: &Array, logsumexp: &Array, entropy: &Array) -> Vec<Array> {
-    let (tokens, experts) = (probabilities.shape[0], probabilities.shape[1]);
-    let load: Vec<f64> =
-        (0..experts as u32).map(|e| expert.iter().filter(|x| **x == e).count() as f64 / expert.len() as f64).collect();
-    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / tokens as f64;
-    let aux = experts as f64 * (0..experts).map(|e| load[e] * mean(&mut probabilities.rows().map(|row| row[e]))).sum::<f64>();
-    let z = mean(&mut logsumexp.data.iter().map(|l| l * l));
-    let entropy = mean(&mut entropy.data.iter().copied());
-    let metrics = [aux, z, entropy].into_iter().chain(load).collect();
-    let loss = f64::from(STEP.balance_coefficient) * aux + f64::from(STEP.z_coefficient) * z;
-    vec![Array::new([1], vec![loss]), Array::new([3 + experts], metrics)]
+/// Which loss a twin trains on.
+#[derive(Clone, Copy, Debug)]
+pub enum Trained<'a> {
+    Off,
+    Switch,
+    Sequence,
+    /// With the experts chosen in earlier micro-batches of the update.
+    GlobalBatch(&'a [u32]),
+}
+
+fn load(expert: &[u32], experts: usize) -> Vec<f64> {
+    let share = |e| expert.iter().filter(|x| **x == e).count() as f64 / expert.len() as f64;
+    (0..experts as u32).map(share).collect()
+}
+
+fn mean_rows(rows: &[f64], width: usize) -> Vec<f64> {
+    let mean = |e| rows.chunks(width).map(|row| row[e]).sum::<f64>() * width as f64 / rows.len() as f64;
+    (0..width).map(mean).collect()
+}
+
+/// E sum_e f_e P_e
+fn product(load: &[f64], mean: &[f64]) -> f64 {
+    load.len() as f64 * load.iter().zip(mean).map(|(f, p)| f * p).sum::<f64>()
+}
+
+/// [loss] and [switch, z, mean entropy, sequence, load .., mean probability ..].
+pub fn twin(r: &Routed, sequence_length: usize, trained: Trained) -> Vec<Array> {
+    let [tokens, experts] = [r.probabilities.shape[0], r.probabilities.shape[1]];
+    let (f, p) = (load(&r.expert, experts), mean_rows(&r.probabilities.data, experts));
+    let switch = product(&f, &p);
+    let by_sequence = (r.expert.chunks(r.expert.len() / tokens * sequence_length))
+        .zip(r.probabilities.data.chunks(sequence_length * experts))
+        .map(|(expert, rows)| product(&load(expert, experts), &mean_rows(rows, experts)));
+    let sequence = by_sequence.sum::<f64>() * sequence_length as f64 / tokens as f64;
+    let z = r.logsumexp.data.iter().map(|l| l * l).sum::<f64>() / tokens as f64;
+    let entropy = r.entropy.data.iter().sum::<f64>() / tokens as f64;
+    let balance = match trained {
+        Trained::Off => 0.0,
+        Trained::Switch => switch,
+        Trained::Sequence => sequence,
+        Trained::GlobalBatch(earlier) => product(&load(&[earlier, &r.expert].concat(), experts), &p),
+    };
+    let loss = f64::from(STEP.balance_coefficient) * balance + f64::from(STEP.z_coefficient) * z;
+    let metrics: Vec<f64> = [switch, z, entropy, sequence].into_iter().chain(f).chain(p).collect();
+    vec![Array::new([1], vec![loss]), Array::new([metrics.len()], metrics)]
+}
+
+/// `load_balancing_loss_func` of Hugging Face transformers, over the concatenated tokens of all layers.
+fn mixtral_twin(layers: &[Routed]) -> f64 {
+    let experts = layers[0].probabilities.width();
+    let k = layers[0].gate.width();
+    let expert: Vec<u32> = layers.iter().flat_map(|r| r.expert.clone()).collect();
+    let rows: Vec<f64> = layers.iter().flat_map(|r| r.probabilities.data.clone()).collect();
+    let p = mean_rows(&rows, experts);
+    let of_slot = |slot: usize| load(&expert.iter().skip(slot).step_by(k).copied().collect::<Vec<_>>(), experts);
+    f64::from(STEP.balance_coefficient) * (0..k).map(|slot| product(&of_slot(slot), &p)).sum::<f64>()
+}
+
+/// B, T, experts a token, experts.
+type Sizes = [u32; 4];
+
+const SIZES: [Sizes; 7] =
+    [[1, 1, 1, 1], [7, 1, 2, 3], [1, 131, 1, 4], [3, 67, 2, 8], [2, 33, 8, 64], [4, 300, 2, 3], [300, 5, 2, 5]];
+
+fn inputs([b, t, k, experts]: Sizes) -> [Input; 6] {
+    let n = b * t;
+    [
+        Input::uniform("probabilities", [n, experts], 0.0, 1.0),
+        Input::normal("logsumexp", [n]),
+        Input::uniform("entropy", [n], 0.0, 2.0),
+        Input::u32("expert", [n, k], experts_drawn(n * k, experts)),
+        Input::normal("gate", [n, k]),
+        Input::u32("earlier", [n * 3, k], experts_drawn(n * 3 * k, experts.div_ceil(2))),
+    ]
+}
+
+fn routing(t: &[Tensor]) -> Routing {
+    Routing { expert: t[3], gate: t[4], probabilities: t[0], logits: t[0], logsumexp: t[1], entropy: t[2] }
+}
+
+fn routed(a: &[Array], expert: &[u32]) -> Routed {
+    let [probabilities, logsumexp, entropy] = [0, 1, 2].map(|i| a[i].clone());
+    Routed { expert: expert.to_vec(), gate: a[4].clone(), logits: probabilities.clone(), probabilities, logsumexp, entropy }
+}
+
+/// The load over two micro-batches; the gates of the earlier one are never read.
+fn running_load(g: &mut Graph, t: &[Tensor], experts: u32) -> Tensor {
+    let counts = g.state_u32("counts", [experts]);
+    let blank = g.input("blank", t[5].shape, DType::F32);
+    let earlier = permute::routing(g, t[5], blank, experts);
+    let loads = [earlier, routing(t)].map(|routing| {
+        let permutation = g.permute(&routing);
+        g.count_assignments(counts, &permutation)
+    });
+    loads[1]
+}
+
+fn outcome(case: Case, sizes: Sizes, trained: Trained) -> Result<(), String> {
+    let [b, sequence_length, k, experts] = sizes;
+    let expert = experts_drawn(b * sequence_length * k, experts);
+    case.step(STEP).seeded_loss().try_check(
+        &inputs(sizes),
+        |g, t| {
+            let kind = match trained {
+                Trained::Off => BalanceKind::Off,
+                Trained::Switch => BalanceKind::Switch,
+                Trained::Sequence => BalanceKind::Sequence,
+                Trained::GlobalBatch(_) => BalanceKind::GlobalBatch { load: running_load(g, t, experts) },
+            };
+            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, sequence_length });
+            vec![balance.loss, balance.metrics]
+        },
+        |a| twin(&routed(a, &expert), sequence_length as usize, trained),
+    )
 }
 
 #[test]
 fn follows_the_twin() {
-    for (tokens, k, experts) in [(1, 1, 1), (7, 2, 3), (131, 1, 4), (509, 2, 8), (67, 8, 64), (9001, 2, 3)] {
-        let expert = experts_drawn(tokens * k, experts);
-        Case::new(format!("balance_loss {tokens} tokens, {k} of {experts}")).step(STEP).seeded_loss().check(
-            &[
-                Input::uniform("probabilities", [tokens, experts], 0.0, 1.0),
-                Input::normal("logsumexp", [tokens]),
-                Input::uniform("entropy", [tokens], 0.0, 2.0),
-                Input::u32("expert", [tokens, k], expert.clone()),
-                Input::normal("gate", [tokens, k]),
-            ],
-            |g, t| {
-                let routing =
-                    Routing { expert: t[3], gate: t[4], probabilities: t[0], logits: t[0], logsumexp: t[1], entropy: t[2] };
-                let permutation = g.permute(&routing);
-                let balance = g.balance_loss(&routing, &permutation);
-                vec![balance.loss, balance.metrics]
-            },
-            |a| twin(&expert, &a[0], &a[1], &a[2]),
-        );
+    for sizes in SIZES {
+        let [b, t, k, experts] = sizes;
+        let earlier = experts_drawn(b * t * 3 * k, experts.div_ceil(2));
+        for trained in [Trained::Off, Trained::Switch, Trained::Sequence, Trained::GlobalBatch(&earlier)] {
+            let name = format!("balance_loss {b} x {t} tokens, {k} of {experts}, {trained:?}");
+            outcome(Case::new(name), sizes, trained).unwrap_or_else(|message| panic!("{message}"));
+        }
     }
 }
 
 #[test]
+fn mutants_are_caught() {
+    let sizes = [3, 67, 2, 8];
+    let earlier = experts_drawn(3 * 67 * 3 * 2, 4);
+    let gradient = "d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * own_load;";
+    let none = ("balance", gradient, "d_probabilities[i] = 0.0;");
+    catches(&[none], |case| outcome(case, sizes, Trained::Switch));
+    let by_sequence = [none, ("balance", "i / params.experts / params.sequence_length", "0u")];
+    catches(&by_sequence, |case| outcome(case, sizes, Trained::Sequence));
+    let running = [none, ("balance", "load[e] = running_load[e];", "load[e] = sh_load[e];")];
+    catches(&running, |case| outcome(case, sizes, Trained::GlobalBatch(&earlier)));
+    catches(&[("balance", "step.z_coefficient * 2.0 *", "step.z_coefficient *")], |case| outcome(case, sizes, Trained::Off));
+}
+
+#[test]
+fn balanced_routing_costs_one_and_k_over_layers() {
+    let (tokens, k, experts) = (120_u32, 2_u32, 6_u32);
+    let even: Vec<u32> = (0..tokens * k).map(|a| a % experts).collect();
+    let inputs = [
+        Input::values("probabilities", [tokens, experts], vec![1.0 / experts as f32; (tokens * experts) as usize]),
+        Input::normal("logsumexp", [tokens]),
+        Input::values("entropy", [tokens], vec![(experts as f32).ln(); tokens as usize]),
+        Input::u32("expert", [tokens, k], even),
+        Input::normal("gate", [tokens, k]),
+    ];
+    let tiers = tiers(&device());
+    for tier in tiers {
+        let found = run(tier, &inputs, |g, t| {
+            let layer = (routing(t), g.balance_loss(&routing(t), BalanceOptions { kind: BalanceKind::Off, sequence_length: 12 }));
+            vec![layer.1.metrics, layer.1.loss]
+        });
+        let metrics = &found[0];
+        assert!((metrics[BalanceLoss::SWITCH] - 1.0).abs() < 1e-6 && (metrics[BalanceLoss::SEQUENCE] - 1.0).abs() < 1e-6);
+        assert_eq!(metrics[BalanceLoss::ENTROPY], 6.0_f32.ln());
+        assert_eq!(BalanceLoss::load(metrics).len(), 6);
+        assert!(BalanceLoss::load(metrics).iter().chain(BalanceLoss::mean_probability(metrics)).all(|v| (v - 1.0 / 6.0).abs() < 1e-6));
+    }
+    let even = Array::new([tokens as usize, experts as usize], vec![1.0 / 6.0; (tokens * experts) as usize]);
+    let layer = || Routed { expert: (0..240).map(|a| a % 6).collect(), ..routed(&[even.clone(), even.clone(), even.clone(), even.clone(), Array::zeros([120, 2])], &[]) };
+    assert!((mixtral_twin(&[layer(), layer()]) / f64::from(STEP.balance_coefficient) - 2.0).abs() < 1e-12);
+}
+
+/// Two routers, their kinds of scores and their losses.
+fn two_layers(case: Case, width: u32, scores: [Scores; 2], over_layers: bool) -> Result<(), String> {
+    let noisy = RouterOptions { noise_std: 0.1, scores: scores[0], ..RouterOptions::new(2) };
+    let options = [noisy, RouterOptions { scores: scores[1], ..RouterOptions::new(2) }];
+    let w = |name| Input::normal(name, [4, width]).scaled(1.0 / (width as f32).sqrt()).param();
+    case.step(STEP).seeded_loss().try_check(
+        &[Input::normal("x", [66, width]), w("w"), w("v")],
+        |g, t| {
+            let mut layers = Vec::new();
+            for (w, options) in [t[1], t[2]].into_iter().zip(options) {
+                let routing = g.router(t[0], w, RouterBiases::default(), options);
+                let kind = if over_layers { BalanceKind::Off } else { BalanceKind::Sequence };
+                layers.push((routing, g.balance_loss(&routing, BalanceOptions { kind, sequence_length: 22 })));
+            }
+            let mut losses: Vec<Tensor> = layers.iter().map(|(_, balance)| balance.loss).collect();
+            if over_layers {
+                losses.push(g.balance_loss_over_layers(&layers));
+            }
+            vec![g.add_losses(&losses)]
+        },
+        |a| {
+            let layers = [0, 1].map(|l| router::twin(&a[0], &a[l + 1], options[l]));
+            let trained = if over_layers { Trained::Off } else { Trained::Sequence };
+            let own: f64 = layers.iter().map(|r| twin(r, 22, trained)[0].data[0]).sum();
+            vec![Array::new([1], vec![own + if over_layers { mixtral_twin(&layers) } else { 0.0 }])]
+        },
+    )
+}
+
+#[test]
 fn two_layers_reach_their_routers() {
-    let options = RouterOptions { experts_per_token: 2, noise_std: 0.1, softmax_over: SoftmaxOver::Selected };
+    let [selected, sigmoid] = [RouterOptions::new(2).scores, Scores::Sigmoid { normalize: true }];
     for width in [13, 64] {
-        let w = |name| Input::normal(name, [4, width]).scaled(1.0 / (width as f32).sqrt()).param();
-        Case::new(format!("balance_loss of two routers, width {width}")).step(STEP).seeded_loss().check(
-            &[Input::normal("x", [67, width]), w("w"), w("v")],
-            |g, t| {
-                let mut losses = Vec::new();
-                for (w, options) in [(t[1], options), (t[2], RouterOptions { noise_std: 0.0, ..options })] {
-                    let routing = g.router(t[0], w, options);
-                    let permutation = g.permute(&routing);
-                    losses.push(g.balance_loss(&routing, &permutation).loss);
-                }
-                vec![g.add_losses(&losses)]
-            },
-            |a| {
-                let loss = |w, options| {
-                    let r = router::twin(&a[0], w, options);
-                    twin(&r.expert, &r.probabilities, &r.logsumexp, &r.entropy)[0].data[0]
-                };
-                vec![Array::new([1], vec![loss(&a[1], options) + loss(&a[2], RouterOptions { noise_std: 0.0, ..options })])]
-            },
-        );
+        for scores in [[selected, selected], [sigmoid, sigmoid], [selected, sigmoid]] {
+            for over_layers in [false, true] {
+                let name = format!("balance_loss of two routers, width {width}, {scores:?}, over layers {over_layers}");
+                two_layers(Case::new(name), width, scores, over_layers).unwrap_or_else(|message| panic!("{message}"));
+            }
+        }
+    }
+    let mutants = [
+        ("balance", "load[local] = sh_load[local] / f32(params.layers);", "load[local] = sh_load[local];"),
+        ("balance", "f32(params.experts_per_token) * f /", "f /"),
+    ];
+    catches(&mutants, |case| two_layers(case, 13, [selected, selected], true));
+}
+
+/// One expert a token, weighted 1: only the auxiliary losses reach the router.
+#[test]
+fn the_router_learns_from_the_auxiliary_losses_alone() {
+    use crate::harness::Fixture;
+    use moelab::gpu::Segment;
+    let device = device();
+    for tier in tiers(&device) {
+        for kind in [BalanceKind::Switch, BalanceKind::Sequence] {
+            let inputs = [Input::normal("x", [30, 7]), Input::normal("w", [4, 7]).param()];
+            let mut g = Graph::new(tier);
+            let t: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
+            let routing = g.router(t[0], t[1], RouterBiases::default(), RouterOptions::new(1));
+            let balance = g.balance_loss(&routing, BalanceOptions { kind, sequence_length: 10 });
+            let d_gate = g.input("d_gate", routing.gate.shape, DType::F32);
+            let seed = g.loss_seed();
+            g.backward_from(&[(routing.gate, d_gate), (balance.loss, seed)]);
+            let extra = [Input::normal("d_gate", [30, 1]), Input::values("loss_seed", [1], vec![1.0])];
+            let mut fixture = Fixture::new(&device, g.finish(), &[inputs.to_vec(), extra.to_vec()].concat());
+            let mut gradient = |balance_coefficient, z_coefficient| {
+                let step = Step { balance_coefficient, z_coefficient, ..STEP };
+                fixture.run(&step, &[Segment::ClearGradients, Segment::Micro]);
+                fixture.read_named("d_w")
+            };
+            assert!(gradient(0.0, 0.0).iter().all(|d| *d == 0.0));
+            assert!(gradient(0.1, 0.0).iter().any(|d| *d != 0.0));
+            assert!(gradient(0.0, 0.1).iter().any(|d| *d != 0.0));
+        }
     }
 }

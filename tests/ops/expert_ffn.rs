@@ -9,7 +9,7 @@ use crate::{
 };
 use moelab::{
     gpu::Tensor,
-    ops::{Activation, ExpertBiases, FfnWeights, Graph, RouterOptions, SoftmaxOver},
+    ops::{Activation, BalanceKind, BalanceOptions, ExpertBiases, FfnWeights, Graph, RouterBiases, RouterOptions},
 };
 
 /// `x` [A, F] plus the bias of each row's expert.
@@ -144,29 +144,26 @@ fn block_inputs([tokens, d, experts, _, width]: Sizes) -> [Input; 4] {
     ]
 }
 
-fn options(experts_per_token: u32) -> RouterOptions {
-    RouterOptions { experts_per_token, noise_std: 0.0, softmax_over: SoftmaxOver::Selected }
-}
-
 /// x + MoE(x), and the auxiliary loss.
 fn block(g: &mut Graph, t: &[Tensor], experts_per_token: u32) -> Vec<Tensor> {
-    let routing = g.router(t[0], t[1], options(experts_per_token));
+    let routing = g.router(t[0], t[1], RouterBiases::default(), RouterOptions::new(experts_per_token));
     let permutation = g.permute(&routing);
     let rows = g.gather_rows(t[0], &permutation);
     let weights = FfnWeights { up: t[2], gate: None, down: t[3] };
     let out = g.expert_ffn(rows, permutation.offsets, &weights, &ExpertBiases::default(), Activation::Silu, 0.0);
     let y = g.combine(out, &routing, &permutation, Some(t[0]), 0.0);
-    vec![y, g.balance_loss(&routing, &permutation).loss]
+    let options = BalanceOptions { kind: BalanceKind::Switch, sequence_length: t[0].shape.as_slice()[0] };
+    vec![y, g.balance_loss(&routing, options).loss]
 }
 
 fn block_twin(a: &[Array], experts_per_token: u32) -> Vec<Array> {
     let experts = a[1].shape[0] as u32;
-    let r = router::twin(&a[0], &a[1], options(experts_per_token));
+    let r = router::twin(&a[0], &a[1], RouterOptions::new(experts_per_token));
     let rows = gather_rows::twin(&a[0], &r.expert, experts);
     let layers = Layers { up: (&a[2], None), gate: None, down: (&a[3], None) };
     let out = twin(&rows, &layers, &expert_of(&r.expert, experts), Activation::Silu, 0.0);
     let y = combine::twin(&out, &r.gate, &r.expert, experts, Some(&a[0]), 0.0);
-    vec![y, balance::twin(&r.expert, &r.probabilities, &r.logsumexp, &r.entropy).remove(0)]
+    vec![y, balance::twin(&r, a[0].shape[0], balance::Trained::Switch).remove(0)]
 }
 
 fn block_outcome(case: Case, sizes: Sizes) -> Result<(), String> {
@@ -192,7 +189,7 @@ fn mutants_of_backward_code_are_caught() {
         ("router", "saved_d_logits[row + e], w[", "saved_d_logits[row + e] * 1.01, w["),
         ("router", "n = local / COLUMNS; n < params.tokens", "n = local / COLUMNS; n + 1u < params.tokens"),
         ("balance", "scale * step.z_coefficient * 2.0 *", "scale * step.z_coefficient *"),
-        ("balance", "f32(params.experts) * load(e);", "f32(params.experts) * load(0u);"),
+        ("balance", "f32(params.experts) * own_load;", "f32(params.experts) * saved_load[0];"),
         ("combine", "weight * d;", "d;"),
         ("combine", "d_gate[assignment] = sh_sum[0];", "d_gate[slot] = sh_sum[0];"),
         ("gather_rows", "for (var k = 0u; k < params.experts_per_token", "for (var k = 1u; k < params.experts_per_token"),

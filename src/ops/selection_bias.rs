@@ -1,0 +1,36 @@
+//! Counts of assignments over an update's micro-batches, and the selection bias that follows them (loss-free balancing,
+//! arXiv 2408.15664; `get_updated_expert_bias` of Megatron).
+//!
+//! Guaranteed: counts are exact, and zero between updates if the update program clears them. No gradient is involved;
+//! an update that is skipped because a gradient was not finite leaves the bias as it was.
+
+use super::{
+    Graph,
+    kernels::selection_bias::{Count, Params, Update},
+    permute::Permutation,
+};
+use crate::gpu::Tensor;
+
+impl Graph {
+    /// Adds this micro-batch's assignments to `counts`, a state of u32 [E], and gives each expert's share of all that are
+    /// counted so far [E].
+    ///
+    /// The update program must clear the counts: [`Graph::selection_bias_update`] does, or [`Graph::clear`].
+    pub fn count_assignments(&mut self, counts: Tensor, permutation: &Permutation) -> Tensor {
+        let offsets = permutation.offsets;
+        let experts = counts.shape.len();
+        assert_eq!(offsets.shape.len(), experts + 1, "count_assignments: counts {:?}, offsets {:?}", counts.shape, offsets.shape);
+        let load = self.tensor("router.load", [experts]); // [E]
+        self.dispatch(Count { params: Params { experts, rate: 0.0 }, offsets, counts, load }, [1, 1, 1]);
+        load
+    }
+
+    /// Moves a router's selection bias, a state [E], by `rate` towards the experts with fewer assignments than the mean of
+    /// `counts`, a state of u32 [E], and clears these. Only the counts are touched if a gradient was not finite, as
+    /// `clip` says (see [`Graph::grad_norm`]). Belongs into the update program.
+    pub fn selection_bias_update(&mut self, bias: Tensor, counts: Tensor, clip: Tensor, rate: f32) {
+        let experts = counts.shape.len();
+        assert_eq!(bias.shape.len(), experts, "selection_bias_update: bias {:?}, counts {:?}", bias.shape, counts.shape);
+        self.dispatch(Update { params: Params { experts, rate }, counts, clip, bias }, [1, 1, 1]);
+    }
+}

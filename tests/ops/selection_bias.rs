@@ -1,0 +1,98 @@
+//! The counts over micro-batches and the bias that follows them, exactly.
+
+use moelab::{
+    gpu::{DType, Segment, Step},
+    ops::Graph,
+};
+
+use crate::{
+    harness::{Fixture, Input, device, tiers},
+    permute::{experts_drawn, routing},
+};
+
+const RATE: f32 = 0.001;
+
+/// Counts, and the bias that they move.
+struct Twin {
+    counts: Vec<u32>,
+    bias: Vec<f32>,
+}
+
+impl Twin {
+    fn count(&mut self, expert: &[u32]) -> Vec<f32> {
+        expert.iter().for_each(|e| self.counts[*e as usize] += 1);
+        let total: u32 = self.counts.iter().sum();
+        self.counts.iter().map(|c| *c as f32 / total as f32).collect()
+    }
+
+    fn update(&mut self, is_finite: bool) {
+        let mean = f64::from(self.counts.iter().sum::<u32>()) / self.counts.len() as f64;
+        for (b, c) in self.bias.iter_mut().zip(&mut self.counts) {
+            let offset = mean - f64::from(*c);
+            if is_finite && offset != 0.0 {
+                *b += RATE * offset.signum() as f32;
+            }
+            *c = 0;
+        }
+    }
+}
+
+/// A program that counts an input's experts and, once an update, moves the bias; its one gradient is written by the test.
+fn fixture<'a>(device: &'a moelab::gpu::Device, tier: moelab::gpu::Tier, tokens: u32, k: u32, experts: u32) -> Fixture<'a> {
+    let mut g = Graph::new(tier);
+    let expert = g.input("expert", [tokens, k], DType::U32);
+    let gate = g.input("gate", [tokens, k], DType::F32);
+    let w = g.param("w", [3]);
+    let routing = routing(&mut g, expert, gate, experts);
+    let permutation = g.permute(&routing);
+    let (bias, counts) = (g.state("bias", [experts]), g.state_u32("counts", [experts]));
+    let load = g.count_assignments(counts, &permutation);
+    g.output("load", load);
+    g.begin_update();
+    let clip = g.grad_norm(&[w]);
+    g.selection_bias_update(bias, counts, clip, RATE);
+    let program = g.finish();
+    Fixture::new(device, program, &[Input::values("w", [3], vec![0.0; 3]).param()])
+}
+
+/// Experts of a micro-batch: drawn, all the same, or one after the other.
+fn micro_batch(assignments: u32, experts: u32, number: u32) -> Vec<u32> {
+    match number {
+        0 | 1 | 4 => experts_drawn(assignments * (number + 1), experts)[(assignments * number) as usize..].to_vec(),
+        2 => vec![experts - 1; assignments as usize],
+        _ => (0..assignments).map(|a| a % experts).collect(),
+    }
+}
+
+#[test]
+fn follows_the_counts_of_the_whole_update() {
+    let device = device();
+    for tier in tiers(&device) {
+        for (tokens, k, experts) in [(1, 1, 1), (5, 1, 3), (32, 2, 8), (509, 2, 7), (67, 8, 64)] {
+            let mut fixture = fixture(&device, tier, tokens, k, experts);
+            let mut twin = Twin { counts: vec![0; experts as usize], bias: vec![0.0; experts as usize] };
+            // The third update is skipped: its gradient is not finite. The fourth has even counts where they divide.
+            for (first, second, gradient) in [(0, 1, 1.0), (2, 4, 0.5), (0, 2, f32::NAN), (3, 3, 1.0), (4, 1, -2.0)] {
+                for (index, number) in [first, second].into_iter().enumerate() {
+                    let expert = micro_batch(tokens * k, experts, number);
+                    fixture.write(&Input::u32("expert", [tokens, k], expert.clone()));
+                    let clear: &[Segment] = if index == 0 { &[Segment::ClearGradients] } else { &[] };
+                    fixture.run(&Step::default(), &[clear, &[Segment::Micro]].concat());
+                    let load = twin.count(&expert);
+                    for (found, wanted) in fixture.read_named("load").iter().zip(load) {
+                        assert!((found - wanted).abs() <= 1e-6 * wanted, "load: wanted {wanted}, found {found}");
+                    }
+                    let id = fixture.program.find("counts").unwrap();
+                    assert_eq!(bytemuck::cast_slice::<u8, u32>(&fixture.read_bytes(id)), twin.counts);
+                }
+                fixture.memory.write(&device, "d_w", bytemuck::cast_slice(&[gradient, 0.0, 0.1]));
+                fixture.run(&Step::default(), &[Segment::Update]);
+                twin.update(gradient.is_finite());
+                assert_eq!(fixture.read_named("bias"), twin.bias, "{tokens} tokens, {k} of {experts}");
+                let id = fixture.program.find("counts").unwrap();
+                assert!(fixture.read_bytes(id).iter().all(|b| *b == 0), "cleared even where the update is skipped");
+            }
+            assert!(experts == 1 || twin.bias.iter().any(|b| *b != 0.0));
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! One row for all rows, of a parameter and of an activation, against its twin.
 
-use crate::harness::{Array, Case, Input, catches, run, tiers, device};
+use crate::harness::{Array, Case, Input, catches, device, run, tiers};
 
 fn twin(v: &Array, rows: usize) -> Array {
     Array::new([rows, v.data.len()], v.data.repeat(rows))
@@ -47,4 +47,9 @@ fn catches_mutants_of_the_backward() {
         ("broadcast_rows", "d_v[id.x] += sum", "d_v[id.x] = sum"),
     ];
     catches(&mutants, |case| outcome(case, [131, 7], true));
+    let mutants = [
+        ("broadcast_rows_cpu", "row < params.rows; row++", "row + 1u < params.rows; row++"),
+        ("broadcast_rows_cpu", "d_v[id.x] += sum", "d_v[id.x] = sum"),
+    ];
+    catches(&mutants, |case| outcome(case, [67, 64], true));
 }

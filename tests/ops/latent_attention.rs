@@ -137,9 +137,9 @@ fn follows_the_twin() {
 #[test]
 fn follows_the_twin_through_images_and_beyond_a_tile() {
     let rotation = Rotation { rotated: 8, base: 10_000.0, pairs: Pairs::Interleaved };
-    let heads = LatentHeads { tokens: 37, heads: 4, nope: 24, rope: 8, value: 20 };
+    let heads = LatentHeads { tokens: 48, heads: 4, nope: 24, rope: 8, value: 20 };
     follows(Shape { batch: 1, query_rank: Some(16), heads, rotation });
-    follows(Shape { batch: 1, query_rank: None, heads: LatentHeads { tokens: 1, ..heads }, rotation });
+    follows(Shape { batch: 3, query_rank: None, heads: LatentHeads { tokens: 2, ..heads }, rotation });
 }
 
 #[test]

@@ -70,6 +70,9 @@ fn follows_the_twin() {
             (1, shape(13, 2, [4, 10, 6]), 4),    // a part of the rope channels turns
             (1, shape(3, 2, [4, 6, 6]), 0),      // none does
             (1, shape(3, 2, [64, 64, 128]), 64),
+            (4, shape(4, 3, [8, 8, 4]), 8), // these through images: value narrower,
+            (2, shape(8, 2, [0, 8, 16]), 8), // wider,
+            (1, shape(16, 2, [4, 16, 12]), 8), // a part turns
         ] {
             outcome(Case::new(format!("latent_heads {batch} x {shape:?}, {rotated} {pairs:?}")), batch, shape, rotated, pairs).unwrap();
         }
@@ -82,7 +85,7 @@ fn catches_mutants_of_the_backward() {
         let mutants = [
             ("latent_heads", "- d_packed_q[", "+ d_packed_q["),
             ("latent_heads", "d_q[i] = d_packed_q[first + channel];", "d_q[i] = d_packed_q[first];"),
-            ("latent_heads", "params.rope) * params.width", "params.rope) * params.nope"),
+            ("latent_heads", "let first = head_index * params.width", "let first = row * params.width"),
             ("latent_heads", "head_index + row * params.heads", "head_index"),
             ("latent_heads", "k_head_index + params.heads)", "k_head_index)"),
             ("latent_heads", "params.width + channel - params.nope]", "params.width + channel]"),
@@ -94,6 +97,23 @@ fn catches_mutants_of_the_backward() {
         let mutants = if pairs == Pairs::HalfSplit { &mutants[..] } else { &mutants[..8] };
         catches(mutants, |case| outcome(case, 2, shape(7, 3, [5, 6, 4]), 4, pairs));
     }
+}
+
+#[test]
+fn catches_mutants_of_the_cpu_backward() {
+    let mutants = [
+        ("latent_heads_cpu", "* turn.cosine - partners", "* turn.cosine + partners"),
+        ("latent_heads_cpu", "d_q[source + c] = flat_texel(d_packed_q, packed + c)", "d_q[source + c] = flat_texel(d_packed_q, packed)"),
+        ("latent_heads_cpu", "let v = k + params.heads * params.width", "let v = k"),
+        ("latent_heads_cpu", "var head = 0u;", "var head = 1u;"),
+        ("latent_heads_cpu", "other += flat_texel", "other = flat_texel"),
+        ("latent_heads_cpu", "row % params.tokens", "row"),
+        ("latent_heads_cpu", "other.yxwz, turn.swaps", "other.xyzw, turn.swaps"),
+        ("latent_heads_cpu", "index >> firstTrailingBit(row_texels)", "0u"),
+    ];
+    catches(&mutants, |case| outcome(case, 4, shape(4, 3, [8, 8, 4]), 8, Pairs::Interleaved));
+    let split = [("latent_heads_cpu", "select(c - half, c + half, is_first)", "c"), ("latent_heads_cpu", "select(1.0, -1.0, is_first)", "1.0")];
+    catches(&split, |case| outcome(case, 1, shape(16, 2, [4, 16, 12]), 8, Pairs::HalfSplit));
 }
 
 #[test]

@@ -65,4 +65,10 @@ fn catches_mutants_of_the_backward() {
         ("mix_rows", "select(0.0, d_y[i],", "select(1.0, d_y[i],"),
     ];
     catches(&mutants, |case| outcome(case, 3, 7, &[1.0, 0.0, 0.0]));
+    let mutants = [
+        ("mix_rows_cpu", "== (params.wanted != 0u)", "== true"),
+        ("mix_rows_cpu", "select(vec4<f32>(), texel, is_taken)", "texel"),
+        ("mix_rows_cpu", "workgroup.z * params.tokens + token", "token"),
+    ];
+    catches(&mutants, |case| outcome(case, 19, 64, &[1.0, 0.0, 0.0]));
 }

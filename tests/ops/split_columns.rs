@@ -2,7 +2,7 @@
 
 use moelab::{gpu::Tensor, ops::Graph};
 
-use crate::harness::{Array, Case, Input, catches};
+use crate::harness::{Array, Case, Input, catches, device, run, tiers};
 
 fn twin(x: &Array, left: usize) -> [Array; 2] {
     let rows = x.data.len() / x.width();
@@ -22,10 +22,24 @@ fn outcome(case: Case, [rows, left, right]: [u32; 3], sides: &[usize]) -> Result
 
 #[test]
 fn follows_the_twin() {
-    for shape in [[1, 1, 1], [3, 5, 2], [17, 48, 16], [1, 64, 64], [131, 7, 13], [2, 1, 191], [67, 128, 64]] {
+    for shape in [[1, 1, 1], [3, 5, 2], [17, 48, 16], [1, 64, 64], [131, 7, 13], [2, 1, 191], [67, 128, 64], [16, 12, 8]] {
         for sides in [&[0, 1][..], &[0], &[1]] {
             outcome(Case::new(format!("split_columns {shape:?}, gradients of {sides:?}")), shape, sides).unwrap();
         }
+    }
+}
+
+/// Its images need rows of more than 64 elements to stay within the longest side.
+#[test]
+fn large_tensors_are_split_as_they_are() {
+    let [rows, width, left] = [2048, 320, 64];
+    let values: Vec<f32> = (0..rows * width).map(|i| i as f32).collect();
+    let sides = [0..left, left..width].map(|side| values.chunks(width).flat_map(|row| row[side.clone()].to_vec()).collect::<Vec<f32>>());
+    let x = [Input::values("x", [rows as u32, width as u32], values)];
+    let tiers = tiers(&device()); // not in the loop's head, which would hold the device
+    for tier in tiers {
+        let outputs = run(tier, &x, |g, t| <[Tensor; 2]>::from(g.split_columns(t[0], left as u32)).to_vec());
+        assert!(outputs == sides, "{tier:?}");
     }
 }
 
@@ -39,4 +53,11 @@ fn catches_mutants_of_the_backward() {
     catches(&mutants, |case| outcome(case, [19, 7, 5], &[0, 1]));
     catches(&[("split_columns", "params.has_left != 0u", "true")], |case| outcome(case, [19, 7, 5], &[1]));
     catches(&[("split_columns", "params.has_right != 0u", "true")], |case| outcome(case, [19, 7, 5], &[0]));
+    let mutants = [
+        ("split_columns_cpu", "row * params.right_width + column - params.left_width)", "row * params.right_width)"),
+        ("split_columns_cpu", "flat_texel(d_left, row * params.left_width + column)", "flat_texel(d_left, column)"),
+    ];
+    catches(&mutants, |case| outcome(case, [16, 12, 8], &[0, 1]));
+    catches(&[("split_columns_cpu", "params.has_left != 0u", "true")], |case| outcome(case, [16, 12, 8], &[1]));
+    catches(&[("split_columns_cpu", "params.has_right != 0u", "true")], |case| outcome(case, [16, 12, 8], &[0]));
 }

@@ -39,4 +39,9 @@ fn catches_mutants_of_the_backward() {
         ("take_heads", "var gradient = 0.0", "var gradient = 1.0"),
     ];
     catches(&mutants, |case| outcome(case, 17, [3, 8, 5]));
+    let mutants = [
+        ("take_heads_cpu", "flat_texel(d_y, head * params.value + c)", "flat_texel(d_y, head * params.width + c)"),
+        ("take_heads_cpu", "vec4<f32>()", "vec4<f32>(1.0)"),
+    ];
+    catches(&mutants, |case| outcome(case, 16, [3, 12, 8]));
 }

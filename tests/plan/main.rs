@@ -1,8 +1,8 @@
-//! Planned memory and image refreshes as pure functions, on random programs.
+//! Planned memory, image refreshes and the shapes of images as pure functions, on random programs.
 
 use moelab::gpu::{
     Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Role, Shape, Tensor, TensorId,
-    TensorInfo,
+    TensorInfo, Tier,
     image::{ImageKey, images_of, schedule_copies},
     memory::{lifetimes, plan_memory},
 };
@@ -118,4 +118,19 @@ fn one_interruption_refreshes_all_images_that_are_complete() {
     let copies = schedule_copies(&program(&list, usize::MAX).micro, |_| false);
     let counts: Vec<usize> = copies.iter().map(Vec::len).collect();
     assert_eq!(counts, [0, 0, 0, 3, 0, 0]);
+}
+
+#[test]
+fn flat_images_have_rows_of_a_power_of_two() {
+    let shape = |dims: [u32; 2]| {
+        let t = Tensor { shape: Shape::from(dims), ..tensor(0, 64) };
+        Tier::Cpu.flat_images([t]).map(|[t]| t.shape.matrix("flat"))
+    };
+    assert_eq!(shape([16, 20]), Some([5, 64]));
+    assert_eq!(shape([8192, 64]), Some([8192, 64]));
+    assert_eq!(shape([8192, 192]), Some([6144, 256]));
+    assert_eq!(shape([8193, 64]), None); // an odd number of rows cannot be halved
+    assert_eq!(shape([7, 20]), None);
+    assert_eq!(Tier::Portable.flat_images([tensor(0, 64)]), None);
+    assert_eq!(Tier::Cpu.flat_images([tensor(0, 64), tensor(0, 5)]), None);
 }

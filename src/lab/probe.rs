@@ -280,10 +280,12 @@ impl Probe<'_> {
             (spec.name, value)
         });
         let batch = draw(&self.config, 1);
+        // A shared router counts the assignments of all its uses together, copies each their own.
+        let balance = if shared.model.balance.kind == BalanceKind::GlobalBatch { 0.0 } else { 1.0 };
         let run = |config: &Config, values: &Values| -> Result<_, TrainError> {
             let mut model = self.model(config)?;
             model.set(values);
-            let statistics = model.micro(0, &batch, 1.0, true)?;
+            let statistics = model.micro(0, &batch, balance, true)?;
             Ok((statistics[0], model.gradients()?))
         };
         let (shared_loss, shared_gradients) = run(&shared, &values)?;

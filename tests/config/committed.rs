@@ -8,7 +8,7 @@ use moelab::train::config::{self, Config, DataKind};
 
 use crate::{ROOT, load, load_text};
 
-fn configs(folder: &str) -> Vec<String> {
+pub fn configs(folder: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(format!("{ROOT}/{folder}")).unwrap() {
         let path = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
@@ -21,7 +21,7 @@ fn configs(folder: &str) -> Vec<String> {
     found
 }
 
-fn assert_round_trip(config: &Config) {
+pub fn assert_round_trip(config: &Config) {
     let text = config.to_effective_toml();
     let again = load_text(&text, &[]).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
     assert_eq!(again, *config);

@@ -3,6 +3,7 @@
 mod broken;
 mod committed;
 mod numbers;
+mod studies;
 
 use moelab::config_file::Problems;
 use moelab::train::config::{self, Config};

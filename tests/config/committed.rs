@@ -129,11 +129,11 @@ fn every_key_is_explained() {
         assert!(sentence && !key.default.is_empty() && !key.allowed.is_empty(), "{key:?}");
     }
     let find = |name: &str| all.iter().find(|key| key.key == name).unwrap();
-    assert_eq!(find("model.router.top_k").allowed, "an integer from 1 to 64");
+    assert_eq!(find("model.router.top_k").allowed, "an integer from 1 to 16");
     assert_eq!(find("model.norm.eps").default, "1.1920929e-7");
     assert_eq!(find("schedule.warmup").default, "\"5%\"");
     assert_eq!(find("model.balance.coefficient").applies.len(), 2);
-    assert_eq!(find("schedule.kind").choices.len(), 4);
+    assert_eq!(find("schedule.kind").choices.len(), 5);
 }
 
 #[test]

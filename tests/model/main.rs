@@ -2,5 +2,6 @@
 
 mod faults;
 mod harness;
+mod hugging_face;
 mod oracle;
 mod sanity;

@@ -20,7 +20,8 @@ use crate::harness::{device, tiers};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hf");
 /// Sequences and tokens of the golden batch.
-const [B, T]: [u32; 2] = [2, 16];
+const B: u32 = 2;
+const T: u32 = 16;
 
 /// Keys of the golden `config.json` that say nothing of what a model computes.
 const NOT_WRITTEN: [&str; 14] = [

@@ -91,10 +91,12 @@ const FFN: &[Row] =
     &[Row::Whole("ffn.up", "mlp.up_proj"), Row::Whole("ffn.gate", "mlp.gate_proj"), Row::Whole("ffn.down", "mlp.down_proj")];
 const MOE: &[Row] = &[
     Row::Whole("moe.router", "mlp.gate"),
-    Row::State("moe.router.selection_bias", "mlp.gate.e_score_correction_bias"),
     Row::Experts("moe.experts.up", "mlp.experts.*.up_proj"),
     Row::Experts("moe.experts.gate", "mlp.experts.*.gate_proj"),
     Row::Experts("moe.experts.down", "mlp.experts.*.down_proj"),
+];
+const BIAS_AND_SHARED_EXPERTS: &[Row] = &[
+    Row::State("moe.router.selection_bias", "mlp.gate.e_score_correction_bias"),
     Row::Whole("moe.shared.up", "mlp.shared_experts.up_proj"),
     Row::Whole("moe.shared.gate", "mlp.shared_experts.gate_proj"),
     Row::Whole("moe.shared.down", "mlp.shared_experts.down_proj"),
@@ -223,7 +225,7 @@ static GLM4_MOE: ModelType = ModelType {
     switched_off: SIGMOID_OFF,
     ignored: &[],
     limits: sigmoid_router,
-    layout: DECODER,
+    layout: Layout { block: &[ATTENTION, FFN, MOE, BIAS_AND_SHARED_EXPERTS], ..DECODER },
 };
 
 static DEEPSEEK_V3: ModelType = ModelType {
@@ -259,7 +261,7 @@ static DEEPSEEK_V3: ModelType = ModelType {
             Row::Whole("attention.kv_up", "self_attn.kv_b_proj"),
             Row::Whole("attention.output", "self_attn.o_proj"),
             Row::Whole("ffn_norm", "post_attention_layernorm"),
-        ], FFN, MOE],
+        ], FFN, MOE, BIAS_AND_SHARED_EXPERTS],
         ..DECODER
     },
 };

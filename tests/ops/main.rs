@@ -31,4 +31,5 @@ mod permute;
 mod router;
 mod split_columns;
 mod take_heads;
+mod torch;
 mod update;

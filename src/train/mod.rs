@@ -9,6 +9,7 @@ pub mod embedded;
 mod error;
 pub mod exact;
 pub mod generate;
+pub mod hugging_face;
 pub mod language;
 pub mod metrics;
 mod optimizer;

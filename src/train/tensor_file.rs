@@ -84,7 +84,7 @@ pub(super) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<
 }
 
 /// Bounds the header before the official reader sees it: that reader accepts 100 MB, and adds sizes unchecked.
-fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+pub(super) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
     let too_large = |what, found, limit| CheckpointError::TooLarge { file: name.to_string(), what, found, limit };
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(header(name, "it has fewer than 8 bytes"));

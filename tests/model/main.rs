@@ -2,6 +2,7 @@
 
 mod faults;
 mod harness;
+mod hugging_face;
 mod oracle;
 mod probe;
 mod sanity;

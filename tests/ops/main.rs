@@ -32,4 +32,5 @@ mod router;
 mod split_columns;
 mod take_heads;
 mod selection_bias;
+mod torch;
 mod update;

@@ -1,0 +1,326 @@
+//! `config.json` and the config of a model: what a key of the one is in the other.
+//!
+//! A model's config is handled flat here, by dotted keys below `model`. A [`ModelType`] says what all its models have in
+//! common, and by [`Key`]s and [`Rule`]s what `config.json` decides. Reading lays both over the plainest decoder there is.
+//! Writing needs no list of what a model type cannot express: what is written is read back, and every key that did not
+//! come back is a reason to refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Found;
+
+use super::model_types::ModelType;
+use crate::config_file::{Condition, Kind, Value};
+use crate::model::config::{AttentionKind, ModelConfig, PositionKind};
+
+/// A model's config by dotted keys, every key there.
+pub(super) type Flat = BTreeMap<String, toml::Value>;
+/// The content of `config.json`.
+pub(super) type Json = serde_json::Map<String, Found>;
+
+/// The plainest decoder: what a model type does not state otherwise.
+const PLAIN: &str = r#"
+vocabulary = 0
+depth.kind = "indexed"
+embedding.scale = "one"
+norm = { kind = "rms_norm", gain = true }
+positions = { kind = "rope", pairing = "half_split", fraction = 1.0 }
+attention = { kind = "heads", kv_heads = 0, head_width = 0, qk_norm = false, bias = false, output_bias = false, gate = false }
+ffn = { kind = "dense", dense_layers = 0, dense_width = 0, shared_experts = 0, activation = "silu", gated = true, bias = false }
+router = { scores = "softmax", softmax = "selected", scale = 1.0, groups = 1, kept_groups = 1, bias = false, selection_bias = "none" }
+head.tied = false
+"#;
+
+/// Keys that training alone reads: what a model computes does not depend on them.
+const TRAINING_ONLY: [&str; 11] = [
+    "balance.",
+    "depth.recursion.carry",
+    "depth.recursion.gradient",
+    "depth.recursion.halt_after",
+    "depth.recursion.low_gradient_steps",
+    "dropout.",
+    "head.starts_as_embedding",
+    "init.",
+    "router.noise",
+    "router.selection_bias_rate",
+    "router.unvisited",
+];
+
+/// Keys of `config.json` that change nothing of what a model computes from tokens.
+const WITHOUT_EFFECT: [&str; 30] = [
+    "_attn_implementation_autoset", "_name_or_path", "architectures", "aux_loss_alpha", "bos_token_id", "dtype", "eos_token_id",
+    "ep_size", "model_type", "n_ctx", "num_mtp_layers", "num_nextn_predict_layers", "output_router_logits", "pad_token_id",
+    "pretraining_tp", "reorder_and_upcast_attn", "router_aux_loss_coef", "router_jitter_noise", "seq_aux", "summary_activation",
+    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype",
+    "transformers_version", "unk_token_id", "use_cache", "attn_implementation",
+];
+
+/// A key of `config.json` that is one or several keys of a model's config.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    /// Name in `config.json`.
+    json: &'static str,
+    /// Names in the model's config: all are set to the same value.
+    ours: &'static [&'static str],
+    form: Form,
+    /// What an absent key means, as JSON; no model goes without the others.
+    absent: Option<&'static str>,
+}
+
+/// How the values of a [`Key`] correspond.
+#[derive(Clone, Copy)]
+enum Form {
+    Same,
+    /// `null` here is 0 there.
+    NullForZero,
+    /// Pairs of the JSON text here and the name there; of several with the same name the first is written.
+    Named(&'static [(&'static str, &'static str)]),
+}
+
+impl Key {
+    /// The same value under both names.
+    pub const fn same(json: &'static str, ours: &'static [&'static str]) -> Key {
+        Key { json, ours, form: Form::Same, absent: None }
+    }
+
+    /// Named choices: pairs of the JSON text and the name of the choice.
+    pub const fn named(json: &'static str, ours: &'static [&'static str], names: &'static [(&'static str, &'static str)]) -> Key {
+        Key { json, ours, form: Form::Named(names), absent: None }
+    }
+
+    /// As [`Key::same`], with `null`, or nothing, for 0.
+    pub const fn null_for_zero(json: &'static str, ours: &'static [&'static str]) -> Key {
+        Key { json, ours, form: Form::NullForZero, absent: Some("null") }
+    }
+
+    /// What an absent key means, as JSON.
+    pub const fn or(self, absent: &'static str) -> Key {
+        Key { absent: Some(absent), ..self }
+    }
+
+    fn read(&self, json: &Json, flat: &mut Flat) -> Result<(), String> {
+        let absent = self.absent.map(from_text);
+        let found = json.get(self.json).filter(|found| !(found.is_null() && absent.is_some())).or(absent.as_ref());
+        let Some(found) = found else { return Err(format!("`{}` is missing", self.json)) };
+        let wanted = |what: &str| format!("`{}` is {}, wanted {what}", self.json, shown(found));
+        for ours in self.ours {
+            let kind = ModelConfig::kind().find(ours).cloned().expect("a key of the table is a key of the model");
+            let value = match self.form {
+                Form::Same => converted(found, &kind).ok_or_else(|| wanted(&kind.allowed()))?,
+                Form::NullForZero if found.is_null() => toml::Value::Integer(0),
+                Form::NullForZero => {
+                    let value = converted(found, &kind).filter(|value| value.as_integer() != Some(0));
+                    value.ok_or_else(|| wanted(&format!("null or {}, but not 0", kind.allowed())))?
+                }
+                Form::Named(names) => {
+                    let text = found.to_string();
+                    let all = || names.iter().map(|(json, _)| *json).collect::<Vec<_>>().join(", ");
+                    let name = names.iter().find(|(json, _)| *json == text).map(|(_, name)| *name);
+                    name.ok_or_else(|| wanted(&format!("one of {}", all())))?.into()
+                }
+            };
+            flat.insert((*ours).into(), value);
+        }
+        Ok(())
+    }
+
+    fn write(&self, flat: &Flat, json: &mut Json) {
+        let value = &flat[self.ours[0]];
+        let written = match self.form {
+            Form::NullForZero if value.as_integer() == Some(0) => Some(Found::Null),
+            Form::Same | Form::NullForZero => Some(serde_json::to_value(value).expect("a number, a text or a truth value is JSON")),
+            // A choice without a name here stays away, and so is missed when the file is read back.
+            Form::Named(names) => names.iter().find(|(_, name)| value.as_str() == Some(*name)).map(|(json, _)| from_text(json)),
+        };
+        json.extend(written.map(|written| (self.json.to_string(), written)));
+    }
+}
+
+/// What several keys of `config.json` say together.
+#[derive(Clone, Copy)]
+pub(super) struct Rule {
+    /// The keys that it reads.
+    pub reads: &'static [&'static str],
+    /// Sets keys of the model's config.
+    pub read: fn(&Json, &mut Flat) -> Result<(), String>,
+    /// Adds keys to `config.json`.
+    pub write: fn(&ModelConfig, &mut Json),
+}
+
+/// The config of the model that `json` describes; what only training reads is that of `base`, unless `json` states it.
+///
+/// # Errors
+/// Everything that is missing, out of range, unknown, or not for moelab's models.
+pub(super) fn read(model_type: &ModelType, json: &Json, base: &ModelConfig) -> Result<ModelConfig, Vec<String>> {
+    let mut flat = flat(base);
+    let training_only: Flat = flat.iter().filter(|(key, _)| is_training_only(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    flat.extend(parsed(PLAIN));
+    flat.extend(parsed(model_type.always));
+    flat.extend(training_only);
+    let keys = model_type.keys.iter().copied().flatten();
+    let mut problems: Vec<String> = keys.clone().filter_map(|key| key.read(json, &mut flat).err()).collect();
+    problems.extend(model_type.rules.iter().filter_map(|rule| (rule.read)(json, &mut flat).err()));
+    for (key, only) in model_type.fixed.iter().chain(model_type.switched_off) {
+        if let Some(found) = json.get(*key).filter(|found| **found != from_text(only)) {
+            problems.push(format!("`{key}` is {}, which moelab's models have not: wanted {only}", shown(found)));
+        }
+    }
+    let of_rules = model_type.rules.iter().flat_map(|rule| rule.reads).copied();
+    let of_pairs = model_type.fixed.iter().chain(model_type.switched_off).map(|(key, _)| *key);
+    let known: BTreeSet<&str> =
+        keys.map(|key| key.json).chain(of_rules).chain(of_pairs).chain(model_type.ignored.iter().copied()).chain(WITHOUT_EFFECT).collect();
+    for (key, found) in json.iter().filter(|(key, _)| !known.contains(key.as_str())) {
+        problems.push(format!("`{}` is not known here, and may change what the model computes: it is {}", shortened(key), shown(found)));
+    }
+    let model = model_of(&flat);
+    if problems.is_empty() {
+        problems.extend((model_type.limits)(&model));
+    }
+    if problems.is_empty() { Ok(model) } else { Err(problems) }
+}
+
+/// What `config.json` of this type says of `model`, whether it fits or not.
+pub(super) fn write(model_type: &ModelType, model: &ModelConfig) -> Json {
+    let model = resolved(model);
+    let flat = flat(&model);
+    let mut json = Json::new();
+    json.insert("architectures".into(), vec![model_type.architecture].into());
+    json.insert("model_type".into(), model_type.name.into());
+    json.insert("dtype".into(), "float32".into());
+    json.insert("use_cache".into(), true.into());
+    model_type.keys.iter().copied().flatten().for_each(|key| key.write(&flat, &mut json));
+    model_type.rules.iter().for_each(|rule| (rule.write)(&model, &mut json));
+    json.extend(model_type.fixed.iter().map(|(key, only)| ((*key).to_string(), from_text(only))));
+    json
+}
+
+/// A key of a model's config that a file in the layout of Hugging Face does not keep.
+pub(super) struct Difference {
+    /// Below `model`.
+    key: String,
+    ours: String,
+    theirs: String,
+    /// Training alone reads it.
+    pub is_training_only: bool,
+}
+
+impl Difference {
+    /// As a reason why a model is not of a type.
+    pub fn reason(&self, model_type: &ModelType) -> String {
+        format!("`model.{}` is {}, models of type {} have {}", self.key, self.ours, model_type.name, self.theirs)
+    }
+
+    /// As the setting that is lost.
+    pub fn setting(&self) -> String {
+        format!("model.{} = {}", self.key, self.ours)
+    }
+}
+
+/// The keys that matter in `ours` and are otherwise in `theirs`.
+pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Difference> {
+    let (ours, theirs) = (flat(&resolved(ours)), flat(&resolved(theirs)));
+    let mut found = Vec::new();
+    ModelConfig::kind().leaves(&mut |key, _, conditions| {
+        let applies = |flat: &Flat| conditions.iter().all(|condition| holds(flat, condition));
+        // Where a choice switches a key off in one of them, the choice itself differs.
+        let matters = applies(&ours) && applies(&theirs) && ours[key] != theirs[key];
+        // Without a selection bias, one of zeros is written.
+        let is_zero_bias = key == "router.selection_bias" && ours[key].as_str() == Some("none");
+        let is_unused = key == "ffn.dense_width" && ours["ffn.dense_layers"].as_integer() == Some(0);
+        if matters && !is_zero_bias && !is_unused {
+            let [ours, theirs] = [&ours[key], &theirs[key]].map(toml::Value::to_string);
+            found.push(Difference { key: key.into(), ours, theirs, is_training_only: is_training_only(key) });
+        }
+    });
+    found
+}
+
+fn holds(flat: &Flat, condition: &Condition) -> bool {
+    let key = condition.key.strip_prefix("model.").expect("conditions of a model are on a model");
+    flat[key].as_str().is_some_and(|name| condition.among.contains(&name))
+}
+
+fn is_training_only(key: &str) -> bool {
+    TRAINING_ONLY.iter().any(|only| if only.ends_with('.') { key.starts_with(only) } else { key == *only })
+}
+
+/// The config with every number that stands for another worked out, and what nothing reads at one value.
+fn resolved(model: &ModelConfig) -> ModelConfig {
+    let mut resolved = model.clone();
+    resolved.ffn.dense_width = model.dense_width();
+    if model.router.groups == 1 {
+        resolved.router.kept_groups = 1;
+    }
+    if model.attention.kind == AttentionKind::Heads {
+        resolved.attention.kv_heads = model.kv_heads();
+        resolved.attention.head_width = model.head_width();
+        if model.positions.kind == PositionKind::Rope && model.head_width() > 0 {
+            resolved.positions.fraction = f64::from(model.rope_width()) / f64::from(model.head_width());
+        }
+    }
+    resolved
+}
+
+fn flat(model: &ModelConfig) -> Flat {
+    flattened(&toml::Table::try_from(model).expect("a config of plain tables is TOML"))
+}
+
+fn parsed(text: &str) -> Flat {
+    flattened(&text.parse().expect("a constant of this module is TOML"))
+}
+
+fn flattened(table: &toml::Table) -> Flat {
+    let mut flat = Flat::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(below) => flat.extend(flattened(below).into_iter().map(|(rest, v)| (format!("{key}.{rest}"), v))),
+            value => {
+                flat.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    flat
+}
+
+fn model_of(flat: &Flat) -> ModelConfig {
+    let mut root = toml::Table::new();
+    for (path, value) in flat {
+        let mut table = &mut root;
+        let (below, key) = path.rsplit_once('.').unwrap_or(("", path));
+        for name in below.split('.').filter(|name| !name.is_empty()) {
+            let entry = table.entry(name).or_insert_with(|| toml::Table::new().into());
+            table = entry.as_table_mut().expect("no key is a table and a value");
+        }
+        table.insert(key.into(), value.clone());
+    }
+    root.try_into().expect("every value was held against the schema")
+}
+
+/// A JSON value as one that the schema allows.
+pub(super) fn converted(found: &Found, kind: &Kind) -> Option<toml::Value> {
+    match kind {
+        Kind::Boolean => found.as_bool().map(toml::Value::Boolean),
+        Kind::Integer { min, max } => {
+            let number = found.as_u64().filter(|number| (min..=max).contains(&number))?;
+            i64::try_from(number).ok().map(toml::Value::Integer)
+        }
+        Kind::Real { min, max } => found.as_f64().filter(|number| (min..=max).contains(&number)).map(toml::Value::Float),
+        _ => None,
+    }
+}
+
+/// A constant of the tables.
+fn from_text(json: &str) -> Found {
+    serde_json::from_str(json).expect("a constant of this module is JSON")
+}
+
+/// A value from a file, cut to what a message can hold.
+pub(super) fn shown(found: &Found) -> String {
+    shortened(&found.to_string())
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 60;
+    let cut: String = text.chars().take(MOST).collect();
+    if cut.len() < text.len() { cut + "..." } else { cut }
+}

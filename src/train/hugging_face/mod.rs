@@ -1,0 +1,166 @@
+//! Models in the layout of Hugging Face transformers: `config.json` and safetensors, written and read.
+//!
+//! | our switches | model type |
+//! |---|---|
+//! | LayerNorm, learned positions, biases, plain FFN | `gpt2` |
+//! | dense gated FFN | `llama` |
+//! | experts, softmax over the selected | `mixtral` |
+//! | the same with QK norm, softmax over the selected or over all, first layers dense | `qwen3_moe` |
+//! | experts, sigmoid scores, selection bias, shared experts, partial rotary positions | `glm4_moe` |
+//! | the same with latent attention | `deepseek_v3` |
+//! | recursion over two states | `hrm_text` |
+//!
+//! Guaranteed: what [`export`] writes computes what the model computes in evaluation, and [`import`] reads it back to the bit;
+//! a model that no type can be is refused with every reason ([`config`]). What only training reads (dropout, noise, balance
+//! losses) has no place there and is told as a note. Files are read with suspicion: every key and tensor is known, and in
+//! range, or the file is refused with all that is wrong. One table a model type ([`model_types`]) serves both directions.
+//!
+//! Bytes and strings in and out: where they are kept is for others.
+
+mod config;
+mod model_types;
+mod rules;
+mod tensors;
+
+use std::collections::HashMap;
+
+use super::checkpoint::NamedTensor;
+use crate::model::ModelConfig;
+use config::Json;
+use model_types::{MODEL_TYPES, ModelType};
+pub use tensors::{Part, Stored};
+
+/// Name of the file with the model's config.
+pub const CONFIG: &str = "config.json";
+/// Name of the file with the weights.
+pub const WEIGHTS: &str = "model.safetensors";
+
+/// Most bytes of a `config.json`.
+const MOST_CONFIG_BYTES: usize = 1 << 20;
+
+/// A model as files of Hugging Face.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HfModel {
+    /// Name of the model type.
+    pub model_type: &'static str,
+    /// Content of `config.json`.
+    pub config_json: String,
+    /// Content of `model.safetensors`.
+    pub weights: Vec<u8>,
+    /// Settings of training that the files do not keep, as `model.dropout.ffn = 0.1`.
+    pub lost: Vec<String>,
+}
+
+/// A model that transformers has no type for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this model has no counterpart in Hugging Face transformers. The nearest is `{model_type}`, but:\n  {}", reasons.join("\n  "))]
+pub struct Refusal {
+    /// The nearest model type.
+    pub model_type: &'static str,
+    /// All that would have to be otherwise.
+    pub reasons: Vec<String>,
+}
+
+/// Files that are no model that moelab has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this model cannot be imported:\n  {}", problems.join("\n  "))]
+pub struct ImportError {
+    /// All that is wrong with them: file, key or tensor, wanted, found.
+    pub problems: Vec<String>,
+}
+
+/// A model from files of Hugging Face.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// Its config.
+    pub model: ModelConfig,
+    /// Its parameters, and the selection biases of its routers where it has some, by their names in the tree.
+    pub tensors: Vec<NamedTensor>,
+}
+
+/// The model type of a model, and what it does not keep.
+fn model_type_of(model: &ModelConfig) -> Result<(&'static ModelType, Vec<String>), Refusal> {
+    let mut nearest: Option<Refusal> = None;
+    for model_type in MODEL_TYPES {
+        let (reasons, lost) = match config::read(model_type, &config::write(model_type, model), model) {
+            Ok(read) => {
+                let (lost, reasons): (Vec<_>, Vec<_>) = config::differences(model, &read).into_iter().partition(|d| d.is_training_only);
+                let mut reasons: Vec<String> = reasons.iter().map(|difference| difference.reason(model_type)).collect();
+                if reasons.is_empty() {
+                    let left_out = tensors::left_out(model_type, model);
+                    reasons.extend(left_out.iter().map(|name| format!("`{name}` has no tensor in models of type {}", model_type.name)));
+                }
+                (reasons, lost.iter().map(config::Difference::setting).collect())
+            }
+            Err(problems) => (problems, Vec::new()),
+        };
+        if reasons.is_empty() {
+            return Ok((model_type, lost));
+        }
+        if nearest.as_ref().is_none_or(|nearest| reasons.len() < nearest.reasons.len()) {
+            nearest = Some(Refusal { model_type: model_type.name, reasons });
+        }
+    }
+    Err(nearest.expect("there is a model type"))
+}
+
+/// The tensors of a model's file, and of which rows of its parameters they are made.
+///
+/// # Errors
+/// A model that no type can be.
+pub fn layout(model: &ModelConfig) -> Result<Vec<Stored>, Refusal> {
+    Ok(tensors::stored(model_type_of(model)?.0, model))
+}
+
+/// Tensors of a model's tree (weights, or their gradients) as those of its file. What is not among them is zeros.
+///
+/// # Errors
+/// A model that no type can be.
+pub fn file_tensors(model: &ModelConfig, ours: &[NamedTensor]) -> Result<Vec<NamedTensor>, Refusal> {
+    let by_name: HashMap<&str, &NamedTensor> = ours.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    Ok(layout(model)?.iter().map(|stored| tensors::gather(stored, &by_name)).collect())
+}
+
+/// Writes a model. `ours` are its parameters and states by their names in the tree; `end_of_document` is the tokenizer's.
+///
+/// # Errors
+/// A model that no type can be, with every reason.
+pub fn export(model: &ModelConfig, ours: &[NamedTensor], end_of_document: Option<u32>) -> Result<HfModel, Refusal> {
+    let (model_type, lost) = model_type_of(model)?;
+    let mut json = config::write(model_type, model);
+    for token in ["bos_token_id", "eos_token_id"] {
+        json.insert(token.into(), end_of_document.into());
+    }
+    json.insert("pad_token_id".into(), serde_json::Value::Null);
+    let config_json = serde_json::to_string_pretty(&json).expect("plain values are JSON") + "\n";
+    let tensors = file_tensors(model, ours)?;
+    // Some versions of transformers refuse a file that does not say for which library it was written.
+    let format = [("format".to_string(), "pt".to_string())].into_iter().collect();
+    let weights = safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), Some(format));
+    let weights = weights.expect("every tensor has the elements of its shape, and a name of its own");
+    Ok(HfModel { model_type: model_type.name, config_json, weights, lost })
+}
+
+/// Reads a model from its `config.json` and the bytes of its safetensors files, each with its name for messages.
+///
+/// What only training reads is that of `base`, unless `config.json` states it.
+///
+/// # Errors
+/// All that is unknown, missing, too many, out of range, of another shape or type, or not finite.
+pub fn import(config_json: &[u8], files: &[(&str, &[u8])], base: &ModelConfig) -> Result<Imported, ImportError> {
+    let of_config = |problems: Vec<String>| ImportError { problems: problems.into_iter().map(|p| format!("{CONFIG}: {p}")).collect() };
+    if config_json.len() > MOST_CONFIG_BYTES {
+        return Err(of_config(vec![format!("{} bytes, wanted at most {MOST_CONFIG_BYTES}", config_json.len())]));
+    }
+    let json: Json = serde_json::from_slice(config_json).map_err(|error| of_config(vec![format!("it is no JSON object: {error}")]))?;
+    let found = json.get("model_type").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let Some(model_type) = MODEL_TYPES.into_iter().find(|model_type| model_type.name == found) else {
+        let known: Vec<&str> = MODEL_TYPES.iter().map(|model_type| model_type.name).collect();
+        let reason = if found == "olmoe" { ", whose QK norm goes over whole projections" } else { "" };
+        let found = json.get("model_type").map_or("missing".into(), config::shown);
+        return Err(of_config(vec![format!("`model_type` is {found}{reason}, wanted one of {}", known.join(", "))]));
+    };
+    let model = config::read(model_type, &json, base).map_err(of_config)?;
+    let tensors = tensors::read(model_type, &model, files).map_err(|problems| ImportError { problems })?;
+    Ok(Imported { model, tensors })
+}

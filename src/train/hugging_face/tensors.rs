@@ -1,0 +1,332 @@
+//! Tensors of a safetensors file and those of the parameter tree: which rows of the one are which of the other.
+//!
+//! A [`Row`] of a model type's table names a tensor here and its place there; [`stored`] writes the table out for one model. A
+//! tensor of a file is parts of ours, one below the other, or the transpose of one: that serves writing, reading, and
+//! anything else that has the shape of a parameter, such as a gradient.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::model_types::ModelType;
+use crate::model::{ModelConfig, params::parameters};
+use crate::train::checkpoint::NamedTensor;
+use crate::train::tensor_file::check_header;
+
+/// A tensor of the tree and its name in a file. Names lack their end, `.weight` or `.bias`; those of blocks begin in the block.
+#[derive(Clone, Copy)]
+pub(super) enum Row {
+    /// The same tensor.
+    Whole(&'static str, &'static str),
+    /// Its weight is stored [in, out].
+    Transposed(&'static str, &'static str),
+    /// Rows of queries, keys and values, each a tensor of its own.
+    Split(&'static str, [&'static str; 3]),
+    /// A tensor for each expert, whose number stands for `*`.
+    Experts(&'static str, &'static str),
+    /// Several of ours one below the other.
+    Stacked(&'static [&'static str], &'static str),
+    /// No parameter, and a whole name: [E], zeros where a run has none.
+    State(&'static str, &'static str),
+    /// A whole name of [D] that is zero in every model of ours.
+    Zeros(&'static str),
+}
+
+/// The tensors of a model type.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    /// Outside of networks; whole names.
+    pub top: &'static [Row],
+    /// Prefixes of each network here and there.
+    pub networks: &'static [(&'static str, &'static str)],
+    /// Of a network, outside of its blocks.
+    pub network: &'static [Row],
+    /// What the list of blocks is called there.
+    pub blocks: &'static str,
+    /// Of a block.
+    pub block: &'static [&'static [Row]],
+}
+
+/// One tensor of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Its name there.
+    pub name: String,
+    /// Its shape there.
+    pub shape: Vec<usize>,
+    /// What it is made of, one below the other; of nothing: zeros.
+    pub parts: Vec<Part>,
+    /// It is the transpose of its only part.
+    pub is_transposed: bool,
+}
+
+/// Some rows of a tensor of the tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Its name in the tree.
+    pub tensor: String,
+    /// Its elements.
+    pub elements: Range<usize>,
+}
+
+/// Shapes by name: the parameters, and the states that a file holds beside them.
+pub(super) fn tree(model_type: &ModelType, model: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
+    let sides = |shape: &[u32]| shape.iter().map(|side| *side as usize).collect();
+    let mut tree: BTreeMap<String, Vec<usize>> = parameters(model).into_iter().map(|spec| (spec.name, sides(&spec.shape))).collect();
+    for row in model_type.layout.block.iter().copied().flatten() {
+        let Row::State(state, _) = row else { continue };
+        let routed = (0..model.depth.layers).filter(|layer| model.is_moe(*layer));
+        tree.extend(routed.map(|layer| (format!("blocks.{layer}.{state}"), vec![model.router.experts as usize])));
+    }
+    tree
+}
+
+/// The tensors of a model's file, in the order of the table. Only parameters that the model has are among them.
+pub(super) fn stored(model_type: &ModelType, model: &ModelConfig) -> Vec<Stored> {
+    let Layout { top, networks, network, blocks, block } = model_type.layout;
+    let mut writer = Writer { tree: tree(model_type, model), model, stored: Vec::new() };
+    top.iter().for_each(|row| writer.add(row, "", ""));
+    for (ours, theirs) in networks {
+        for layer in 0..model.depth.layers {
+            let (ours, theirs) = (format!("{ours}blocks.{layer}."), format!("{theirs}{blocks}.{layer}."));
+            block.iter().copied().flatten().for_each(|row| writer.add(row, &ours, &theirs));
+        }
+        network.iter().for_each(|row| writer.add(row, ours, theirs));
+    }
+    writer.stored
+}
+
+struct Writer<'a> {
+    tree: BTreeMap<String, Vec<usize>>,
+    model: &'a ModelConfig,
+    stored: Vec<Stored>,
+}
+
+impl Writer<'_> {
+    fn add(&mut self, row: &Row, prefix: &str, there: &str) {
+        if let Row::Zeros(name) = row {
+            let shape = vec![self.model.width as usize];
+            return self.stored.push(Stored { name: (*name).into(), shape, parts: Vec::new(), is_transposed: false });
+        }
+        if let Row::State(ours, theirs) = row {
+            return self.push(format!("{there}{theirs}"), &[format!("{prefix}{ours}")], false);
+        }
+        for end in [".weight", ".bias"] {
+            let named = |name: &str| format!("{prefix}{name}{end}");
+            let place = |name: &str| format!("{there}{name}{end}");
+            match row {
+                Row::Whole(ours, theirs) => self.push(place(theirs), &[named(ours)], false),
+                Row::Transposed(ours, theirs) => self.push(place(theirs), &[named(ours)], end == ".weight"),
+                Row::Stacked(ours, theirs) => {
+                    let ours: Vec<String> = ours.iter().map(|name| named(name)).collect();
+                    self.push(place(theirs), &ours, false);
+                }
+                Row::Split(ours, theirs) => self.split(&named(ours), theirs.map(place)),
+                Row::Experts(ours, theirs) => self.experts(&named(ours), &place(theirs)),
+                Row::State(..) | Row::Zeros(_) => {}
+            }
+        }
+    }
+
+    /// Whole tensors, one below the other, if the model has them.
+    fn push(&mut self, name: String, ours: &[String], is_transposed: bool) {
+        let shapes: Option<Vec<&Vec<usize>>> = ours.iter().map(|tensor| self.tree.get(tensor)).collect();
+        let Some(shapes) = shapes else { return };
+        let mut shape = shapes[0].clone();
+        shape[0] = shapes.iter().map(|shape| shape[0]).sum();
+        if is_transposed {
+            shape.reverse();
+        }
+        let whole = |(tensor, shape): (&String, &Vec<usize>)| Part { tensor: tensor.clone(), elements: 0..shape.iter().product() };
+        let parts = ours.iter().zip(shapes).map(whole).collect();
+        self.stored.push(Stored { name, shape, parts, is_transposed });
+    }
+
+    /// Query heads, key heads and value heads of a fused projection.
+    fn split(&mut self, tensor: &str, names: [String; 3]) {
+        let Some(shape) = self.tree.get(tensor) else { return };
+        let width = self.model.head_width() as usize;
+        let (heads, kv_heads) = (self.model.attention.heads as usize, self.model.kv_heads() as usize);
+        let columns: usize = shape[1..].iter().product();
+        let mut start = 0;
+        for (name, heads) in names.into_iter().zip([heads, kv_heads, kv_heads]) {
+            let end = start + heads * width * columns;
+            let shape = [&[heads * width], &shape[1..]].concat();
+            let parts = vec![Part { tensor: tensor.into(), elements: start..end }];
+            self.stored.push(Stored { name, shape, parts, is_transposed: false });
+            start = end;
+        }
+    }
+
+    fn experts(&mut self, tensor: &str, name: &str) {
+        let Some(shape) = self.tree.get(tensor) else { return };
+        let length: usize = shape[1..].iter().product();
+        for expert in 0..shape[0] {
+            let parts = vec![Part { tensor: tensor.into(), elements: expert * length..(expert + 1) * length }];
+            let name = name.replace('*', &expert.to_string());
+            self.stored.push(Stored { name, shape: shape[1..].to_vec(), parts, is_transposed: false });
+        }
+    }
+}
+
+/// The tensors of the tree that no tensor of a file holds.
+pub(super) fn left_out(model_type: &ModelType, model: &ModelConfig) -> Vec<String> {
+    let mut left = tree(model_type, model);
+    for part in stored(model_type, model).iter().flat_map(|stored| &stored.parts) {
+        left.remove(&part.tensor);
+    }
+    left.into_keys().collect()
+}
+
+/// The elements of a tensor of a file, from tensors of the tree by name; those that are not there are zeros.
+pub(super) fn gather(stored: &Stored, ours: &HashMap<&str, &NamedTensor>) -> NamedTensor {
+    let mut data = Vec::with_capacity(stored.shape.iter().product());
+    for part in &stored.parts {
+        match ours.get(part.tensor.as_str()) {
+            Some(tensor) => data.extend(&tensor.data[part.elements.clone()]),
+            None => data.resize(data.len() + part.elements.len(), 0.0),
+        }
+    }
+    data.resize(stored.shape.iter().product(), 0.0);
+    if stored.is_transposed {
+        data = transposed(&data, stored.shape[0]);
+    }
+    NamedTensor { name: stored.name.clone(), shape: stored.shape.clone(), data }
+}
+
+/// A matrix with `columns` columns, transposed.
+fn transposed(data: &[f32], columns: usize) -> Vec<f32> {
+    let rows = data.len() / columns.max(1);
+    (0..data.len()).map(|at| data[at % rows * columns + at / rows]).collect()
+}
+
+/// Names that files of models hold beside the parameters: masks and frequencies, which follow from the config.
+const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"];
+/// Most problems that are told.
+const PROBLEMS_SHOWN: usize = 8;
+
+/// Reads the tensors of a model from the bytes of one or several files, each with its name for messages.
+///
+/// # Errors
+/// Every tensor that is missing, too many, of another shape or type, or not finite.
+pub(super) fn read(model_type: &ModelType, model: &ModelConfig, files: &[(&str, &[u8])]) -> Result<Vec<NamedTensor>, Vec<String>> {
+    let mut opened = Vec::new();
+    for (file, bytes) in files {
+        check_header(file, bytes).map_err(|error| vec![error.to_string()])?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| vec![format!("`{file}`: {error}")])?;
+        opened.push((*file, tensors));
+    }
+    let mut found: BTreeMap<String, (&str, TensorView)> = BTreeMap::new();
+    for (file, tensors) in &opened {
+        found.extend(tensors.iter().map(|(name, view)| (name.to_string(), (*file, view))));
+    }
+    let prefix = model_type.layout.networks[0].1.split_inclusive('.').next().unwrap_or_default();
+    let table = stored(model_type, model);
+    let (mut problems, mut read) = (Vec::new(), Vec::new());
+    for stored in &table {
+        // The base model of transformers, saved alone, lacks the prefix of the whole.
+        let entry = found.remove(&stored.name).or_else(|| found.remove(stored.name.strip_prefix(prefix)?));
+        match entry.ok_or_else(|| format!("`{}` {:?} is missing", stored.name, stored.shape)).and_then(|(file, view)| values(stored, file, &view)) {
+            Ok(data) => read.push(data),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if model.head.tied
+        && let Some((file, head)) = found.remove("lm_head.weight")
+        && found_embedding(&table, &read).is_none_or(|embedding| decoded(&head).as_deref() != Some(embedding))
+    {
+        problems.push(format!("`{file}`: `lm_head.weight` is not the embedding, which the head shares (`tie_word_embeddings`)"));
+    }
+    found.retain(|name, _| !BUFFERS.iter().any(|end| name.ends_with(end)));
+    problems.extend(found.iter().map(|(name, (file, view))| format!("`{file}`: `{name}` {:?} is no tensor of such a model", view.shape())));
+    if problems.len() > PROBLEMS_SHOWN {
+        let more = problems.len() - PROBLEMS_SHOWN;
+        problems.truncate(PROBLEMS_SHOWN);
+        problems.push(format!("and {more} more"));
+    }
+    if problems.is_empty() { Ok(scattered(model_type, model, &table, &read)) } else { Err(problems) }
+}
+
+/// The first tensor of every table is the embedding.
+fn found_embedding<'a>(table: &[Stored], read: &'a [Vec<f32>]) -> Option<&'a [f32]> {
+    (read.len() == table.len()).then(|| read[0].as_slice())
+}
+
+/// The tensors of the tree, put together from those of the table.
+fn scattered(model_type: &ModelType, model: &ModelConfig, table: &[Stored], read: &[Vec<f32>]) -> Vec<NamedTensor> {
+    let mut data: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    let shapes = tree(model_type, model);
+    for (stored, values) in table.iter().zip(read) {
+        let turned = stored.is_transposed.then(|| transposed(values, stored.shape[1]));
+        let mut rest = turned.as_deref().unwrap_or(values);
+        for part in &stored.parts {
+            let (own, after) = rest.split_at(part.elements.len());
+            let length = shapes[&part.tensor].iter().product();
+            data.entry(part.tensor.clone()).or_insert_with(|| vec![0.0; length])[part.elements.clone()].copy_from_slice(own);
+            rest = after;
+        }
+    }
+    shapes.into_iter().filter_map(|(name, shape)| Some(NamedTensor { data: data.remove(&name)?, name, shape })).collect()
+}
+
+/// The finite values of a tensor of the wanted shape.
+fn values(stored: &Stored, file: &str, view: &TensorView) -> Result<Vec<f32>, String> {
+    let what = || format!("`{file}`: `{}`", stored.name);
+    let wanted = |found: String| format!("{} is {found}, wanted {:?} of F32, BF16 or F16", what(), stored.shape);
+    if view.shape() != stored.shape {
+        return Err(wanted(format!("{:?}", view.shape())));
+    }
+    let data = decoded(view).ok_or_else(|| wanted(format!("{:?}", view.dtype())))?;
+    if let Some(at) = data.iter().position(|value| !value.is_finite()) {
+        return Err(format!("{} is {} at element {at}: such weights cannot be used", what(), data[at]));
+    }
+    if stored.parts.is_empty() && data.iter().any(|value| *value != 0.0) {
+        return Err(format!("{} is not zero, as it is in moelab's models", what()));
+    }
+    Ok(data)
+}
+
+/// Values as f32, which holds those of BF16 and F16 exactly.
+fn decoded(view: &TensorView) -> Option<Vec<f32>> {
+    let halves = || view.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match view.dtype() {
+        Dtype::F32 => Some(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::BF16 => Some(halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()),
+        Dtype::F16 => Some(halves().map(f32_from_f16).collect()),
+        _ => None,
+    }
+}
+
+/// IEEE 754 binary16: sign, 5 bits of exponent, 10 of fraction.
+fn f32_from_f16(bits: u16) -> f32 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_read_exactly() {
+        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_95), (0x0001, 5.960_464_5e-8), (0x7bff, 65504.0), (0x0400, 6.103_515_6e-5)] {
+            assert_eq!(f32_from_f16(bits), value, "{bits:x}");
+        }
+        assert!(f32_from_f16(0x7e00).is_nan() && f32_from_f16(0xfc00) == f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn a_transpose_turns_back() {
+        let data: Vec<f32> = (0..6).map(|i| i as f32).collect();
+        assert_eq!(transposed(&data, 3), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(transposed(&transposed(&data, 3), 2), data);
+    }
+}

@@ -258,7 +258,7 @@ fn mutants_of_choice_and_backward_are_caught() {
         ("router", "sum += saved_d_logits[n * params.stride + workgroup.x];", "sum = saved_d_logits[n * params.stride + workgroup.x];"),
         ("router", "sum += bias[i % params.experts];", ""),
     ];
-    let variant = |scores| Variant::new([521, 7, 8, 2], scores, 2.5, [4, 2], 0.0, [true, true]);
+    let variant = |scores| Variant::new([262, 5, 8, 2], scores, 2.5, [4, 2], 0.0, [true, true]);
     catches(&sigmoid, |case| variant(NORMALIZED).outcome(case));
     let coupled = [("router", "select(select(p, 0.0, is_sigmoid), weight, renormalizes)", "select(p, weight, renormalizes)")];
     catches(&coupled, |case| variant(SIGMOID).outcome(case));

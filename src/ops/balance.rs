@@ -86,7 +86,7 @@ impl Graph {
         let grid = [sums.shape.len().div_ceil(BlockSums::WORKGROUP), 1, 1];
         self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, expert, sums }, grid);
         let loss = self.tensor("balance.loss", [1]);
-        let metrics = self.tensor("balance.metrics", [4 + 2 * experts]);
+        let metrics = self.tensor("balance.metrics", [BalanceLoss::SCALARS as u32 + 2 * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
         let running_load = if let BalanceKind::GlobalBatch { load } = kind { load } else { sums }; // Else it is not read.

@@ -1,12 +1,12 @@
 //! Balance losses and z-loss against their twins, alone and through the router, with the logged numbers.
 
 use crate::{
-    harness::{Array, Case, Input, catches, device, run, tiers},
+    harness::{Array, Case, Fixture, Input, catches, device, run, tiers},
     permute::{self, experts_drawn},
     router::{self, Routed},
 };
 use moelab::{
-    gpu::{DType, Step, Tensor},
+    gpu::{DType, Segment, Step, Tensor},
     ops::{BalanceKind, BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores},
 };
 
@@ -182,18 +182,22 @@ fn balanced_routing_costs_one_and_k_over_layers() {
     let tiers = tiers(&device());
     for tier in tiers {
         let found = run(tier, &inputs, |g, t| {
-            let layer = (routing(t), g.balance_loss(&routing(t), BalanceOptions { kind: BalanceKind::Off, sequence_length: 12 }));
-            vec![layer.1.metrics, layer.1.loss]
+            vec![g.balance_loss(&routing(t), BalanceOptions { kind: BalanceKind::Off, sequence_length: 12 }).metrics]
         });
         let metrics = &found[0];
-        assert!((metrics[BalanceLoss::SWITCH] - 1.0).abs() < 1e-6 && (metrics[BalanceLoss::SEQUENCE] - 1.0).abs() < 1e-6);
-        assert_eq!(metrics[BalanceLoss::ENTROPY], 6.0_f32.ln());
-        assert_eq!(BalanceLoss::load(metrics).len(), 6);
-        assert!(BalanceLoss::load(metrics).iter().chain(BalanceLoss::mean_probability(metrics)).all(|v| (v - 1.0 / 6.0).abs() < 1e-6));
+        let is = |found: f32, wanted: f32| assert!((found - wanted).abs() < 1e-6, "wanted {wanted}, found {found}");
+        is(metrics[BalanceLoss::SWITCH], 1.0);
+        is(metrics[BalanceLoss::SEQUENCE], 1.0);
+        is(metrics[BalanceLoss::ENTROPY], 6.0_f32.ln());
+        for shares in [BalanceLoss::load(metrics), BalanceLoss::mean_probability(metrics)] {
+            assert_eq!(shares.len(), 6);
+            shares.iter().for_each(|share| is(*share, 1.0 / 6.0));
+        }
     }
-    let even = Array::new([tokens as usize, experts as usize], vec![1.0 / 6.0; (tokens * experts) as usize]);
-    let layer = || Routed { expert: (0..240).map(|a| a % 6).collect(), ..routed(&[even.clone(), even.clone(), even.clone(), even.clone(), Array::zeros([120, 2])], &[]) };
-    assert!((mixtral_twin(&[layer(), layer()]) / f64::from(STEP.balance_coefficient) - 2.0).abs() < 1e-12);
+    let arrays: Vec<Array> = inputs.iter().map(Input::array).collect();
+    let expert: Vec<u32> = arrays[3].data.iter().map(|e| *e as u32).collect();
+    let over_layers = mixtral_twin(&[routed(&arrays, &expert), routed(&arrays, &expert)]) / f64::from(STEP.balance_coefficient);
+    assert!((over_layers - 2.0).abs() < 1e-6, "{over_layers}");
 }
 
 /// Two routers, their kinds of scores and their losses.
@@ -246,8 +250,6 @@ fn two_layers_reach_their_routers() {
 /// One expert a token, weighted 1: only the auxiliary losses reach the router.
 #[test]
 fn the_router_learns_from_the_auxiliary_losses_alone() {
-    use crate::harness::Fixture;
-    use moelab::gpu::Segment;
     let device = device();
     for tier in tiers(&device) {
         for kind in [BalanceKind::Switch, BalanceKind::Sequence] {

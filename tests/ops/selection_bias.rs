@@ -1,7 +1,7 @@
 //! The counts over micro-batches and the bias that follows them, exactly.
 
 use moelab::{
-    gpu::{DType, Segment, Step},
+    gpu::{DType, Device, Segment, Step, Tensor, Tier},
     ops::Graph,
 };
 
@@ -37,22 +37,27 @@ impl Twin {
     }
 }
 
-/// A program that counts an input's experts and, once an update, moves the bias; its one gradient is written by the test.
-fn fixture<'a>(device: &'a moelab::gpu::Device, tier: moelab::gpu::Tier, tokens: u32, k: u32, experts: u32) -> Fixture<'a> {
+/// A program that counts an input's experts [N, K]; `update` gets counts and clip and records what happens once an update.
+/// Its one gradient is written by the test.
+fn fixture(device: &Device, tier: Tier, [tokens, k, experts]: [u32; 3], update: impl Fn(&mut Graph, Tensor, Tensor)) -> Fixture<'_> {
     let mut g = Graph::new(tier);
     let expert = g.input("expert", [tokens, k], DType::U32);
     let gate = g.input("gate", [tokens, k], DType::F32);
     let w = g.param("w", [3]);
     let routing = routing(&mut g, expert, gate, experts);
     let permutation = g.permute(&routing);
-    let (bias, counts) = (g.state("bias", [experts]), g.state_u32("counts", [experts]));
+    let counts = g.state_u32("counts", [experts]);
     let load = g.count_assignments(counts, &permutation);
     g.output("load", load);
     g.begin_update();
     let clip = g.grad_norm(&[w]);
-    g.selection_bias_update(bias, counts, clip, RATE);
-    let program = g.finish();
-    Fixture::new(device, program, &[Input::values("w", [3], vec![0.0; 3]).param()])
+    update(&mut g, counts, clip);
+    Fixture::new(device, g.finish(), &[Input::values("w", [3], vec![0.0; 3]).param()])
+}
+
+fn counts(fixture: &Fixture) -> Vec<u32> {
+    let id = fixture.program.find("counts").unwrap();
+    bytemuck::cast_slice(&fixture.read_bytes(id)).to_vec()
 }
 
 /// Experts of a micro-batch: drawn, all the same, or one after the other.
@@ -69,7 +74,10 @@ fn follows_the_counts_of_the_whole_update() {
     let device = device();
     for tier in tiers(&device) {
         for (tokens, k, experts) in [(1, 1, 1), (5, 1, 3), (32, 2, 8), (509, 2, 7), (67, 8, 64)] {
-            let mut fixture = fixture(&device, tier, tokens, k, experts);
+            let mut fixture = fixture(&device, tier, [tokens, k, experts], |g, counts, clip| {
+                let bias = g.state("bias", [experts]);
+                g.selection_bias_update(bias, counts, clip, RATE);
+            });
             let mut twin = Twin { counts: vec![0; experts as usize], bias: vec![0.0; experts as usize] };
             // The third update is skipped: its gradient is not finite. The fourth has even counts where they divide.
             for (first, second, gradient) in [(0, 1, 1.0), (2, 4, 0.5), (0, 2, f32::NAN), (3, 3, 1.0), (4, 1, -2.0)] {
@@ -82,17 +90,33 @@ fn follows_the_counts_of_the_whole_update() {
                     for (found, wanted) in fixture.read_named("load").iter().zip(load) {
                         assert!((found - wanted).abs() <= 1e-6 * wanted, "load: wanted {wanted}, found {found}");
                     }
-                    let id = fixture.program.find("counts").unwrap();
-                    assert_eq!(bytemuck::cast_slice::<u8, u32>(&fixture.read_bytes(id)), twin.counts);
+                    assert_eq!(counts(&fixture), twin.counts);
                 }
                 fixture.memory.write(&device, "d_w", bytemuck::cast_slice(&[gradient, 0.0, 0.1]));
                 fixture.run(&Step::default(), &[Segment::Update]);
                 twin.update(gradient.is_finite());
                 assert_eq!(fixture.read_named("bias"), twin.bias, "{tokens} tokens, {k} of {experts}");
-                let id = fixture.program.find("counts").unwrap();
-                assert!(fixture.read_bytes(id).iter().all(|b| *b == 0), "cleared even where the update is skipped");
+                assert_eq!(counts(&fixture), twin.counts, "cleared even where the update is skipped");
             }
             assert!(experts == 1 || twin.bias.iter().any(|b| *b != 0.0));
+        }
+    }
+}
+
+/// What a loss over the global batch needs where no bias is moved.
+#[test]
+fn counts_start_anew_where_the_update_clears_them() {
+    let device = device();
+    for tier in tiers(&device) {
+        let mut fixture = fixture(&device, tier, [5, 1, 3], |g, counts, _| g.clear(counts));
+        for _ in 0..2 {
+            for (expert, wanted) in [([0, 1, 1, 2, 2], [1, 2, 2]), ([0; 5], [6, 2, 2])] {
+                fixture.write(&Input::u32("expert", [5, 1], expert.to_vec()));
+                fixture.run(&Step::default(), &[Segment::Micro]);
+                assert_eq!(counts(&fixture), wanted);
+            }
+            fixture.run(&Step::default(), &[Segment::Update]);
+            assert_eq!(counts(&fixture), [0; 3]);
         }
     }
 }

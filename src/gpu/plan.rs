@@ -3,6 +3,8 @@
 //! Guaranteed: a replay allocates nothing and waits for nothing; planned and unplanned memory give equal bits;
 //! images are current wherever a kernel reads them. Persistent tensors live in a [`Memory`] that plans of one run
 //! (training, evaluation, sampling) share by name.
+//!
+//! Long because compiling, replaying and profiling a plan share its private parts.
 
 use std::collections::{HashMap, HashSet};
 

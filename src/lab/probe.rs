@@ -3,6 +3,8 @@
 //! Each check runs the config's own programs on the device, with its axes as they are and small data, and compares results that
 //! must be equal. Checks that compare two models copy the weights of one into the other and switch dropout and router noise
 //! off, which draw anew in every program. A check that does not apply says why.
+//!
+//! Long because every check stands beside the programs that it runs.
 
 use std::{collections::BTreeMap, rc::Rc};
 

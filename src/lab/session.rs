@@ -3,6 +3,8 @@
 //! A state machine: [`Session::advance`] never blocks; the command line drives it in a loop, a desktop on a thread of
 //! its own, a browser in a worker. What happened comes out as [`Happened`]; everything that must last is in the folder
 //! before it is told. Clocks belong to the driver: it gives one.
+//!
+//! Long because it is one state machine.
 
 use std::rc::Rc;
 

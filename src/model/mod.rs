@@ -8,6 +8,8 @@ mod depth;
 mod ffn;
 mod moe;
 pub mod params;
+mod recursion;
 pub mod transformer;
+mod tree;
 
 pub use config::ModelConfig;

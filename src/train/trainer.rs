@@ -4,6 +4,8 @@
 //! no read-back (up to [`IN_FLIGHT`] updates are under way); evaluation, checkpoints and the end of a run stand
 //! between updates, when everything before has come back. A non-finite gradient changes no parameter and no moment.
 //! The trainer has no clock and no files: it gives [`Progress`], whoever drives it adds time and keeps what must last.
+//!
+//! Long because it is one state machine: every phase and what leads from one to the next.
 
 use std::{collections::VecDeque, rc::Rc};
 

@@ -1,9 +1,11 @@
 //! Whole models: against PyTorch, against themselves, and against what must be true of any of them.
 
+mod configs;
 mod faults;
 mod harness;
 mod hugging_face;
 mod oracle;
+mod pairwise;
 mod probe;
 mod sanity;
 mod twin;

@@ -1,0 +1,260 @@
+//! Models of all kinds train: every file of `configs/` at its reduced size, and every two choices of the schema together.
+//!
+//! Both print how many models they trained. One device serves all of a test: its kernels are compiled once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use moelab::{
+    gpu::{PlanOptions, Tier},
+    model::config::BalanceSchedule,
+    train::{
+        Config, Corpus,
+        config::{self, Evaluation, load},
+        embedded,
+    },
+};
+
+use crate::{
+    harness::{Ran, batch, device, drive, tiers, trainer},
+    pairwise::{Axis, Row, applies, cover, depth},
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn own_tier() -> Tier {
+    *tiers().last().expect("an adapter has a tier")
+}
+
+fn committed(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("{ROOT}/{folder}")).unwrap().map(|entry| entry.unwrap());
+    let mut found: Vec<String> = entries
+        .flat_map(|entry| {
+            let path = format!("{folder}/{}", entry.file_name().into_string().unwrap());
+            if entry.path().is_dir() { committed(&path) } else { vec![path] }
+        })
+        .filter(|path| path.ends_with(".toml"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The config without what changes no kernel and no shape: seeds, rates, coefficients, lengths, probabilities.
+fn model_of(config: &Config) -> Config {
+    let mut kind = Config { seed: 0, nan: Default::default(), sample: Default::default(), ..config.clone() };
+    kind.schedule = Default::default();
+    kind.train.evaluation = Evaluation::default();
+    kind.train.early_stopping = Default::default();
+    kind.train.checkpoint = Default::default();
+    kind.train.log_every = 1;
+    let overrides = std::mem::take(&mut kind.optimizer.overrides);
+    let (adamw, muon) = (&config.optimizer.adamw, &config.optimizer.muon);
+    kind.optimizer = config::Optimizer { overrides, ..Default::default() };
+    (kind.optimizer.adamw.decay_gains, kind.optimizer.muon.scale) = (adamw.decay_gains, muon.scale);
+    kind.optimizer.clip_norm = config.optimizer.clip_norm.min(1.0).ceil();
+    kind.model.norm.eps = 1e-5;
+    kind.model.balance.coefficient = 0.01;
+    kind.model.balance.schedule = BalanceSchedule::default();
+    kind.model.depth.recursion.halt_after = 3;
+    let dropout = &mut kind.model.dropout;
+    for p in [&mut dropout.embedding, &mut dropout.attention, &mut dropout.residual, &mut dropout.ffn, &mut dropout.head] {
+        *p = p.ceil();
+    }
+    kind
+}
+
+fn assert_sound(ran: &Ran, updates: usize, what: &str) {
+    let finite = |numbers: &[f64]| numbers.iter().all(|number| number.is_finite());
+    assert_eq!(ran.updates.len(), updates, "{what}");
+    for record in &ran.updates {
+        assert!(finite(&[record.train_ce, record.balance, record.z, record.grad_norm]) && !record.skipped, "{what}: {record:?}");
+        assert!(record.grad_norm > 0.0, "{what}: {record:?}");
+    }
+    assert!(!ran.evals.is_empty() && ran.evals.iter().all(|eval| finite(&[eval.val_ce])), "{what}: {:?}", ran.evals);
+}
+
+#[test]
+fn every_committed_config_trains_at_its_reduced_size() {
+    let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string());
+    let files = committed("configs");
+    let mut models: BTreeMap<String, (String, Config)> = BTreeMap::new();
+    for path in &files {
+        let reduced = load(&read, path, &[]).unwrap_or_else(|problems| panic!("{problems}")).reduced();
+        models.entry(model_of(&reduced).hash()).or_insert((path.clone(), reduced));
+    }
+    println!("{} files are {} models at their reduced sizes", files.len(), models.len());
+    let device = device(own_tier());
+    for (path, config) in models.into_values() {
+        let began = std::time::Instant::now();
+        let (config, corpus) = embedded::corpus(config).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let ran = drive(&mut trainer(&config, &device, corpus, PlanOptions::default()));
+        assert_sound(&ran, 10, &path);
+        let [first, last] = [ran.updates.first(), ran.updates.last()].map(|record| record.unwrap().train_ce);
+        println!("{path}: {first:.4} -> {last:.4}, {:.1} s", began.elapsed().as_secs_f64());
+        // A byte of 256 costs ln 256 = 5.5 at first; no schedule here is so slow that ten updates gain nothing.
+        assert!(first < 6.5 && last < first, "{path}: {first} -> {last}");
+    }
+}
+
+/// What the pairs have in common: sizes, and the numbers that only matter where a choice wants them.
+const BASE: &str = r#"
+[model]
+width = 64
+context = 16
+depth = { layers = 2, recursion = { high_cycles = 2, low_cycles = 2, low_gradient_steps = 1, halt_after = 2 } }
+attention = { heads = 4, latent = { kv_rank = 16, rope_width = 8, value_width = 16 } }
+ffn.width = 64
+router.experts = 4
+balance = { coefficient = 0.01, schedule = { hold = 0, decay_end = 2, end = 0.001 } }
+[data]
+sequence_length = 16
+batch = 2
+[train]
+updates = 3
+evaluation.every = 0
+checkpoint.every = 0
+[optimizer]
+adamw.lr = 0.003
+[schedule]
+kind = "constant"
+warmup = 0
+"#;
+
+/// Axes that are numbers or tables, and one that needs another order: the first values of all axes can stand together. Other
+/// choices and switches come from the schema, their default first.
+const NUMBERS: [(&str, &[&str]); 16] = [
+    ("model.head.tied", &["false", "true"]),
+    ("model.positions.fraction", &["1.0", "0.5"]),
+    ("model.attention.kv_heads", &["0", "2"]),
+    ("model.attention.latent.query_rank", &["0", "16"]),
+    ("model.attention.latent.nope_width", &["8", "0"]),
+    ("model.ffn.dense_layers", &["0", "1"]),
+    ("model.ffn.shared_experts", &["0", "2"]),
+    ("model.router.top_k", &["2", "1"]),
+    ("model.router.noise", &["0.0", "0.1"]),
+    ("model.router.scale", &["1.0", "2.5"]),
+    ("model.router.groups", &["1", "2"]),
+    ("model.balance.z_coefficient", &["0.0", "0.001"]),
+    ("model.dropout", &[
+        "{ embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }",
+        "{ embedding = 0.1, attention = 0.1, residual = 0.1, ffn = 0.1, head = 0.1 }",
+    ]),
+    ("train.micro_batches", &["1", "2"]),
+    ("optimizer.clip_norm", &["1.0", "0.0"]),
+    ("optimizer.overrides", &["{}", "{ '*' = 'adamw' }"]),
+];
+
+/// Every choice and switch of model and optimizers, and the numbers above, each with what it applies to.
+fn axes() -> Vec<Axis> {
+    let all = config::explain();
+    let mut axes: Vec<(Axis, &[String])> = Vec::new();
+    let mut numbers = BTreeMap::from(NUMBERS);
+    for key in all.iter().filter(|key| key.key.starts_with("model.") || key.key.starts_with("optimizer.") || key.key.starts_with("train.")) {
+        let values = match numbers.remove(key.key.as_str()) {
+            Some(values) => values.iter().map(|value| (*value).to_owned()).collect(),
+            None if key.key.starts_with("train.") => continue,
+            None => {
+                let switch = ["false", "true"].map(str::to_owned).into_iter().filter(|_| key.allowed == "true or false");
+                let mut values: Vec<String> = key.choices.iter().map(|(name, _)| format!("\"{name}\"")).chain(switch).collect();
+                values.sort_by_key(|value| *value != key.default);
+                values
+            }
+        };
+        if !values.is_empty() {
+            axes.push((Axis { key: key.key.clone(), values, needs: Vec::new() }, &key.applies));
+        }
+    }
+    // Whole tables are no keys of their own.
+    for (key, values) in numbers {
+        assert_eq!(key, "model.dropout", "an axis that is no key");
+        axes.push((Axis { key: key.into(), values: values.iter().map(|value| (*value).to_owned()).collect(), needs: Vec::new() }, &[]));
+    }
+    let place = |axes: &[(Axis, &[String])], key: &str| axes.iter().position(|(axis, _)| axis.key == key);
+    for at in 0..axes.len() {
+        for condition in axes[at].1 {
+            // "`model.norm.kind` is "rms_norm" or .."
+            let decider = condition.split('`').nth(1).and_then(|key| place(&axes, key)).expect("conditions are on choices");
+            let names: BTreeSet<String> = condition.split('"').skip(1).step_by(2).map(|name| format!("\"{name}\"")).collect();
+            let of = &axes[decider].0.values;
+            let among = (0..of.len()).filter(|value| names.contains(&of[*value])).collect();
+            assert!(decider < at, "{} is decided by {condition}", axes[at].0.key);
+            axes[at].0.needs.push((decider, among));
+        }
+    }
+    axes.into_iter().map(|(axis, _)| axis).collect()
+}
+
+/// The config of a row, or the first line of why not. What decides about other keys lies in a later layer than they do, so that
+/// keys which do not apply are dropped.
+fn config_of(axes: &[Axis], row: &Row) -> Result<Config, String> {
+    let lines = |wanted: usize| {
+        let of_depth = (0..axes.len()).filter(|at| depth(axes, *at) == wanted);
+        of_depth.map(|at| format!("{} = {}\n", axes[at].key, axes[at].values[row[at]])).collect::<String>()
+    };
+    let layer = |wanted: usize| format!("extends = \"{}.toml\"\n{}", wanted + 1, lines(wanted));
+    let deepest = (0..axes.len()).map(|at| depth(axes, at)).max().unwrap_or(0);
+    let mut files: BTreeMap<String, String> = (0..=deepest).map(|depth| (format!("{depth}.toml"), layer(depth))).collect();
+    files.insert(format!("{}.toml", deepest + 1), BASE.to_owned());
+    let loaded = load(&|name: &str| files.get(name).cloned().ok_or("no such file".into()), "0.toml", &[]);
+    let mut config = loaded.map_err(|problems| problems.to_string().lines().next().unwrap_or_default().to_owned())?;
+    config.model.vocabulary = 64;
+    Ok(config)
+}
+
+/// The axes that apply are those that the effective config shows, with the row's values.
+fn assert_applies(axes: &[Axis], row: &Row, config: &Config) {
+    let effective: toml::Table = config.to_effective_toml().parse().unwrap();
+    for (axis, value) in axes.iter().zip(row) {
+        let wanted = format!("x = {}", axis.values[*value]).parse::<toml::Table>().unwrap().remove("x").unwrap();
+        if wanted.is_table() {
+            continue;
+        }
+        let mut found = Some(&toml::Value::Table(effective.clone())).cloned();
+        for part in axis.key.split('.') {
+            found = found.and_then(|table| table.get(part).cloned());
+        }
+        let wanted = applies(axis, |at| Some(row[at])).then_some(wanted);
+        assert_eq!(found, wanted, "{}", axis.key);
+    }
+}
+
+#[test]
+fn every_two_choices_train_together() {
+    let axes = axes();
+    assert!(axes.len() > 45, "{}", axes.len());
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let cover = cover(&axes, |row| match config_of(&axes, row) {
+        Ok(config) => {
+            assert_applies(&axes, row, &config);
+            true
+        }
+        Err(reason) => {
+            *reasons.entry(reason).or_default() += 1;
+            false
+        }
+    });
+    println!("{} axes, {} pairs of choices in {} models; {} pairs refused:", axes.len(), cover.covered, cover.rows.len(), cover.refused.len());
+    reasons.iter().for_each(|(reason, count)| println!("  {count} times {reason}"));
+    let name = |(axis, value): (usize, usize)| format!("{} = {}", axes[axis].key, axes[axis].values[value]);
+    cover.refused.iter().for_each(|(a, b)| println!("  {} with {}", name(*a), name(*b)));
+    if std::env::var("X").is_ok() { return; }
+    let device = device(own_tier());
+    let mut faults = Vec::new();
+    for row in &cover.rows {
+        let config = config_of(&axes, row).expect("it was accepted");
+        let shown: Vec<_> = axes.iter().enumerate().filter(|(_, axis)| applies(axis, |at| Some(row[at]))).map(|(at, _)| name((at, row[at]))).collect();
+        let shown = shown.join("\n  ");
+        let corpus = Corpus::Batches { training: vec![batch(&config, 1)], validation: vec![batch(&config, 2)] };
+        let began = std::time::Instant::now();
+        let mut t = trainer(&config, &device, corpus, PlanOptions::default());
+        let planned = began.elapsed().as_secs_f64();
+        let ran = drive(&mut t);
+        println!("{planned:.2} {:.2} {:?} {}", began.elapsed().as_secs_f64(), config.model.depth.kind, config.model.depth.recursion.gradient as u8);
+        assert_sound(&ran, 3, &shown);
+        let losses: Vec<f64> = ran.updates.iter().map(|record| record.train_ce).collect();
+        // The batch is the same each time; noise may hide what two updates gain, but not that something happened.
+        if losses[2] >= losses[0] {
+            faults.push(format!("{losses:?}\n  {shown}"));
+        }
+    }
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cover.rows.len(), faults.join("\n"));
+}

@@ -39,7 +39,7 @@ router.noise = 0.0
 "#;
 
 /// Keys that training alone reads: what a model computes does not depend on them.
-const TRAINING_ONLY: [&str; 11] = [
+const TRAINING_ONLY: [&str; 10] = [
     "balance.",
     "depth.recursion.carry",
     "depth.recursion.gradient",
@@ -50,7 +50,6 @@ const TRAINING_ONLY: [&str; 11] = [
     "init.",
     "router.noise",
     "router.selection_bias_rate",
-    "router.unvisited",
 ];
 
 /// Keys of `config.json` that change nothing of what a model computes from tokens.

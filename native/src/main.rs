@@ -7,6 +7,7 @@ mod corpus;
 mod exit;
 mod files;
 mod inspect;
+mod interop;
 mod open;
 mod probe;
 mod train;
@@ -90,6 +91,10 @@ enum Command {
         #[arg(long)]
         top_p: Option<f64>,
     },
+    /// Write a run's best checkpoint for other tools.
+    Export(interop::ExportArgs),
+    /// Make a run of a model from elsewhere: it can be evaluated, sampled from and resumed.
+    Import(interop::ImportArgs),
     /// Tell every problem of a config, and its memory against the adapter.
     Check {
         #[command(flatten)]
@@ -130,6 +135,8 @@ fn main() -> ExitCode {
         Command::Sample { run, prompt, tokens, temperature, top_p } => {
             train::sample(&common, &run, &prompt, train::SampleArgs { tokens, temperature, top_p })
         }
+        Command::Export(args) => interop::export(&common, &args),
+        Command::Import(args) => interop::import(&common, &args),
         Command::Check { config } => inspect::check(&common, &config),
         Command::Params { config } => inspect::params(&common, &config),
         Command::Probe { config } => probe::probe(&common, &config),

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod figure;
+pub mod import;
 pub mod memory;
 pub mod plot;
 pub mod probe;

@@ -401,7 +401,7 @@ pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
 }
 
 /// The config with all defaults, under a comment that names versions, adapter and hashes.
-fn effective_config(config: &Config, device: &Device, corpus: &Corpus) -> String {
+pub(super) fn effective_config(config: &Config, device: &Device, corpus: &Corpus) -> String {
     format!(
         "# Every setting of this run. Written by moelab {}; the same file trains the same run.\n# adapter    {} ({})\n# config     sha256 {}\n# data       sha256 {}\n# tokenizer  sha256 {}\n\n{}",
         env!("CARGO_PKG_VERSION"), device.adapter.name, device.adapter.driver, config.hash(), corpus.hash(), corpus.tokenizer_hash(),

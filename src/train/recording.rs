@@ -1,8 +1,8 @@
 //! The three programs of a run: training, evaluation, sampling. They share parameters by name.
 
-use super::{config::Config, optimizer};
+use super::{checkpoint::Expected, config::Config, optimizer};
 use crate::{
-    gpu::{DType, Program, Tensor, TensorId, Tier},
+    gpu::{DType, Program, Role, Tensor, TensorId, Tier},
     model::transformer::{Mode, RouterState, router_states, transformer},
     ops::Graph,
 };
@@ -53,6 +53,17 @@ pub struct Sampling {
     pub logits: TensorId,
     /// T.
     pub sequence_length: u32,
+}
+
+impl Training {
+    /// The name and shape of every tensor of such a run's checkpoints.
+    pub fn expected(&self) -> Expected {
+        let of = |role: Role| {
+            let tensors = self.program.tensors.iter().filter(|t| t.role == role && t.dtype == DType::F32);
+            tensors.map(|t| (t.name.clone(), t.shape.as_slice().iter().map(|side| *side as usize).collect())).collect()
+        };
+        Expected { tensors: of(Role::Parameter), optimizer: of(Role::State) }
+    }
 }
 
 fn id(g: &Graph, name: &str) -> TensorId {

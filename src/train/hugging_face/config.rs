@@ -31,8 +31,15 @@ router = { scores = "softmax", softmax = "selected", scale = 1.0, groups = 1, ke
 head.tied = false
 "#;
 
+/// A training in which nothing is random and nothing but the cross-entropy is trained on.
+const QUIET: &str = r#"
+balance.kind = "none"
+dropout = { embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }
+router.noise = 0.0
+"#;
+
 /// Keys that training alone reads: what a model computes does not depend on them.
-const TRAINING_ONLY: [&str; 11] = [
+const TRAINING_ONLY: [&str; 10] = [
     "balance.",
     "depth.recursion.carry",
     "depth.recursion.gradient",
@@ -43,7 +50,6 @@ const TRAINING_ONLY: [&str; 11] = [
     "init.",
     "router.noise",
     "router.selection_bias_rate",
-    "router.unvisited",
 ];
 
 /// Keys of `config.json` that change nothing of what a model computes from tokens.
@@ -172,11 +178,13 @@ pub(super) fn read(model_type: &ModelType, json: &Json, base: &ModelConfig) -> R
     for (key, found) in json.iter().filter(|(key, _)| !known.contains(key.as_str())) {
         problems.push(format!("`{}` is not known here, and may change what the model computes: it is {}", shortened(key), shown(found)));
     }
-    let model = model_of(&flat);
-    if problems.is_empty() {
-        problems.extend((model_type.limits)(&model));
-    }
-    if problems.is_empty() { Ok(model) } else { Err(problems) }
+    if problems.is_empty() { Ok(model_of(&flat)) } else { Err(problems) }
+}
+
+/// The model that transformers makes of `model`, trained without whatever `config.json` does not state.
+pub(super) fn kept(model_type: &ModelType, model: &ModelConfig) -> Result<ModelConfig, Vec<String>> {
+    let quiet = toml::from_str(QUIET).expect("a constant of this module is a config");
+    read(model_type, &write(model_type, model), &quiet)
 }
 
 /// What `config.json` of this type says of `model`, whether it fits or not.
@@ -210,9 +218,10 @@ impl Difference {
         format!("`model.{}` is {}, models of type {} have {}", self.key, self.ours, model_type.name, self.theirs)
     }
 
-    /// As the setting that is lost.
-    pub fn setting(&self) -> String {
-        format!("model.{} = {}", self.key, self.ours)
+    /// The setting that is lost, unless it has done its work when training begins.
+    pub fn lost_setting(&self) -> Option<String> {
+        let is_start = self.key.starts_with("init.") || self.key == "head.starts_as_embedding";
+        (self.is_training_only && !is_start).then(|| format!("model.{} = {}", self.key, self.ours))
     }
 }
 

@@ -18,6 +18,7 @@
 //! Bytes and strings in and out: where they are kept is for others.
 
 mod config;
+mod logits;
 mod model_types;
 mod rules;
 mod tensors;
@@ -28,6 +29,7 @@ use super::checkpoint::NamedTensor;
 use crate::model::ModelConfig;
 use config::Json;
 use model_types::{MODEL_TYPES, ModelType};
+pub use logits::logits;
 pub use tensors::{Part, Stored};
 
 /// Name of the file with the model's config.
@@ -82,15 +84,16 @@ pub struct Imported {
 fn model_type_of(model: &ModelConfig) -> Result<(&'static ModelType, Vec<String>), Refusal> {
     let mut nearest: Option<Refusal> = None;
     for model_type in MODEL_TYPES {
-        let (reasons, lost) = match config::read(model_type, &config::write(model_type, model), model) {
-            Ok(read) => {
-                let (lost, reasons): (Vec<_>, Vec<_>) = config::differences(model, &read).into_iter().partition(|d| d.is_training_only);
+        let (reasons, lost) = match config::kept(model_type, model) {
+            Ok(kept) => {
+                let (lost, reasons): (Vec<_>, Vec<_>) = config::differences(model, &kept).into_iter().partition(|d| d.is_training_only);
                 let mut reasons: Vec<String> = reasons.iter().map(|difference| difference.reason(model_type)).collect();
+                reasons.extend((model_type.limits)(model));
                 if reasons.is_empty() {
                     let left_out = tensors::left_out(model_type, model);
                     reasons.extend(left_out.iter().map(|name| format!("`{name}` has no tensor in models of type {}", model_type.name)));
                 }
-                (reasons, lost.iter().map(config::Difference::setting).collect())
+                (reasons, lost.iter().filter_map(config::Difference::lost_setting).collect())
             }
             Err(problems) => (problems, Vec::new()),
         };
@@ -133,12 +136,16 @@ pub fn export(model: &ModelConfig, ours: &[NamedTensor], end_of_document: Option
     }
     json.insert("pad_token_id".into(), serde_json::Value::Null);
     let config_json = serde_json::to_string_pretty(&json).expect("plain values are JSON") + "\n";
-    let tensors = file_tensors(model, ours)?;
+    let weights = encode(&file_tensors(model, ours)?);
+    Ok(HfModel { model_type: model_type.name, config_json, weights, lost })
+}
+
+/// Tensors as a safetensors file. Every name must be there once.
+pub fn encode(tensors: &[NamedTensor]) -> Vec<u8> {
     // Some versions of transformers refuse a file that does not say for which library it was written.
     let format = [("format".to_string(), "pt".to_string())].into_iter().collect();
-    let weights = safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), Some(format));
-    let weights = weights.expect("every tensor has the elements of its shape, and a name of its own");
-    Ok(HfModel { model_type: model_type.name, config_json, weights, lost })
+    let bytes = safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), Some(format));
+    bytes.expect("every tensor has the elements of its shape")
 }
 
 /// Reads a model from its `config.json` and the bytes of its safetensors files, each with its name for messages.
@@ -161,6 +168,10 @@ pub fn import(config_json: &[u8], files: &[(&str, &[u8])], base: &ModelConfig) -
         return Err(of_config(vec![format!("`model_type` is {found}{reason}, wanted one of {}", known.join(", "))]));
     };
     let model = config::read(model_type, &json, base).map_err(of_config)?;
+    let beyond = (model_type.limits)(&model);
+    if !beyond.is_empty() {
+        return Err(of_config(beyond));
+    }
     let tensors = tensors::read(model_type, &model, files).map_err(|problems| ImportError { problems })?;
     Ok(Imported { model, tensors })
 }

@@ -1,0 +1,50 @@
+//! A run that begins with given weights: its folder, with a checkpoint before the first update.
+
+use std::collections::HashMap;
+
+use super::{
+    run_folder::RunFolder,
+    session::{EFFECTIVE_CONFIG, Opening, SessionError, TOKENIZER, effective_config},
+};
+use crate::{
+    gpu::PlanOptions,
+    train::{checkpoint::NamedTensor, tokenizer::Tokenizer, trainer::Trainer},
+};
+
+/// Makes the folder of a run whose checkpoint at update 0 holds `weights`: parameters by name, and such states as the
+/// selection biases of routers. It can be evaluated, sampled from, and resumed.
+///
+/// # Errors
+/// Weights that are not those of the config's model, a model that does not fit the device, a folder that is occupied.
+pub fn import(opening: Opening, weights: Vec<NamedTensor>) -> Result<(), SessionError> {
+    let Opening { config, device, corpus, store, tag, .. } = opening;
+    let effective = effective_config(&config, &device, &corpus);
+    let (tokenizer, hash) = (corpus.tokenizer().map(Tokenizer::to_json), config.hash());
+    let trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
+    let mut snapshot = trainer.initial_snapshot();
+    let mut given: HashMap<String, NamedTensor> = weights.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+    let mut problems = Vec::new();
+    for tensor in &mut snapshot.tensors {
+        match given.remove(&tensor.name) {
+            Some(weight) if weight.shape == tensor.shape => *tensor = weight,
+            Some(weight) => problems.push(format!("`{}` is {:?}, wanted {:?}", tensor.name, weight.shape, tensor.shape)),
+            None => problems.push(format!("`{}` is missing", tensor.name)),
+        }
+    }
+    for state in &mut snapshot.optimizer {
+        if let Some(weight) = given.remove(&state.name).filter(|weight| weight.shape == state.shape) {
+            *state = weight;
+        }
+    }
+    problems.extend(given.keys().map(|name| format!("`{name}` is no tensor of this run")));
+    if !problems.is_empty() {
+        return Err(SessionError::Mismatch(problems.join("; ")));
+    }
+    let mut folder = RunFolder::create(store, &tag, &hash)?;
+    folder.write(EFFECTIVE_CONFIG, effective.as_bytes())?;
+    if let Some(tokenizer) = tokenizer {
+        folder.write(TOKENIZER, tokenizer.as_bytes())?;
+    }
+    folder.save_checkpoint(&snapshot, 1)?;
+    Ok(())
+}

@@ -1,6 +1,6 @@
 // AdamW on CPU rasterisers, as adamw.wgsl; what is read comes through texture images of `columns` texels a row.
 
-import package::adamw::{INVOCATIONS, State, clip, params, updated};
+import package::adamw::{INVOCATIONS, State, clip, corrections_at, params, updated};
 import package::lib::clip::CLIP_FINITE;
 import package::lib::index::flat_workgroup;
 
@@ -30,8 +30,9 @@ fn update(
         let i = first + q * INVOCATIONS;
         let at = vec2<u32>(i % columns, i / columns);
         let old = State(textureLoad(image_w, at, 0), textureLoad(image_m, at, 0), textureLoad(image_v, at, 0));
-        let state = updated(old, textureLoad(image_d_w, at, 0));
-        if (i < params.n) {
+        let correction = corrections_at(min(i, params.n - 1u));
+        let state = updated(old, textureLoad(image_d_w, at, 0), correction);
+        if (i < params.n && correction.x != 0.0) {
             w[i] = state.w;
             m[i] = state.m;
             v[i] = state.v;

@@ -3,6 +3,8 @@
 //   w <- w (1 - lr decay)          m <- m + (1 - beta1)(g - m)          v <- beta2 v + (1 - beta2) g^2
 //   w <- w - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 // Where the gradient was not finite (clip.finite = 0) nothing is written.
+// Of a stack of experts those without assignments can be left as they are; each has its own t then, the updates that it
+// took part in, and correct moves c = 1 - beta^t on as c <- beta c + 1 - beta.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
 import package::lib::index::flat_workgroup;
@@ -10,6 +12,7 @@ import package::lib::step::step;
 
 struct Params {
     n: u32,
+    expert: u32, // of these an expert's, where corrections hold for experts; 0: step's hold for all
     beta1: f32,
     beta2: f32,
     eps: f32,
@@ -26,6 +29,10 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> w4: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> m4: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> v4: array<vec4<f32>>;
+@group(0) @binding(14) var<storage, read> corrections: array<f32>; // [E, 2], 0: this expert is left as it is
+@group(0) @binding(15) var<storage, read> counts: array<u32>;      // [E]
+@group(0) @binding(16) var<storage, read_write> saved_corrections: array<f32>;
+@group(0) @binding(17) var<storage, read_write> new_corrections: array<f32>;
 
 const INVOCATIONS = 64u;
 
@@ -35,13 +42,22 @@ struct State {
     v: vec4<f32>,
 }
 
-fn updated(old: State, d_w: vec4<f32>) -> State {
+// 1 - beta1^t and 1 - beta2^t of the i-th of n; 0 where it is left as it is.
+fn corrections_at(i: u32) -> vec2<f32> {
+    if (params.expert == 0u) {
+        return vec2<f32>(step.adamw_correction1, step.adamw_correction2);
+    }
+    let e = i / params.expert;
+    return vec2<f32>(corrections[2u * e], corrections[2u * e + 1u]);
+}
+
+fn updated(old: State, d_w: vec4<f32>, correction: vec2<f32>) -> State {
     let g = d_w * bitcast<f32>(clip[CLIP_FACTOR]);
     let decayed = old.w * (1.0 - step.lr_adamw * params.weight_decay);
     let m = old.m + (1.0 - params.beta1) * (g - old.m);
     let v = params.beta2 * old.v + (1.0 - params.beta2) * g * g;
-    let denominator = sqrt(v) / sqrt(step.adamw_correction2) + params.eps;
-    return State(decayed - step.lr_adamw / step.adamw_correction1 * m / denominator, m, v);
+    let denominator = sqrt(v) / sqrt(correction.y) + params.eps;
+    return State(decayed - step.lr_adamw / correction.x * m / denominator, m, v);
 }
 
 // An invocation owns four elements; n counts those fours.
@@ -55,7 +71,11 @@ fn update(
     if (i >= params.n || clip[CLIP_FINITE] == 0u) {
         return;
     }
-    let state = updated(State(w4[i], m4[i], v4[i]), d_w4[i]);
+    let correction = corrections_at(i);
+    if (correction.x == 0.0) {
+        return;
+    }
+    let state = updated(State(w4[i], m4[i], v4[i]), d_w4[i], correction);
     w4[i] = state.w;
     m4[i] = state.m;
     v4[i] = state.v;
@@ -72,8 +92,32 @@ fn update_ragged(
     if (i >= params.n || clip[CLIP_FINITE] == 0u) {
         return;
     }
-    let state = updated(State(vec4<f32>(w[i]), vec4<f32>(m[i]), vec4<f32>(v[i])), vec4<f32>(d_w[i]));
+    let correction = corrections_at(i);
+    if (correction.x == 0.0) {
+        return;
+    }
+    let state = updated(State(vec4<f32>(w[i]), vec4<f32>(m[i]), vec4<f32>(v[i])), vec4<f32>(d_w[i]), correction);
     w[i] = state.w.x;
     m[i] = state.m.x;
     v[i] = state.v.x;
+}
+
+// An invocation owns one correction of an expert; n counts experts.
+@compute @workgroup_size(INVOCATIONS)
+fn correct(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
+    if (i >= 2u * params.n) {
+        return;
+    }
+    let is_updated = counts[i / 2u] > 0u && clip[CLIP_FINITE] != 0u;
+    let beta = select(params.beta1, params.beta2, i % 2u == 1u);
+    let correction = beta * saved_corrections[i] + (1.0 - beta);
+    if (is_updated) {
+        saved_corrections[i] = correction;
+    }
+    new_corrections[i] = select(0.0, correction, is_updated);
 }

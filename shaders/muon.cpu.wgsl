@@ -1,9 +1,9 @@
 // Muon's gather and scatter on CPU rasterisers, as muon.wgsl; what is read comes through texture images, and an
 // invocation owns a block of 4x4 elements of the parameter, which it transposes in registers.
 
-import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
+import package::lib::clip::CLIP_FACTOR;
 import package::lib::index::flat_workgroup;
-import package::muon::{INVOCATIONS, clip, moved, nesterov, params, stepped};
+import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped};
 
 @group(0) @binding(11) var image_d_w: texture_2d<f32>;
 @group(0) @binding(12) var image_momentum: texture_2d<f32>;
@@ -44,11 +44,12 @@ fn gather(
     let columns = select(params.length, params.side, is_tall()) / 4u;
     let block = find_block(index, rows, columns);
     let first_row = (params.first + block.slice) * params.rows + block.row;
+    let takes_part = is_updated(params.first + block.slice);
     var values = mat4x4<f32>();
     @unroll for (var q = 0u; q < 4u; q++) {
         let at = vec2<u32>(block.column, first_row + q);
         let is_inside = block.row + q < params.rows && block.column < params.columns / 4u;
-        if (is_inside && clip[CLIP_FINITE] != 0u) {
+        if (is_inside && takes_part) {
             let g = textureLoad(image_d_w, at, 0) * bitcast<f32>(clip[CLIP_FACTOR]);
             let new_momentum = moved(textureLoad(image_momentum, at, 0), g);
             momentum[at.y * (params.columns / 4u) + at.x] = new_momentum;
@@ -76,10 +77,10 @@ fn scatter(
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
     let columns = params.columns / 4u;
     let rows = (params.rows + 3u) / 4u * 4u;
-    if (index >= params.slices * rows * columns / 4u || clip[CLIP_FINITE] == 0u) {
+    let block = find_block(index, rows, columns);
+    if (index >= params.slices * rows * columns / 4u || !is_updated(params.first + block.slice)) {
         return;
     }
-    let block = find_block(index, rows, columns);
     let slice_row = (params.place + block.slice) * params.side;
     var directions: mat4x4<f32>;
     @unroll for (var q = 0u; q < 4u; q++) {

@@ -5,7 +5,8 @@
 // gather stacks the x of many parameters into [slices, side, length], short side first (tall matrices transposed),
 // padded with zeros; ops/muon.rs orthogonalises the stack by matrix products; scatter applies it. normalize gives the
 // first polynomial of that its terms. Matrices with a side of at most 16 (router gates) take `update_small`, all in one.
-// Where a gradient was not finite (clip.finite = 0) no parameter and no momentum is written.
+// Where a gradient was not finite (clip.finite = 0) no parameter and no momentum is written; and none of an expert without
+// assignments, where counts are followed.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
 import package::lib::index::flat_workgroup;
@@ -22,6 +23,7 @@ struct Params {
     beta: f32,
     scale: f32,
     weight_decay: f32,
+    follows_counts: u32, // 1: matrix s is left as it is where counts[s] = 0
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -35,6 +37,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> factor: array<f32>;
 @group(0) @binding(9) var<storage, read_write> addend: array<f32>;
 @group(0) @binding(10) var<storage, read_write> x: array<f32>;
+@group(0) @binding(15) var<storage, read> counts: array<u32>; // one a matrix of the parameter
 
 const INVOCATIONS = 64u;
 const SMALL_SIDE = 16u;
@@ -59,6 +62,11 @@ fn workgroup_sum(value: f32, local: u32) -> f32 {
         workgroupBarrier();
     }
     return sh_sum[0];
+}
+
+// Whether a matrix of the parameter takes part in this update.
+fn is_updated(slice: u32) -> bool {
+    return clip[CLIP_FINITE] != 0u && (params.follows_counts == 0u || counts[slice] > 0u);
 }
 
 // Element (i, j) of a matrix, short side first, in its parameter.
@@ -107,8 +115,9 @@ fn gather(
     let j = index % params.length;
     let is_inside = i < min(params.rows, params.columns) && j < max(params.rows, params.columns);
     var value = 0.0;
-    if (is_inside && clip[CLIP_FINITE] != 0u) {
-        value = advance(parameter_index(params.first + index / elements, i, j));
+    let slice = params.first + index / elements;
+    if (is_inside && is_updated(slice)) {
+        value = advance(parameter_index(slice, i, j));
     }
     stack[params.place * elements + index] = value;
 }
@@ -141,7 +150,7 @@ fn scatter(
 ) {
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
     let elements = params.rows * params.columns;
-    if (index >= params.slices * elements || clip[CLIP_FINITE] == 0u) {
+    if (index >= params.slices * elements || !is_updated(params.first + index / elements)) {
         return;
     }
     let at = vec2<u32>(index % elements / params.columns, index % params.columns);
@@ -157,7 +166,7 @@ fn update_small(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
     let elements = params.side * params.length;
     let pairs = params.side * params.side;
     let base = workgroup.x * elements;
-    if (clip[CLIP_FINITE] == 0u) {
+    if (!is_updated(workgroup.x)) {
         return;
     }
     var sum = 0.0;

@@ -8,7 +8,7 @@ use super::{
     attention::attention,
     config::{Carry, DepthIdentity, DepthKind, HeadReads, Injection, Networks, Recursion, RecursionStart, StateUpdate},
     ffn, moe::{Routed, moe},
-    transformer::{Build, Mode, Weights, norm},
+    transformer::{Build, Weights, norm},
 };
 use crate::{
     gpu::{DType, Tensor},
@@ -155,6 +155,6 @@ fn resume(g: &mut Graph, states: &mut States, build: &Build) -> States {
 impl Build<'_> {
     /// Whether states outlive a micro-batch. Only in training: an evaluation depends on nothing but its own text.
     fn carries(&self) -> bool {
-        self.mode == Mode::Train && self.model.depth.recursion.carry != Carry::Dropped
+        self.mode.trains() && self.model.depth.recursion.carry != Carry::Dropped
     }
 }

@@ -80,8 +80,9 @@ fn selection_bias(g: &mut Graph, w: &Weights, build: &Build) -> Tensor {
 /// The counts of a router u32 [E], where something follows them.
 fn counts(g: &mut Graph, w: &Weights, build: &Build) -> Option<Tensor> {
     let model = build.model;
+    let Mode::Train { counts_assignments } = build.mode else { return None };
     let is_followed = model.router.selection_bias == SelectionBias::LossFree || model.balance.kind == BalanceKind::GlobalBatch;
-    if build.mode != Mode::Train || !is_followed {
+    if !counts_assignments && !is_followed {
         return None;
     }
     let name = w.name("router.counts");
@@ -113,13 +114,13 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
         };
         let balance = g.balance_loss(&router.routing, BalanceOptions { kind, sequence_length: build.sequence_length });
         let is_trained = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
-        if build.mode == Mode::Train && router.has_gradient && is_trained {
+        if build.mode.trains() && router.has_gradient && is_trained {
             losses.push(balance.loss);
         }
         balanced.push((router.routing, balance, router.has_gradient));
     }
     let trained: Vec<(Routing, BalanceLoss)> = balanced.iter().filter(|b| b.2).map(|b| (b.0, b.1)).collect();
-    if build.mode == Mode::Train && options.kind == BalanceKind::HfMixtral && !trained.is_empty() {
+    if build.mode.trains() && options.kind == BalanceKind::HfMixtral && !trained.is_empty() {
         losses.push(g.balance_loss_over_layers(&trained));
     }
     (losses, balanced.into_iter().map(|(_, balance, _)| balance.metrics).collect())

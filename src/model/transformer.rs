@@ -20,7 +20,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Loss and gradients, with dropout and router noise.
-    Train,
+    Train {
+        /// Routers count their assignments over the micro-batches of an update, whether the model follows the counts or
+        /// not: the states `<moe>.router.counts`, which the update program must clear.
+        counts_assignments: bool,
+    },
     /// Loss without gradients, dropout or noise.
     Evaluate,
     /// Logits of one position, as in evaluation.
@@ -28,6 +32,13 @@ pub enum Mode {
         /// Which, a u32 tensor [1].
         position: Tensor,
     },
+}
+
+impl Mode {
+    /// Whether gradients are wanted.
+    pub fn trains(self) -> bool {
+        matches!(self, Mode::Train { .. })
+    }
 }
 
 /// What the recording of a model needs to know besides its weights.
@@ -42,12 +53,12 @@ pub(super) struct Build<'a> {
 impl Build<'_> {
     /// A dropout probability of this mode.
     pub fn dropout(&self, p: f64) -> f32 {
-        if self.mode == Mode::Train { p as f32 } else { 0.0 }
+        if self.mode.trains() { p as f32 } else { 0.0 }
     }
 
     /// A noise level of this mode.
     pub fn noise(&self, std: f64) -> f32 {
-        if self.mode == Mode::Train { std as f32 } else { 0.0 }
+        if self.mode.trains() { std as f32 } else { 0.0 }
     }
 }
 
@@ -109,7 +120,7 @@ pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u3
         return Recorded { loss: None, statistics: None, logits: Some(g.linear(last, head)), routing: Vec::new() };
     }
     let targets = g.input("targets", [sequences * sequence_length], DType::U32); // [N]
-    let ce = g.loss_head(x, head, targets, mode == Mode::Train);
+    let ce = g.loss_head(x, head, targets, mode.trains());
     let (balance, routing) = balance(g, &routed, &build);
     let losses: Vec<_> = std::iter::once(ce.loss).chain(balance).collect();
     Recorded { loss: Some(g.add_losses(&losses)), statistics: Some(ce.statistics), logits: None, routing }

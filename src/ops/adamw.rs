@@ -3,11 +3,27 @@
 use super::{
     Graph,
     kernels::{
-        adamw::{Params, Update, UpdateRagged},
+        adamw::{Correct, Params, Update, UpdateRagged},
         adamw_cpu,
     },
 };
 use crate::gpu::Tensor;
+
+/// A parameter that an optimizer is to update.
+#[derive(Clone, Copy, Debug)]
+pub struct Trained {
+    /// The parameter, for experts [E, ..].
+    pub w: Tensor,
+    /// Assignments of each expert over the update's micro-batches, u32 [E]: an expert that has none is left as it is,
+    /// weight and moments, as PyTorch does where a gradient is None. Without, its gradient is zero.
+    pub assignments: Option<Tensor>,
+}
+
+impl From<Tensor> for Trained {
+    fn from(w: Tensor) -> Trained {
+        Trained { w, assignments: None }
+    }
+}
 
 /// Constants of AdamW. The learning rate and the bias corrections are per-step scalars.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,26 +44,55 @@ const IMAGE_ELEMENTS: u32 = 8192;
 impl Graph {
     /// Updates a parameter from its accumulated gradient, times the factor in `clip` (see [`Graph::grad_norm`]).
     /// Moments are the states `adamw.m.<name>` and `adamw.v.<name>`. Writes nothing if a gradient was not finite.
-    pub fn adamw(&mut self, w: Tensor, clip: Tensor, constants: AdamW) {
+    ///
+    /// Where experts without assignments are left as they are, each expert's bias corrections count the updates that it
+    /// took part in, as a parameter's of its own do in PyTorch: the state `adamw.corrections.<name>` [E, 2].
+    ///
+    /// # Panics
+    /// If assignments are given and are not one a slice of the parameter.
+    pub fn adamw(&mut self, trained: impl Into<Trained>, clip: Tensor, constants: AdamW) {
         let AdamW { beta1, beta2, eps, weight_decay } = constants;
+        let Trained { w, assignments } = trained.into();
         let name = self.program().tensor(w.id).name.clone();
         let d_w = self.param_grad(w);
         let m = self.state(&format!("adamw.m.{name}"), w.shape);
         let v = self.state(&format!("adamw.v.{name}"), w.shape);
         let length = w.shape.len();
+        // Elements of an expert, and what holds its corrections: anything where nothing is counted.
+        let (expert, corrections) = match assignments {
+            Some(counts) => {
+                let [experts, ..] = *w.shape.as_slice() else { panic!("adamw: {name} has no experts") };
+                assert_eq!(counts.shape.as_slice(), [experts], "adamw: counts of {name} {:?}", w.shape);
+                (length / experts, self.adamw_corrections(&name, counts, clip, constants))
+            }
+            None => (0, d_w),
+        };
         if length >= IMAGE_ELEMENTS && self.tier.reads_images(&[w]) {
-            let params = adamw_cpu::Params { n: length / 4, beta1, beta2, eps, weight_decay };
-            let call = adamw_cpu::Update { params, clip, image_d_w: d_w, image_w: w, image_m: m, image_v: v, w, m, v };
+            let params = adamw_cpu::Params { n: length / 4, expert: expert / 4, beta1, beta2, eps, weight_decay };
+            let [image_d_w, image_w, image_m, image_v] = [d_w, w, m, v];
+            let call = adamw_cpu::Update { params, clip, corrections, image_d_w, image_w, image_m, image_v, w, m, v };
             self.dispatch(call, [(length / 16).div_ceil(adamw_cpu::Update::WORKGROUP), 1, 1]);
-        } else if length.is_multiple_of(4) {
+        } else if length.is_multiple_of(4) && expert.is_multiple_of(4) {
             let n = length / 4;
-            let params = Params { n, beta1, beta2, eps, weight_decay };
-            let call = Update { params, clip, d_w4: d_w, w4: w, m4: m, v4: v };
+            let params = Params { n, expert: expert / 4, beta1, beta2, eps, weight_decay };
+            let call = Update { params, clip, corrections, d_w4: d_w, w4: w, m4: m, v4: v };
             self.dispatch(call, [n.div_ceil(Update::WORKGROUP), 1, 1]);
         } else {
-            let params = Params { n: length, beta1, beta2, eps, weight_decay };
-            let call = UpdateRagged { params, clip, d_w, w, m, v };
+            let params = Params { n: length, expert, beta1, beta2, eps, weight_decay };
+            let call = UpdateRagged { params, clip, corrections, d_w, w, m, v };
             self.dispatch(call, [length.div_ceil(UpdateRagged::WORKGROUP), 1, 1]);
         }
+    }
+
+    /// 1 - beta^t of each expert, t the updates that it took part in [E, 2]; 0 for those without part in this one.
+    fn adamw_corrections(&mut self, name: &str, counts: Tensor, clip: Tensor, constants: AdamW) -> Tensor {
+        let AdamW { beta1, beta2, .. } = constants;
+        let experts = counts.shape.len();
+        let saved_corrections = self.state(&format!("adamw.corrections.{name}"), [experts, 2]);
+        let new_corrections = self.tensor("adamw.new_corrections", [experts, 2]); // [E, 2]
+        let params = Params { n: experts, beta1, beta2, ..Default::default() };
+        let call = Correct { params, clip, counts, saved_corrections, new_corrections };
+        self.dispatch(call, [(2 * experts).div_ceil(Correct::WORKGROUP), 1, 1]);
+        new_corrections
     }
 }

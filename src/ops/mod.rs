@@ -40,7 +40,7 @@ pub use permute::Permutation;
 pub use rope::{Pairs, Rotation};
 pub use router::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN, RouterBiases, RouterOptions, Routing, Scores, SoftmaxOver};
 pub use loss_head::LossHead;
-pub use adamw::AdamW;
+pub use adamw::{AdamW, Trained};
 pub use grouped_matmul::GroupedForm;
 pub use matmul::{Addend, Form};
 pub use muon::{Muon, MuonScale};

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Addend, Form, Graph,
+    Addend, Form, Graph, Trained,
     kernels::{
         muon::{Gather, Normalize, Params, Scatter, UpdateSmall},
         muon_cpu,
@@ -59,6 +59,8 @@ struct Part {
     w: Tensor,
     d_w: Tensor,
     momentum: Tensor,
+    /// Assignments, one a matrix of the parameter, where those without are left as they are.
+    counts: Option<Tensor>,
     rows: u32,
     columns: u32,
     first: u32,
@@ -72,6 +74,11 @@ impl Part {
 
     fn length(&self) -> u32 {
         self.rows.max(self.columns)
+    }
+
+    /// The counts, or what stands in for them: kernels that follow none do not read it.
+    fn counts_or(&self, other: Tensor) -> Tensor {
+        self.counts.unwrap_or(other)
     }
 
     fn params(&self, constants: Muon) -> Params {
@@ -91,6 +98,7 @@ impl Part {
             beta: constants.momentum,
             scale,
             weight_decay: constants.weight_decay,
+            follows_counts: u32::from(self.counts.is_some()),
         }
     }
 }
@@ -101,15 +109,18 @@ impl Graph {
     /// if a gradient was not finite.
     ///
     /// # Panics
-    /// If a parameter has less than two dimensions.
-    pub fn muon(&mut self, parameters: &[Tensor], clip: Tensor, constants: Muon) {
+    /// If a parameter has less than two dimensions, or has assignments and these are not one a matrix.
+    pub fn muon(&mut self, parameters: &[Trained], clip: Tensor, constants: Muon) {
         let mut classes: BTreeMap<u32, Vec<Part>> = BTreeMap::new();
-        for &w in parameters {
+        for &trained in parameters {
+            let Trained { w, assignments: counts } = trained;
             let name = self.program().tensor(w.id).name.clone();
             let &[.., rows, columns] = w.shape.as_slice() else { panic!("muon: {name} {:?} is no matrix", w.shape) };
             let d_w = self.param_grad(w);
             let momentum = self.state(&format!("muon.momentum.{name}"), w.shape);
-            let part = Part { w, d_w, momentum, rows, columns, first: 0, slices: w.shape.len() / (rows * columns) };
+            let slices = w.shape.len() / (rows * columns);
+            assert!(counts.is_none_or(|c| c.shape.len() == slices), "muon: {name} {:?} and counts {counts:?}", w.shape);
+            let part = Part { w, d_w, momentum, counts, rows, columns, first: 0, slices };
             if part.side() <= SMALL_SIDE {
                 self.muon_small(part, clip, constants);
             } else {
@@ -125,10 +136,10 @@ impl Graph {
     }
 
     fn muon_small(&mut self, part: Part, clip: Tensor, constants: Muon) {
-        let Part { w, d_w, momentum, slices, .. } = part;
+        let (Part { w, d_w, momentum, slices, .. }, counts) = (part, part.counts_or(clip));
         let x = self.like("muon.x", w);
         self.clear(x);
-        self.dispatch(UpdateSmall { params: part.params(constants), clip, d_w, momentum, w, x }, [slices, 1, 1]);
+        self.dispatch(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x }, [slices, 1, 1]);
     }
 
     fn muon_batch(&mut self, side: u32, parts: &[Part], clip: Tensor, constants: Muon) {
@@ -154,28 +165,28 @@ impl Graph {
     }
 
     fn gather(&mut self, part: &Part, params: Params, clip: Tensor, stack: Tensor) {
-        let Part { d_w, momentum, .. } = *part;
+        let (Part { d_w, momentum, .. }, counts) = (*part, part.counts_or(clip));
         let elements = part.slices * params.side * params.length;
         if self.tier.reads_images(&[d_w]) {
             let params = bytemuck::cast(params);
-            let call = muon_cpu::Gather { params, clip, image_d_w: d_w, image_momentum: momentum, momentum, stack };
+            let call = muon_cpu::Gather { params, clip, counts, image_d_w: d_w, image_momentum: momentum, momentum, stack };
             self.dispatch(call, [(elements / 16).div_ceil(muon_cpu::Gather::WORKGROUP), 1, 1]);
         } else {
-            let call = Gather { params, clip, d_w, momentum, stack };
+            let call = Gather { params, clip, counts, d_w, momentum, stack };
             self.dispatch(call, [elements.div_ceil(Gather::WORKGROUP), 1, 1]);
         }
     }
 
     fn scatter(&mut self, part: &Part, params: Params, clip: Tensor, orthogonal: Tensor) {
-        let w = part.w;
+        let (w, counts) = (part.w, part.counts_or(clip));
         let elements = part.slices * part.rows * part.columns;
         if self.tier.reads_images(&[w, orthogonal]) {
             let blocks = part.slices * part.rows.div_ceil(4) * (part.columns / 4);
             let params = bytemuck::cast(params);
-            let call = muon_cpu::Scatter { params, clip, image_orthogonal: orthogonal, image_w: w, w };
+            let call = muon_cpu::Scatter { params, clip, counts, image_orthogonal: orthogonal, image_w: w, w };
             self.dispatch(call, [blocks.div_ceil(muon_cpu::Scatter::WORKGROUP), 1, 1]);
         } else {
-            let call = Scatter { params, clip, orthogonal, w };
+            let call = Scatter { params, clip, counts, orthogonal, w };
             self.dispatch(call, [elements.div_ceil(Scatter::WORKGROUP), 1, 1]);
         }
     }

@@ -99,6 +99,10 @@ options! {
     pub struct Optimizer {
         /// Largest global L2 norm of the gradient over all parameters; larger ones are scaled down to it. 0 switches it off.
         clip_norm: f64 = 1.0 => 0.0..=1e6;
+        /// What an update does to an expert that no token of its micro-batches was sent to; calls of a recursive model that
+        /// pass no gradient back send tokens, too.
+        #[when("model.ffn.kind" = "moe")]
+        idle_experts: IdleExperts = IdleExperts::ZeroGradient;
         /// AdamW.
         adamw: AdamW;
         /// Muon.
@@ -138,6 +142,16 @@ options! {
         scale: MuonScale = MuonScale::MaxOneRowsOverCols;
         /// Share of a weight, times the learning rate, that an update takes away.
         weight_decay: f64 = 0.0 => 0.0..=100.0;
+    }
+}
+
+choices! {
+    /// What an update does to an expert without tokens.
+    pub enum IdleExperts {
+        /// Leaves weights, moments and their count of updates as they are, as PyTorch does where a gradient is None.
+        Skip = "skip",
+        /// Takes its gradient as zero: moments decay, and momentum and weight decay still move the weights.
+        ZeroGradient = "zero_gradient",
     }
 }
 

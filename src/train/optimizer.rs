@@ -1,15 +1,16 @@
 //! The update: gradient norm and clip over all parameters, then each parameter's own optimizer.
 
-use super::config::{self, Config};
+use super::config::{self, Config, IdleExperts};
 use crate::{
     gpu::Tensor,
-    model::params::Group,
-    ops::{AdamW, Graph, Muon, MuonScale},
+    model::params::{Group, ParamSpec, Part},
+    ops::{AdamW, Graph, Muon, MuonScale, Trained},
 };
 
 /// Records the update after a recorded backward. Gives `clip`, u32 [4]: see [`Graph::grad_norm`].
 ///
-/// Every parameter is in exactly one group. AdamW's bias corrections count updates, skipped ones included.
+/// Every parameter is in exactly one group. AdamW's bias corrections count updates, skipped ones included, but those of
+/// experts that updates pass over: these count the updates that moved the expert. Counts of assignments are not cleared.
 pub fn record(g: &mut Graph, config: &Config) -> Tensor {
     g.begin_update();
     let specs = config.parameters();
@@ -19,8 +20,10 @@ pub fn record(g: &mut Graph, config: &Config) -> Tensor {
     let (adamw, muon) = (&config.optimizer.adamw, &config.optimizer.muon);
     let mut matrices = Vec::new();
     for (spec, w) in specs.iter().zip(all) {
+        let skips_idle = config.optimizer.idle_experts == IdleExperts::Skip && spec.part == Part::Experts;
+        let trained = Trained { w, assignments: skips_idle.then(|| tensor(g, &counts_of(spec))) };
         match spec.group {
-            Group::Muon => matrices.push(w),
+            Group::Muon => matrices.push(trained),
             Group::AdamW => {
                 let decays = adamw.decay_gains || !spec.is_gain_or_bias();
                 let constants = AdamW {
@@ -29,7 +32,7 @@ pub fn record(g: &mut Graph, config: &Config) -> Tensor {
                     eps: adamw.eps as f32,
                     weight_decay: if decays { adamw.weight_decay as f32 } else { 0.0 },
                 };
-                g.adamw(w, clip, constants);
+                g.adamw(trained, clip, constants);
             }
         }
     }
@@ -44,4 +47,10 @@ pub fn record(g: &mut Graph, config: &Config) -> Tensor {
     };
     g.muon(&matrices, clip, constants);
     clip
+}
+
+/// The counts of the router that sends tokens to these experts.
+fn counts_of(experts: &ParamSpec) -> String {
+    let (moe, _) = experts.name.rsplit_once("experts.").expect("parameters of experts are named so");
+    format!("{moe}router.counts")
 }

@@ -1,6 +1,10 @@
 //! The three programs of a run: training, evaluation, sampling. They share parameters by name.
 
-use super::{checkpoint::Expected, config::Config, optimizer};
+use super::{
+    checkpoint::Expected,
+    config::{Config, IdleExperts},
+    optimizer,
+};
 use crate::{
     gpu::{DType, Program, Role, Tensor, TensorId, Tier},
     model::transformer::{Mode, RouterState, router_states, transformer},
@@ -82,7 +86,8 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
 /// Records training.
 pub fn training(config: &Config, tier: Tier) -> Training {
     let mut g = Graph::new(tier);
-    let recorded = transformer(&mut g, &config.model, Mode::Train, config.data.batch, config.data.sequence_length);
+    let mode = Mode::Train { counts_assignments: config.optimizer.idle_experts == IdleExperts::Skip };
+    let recorded = transformer(&mut g, &config.model, mode, config.data.batch, config.data.sequence_length);
     let loss = recorded.loss.expect("training records a loss");
     let statistics = recorded.statistics.expect("training records statistics");
     g.backward(loss);

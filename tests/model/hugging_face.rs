@@ -105,7 +105,7 @@ fn logits(device: &Device, found: &Imported, tokens: &[u8]) -> Vec<f32> {
 /// The gradient of the mean cross-entropy, by parameter.
 fn gradients(device: &Device, found: &Imported, tokens: &[u8], targets: &[u8]) -> Vec<NamedTensor> {
     let mut g = Graph::new(device.tier);
-    let loss = transformer(&mut g, &found.model, Mode::Train, B, T).loss.unwrap();
+    let loss = transformer(&mut g, &found.model, Mode::Train { counts_assignments: false }, B, T).loss.unwrap();
     g.backward(loss);
     let mut loaded = Loaded::new(device, g.finish(), &found.tensors);
     loaded.write("tokens", tokens);

@@ -1,9 +1,12 @@
 //! AdamW against an f64 twin of `torch.optim.AdamW` over several updates.
 
-use moelab::{gpu::Step, ops::AdamW};
+use moelab::{
+    gpu::Step,
+    ops::{AdamW, Trained},
+};
 
 use crate::{
-    harness::Input,
+    harness::{Fixture, Input},
     update::{assert_change_close, assert_close, on_every_tier, update},
 };
 
@@ -92,7 +95,7 @@ fn a_bad_gradient_changes_nothing() {
             clip
         },
         |_, fixture| {
-            let bits = |f: &crate::harness::Fixture| -> Vec<Vec<u32>> {
+            let bits = |f: &Fixture| -> Vec<Vec<u32>> {
                 states.iter().map(|n| f.read_named(n).iter().map(|v| v.to_bits()).collect()).collect()
             };
             update(fixture, &step(0), &[("a", &gradient(8256, 0)), ("b", &gradient(13, 0))]);
@@ -108,4 +111,119 @@ fn a_bad_gradient_changes_nothing() {
             assert!(after.iter().zip(&before).all(|(a, b)| a != b), "a good gradient must change everything again");
         },
     );
+}
+
+/// Assignments of the experts in an update: each is idle in every third.
+fn assignments(experts: u32, update: u32) -> Vec<u32> {
+    (0..experts).map(|e| (update + e) % 3 * (e + 1)).collect()
+}
+
+fn counts(experts: u32, values: Vec<u32>) -> Input {
+    Input::u32("counts", [experts], values)
+}
+
+/// Shapes of experts: with images, by fours, and by ones as fours do not end where an expert does.
+const EXPERTS: [&[u32]; 5] = [&[3, 64, 64], &[5, 4], &[3, 4, 20], &[4, 6], &[3, 5, 7]];
+
+/// Weight, mean and mean square of each expert, as bits.
+fn expert_bits(fixture: &Fixture, experts: u32) -> Vec<[Vec<u32>; 3]> {
+    let bits = |name: &str, e: u32| {
+        let all = fixture.read_named(name);
+        let size = all.len() / experts as usize;
+        all[e as usize * size..][..size].iter().map(|v| v.to_bits()).collect()
+    };
+    (0..experts).map(|e| ["w", "adamw.m.w", "adamw.v.w"].map(|name| bits(name, e))).collect()
+}
+
+/// What is skipped stays to the bit, whatever its gradient; the rest is as if each expert were trained on its own.
+#[test]
+fn experts_without_assignments_are_left_as_they_are() {
+    for shape in EXPERTS {
+        let (experts, length) = (shape[0], shape.iter().product::<u32>());
+        let size = (length / experts) as usize;
+        let w = Input::normal("w", shape).param();
+        on_every_tier(
+            &[w.clone(), counts(experts, vec![0; experts as usize])],
+            |g, t| {
+                let clip = g.grad_norm(&t[..1]);
+                g.adamw(Trained { w: t[0], assignments: Some(t[1]) }, clip, CONSTANTS);
+                clip
+            },
+            |tier, fixture| {
+                let start = w.array().data;
+                let twin = |w: &[f64]| Twin { w: w.to_vec(), m: vec![0.0; size], v: vec![0.0; size] };
+                let mut twins: Vec<Twin> = start.chunks(size).map(twin).collect();
+                let mut updates = vec![0; experts as usize];
+                for i in 0..7 {
+                    let (d_w, before) = (gradient(length, i), expert_bits(fixture, experts));
+                    fixture.write(&counts(experts, assignments(experts, i)));
+                    update(fixture, &step(i), &[("w", &d_w)]);
+                    let after = expert_bits(fixture, experts);
+                    let d_w: Vec<f64> = d_w.iter().map(|v| f64::from(*v)).collect();
+                    let factor = (1.0 / (d_w.iter().map(|g| g * g).sum::<f64>().sqrt() + 1e-6)).min(1.0);
+                    for (e, count) in assignments(experts, i).into_iter().enumerate() {
+                        assert_eq!(before[e] == after[e], count == 0, "{shape:?}, expert {e} in update {i} ({tier:?})");
+                        if count > 0 {
+                            let own = Step { lr_adamw: step(i).lr_adamw, ..step(updates[e]) };
+                            twins[e].update(&d_w[e * size..][..size], factor, &own);
+                            updates[e] += 1;
+                        }
+                    }
+                }
+                let what = format!("adamw {shape:?} with idle experts ({tier:?})");
+                let all = |part: fn(&Twin) -> &Vec<f64>| twins.iter().flat_map(part).copied().collect::<Vec<f64>>();
+                let found: Vec<f64> = fixture.read_named("w").iter().map(|v| f64::from(*v)).collect();
+                assert_change_close(&what, &found, &all(|t| &t.w), &start, 1e-5);
+                assert_close(&what, &fixture.read_named("adamw.m.w"), &all(|t| &t.m), 1e-5);
+                assert_close(&what, &fixture.read_named("adamw.v.w"), &all(|t| &t.v), 1e-5);
+            },
+        );
+    }
+}
+
+/// A gradient that is not finite is no update of any expert: its corrections stay as well.
+#[test]
+fn a_bad_gradient_is_no_update_of_an_expert() {
+    on_every_tier(
+        &[Input::normal("w", [3, 4, 20]).param(), counts(3, vec![1, 0, 7])],
+        |g, t| {
+            let clip = g.grad_norm(&t[..1]);
+            g.adamw(Trained { w: t[0], assignments: Some(t[1]) }, clip, CONSTANTS);
+            clip
+        },
+        |_, fixture| {
+            let good = gradient(240, 0);
+            update(fixture, &step(0), &[("w", &good)]);
+            let (before, corrections) = (expert_bits(fixture, 3), fixture.read_named("adamw.corrections.w"));
+            let bad: Vec<f32> = good.iter().map(|g| g / 0.0).collect();
+            update(fixture, &step(1), &[("w", &bad)]);
+            assert_eq!(expert_bits(fixture, 3), before);
+            assert_eq!(fixture.read_named("adamw.corrections.w"), corrections);
+            assert!(corrections[0] > 0.0 && corrections[2..4] == [0.0, 0.0], "{corrections:?}");
+        },
+    );
+}
+
+/// Without counts an expert without gradient goes on: its moments decay, and weight decay and mean move it.
+#[test]
+fn a_zero_gradient_is_an_update() {
+    for shape in EXPERTS {
+        let (experts, length) = (shape[0], shape.iter().product::<u32>());
+        let w = Input::normal("w", shape).param();
+        on_every_tier(
+            std::slice::from_ref(&w),
+            |g, t| {
+                let clip = g.grad_norm(t);
+                g.adamw(t[0], clip, CONSTANTS);
+                clip
+            },
+            |_, fixture| {
+                update(fixture, &step(0), &[("w", &gradient(length, 0))]);
+                let before = expert_bits(fixture, experts);
+                update(fixture, &step(1), &[("w", &vec![0.0; length as usize])]);
+                let after = expert_bits(fixture, experts);
+                assert!(before.iter().zip(&after).all(|(b, a)| (0..3).all(|part| b[part] != a[part])), "{shape:?}");
+            },
+        );
+    }
 }

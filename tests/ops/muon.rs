@@ -1,8 +1,8 @@
 //! Muon against an f64 twin that takes the Newton-Schulz steps on each matrix directly.
 
 use moelab::{
-    gpu::Step,
-    ops::{Muon, MuonScale},
+    gpu::{Step, Tensor},
+    ops::{Graph, Muon, MuonScale, Trained},
 };
 
 use crate::{
@@ -84,6 +84,11 @@ impl Twin {
     }
 }
 
+fn muon(g: &mut Graph, parameters: &[Tensor], assignments: Option<Tensor>, clip: Tensor, constants: Muon) {
+    let trained: Vec<_> = parameters.iter().map(|&w| Trained { w, assignments }).collect();
+    g.muon(&trained, clip, constants);
+}
+
 fn step(update: u32) -> Step {
     Step { update, lr_muon: 0.02 + 0.01 * update as f32, clip_norm: 0.0, ..Step::default() }
 }
@@ -115,7 +120,7 @@ fn follows_for(updates: u32, shapes: &[&[u32]], constants: Muon) {
         &parameters,
         |g, t| {
             let clip = g.grad_norm(t);
-            g.muon(t, clip, constants);
+            muon(g, t, None, clip, constants);
             clip
         },
         |tier, fixture| {
@@ -178,7 +183,7 @@ fn a_bad_gradient_changes_nothing() {
         &parameters,
         |g, t| {
             let clip = g.grad_norm(t);
-            g.muon(t, clip, CONSTANTS);
+            muon(g, t, None, clip, CONSTANTS);
             clip
         },
         |_, fixture| {
@@ -199,4 +204,73 @@ fn a_bad_gradient_changes_nothing() {
             assert!(bits(fixture).iter().zip(&before).all(|(a, b)| a != b), "a good gradient must change everything again");
         },
     );
+}
+
+/// Bits of weights and momenta of each expert after every update, on every tier; idle experts have no gradient.
+fn expert_bits(shapes: &[&[u32]], assignments: &[Vec<u32>], follows_counts: bool) -> Vec<Vec<Vec<u32>>> {
+    let names: Vec<String> = (0..shapes.len()).map(|i| format!("w{i}")).collect();
+    let experts = assignments[0].len();
+    let mut inputs: Vec<Input> = shapes.iter().zip(&names).map(|(s, n)| Input::normal(n, *s).scaled(0.1).param()).collect();
+    inputs.push(Input::u32("counts", [experts as u32], vec![1; experts]));
+    let all = std::cell::RefCell::new(Vec::new());
+    on_every_tier(
+        &inputs,
+        |g, t| {
+            let (counts, parameters) = t.split_last().unwrap();
+            let clip = g.grad_norm(parameters);
+            muon(g, parameters, follows_counts.then_some(*counts), clip, CONSTANTS);
+            clip
+        },
+        |_, fixture| {
+            let bits = |f: &Fixture, e: usize| {
+                let states = names.iter().flat_map(|n| [n.clone(), format!("muon.momentum.{n}")]);
+                let of_expert = |values: Vec<f32>| values.chunks(values.len() / experts).nth(e).unwrap().to_vec();
+                states.flat_map(|n| of_expert(f.read_named(&n))).map(f32::to_bits).collect::<Vec<u32>>()
+            };
+            for (i, counts) in (0..).zip(assignments) {
+                fixture.write(&Input::u32("counts", [experts as u32], counts.clone()));
+                let drawn = |(shape, name): (&&[u32], &String)| {
+                    let mut d = gradient(shape, name, i);
+                    let size = d.len() / experts;
+                    d.chunks_mut(size).zip(counts).filter(|(_, c)| **c == 0).for_each(|(d, _)| d.fill(0.0));
+                    d
+                };
+                let gradients: Vec<Vec<f32>> = shapes.iter().zip(&names).map(drawn).collect();
+                let named: Vec<_> = names.iter().map(String::as_str).zip(gradients.iter().map(Vec::as_slice)).collect();
+                update(fixture, &step(i), &named);
+                all.borrow_mut().push((0..experts).map(|e| bits(fixture, e)).collect());
+            }
+        },
+    );
+    all.into_inner()
+}
+
+/// Tall, wide and ragged matrices, small ones, and more than a stack holds. Without counts an idle expert has a zero gradient:
+/// its momentum still moves it. The other experts come out the same to the bit.
+#[test]
+fn experts_without_assignments_are_left_as_they_are() {
+    let shapes: [&[&[u32]]; 4] =
+        [&[&[3, 64, 128], &[3, 128, 64]], &[&[3, 67, 64], &[3, 37, 131]], &[&[3, 5, 7], &[3, 16, 300]], &[&[130, 17, 64]]];
+    for shapes in shapes {
+        let experts = shapes[0][0];
+        let of = |first: [u32; 3]| (0..experts).map(|e| first[e as usize % 3]).collect::<Vec<u32>>();
+        let assignments = [of([2, 1, 1]), of([5, 0, 3]), of([0, 0, 1])];
+        let (skipped, zero) = (expert_bits(shapes, &assignments, true), expert_bits(shapes, &assignments, false));
+        let mut was_idle = vec![false; experts as usize];
+        for (i, (skipped_now, zero_now)) in skipped.iter().zip(&zero).enumerate() {
+            let update = i % assignments.len();
+            if update == 0 {
+                assert_eq!(skipped_now, zero_now, "{shapes:?}: where all experts have assignments the counts change no bit");
+                was_idle.fill(false);
+                continue;
+            }
+            for (e, count) in assignments[update].iter().enumerate() {
+                let what = format!("{shapes:?}, expert {e} in update {update}");
+                was_idle[e] |= *count == 0;
+                assert_eq!(skipped_now[e] == skipped[i - 1][e], *count == 0, "{what}, skipped");
+                assert_ne!(zero_now[e], zero[i - 1][e], "{what}, zero gradient");
+                assert_eq!(skipped_now[e] == zero_now[e], !was_idle[e], "{what}: others are as without counts");
+            }
+        }
+    }
 }

@@ -69,7 +69,7 @@ fn muon_follows_torch() {
             &parameters(),
             |g, t| {
                 let clip = g.grad_norm(t);
-                g.muon(t, clip, constants);
+                g.muon(&t.iter().map(|w| (*w).into()).collect::<Vec<_>>(), clip, constants);
                 clip
             },
             |_, fixture| follow(what, fixture, step),

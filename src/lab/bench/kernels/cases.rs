@@ -196,7 +196,7 @@ fn muon() -> Case {
         needs_gradients: true,
         product: None,
         record: Box::new(move |g, t| {
-            g.muon(&[t[0]], t[1], constants);
+            g.muon(&[t[0].into()], t[1], constants);
             Vec::new()
         }),
     }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod harness;
+mod idle_experts;
 mod oracle;
 mod probe;
 mod sanity;

@@ -4,6 +4,7 @@ mod configs;
 mod faults;
 mod harness;
 mod hugging_face;
+mod idle_experts;
 mod oracle;
 mod pairwise;
 mod probe;

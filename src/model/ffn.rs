@@ -2,7 +2,7 @@
 
 use super::{
     config,
-    transformer::{Build, Weights},
+    build::{Build, Weights},
 };
 use crate::{
     gpu::Tensor,

@@ -2,6 +2,7 @@
 //! the page that records it on a graph ([`transformer`]).
 
 mod attention;
+mod build;
 pub mod config;
 pub mod cost;
 mod depth;

@@ -3,7 +3,7 @@
 use super::{
     config::{self, BalanceKind, RouterScores, SelectionBias},
     ffn,
-    transformer::{Build, Mode, Weights},
+    build::{Build, Mode, Weights},
 };
 use crate::{
     gpu::{DType, Tensor},

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+pub use super::checkpoint_error::CheckpointError;
 pub use super::tensor_file::NamedTensor;
 
 /// Name of the file with the parameters.
@@ -65,91 +66,6 @@ impl Expected {
         let specs = |tensors: &[NamedTensor]| tensors.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
         Self { tensors: specs(&snapshot.tensors), optimizer: specs(&snapshot.optimizer) }
     }
-}
-
-/// Why a checkpoint was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CheckpointError {
-    /// A file is not there.
-    #[error("`{file}` is missing: the checkpoint is incomplete")]
-    Missing {
-        /// Name of the file.
-        file: String,
-    },
-    /// A file or a header is beyond the limit.
-    #[error("`{file}`: {what} is {found}, at most {limit} is accepted")]
-    TooLarge {
-        /// Name of the file.
-        file: String,
-        /// What is too large.
-        what: &'static str,
-        /// Its size.
-        found: usize,
-        /// The largest size accepted.
-        limit: usize,
-    },
-    /// The manifest or the state cannot be read.
-    #[error("`{file}` cannot be read: {problem}")]
-    Json {
-        /// Name of the file.
-        file: String,
-        /// What the reader says.
-        problem: String,
-    },
-    /// The checkpoint is of another format version.
-    #[error("`manifest.json`: format version {found}, this build reads version {VERSION}: use the build that wrote it")]
-    Version {
-        /// The version in the manifest.
-        found: u32,
-    },
-    /// A file is shorter or longer than it was.
-    #[error("`{file}` has {found} bytes, the manifest says {wanted}: it was cut off or changed")]
-    Size {
-        /// Name of the file.
-        file: String,
-        /// Bytes by the manifest.
-        wanted: u64,
-        /// Bytes found.
-        found: u64,
-    },
-    /// A file is not what was written.
-    #[error("`{file}` has SHA-256 {found}, the manifest says {wanted}: it was damaged or changed")]
-    Checksum {
-        /// Name of the file.
-        file: String,
-        /// Hash by the manifest.
-        wanted: String,
-        /// Hash found.
-        found: String,
-    },
-    /// A safetensors header is malformed.
-    #[error("`{file}` is not a safetensors file: {problem}")]
-    Header {
-        /// Name of the file.
-        file: String,
-        /// What the reader says.
-        problem: String,
-    },
-    /// The tensors are not those of this model.
-    #[error("`{file}` does not fit the model of this run: {}", problems.join("; "))]
-    Tensors {
-        /// Name of the file.
-        file: String,
-        /// Each difference: tensor, wanted, found.
-        problems: Vec<String>,
-    },
-    /// A value is NaN or infinite.
-    #[error("`{file}`: `{tensor}` is {value} at element {element}: such weights cannot be trained on")]
-    NonFinite {
-        /// Name of the file.
-        file: String,
-        /// Name of the tensor.
-        tensor: String,
-        /// Index into its data.
-        element: usize,
-        /// The value.
-        value: String,
-    },
 }
 
 /// What `manifest.json` says.
@@ -210,7 +126,7 @@ pub fn verify(files: &Files) -> Result<(), CheckpointError> {
         return Err(damaged("it is not the manifest of a moelab checkpoint"));
     }
     if manifest.version != VERSION {
-        return Err(CheckpointError::Version { found: manifest.version });
+        return Err(CheckpointError::Version { found: manifest.version, wanted: VERSION });
     }
     if json_bytes(&manifest) != bytes {
         return Err(damaged("its bytes are not as they were written"));

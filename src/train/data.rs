@@ -13,19 +13,17 @@
 //! a target count that is known beforehand.
 
 mod build;
-mod error;
 mod split;
 mod windows;
 
 use std::{cell::RefCell, ops::Range};
 
 pub use build::{ENDLESS_VALIDATION_WINDOWS, language_texts};
-pub use error::DataError;
+pub use super::data_error::DataError;
 pub use split::{Split, SplitOptions, SplitRule};
 pub use windows::{TargetRule, Windows};
 
 use crate::random::Stream;
-use crate::train::baselines::Baselines;
 use crate::train::language::Language;
 use crate::train::tokenizer::Tokenizer;
 use build::Endless;
@@ -129,11 +127,6 @@ impl Dataset {
     /// A batch of the validation set; rows beyond the last window have no targets.
     pub fn validation_batch(&self, index: usize) -> Batch {
         self.gather(&self.validation, self.validation_rows(index))
-    }
-
-    /// What simple predictors reach on the validation set.
-    pub fn baselines(&self) -> Baselines {
-        Baselines::of(self)
     }
 
     /// Targets of the whole validation set.

@@ -2,9 +2,11 @@
 
 pub mod baselines;
 pub mod checkpoint;
+mod checkpoint_error;
 pub mod config;
 pub mod corpus;
 pub mod data;
+mod data_error;
 pub mod embedded;
 mod error;
 pub mod exact;

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use crate::train::data::DataError;
+use crate::train::data_error::DataError;
 
 const MAGIC: [u8; 8] = *b"moelab\0T";
 const VERSION: u32 = 1;

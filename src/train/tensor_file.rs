@@ -4,7 +4,7 @@
 //! the header is bounded first (8 MB, 20,000 tensors, data that fills the file), then names, shapes and dtypes must be exactly those
 //! that the model has, then every value must be finite. The errors are [`CheckpointError`]s.
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint_error::CheckpointError;
 use safetensors::tensor::{Dtype, Metadata, View};
 use safetensors::SafeTensors;
 use std::borrow::Cow;

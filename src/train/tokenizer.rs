@@ -19,7 +19,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::utils::parallelism::set_parallelism;
 use tokenizers::{AddedToken, Tokenizer as Library};
 
-use crate::train::data::DataError;
+use crate::train::data_error::DataError;
 use file::File;
 pub use file::MAX_BYTES;
 

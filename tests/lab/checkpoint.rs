@@ -228,7 +228,7 @@ fn another_version_is_named() {
     let mut newer = files(1);
     let text = String::from_utf8(content(&mut newer, MANIFEST).clone()).expect("JSON is UTF-8");
     *content(&mut newer, MANIFEST) = text.replace("\"version\": 1", "\"version\": 2").into_bytes();
-    assert_eq!(decode(&newer, &expected()), Err(CheckpointError::Version { found: 2 }));
+    assert_eq!(decode(&newer, &expected()), Err(CheckpointError::Version { found: 2, wanted: 1 }));
 }
 
 #[test]

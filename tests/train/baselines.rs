@@ -1,6 +1,6 @@
 //! Baselines against numbers worked out by hand, and the language far below its bigram.
 
-use moelab::train::baselines::Bigram;
+use moelab::train::baselines::{Baselines, Bigram};
 use moelab::train::config::Data;
 use moelab::train::data::Dataset;
 use moelab::train::language::LanguageOptions;
@@ -41,7 +41,7 @@ fn the_strength_follows_the_text() {
 #[test]
 fn the_language_lies_far_below_its_bigram() {
     let data = Data { sequence_length: 128, batch: 8, ..Data::default() };
-    let baselines = Dataset::from_language(Tokenizer::bytes(), &data, 0, 64).unwrap().baselines();
+    let baselines = Baselines::of(&Dataset::from_language(Tokenizer::bytes(), &data, 0, 64).unwrap());
     let entropy = baselines.entropy.unwrap();
     assert!((baselines.uniform - 256f64.ln()).abs() < 1e-12);
     assert!(baselines.uniform > baselines.unigram && baselines.unigram > baselines.bigram + 0.5, "{baselines:?}");
@@ -60,7 +60,7 @@ fn the_entropy_is_that_of_the_validation_targets() {
         let bytes: Vec<u8> = batch.targets.iter().map(|id| *id as u8).collect();
         sum += corpus.language().unwrap().nats(&bytes).iter().sum::<f64>();
     }
-    let entropy = corpus.baselines().entropy.unwrap();
+    let entropy = Baselines::of(&corpus).entropy.unwrap();
     assert!((entropy - sum / 320.0).abs() < 1e-12, "{entropy} against {}", sum / 320.0);
 }
 
@@ -74,7 +74,7 @@ fn merged_tokens_carry_the_nats_of_their_bytes() {
     let merged = Tokenizer::train(texts.iter(), 400).unwrap();
     let nats_of_all = |tokenizer: Tokenizer| {
         let corpus = Dataset::from_language(tokenizer, &data, 0, 0).unwrap();
-        corpus.baselines().entropy.unwrap() * corpus.validation_targets() as f64
+        Baselines::of(&corpus).entropy.unwrap() * corpus.validation_targets() as f64
     };
     let [bytes, merged] = [nats_of_all(Tokenizer::bytes()), nats_of_all(merged)];
     assert!((bytes / merged - 1.0).abs() < 0.01, "{bytes} nats in bytes, {merged} in merged tokens");
@@ -86,7 +86,7 @@ fn text_has_no_known_entropy() {
     let mut shard = moelab::train::shards::Shard::new(256, tokenizer.digest());
     (0..20).for_each(|number| shard.push(&tokenizer.encode(&format!("text number {number}")).unwrap()).unwrap());
     let data = Data { sequence_length: 4, batch: 1, ..Data::default() };
-    let baselines = Dataset::from_documents(&shard, tokenizer, &data, 0, 0).unwrap().baselines();
+    let baselines = Baselines::of(&Dataset::from_documents(&shard, tokenizer, &data, 0, 0).unwrap());
     assert_eq!(baselines.entropy, None);
     assert!(baselines.bigram < baselines.unigram && baselines.unigram < baselines.uniform);
 }

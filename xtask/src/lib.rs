@@ -9,6 +9,7 @@
 pub mod browser;
 pub mod data;
 pub mod machine;
+mod programs;
 pub mod serve;
 pub mod setup;
 pub mod steps;

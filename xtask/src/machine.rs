@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::browser;
+use crate::{browser, programs::find_program};
 
 /// The operating system, as far as set-up differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +95,6 @@ impl Machine {
 /// The file that remembers that rustup could not fetch the wasm target here, so that each later run need not wait for it.
 pub fn rustup_refused(root: &Path) -> PathBuf {
     root.join("target/xtask/rustup-has-no-wasm-target")
-}
-
-/// The first executable of this name on the search path.
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let paths = env::var_os("PATH")?;
-    env::split_paths(&paths).map(|folder| folder.join(name).with_extension(env::consts::EXE_EXTENSION)).find(|p| p.is_file())
 }
 
 fn system() -> System {

@@ -15,7 +15,7 @@ use std::fmt;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::train::data::DataError;
+use crate::train::data_error::DataError;
 
 /// Most bytes of a file: 32 MB.
 pub const MAX_BYTES: usize = 32_000_000;

@@ -3,6 +3,7 @@
 mod faults;
 mod harness;
 mod hugging_face;
+mod hugging_face_refused;
 mod oracle;
 mod probe;
 mod sanity;

@@ -5,6 +5,7 @@ mod faults;
 mod harness;
 mod hugging_face;
 mod idle_experts;
+mod hugging_face_refused;
 mod oracle;
 mod pairwise;
 mod probe;

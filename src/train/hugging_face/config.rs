@@ -218,6 +218,11 @@ impl Difference {
         format!("`model.{}` is {}, models of type {} have {}", self.key, self.ours, model_type.name, self.theirs)
     }
 
+    /// What the model is made of differs, and not how.
+    pub fn is_of_kind(&self) -> bool {
+        self.key.ends_with(".kind") || self.key == "router.scores"
+    }
+
     /// The setting that is lost, unless it has done its work when training begins.
     pub fn lost_setting(&self) -> Option<String> {
         let is_start = self.key.starts_with("init.") || self.key == "head.starts_as_embedding";

@@ -80,32 +80,41 @@ pub struct Imported {
     pub tensors: Vec<NamedTensor>,
 }
 
-/// The model type of a model, and what it does not keep.
+/// The model type of a model, and the settings of training that it does not keep.
 fn model_type_of(model: &ModelConfig) -> Result<(&'static ModelType, Vec<String>), Refusal> {
-    let mut nearest: Option<Refusal> = None;
+    let mut nearest: Option<(usize, Refusal)> = None;
     for model_type in MODEL_TYPES {
-        let (reasons, lost) = match config::kept(model_type, model) {
+        let (mut reasons, mut kinds, mut lost) = (Vec::new(), 0, Vec::new());
+        match config::kept(model_type, model) {
             Ok(kept) => {
-                let (lost, reasons): (Vec<_>, Vec<_>) = config::differences(model, &kept).into_iter().partition(|d| d.is_training_only);
-                let mut reasons: Vec<String> = reasons.iter().map(|difference| difference.reason(model_type)).collect();
-                reasons.extend((model_type.limits)(model));
-                if reasons.is_empty() {
-                    let left_out = tensors::left_out(model_type, model);
-                    reasons.extend(left_out.iter().map(|name| format!("`{name}` has no tensor in models of type {}", model_type.name)));
+                for difference in config::differences(model, &kept) {
+                    match difference.is_training_only {
+                        true => lost.extend(difference.lost_setting()),
+                        false => reasons.push(difference.reason(model_type)),
+                    }
+                    kinds += usize::from(difference.is_of_kind() && !difference.is_training_only);
                 }
-                (reasons, lost.iter().filter_map(config::Difference::lost_setting).collect())
+                reasons.extend((model_type.limits)(model));
             }
-            Err(problems) => (problems, Vec::new()),
-        };
+            Err(problems) => reasons.extend(problems),
+        }
+        if reasons.is_empty() {
+            let left_out = tensors::left_out(model_type, model);
+            reasons.extend(left_out.iter().map(|name| format!("`{name}` has no tensor in models of type {}", model_type.name)));
+        }
         if reasons.is_empty() {
             return Ok((model_type, lost));
         }
-        if nearest.as_ref().is_none_or(|nearest| reasons.len() < nearest.reasons.len()) {
-            nearest = Some(Refusal { model_type: model_type.name, reasons });
+        let distance = KIND * kinds + reasons.len();
+        if nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
+            nearest = Some((distance, Refusal { model_type: model_type.name, reasons }));
         }
     }
-    Err(nearest.expect("there is a model type"))
+    Err(nearest.expect("there is a model type").1)
 }
+
+/// What another kind of FFN, attention, norm or depth counts when the nearest type is looked for, against other settings.
+const KIND: usize = 10;
 
 /// The tensors of a model's file, and of which rows of its parameters they are made.
 ///

@@ -262,7 +262,7 @@ fn experts_without_assignments_are_left_as_they_are() {
         for (i, (skipped_now, zero_now)) in skipped.iter().zip(&zero).enumerate() {
             let update = i % assignments.len();
             if update == 0 {
-                assert_eq!(skipped_now, zero_now, "{shapes:?}: where all experts have assignments the counts change no bit");
+                assert!(skipped_now == zero_now, "{shapes:?}: where all experts have assignments the counts change no bit");
                 was_idle.fill(false);
                 continue;
             }
@@ -270,7 +270,7 @@ fn experts_without_assignments_are_left_as_they_are() {
                 let what = format!("{shapes:?}, expert {e} in update {update}");
                 was_idle[e] |= *count == 0;
                 assert_eq!(skipped_now[e] == skipped[i - 1][e], *count == 0, "{what}, skipped");
-                assert_ne!(zero_now[e], zero[i - 1][e], "{what}, zero gradient");
+                assert!(zero_now[e] != zero[i - 1][e], "{what}, zero gradient");
                 assert_eq!(skipped_now[e] == zero_now[e], !was_idle[e], "{what}: others are as without counts");
             }
         }

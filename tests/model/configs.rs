@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use moelab::{
     gpu::{PlanOptions, Tier},
+    lab::probe::{Outcome, probe},
     model::config::BalanceSchedule,
     train::{
         Config, Corpus,
@@ -73,7 +74,7 @@ fn assert_sound(ran: &Ran, updates: usize, what: &str) {
 }
 
 #[test]
-fn every_committed_config_trains_at_its_reduced_size() {
+fn every_committed_config_trains_and_passes_its_probes_at_its_reduced_size() {
     let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string());
     let files = committed("configs");
     let mut models: BTreeMap<String, (String, Config)> = BTreeMap::new();
@@ -86,6 +87,9 @@ fn every_committed_config_trains_at_its_reduced_size() {
     for (path, config) in models.into_values() {
         let began = std::time::Instant::now();
         let (config, corpus) = embedded::corpus(config).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let findings = probe(&device, &config, &|_| {}).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let failed: Vec<_> = findings.iter().filter(|f| matches!(f.outcome, Outcome::Fails(_))).collect();
+        assert!(failed.is_empty(), "{path}: {failed:#?}");
         let ran = drive(&mut trainer(&config, &device, corpus, PlanOptions::default()));
         assert_sound(&ran, 10, &path);
         let [first, last] = [ran.updates.first(), ran.updates.last()].map(|record| record.unwrap().train_ce);

@@ -148,6 +148,12 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         config.data.tokenizer.kind = TokenizerKind::File;
         config.data.tokenizer.path = args.out.join(TOKENIZER).display().to_string();
     }
+    let has_none = own.is_none() && config.data.tokenizer.kind == TokenizerKind::Bytes && config.model.vocabulary < 256;
+    ensure!(
+        !has_none,
+        "{}: there is no {TOKENIZER}, and {} ids are too few for bytes: state a tokenizer by --config, in data.tokenizer",
+        dir.display(), config.model.vocabulary
+    );
     // Read back, so that a model that no config may state is refused as any config is.
     let text = config.to_effective_toml();
     let config = load(&|_| Ok(text.clone()), CONFIG, &[])?;

@@ -117,6 +117,8 @@ fn a_broken_folder_makes_no_run() {
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() - 4]).unwrap();
     assert!(refusal(&["import", &model, "--out", &out]).contains("do not fill the file"));
+    let golden = "tests/fixtures/hf/mixtral";
+    assert!(refusal(&["import", golden, "--out", &out]).contains("97 ids are too few for bytes"));
     fs::remove_file(&weights).unwrap();
     assert!(refusal(&["import", &model, "--out", &out]).contains("model.safetensors"));
     assert!(!Path::new(&out).exists());

@@ -143,7 +143,7 @@ fn distance(device: &Device, model: &str, found: &Imported) -> Distance {
     let (golden, expected) = (SafeTensors::deserialize(&bytes).unwrap(), tensors(&bytes));
     let (tokens, targets) = (golden.tensor("tokens").unwrap(), golden.tensor("targets").unwrap());
     let (computed, wanted) = (logits(device, found, tokens.data()), &expected["logits"].data);
-    assert_eq!(computed.len(), wanted.len());
+    assert!(computed.len() == wanted.len() && computed.iter().all(|logit| logit.is_finite()), "{model}: logits");
     let logits = computed.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     let mut distance = Distance { logits, gradient: 0.0, furthest: String::new() };
     let gradients = gradients(device, found, tokens.data(), targets.data());
@@ -157,8 +157,9 @@ fn distance(device: &Device, model: &str, found: &Imported) -> Distance {
         let norm: f64 = wanted.data.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt();
         let pairs = found.data.iter().zip(&wanted.data);
         let difference: f64 = pairs.map(|(f, w)| (f64::from(*f) - f64::from(*w)).powi(2)).sum::<f64>().sqrt();
-        if !(difference / norm <= distance.gradient) {
-            distance = Distance { gradient: difference / norm, furthest: name.into(), ..distance };
+        let error = difference / norm;
+        if error > distance.gradient || error.is_nan() {
+            distance = Distance { gradient: error, furthest: name.into(), ..distance };
         }
     }
     distance

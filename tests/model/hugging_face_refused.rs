@@ -55,7 +55,7 @@ impl Files {
 
     /// What the refusal says.
     fn refusal(&self) -> String {
-        self.import().err().expect("a refusal")
+        self.import().expect_err("a refusal")
     }
 }
 
@@ -185,7 +185,7 @@ fn no_value_and_no_byte_makes_it_panic() {
         let flip = |bytes: &mut Vec<u8>, most: usize| {
             let at = bits[0] as usize % most.min(bytes.len());
             bytes[at] ^= 1 << (bits[1] % 8);
-            bytes.truncate(if bits[2] % 4 == 0 { at } else { bytes.len() });
+            bytes.truncate(if bits[2].is_multiple_of(4) { at } else { bytes.len() });
         };
         if i % 2 == 0 { flip(&mut config, usize::MAX) } else { flip(&mut weights, 4096) }
         let _ = imported(&config, &[("w", &weights)]);

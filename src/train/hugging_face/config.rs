@@ -1,22 +1,16 @@
 //! `config.json` and the config of a model: what a key of the one is in the other.
 //!
 //! A model's config is handled flat here, by dotted keys below `model`. A [`ModelType`] says what all its models have in
-//! common, and by [`Key`]s and [`Rule`]s what `config.json` decides. Reading lays both over the plainest decoder there is.
+//! common, and by [`Key`](super::keys::Key)s and [`Rule`](super::keys::Rule)s what `config.json` decides. Reading lays both over the plainest decoder there is.
 //! Writing needs no list of what a model type cannot express: what is written is read back, and every key that did not
 //! come back is a reason to refuse.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde_json::Value as Found;
-
-use super::model_types::ModelType;
-use crate::config_file::{Condition, Kind, Value};
+use super::keys::{Flat, Json, from_text, shortened, shown};
+use super::model_type::ModelType;
+use crate::config_file::{Condition, Value};
 use crate::model::config::{AttentionKind, ModelConfig, PositionKind};
-
-/// A model's config by dotted keys, every key there.
-pub(super) type Flat = BTreeMap<String, toml::Value>;
-/// The content of `config.json`.
-pub(super) type Json = serde_json::Map<String, Found>;
 
 /// The plainest decoder: what a model type does not state otherwise.
 const PLAIN: &str = r#"
@@ -60,98 +54,6 @@ const WITHOUT_EFFECT: [&str; 30] = [
     "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype",
     "transformers_version", "unk_token_id", "use_cache", "attn_implementation",
 ];
-
-/// A key of `config.json` that is one or several keys of a model's config.
-#[derive(Clone, Copy)]
-pub(super) struct Key {
-    /// Name in `config.json`.
-    json: &'static str,
-    /// Names in the model's config: all are set to the same value.
-    ours: &'static [&'static str],
-    form: Form,
-    /// What an absent key means, as JSON; no model goes without the others.
-    absent: Option<&'static str>,
-}
-
-/// How the values of a [`Key`] correspond.
-#[derive(Clone, Copy)]
-enum Form {
-    Same,
-    /// `null` here is 0 there.
-    NullForZero,
-    /// Pairs of the JSON text here and the name there; of several with the same name the first is written.
-    Named(&'static [(&'static str, &'static str)]),
-}
-
-impl Key {
-    /// The same value under both names.
-    pub const fn same(json: &'static str, ours: &'static [&'static str]) -> Key {
-        Key { json, ours, form: Form::Same, absent: None }
-    }
-
-    /// Named choices: pairs of the JSON text and the name of the choice.
-    pub const fn named(json: &'static str, ours: &'static [&'static str], names: &'static [(&'static str, &'static str)]) -> Key {
-        Key { json, ours, form: Form::Named(names), absent: None }
-    }
-
-    /// As [`Key::same`], with `null`, or nothing, for 0.
-    pub const fn null_for_zero(json: &'static str, ours: &'static [&'static str]) -> Key {
-        Key { json, ours, form: Form::NullForZero, absent: Some("null") }
-    }
-
-    /// What an absent key means, as JSON.
-    pub const fn or(self, absent: &'static str) -> Key {
-        Key { absent: Some(absent), ..self }
-    }
-
-    fn read(&self, json: &Json, flat: &mut Flat) -> Result<(), String> {
-        let absent = self.absent.map(from_text);
-        let found = json.get(self.json).filter(|found| !(found.is_null() && absent.is_some())).or(absent.as_ref());
-        let Some(found) = found else { return Err(format!("`{}` is missing", self.json)) };
-        let wanted = |what: &str| format!("`{}` is {}, wanted {what}", self.json, shown(found));
-        for ours in self.ours {
-            let kind = ModelConfig::kind().find(ours).cloned().expect("a key of the table is a key of the model");
-            let value = match self.form {
-                Form::Same => converted(found, &kind).ok_or_else(|| wanted(&kind.allowed()))?,
-                Form::NullForZero if found.is_null() => toml::Value::Integer(0),
-                Form::NullForZero => {
-                    let value = converted(found, &kind).filter(|value| value.as_integer() != Some(0));
-                    value.ok_or_else(|| wanted(&format!("null or {}, but not 0", kind.allowed())))?
-                }
-                Form::Named(names) => {
-                    let text = found.to_string();
-                    let all = || names.iter().map(|(json, _)| *json).collect::<Vec<_>>().join(", ");
-                    let name = names.iter().find(|(json, _)| *json == text).map(|(_, name)| *name);
-                    name.ok_or_else(|| wanted(&format!("one of {}", all())))?.into()
-                }
-            };
-            flat.insert((*ours).into(), value);
-        }
-        Ok(())
-    }
-
-    fn write(&self, flat: &Flat, json: &mut Json) {
-        let value = &flat[self.ours[0]];
-        let written = match self.form {
-            Form::NullForZero if value.as_integer() == Some(0) => Some(Found::Null),
-            Form::Same | Form::NullForZero => Some(serde_json::to_value(value).expect("a number, a text or a truth value is JSON")),
-            // A choice without a name here stays away, and so is missed when the file is read back.
-            Form::Named(names) => names.iter().find(|(_, name)| value.as_str() == Some(*name)).map(|(json, _)| from_text(json)),
-        };
-        json.extend(written.map(|written| (self.json.to_string(), written)));
-    }
-}
-
-/// What several keys of `config.json` say together.
-#[derive(Clone, Copy)]
-pub(super) struct Rule {
-    /// The keys that it reads.
-    pub reads: &'static [&'static str],
-    /// Sets keys of the model's config.
-    pub read: fn(&Json, &mut Flat) -> Result<(), String>,
-    /// Adds keys to `config.json`.
-    pub write: fn(&ModelConfig, &mut Json),
-}
 
 /// The config of the model that `json` describes; what only training reads is that of `base`, unless `json` states it.
 ///
@@ -308,33 +210,4 @@ fn model_of(flat: &Flat) -> ModelConfig {
         table.insert(key.into(), value.clone());
     }
     root.try_into().expect("every value was held against the schema")
-}
-
-/// A JSON value as one that the schema allows.
-pub(super) fn converted(found: &Found, kind: &Kind) -> Option<toml::Value> {
-    match kind {
-        Kind::Boolean => found.as_bool().map(toml::Value::Boolean),
-        Kind::Integer { min, max } => {
-            let number = found.as_u64().filter(|number| (min..=max).contains(&number))?;
-            i64::try_from(number).ok().map(toml::Value::Integer)
-        }
-        Kind::Real { min, max } => found.as_f64().filter(|number| (min..=max).contains(&number)).map(toml::Value::Float),
-        _ => None,
-    }
-}
-
-/// A constant of the tables.
-fn from_text(json: &str) -> Found {
-    serde_json::from_str(json).expect("a constant of this module is JSON")
-}
-
-/// A value from a file, cut to what a message can hold.
-pub(super) fn shown(found: &Found) -> String {
-    shortened(&found.to_string())
-}
-
-fn shortened(text: &str) -> String {
-    const MOST: usize = 60;
-    let cut: String = text.chars().take(MOST).collect();
-    if cut.len() < text.len() { cut + "..." } else { cut }
 }

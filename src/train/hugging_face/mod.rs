@@ -18,7 +18,9 @@
 //! Bytes and strings in and out: where they are kept is for others.
 
 mod config;
+mod keys;
 mod logits;
+mod model_type;
 mod model_types;
 mod rules;
 mod tensors;
@@ -27,8 +29,9 @@ use std::collections::HashMap;
 
 use super::checkpoint::NamedTensor;
 use crate::model::ModelConfig;
-use config::Json;
-use model_types::{MODEL_TYPES, ModelType};
+use keys::Json;
+use model_type::ModelType;
+use model_types::MODEL_TYPES;
 pub use logits::logits;
 pub use tensors::{Part, Stored};
 
@@ -173,7 +176,7 @@ pub fn import(config_json: &[u8], files: &[(&str, &[u8])], base: &ModelConfig) -
     let Some(model_type) = MODEL_TYPES.into_iter().find(|model_type| model_type.name == found) else {
         let known: Vec<&str> = MODEL_TYPES.iter().map(|model_type| model_type.name).collect();
         let reason = if found == "olmoe" { ", whose QK norm goes over whole projections" } else { "" };
-        let found = json.get("model_type").map_or("missing".into(), config::shown);
+        let found = json.get("model_type").map_or("missing".into(), keys::shown);
         return Err(of_config(vec![format!("`model_type` is {found}{reason}, wanted one of {}", known.join(", "))]));
     };
     let model = config::read(model_type, &json, base).map_err(of_config)?;

@@ -4,36 +4,12 @@
 //! files are also those of 4.x: one tensor an expert. OLMoE is not among them: its QK norm goes over a whole projection, that
 //! of moelab over each head.
 
-use super::config::{Key, Rule};
+use super::keys::Key;
+use super::model_type::{Layout, ModelType, Row};
 use super::rules::{
     DENSE_LAYERS, EMBEDDING_SCALE, EXPERTS, GRADIENT_CYCLES, INNER_WIDTH, PARTIAL_ROPE, ROPE, ROPE_OF_MIXTRAL, SAME_HEADS, STACKS,
 };
-use super::tensors::{Layout, Row};
 use crate::model::config::ModelConfig;
-
-/// A model type of transformers.
-pub(super) struct ModelType {
-    /// `model_type` in `config.json`.
-    pub name: &'static str,
-    /// The class that loads it.
-    pub architecture: &'static str,
-    /// What all its models have in common, as keys of a model's config.
-    pub always: &'static str,
-    /// What `config.json` states.
-    pub keys: &'static [&'static [Key]],
-    /// What its keys say together.
-    pub rules: &'static [Rule],
-    /// Keys that have one value in moelab's models; they are written.
-    pub fixed: &'static [(&'static str, &'static str)],
-    /// Keys as those, that are not written.
-    pub switched_off: &'static [(&'static str, &'static str)],
-    /// Keys that follow from others.
-    pub ignored: &'static [&'static str],
-    /// What transformers refuses of such a model.
-    pub limits: fn(&ModelConfig) -> Vec<String>,
-    /// Its tensors.
-    pub layout: Layout,
-}
 
 /// All of them; a model that fits several is written as the first.
 pub(super) const MODEL_TYPES: [&ModelType; 7] = [&GPT2, &LLAMA, &MIXTRAL, &QWEN3_MOE, &GLM4_MOE, &DEEPSEEK_V3, &HRM_TEXT];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Found, json};
 
-use super::config::{Flat, Json, Rule, converted, shown};
+use super::keys::{Flat, Json, Rule, converted, shown};
 use crate::config_file::Value;
 use crate::model::config::{EmbeddingScale, ModelConfig, Recursion, RecursionGradient};
 

@@ -10,44 +10,10 @@ use std::ops::Range;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::model_types::ModelType;
+use super::model_type::{Layout, ModelType, Row};
 use crate::model::{ModelConfig, params::parameters};
 use crate::train::checkpoint::NamedTensor;
 use crate::train::tensor_file::check_header;
-
-/// A tensor of the tree and its name in a file. Names lack their end, `.weight` or `.bias`; those of blocks begin in the block.
-#[derive(Clone, Copy)]
-pub(super) enum Row {
-    /// The same tensor.
-    Whole(&'static str, &'static str),
-    /// Its weight is stored [in, out].
-    Transposed(&'static str, &'static str),
-    /// Rows of queries, keys and values, each a tensor of its own.
-    Split(&'static str, [&'static str; 3]),
-    /// A tensor for each expert, whose number stands for `*`.
-    Experts(&'static str, &'static str),
-    /// Several of ours one below the other.
-    Stacked(&'static [&'static str], &'static str),
-    /// No parameter, and a whole name: [E], zeros where a run has none.
-    State(&'static str, &'static str),
-    /// A whole name of [D] that is zero in every model of ours.
-    Zeros(&'static str),
-}
-
-/// The tensors of a model type.
-#[derive(Clone, Copy)]
-pub(super) struct Layout {
-    /// Outside of networks; whole names.
-    pub top: &'static [Row],
-    /// Prefixes of each network here and there.
-    pub networks: &'static [(&'static str, &'static str)],
-    /// Of a network, outside of its blocks.
-    pub network: &'static [Row],
-    /// What the list of blocks is called there.
-    pub blocks: &'static str,
-    /// Of a block.
-    pub block: &'static [&'static [Row]],
-}
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]

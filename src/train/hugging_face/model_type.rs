@@ -1,0 +1,62 @@
+//! What a model type of transformers is described by: its keys in `config.json`, and its tensors.
+
+use super::keys::{Key, Rule};
+use crate::model::config::ModelConfig;
+
+/// A model type of transformers.
+pub(super) struct ModelType {
+    /// `model_type` in `config.json`.
+    pub name: &'static str,
+    /// The class that loads it.
+    pub architecture: &'static str,
+    /// What all its models have in common, as keys of a model's config.
+    pub always: &'static str,
+    /// What `config.json` states.
+    pub keys: &'static [&'static [Key]],
+    /// What its keys say together.
+    pub rules: &'static [Rule],
+    /// Keys that have one value in moelab's models; they are written.
+    pub fixed: &'static [(&'static str, &'static str)],
+    /// Keys as those, that are not written.
+    pub switched_off: &'static [(&'static str, &'static str)],
+    /// Keys that follow from others.
+    pub ignored: &'static [&'static str],
+    /// What transformers refuses of such a model.
+    pub limits: fn(&ModelConfig) -> Vec<String>,
+    /// Its tensors.
+    pub layout: Layout,
+}
+
+/// A tensor of the tree and its name in a file. Names lack their end, `.weight` or `.bias`; those of blocks begin in the block.
+#[derive(Clone, Copy)]
+pub(super) enum Row {
+    /// The same tensor.
+    Whole(&'static str, &'static str),
+    /// Its weight is stored [in, out].
+    Transposed(&'static str, &'static str),
+    /// Rows of queries, keys and values, each a tensor of its own.
+    Split(&'static str, [&'static str; 3]),
+    /// A tensor for each expert, whose number stands for `*`.
+    Experts(&'static str, &'static str),
+    /// Several of ours one below the other.
+    Stacked(&'static [&'static str], &'static str),
+    /// No parameter, and a whole name: [E], zeros where a run has none.
+    State(&'static str, &'static str),
+    /// A whole name of [D] that is zero in every model of ours.
+    Zeros(&'static str),
+}
+
+/// The tensors of a model type.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    /// Outside of networks; whole names.
+    pub top: &'static [Row],
+    /// Prefixes of each network here and there.
+    pub networks: &'static [(&'static str, &'static str)],
+    /// Of a network, outside of its blocks.
+    pub network: &'static [Row],
+    /// What the list of blocks is called there.
+    pub blocks: &'static str,
+    /// Of a block.
+    pub block: &'static [&'static [Row]],
+}

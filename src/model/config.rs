@@ -107,6 +107,8 @@ choices! {
     pub enum EmbeddingScale {
         /// sqrt(D), so that entries of standard deviation 0.02 enter the stream with a size near 1.
         SqrtWidth = "sqrt_width",
+        /// 1 / `model.init.std`, so that a fresh embedding enters with entries of size 1 (HrmText).
+        InverseInitStd = "inverse_init_std",
         /// no factor.
         One = "one",
     }
@@ -501,6 +503,7 @@ impl ModelConfig {
     pub fn embedding_scale(&self) -> f32 {
         match self.embedding.scale {
             EmbeddingScale::SqrtWidth => (self.width as f32).sqrt(),
+            EmbeddingScale::InverseInitStd => (1.0 / self.init.std) as f32,
             EmbeddingScale::One => 1.0,
         }
     }

@@ -6,9 +6,9 @@
 //! Without a selection bias and with one group the K largest logits are chosen, which is the same as the K largest
 //! scores but for scores that round to equal numbers.
 //!
-//! Experts of groups that are not kept cannot be chosen (DeepSeek's code gives them a choice score of -inf). Hugging Face
-//! gives them 0 instead: the same wherever K choice scores of the kept groups are positive, so wherever no selection bias
-//! is as negative as a score is large.
+//! Experts of groups that are not kept cannot be chosen: their choice score is -inf, as in DeepSeek's code and in Hugging
+//! Face transformers 5. Older ones of the latter gave them 0 instead, which is the same wherever K choice scores of the kept
+//! groups are positive.
 
 use super::{
     Graph,

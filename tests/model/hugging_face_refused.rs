@@ -112,7 +112,7 @@ fn what_would_change_the_function_is_refused() {
         ("deepseek_v3", "scoring_func", json!("softmax"), "wanted \"sigmoid\""),
         ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true), "`scale_attn_by_inverse_layer_idx` is true"),
         ("hrm_text", "prefix_lm", json!(true), "`prefix_lm` is true"),
-        ("hrm_text", "embedding_scale", json!(50), "is 50, wanted 1 or the root of `hidden_size`"),
+        ("hrm_text", "embedding_scale", json!(49), "is 49, wanted 1, the root of `hidden_size`"),
         ("hrm_text", "L_bp_cycles", json!([2, 2]), "`L_bp_cycles` is [2,2]"),
         ("hrm_text", "num_hidden_layers", json!(2), "wanted 16, for 8 calls"),
         ("llama", "model_type", json!("olmoe"), "QK norm goes over whole projections"),

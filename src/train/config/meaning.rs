@@ -2,7 +2,7 @@
 
 use super::{Config, DataKind, TokenizerKind};
 use crate::config_file::Loaded;
-use crate::model::config::{AttentionKind, DepthKind, FfnKind, Latent, PositionKind, RecursionStart};
+use crate::model::config::{AttentionKind, DepthKind, EmbeddingScale, FfnKind, Latent, PositionKind, RecursionStart};
 use crate::model::params::{self, OverrideFault};
 
 /// Adds every disagreement between keys, and fills in the vocabulary where the tokenizer tells it.
@@ -147,6 +147,13 @@ fn layers(loaded: &mut Loaded<Config>) {
             "a block that is shared by all layers cannot be dense in some of them",
             &[("model.ffn.dense_layers", format!("{dense}")), ("model.depth.kind", "one block for all layers".into())],
             "set `model.ffn.dense_layers` to 0",
+        );
+    }
+    if model.embedding.scale == EmbeddingScale::InverseInitStd && model.init.std == 0.0 {
+        loaded.refuse(
+            "the factor on the embedding would be infinite",
+            &[("model.embedding.scale", "1 / the standard deviation".into()), ("model.init.std", "which is 0".into())],
+            "state a `model.init.std`, or another scale",
         );
     }
     let recursion = &model.depth.recursion;

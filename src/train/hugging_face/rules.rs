@@ -169,16 +169,22 @@ pub(super) const EMBEDDING_SCALE: Rule = Rule {
     read: |json, flat| {
         let stated = json.get("embedding_scale").filter(|found| !found.is_null());
         let root = (number(flat, "width") as f64).sqrt();
+        let inverse = 1.0 / flat["init.std"].as_float().unwrap_or(1.0);
         let scale = match stated {
             Some(found) => found.as_f64().ok_or_else(|| format!("`embedding_scale` is {}, wanted a number", shown(found)))?,
-            None => 1.0 / flat["init.std"].as_float().unwrap_or(1.0),
+            None => inverse,
         };
         let name = if scale == 1.0 {
             "one"
         } else if (scale / root - 1.0).abs() < 1e-6 {
             "sqrt_width"
+        } else if (scale / inverse - 1.0).abs() < 1e-6 {
+            "inverse_init_std"
         } else {
-            return Err(format!("the factor on the embedding (`embedding_scale`) is {scale}, wanted 1 or the root of `hidden_size`, {root}"));
+            return Err(format!(
+                "the factor on the embedding (`embedding_scale`) is {scale}, wanted 1, the root of `hidden_size`, {root}, or \
+                 1 / `initializer_range`, {inverse}"
+            ));
         };
         flat.insert("embedding.scale".into(), name.into());
         Ok(())
@@ -187,6 +193,7 @@ pub(super) const EMBEDDING_SCALE: Rule = Rule {
         let scale = match model.embedding.scale {
             EmbeddingScale::One => 1.0,
             EmbeddingScale::SqrtWidth => f64::from(model.width).sqrt(),
+            EmbeddingScale::InverseInitStd => 1.0 / model.init.std,
         };
         json.insert("embedding_scale".into(), scale.into());
     },

@@ -1,4 +1,4 @@
-//! Documents from text files, folders, glob patterns and JSONL, one at a time.
+//! Documents from text files, folders, glob patterns, JSONL and, with the feature `parquet`, Parquet; one at a time.
 //!
 //! Every file is read line by line, so no more than one document is held: a line has at most [`MAX_LINE`] bytes, a document at
 //! most [`MAX_DOCUMENT`]. `\r\n` becomes `\n` and a byte-order mark is dropped. Bytes that are no UTF-8, and NULs (the byte
@@ -19,7 +19,10 @@ pub const MAX_LINE: usize = 16_000_000;
 pub const MAX_DOCUMENT: usize = 256_000_000;
 
 /// Files that are taken from a folder; one that is named is always taken.
-const TEXT: [&str; 4] = ["txt", "text", "md", "jsonl"];
+#[cfg(not(feature = "parquet"))]
+const TEXT: &[&str] = &["txt", "text", "md", "jsonl"];
+#[cfg(feature = "parquet")]
+const TEXT: &[&str] = &["txt", "text", "md", "jsonl", "parquet"];
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What parts the documents of a text file.
@@ -78,8 +81,12 @@ impl Documents {
             Ok(take(&text[..end])? && left > 0)
         };
         for file in &self.files {
-            let lines = Lines::open(file, self.invalid)?;
-            let more = if is_jsonl(file) { each_row(lines, &mut take_one)? } else { self.each_part(lines, &mut take_one)? };
+            let extension = file.extension().and_then(|extension| extension.to_str());
+            let more = match extension {
+                Some("parquet") => each_parquet_row(file, self.invalid, &mut take_one)?,
+                Some("jsonl") => each_row(Lines::open(file, self.invalid)?, &mut take_one)?,
+                _ => self.each_part(Lines::open(file, self.invalid)?, &mut take_one)?,
+            };
             if !more {
                 break;
             }
@@ -112,8 +119,14 @@ impl Documents {
     }
 }
 
-fn is_jsonl(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "jsonl")
+#[cfg(feature = "parquet")]
+fn each_parquet_row(file: &Path, invalid: Invalid, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+    crate::parquet_rows::each(file, &mut |text, place| take(&without_nul(text.replace("\r\n", "\n"), invalid, place)?))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn each_parquet_row(file: &Path, _: Invalid, _: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+    bail!("{}: this moelab reads no Parquet: build it with `--features parquet`, or convert the file to JSONL", file.display());
 }
 
 fn each_row(mut lines: Lines, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
@@ -215,12 +228,16 @@ impl Lines {
     }
 
     fn without_nul(&self, text: String) -> Result<String> {
-        match (text.find('\0'), self.invalid) {
-            (None, _) => Ok(text),
-            (Some(_), Invalid::Replace) => Ok(text.replace('\0', "\u{fffd}")),
-            (Some(at), Invalid::Refuse) => {
-                bail!("{}: byte {at} is a NUL: is this text? If so, set data.invalid = \"replace\"", self.place());
-            }
+        without_nul(text, self.invalid, &|| self.place())
+    }
+}
+
+fn without_nul(text: String, invalid: Invalid, place: &dyn Fn() -> String) -> Result<String> {
+    match (text.find('\0'), invalid) {
+        (None, _) => Ok(text),
+        (Some(_), Invalid::Replace) => Ok(text.replace('\0', "\u{fffd}")),
+        (Some(at), Invalid::Refuse) => {
+            bail!("{}: byte {at} is a NUL: is this text? If so, set data.invalid = \"replace\"", place());
         }
     }
 }
@@ -267,7 +284,7 @@ mod tests {
         assert_eq!(read(&folder.data("")).unwrap(), ["one", "two\n\nmore", "three"]);
         assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
         assert_eq!(read(&folder.data("e.bin")).unwrap(), ["no"]);
-        assert_eq!(told(&folder.data("*.csv"), &folder), "data.paths: *.csv matches no text file (a folder gives its .txt, .text, .md, .jsonl)");
+        assert_eq!(told(&folder.data("*.csv"), &folder), format!("data.paths: *.csv matches no text file (a folder gives its .{})", TEXT.join(", .")));
     }
 
     #[test]
@@ -291,6 +308,43 @@ mod tests {
         assert_eq!(read(&folder.data("a.jsonl")).unwrap(), ["one\ntwo", "three"]);
         assert_eq!(told(&folder.data("bad.jsonl"), &folder), "bad.jsonl:2: missing field `text` at line 1 column 15; wanted one object a line with a field `text`");
         assert!(told(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: byte 1 is a NUL"));
+    }
+
+    #[cfg(feature = "parquet")]
+    #[test]
+    fn rows_of_parquet_are_documents() {
+        use parquet::{data_type::ByteArrayType, file::writer::SerializedFileWriter, schema::parser::parse_message_type};
+        let folder = Folder::with(&[("no.parquet", b"PAR1 and nothing else PAR1")]);
+        let write = |name: &str, column: &str, rows: &[&str]| {
+            let schema = format!("message rows {{ required int64 id; required binary {column} (UTF8); }}");
+            let file = File::create(folder.0.path().join(name)).unwrap();
+            let mut file = SerializedFileWriter::new(file, parse_message_type(&schema).unwrap().into(), Default::default()).unwrap();
+            let mut group = file.next_row_group().unwrap();
+            let ids: Vec<i64> = (0..rows.len() as i64).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<parquet::data_type::Int64Type>().write_batch(&ids, None, None).unwrap();
+            column.close().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let texts: Vec<_> = rows.iter().map(|row| (*row).into()).collect();
+            column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
+            column.close().unwrap();
+            group.close().unwrap();
+            file.close().unwrap();
+        };
+        write("a.parquet", "text", &["one\r\ntwo", " \n", "three"]);
+        write("b.parquet", "body", &["one"]);
+        write("nul.parquet", "text", &["fine", "a\0b"]);
+        assert_eq!(read(&folder.data("a.parquet")).unwrap(), ["one\ntwo", "three"]);
+        assert_eq!(told(&folder.data("b.parquet"), &folder), "b.parquet: wanted a column `text` of strings, found the columns id, body");
+        assert!(told(&folder.data("nul.parquet"), &folder).starts_with("nul.parquet: row 2: byte 1 is a NUL"));
+        assert!(told(&folder.data("no.parquet"), &folder).starts_with("no.parquet: "));
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    #[test]
+    fn parquet_wants_its_feature() {
+        let folder = Folder::with(&[("a.parquet", b"PAR1")]);
+        assert!(told(&folder.data("a.parquet"), &folder).contains("--features parquet"));
     }
 
     #[test]

@@ -17,17 +17,22 @@ struct MemoryEstimate {
     moments: u64,
     activations: u64,
     largest_tensor: u64,
+    largest_name: String,
+    largest_role: Role,
 }
 
 impl MemoryEstimate {
     fn of(program: &Program) -> MemoryEstimate {
         let sum = |role: Role| program.tensors.iter().filter(|t| t.role == role).map(|t| t.bytes()).sum();
+        let largest = program.tensors.iter().max_by_key(|t| t.bytes()).expect("a model has tensors");
         MemoryEstimate {
             parameters: sum(Role::Parameter),
             gradients: sum(Role::ParameterGradient),
             moments: sum(Role::State),
             activations: plan_memory(program, true).total_bytes(),
-            largest_tensor: program.tensors.iter().map(|t| t.bytes()).max().unwrap_or(0),
+            largest_tensor: largest.bytes(),
+            largest_name: largest.name.clone(),
+            largest_role: largest.role,
         }
     }
 
@@ -67,10 +72,16 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
         }
         println!("  largest tensor {}, the adapter takes {}", mebibytes(estimate.largest_tensor), mebibytes(most));
     }
+    let remedy = match estimate.largest_role {
+        Role::Parameter | Role::ParameterGradient | Role::State => {
+            "choose another adapter, or a smaller model: its shape follows from the keys of `model`, not from the batch"
+        }
+        _ => "use a smaller data.batch with more train.micro_batches, or a shorter data.sequence_length",
+    };
     anyhow::ensure!(
         estimate.largest_tensor <= most,
-        "the largest tensor has {}, the adapter `{}` takes {}: use a smaller data.batch with more train.micro_batches, or a shorter data.sequence_length",
-        mebibytes(estimate.largest_tensor), device.adapter.name, mebibytes(most)
+        "`{}` has {}, one buffer of the adapter `{}` takes {} (max_storage_buffer_binding_size): {remedy}",
+        estimate.largest_name, mebibytes(estimate.largest_tensor), device.adapter.name, mebibytes(most)
     );
     Ok(())
 }

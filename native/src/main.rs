@@ -9,6 +9,8 @@ mod files;
 mod inspect;
 mod interop;
 mod open;
+#[cfg(feature = "parquet")]
+mod parquet_rows;
 mod probe;
 mod train;
 

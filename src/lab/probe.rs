@@ -15,6 +15,7 @@ use crate::{
         cost,
         params::{self, Part},
     },
+    ops::MAX_EXPERTS_PER_TOKEN,
     random::Stream,
     train::{
         Config, TrainError,
@@ -60,7 +61,7 @@ const CLOSE: f64 = 1e-4;
 pub fn probe(device: &Rc<Device>, config: &Config, tamper: Tamper) -> Result<Vec<Finding>, TrainError> {
     let probe = Probe { device, config: probed(config), tamper };
     type Check<'a> = fn(&Probe<'a>) -> Result<Outcome, TrainError>;
-    let checks: [(&'static str, Check); 9] = [
+    let checks: [(&'static str, Check); 10] = [
         ("a token changes no logits before its own", Probe::causality),
         ("a sequence changes no other of its batch", Probe::sequences),
         ("a micro-batch changes nothing in the next", Probe::micro_batches),
@@ -68,6 +69,7 @@ pub fn probe(device: &Rc<Device>, config: &Config, tamper: Tamper) -> Result<Vec
         ("the balance loss reaches every router", Probe::balance),
         ("one expert alone is a dense FFN", Probe::one_expert),
         ("experts with equal weights are one", Probe::equal_experts),
+        ("all experts with equal weights are one", Probe::all_experts),
         ("shared weights equal copies of them, and their gradient is the sum of the copies'", Probe::sharing),
         ("every parameter is counted once", Probe::counts),
     ];
@@ -225,6 +227,14 @@ impl Probe<'_> {
     fn equal_experts(&self) -> Result<Outcome, TrainError> {
         let mut moe = steady(&self.config);
         moe.model.router.scale = 1.0;
+        self.against_dense(moe)
+    }
+
+    fn all_experts(&self) -> Result<Outcome, TrainError> {
+        let mut moe = steady(&self.config);
+        let router = &mut moe.model.router;
+        router.experts = router.experts.min(MAX_EXPERTS_PER_TOKEN);
+        (router.top_k, router.groups, router.kept_groups, router.scale) = (router.experts, 1, 1, 1.0);
         self.against_dense(moe)
     }
 

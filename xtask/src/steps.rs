@@ -61,13 +61,16 @@ fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
 }
 
+/// What is left out of a usual build and tested all the same.
+const FEATURES: &str = "moelab-native/parquet";
+
 /// Every test, the page included. The page of a test is a debug build: it compiles faster than a release and keeps its
 /// assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
-    let mut steps = vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--no-fail-fast"])];
+    let mut steps = vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
     steps.extend(page(machine, "dev"));
     // The same packages as above: a narrower choice would change the dependencies' features, and so compile them again.
-    let browser = ["test", "--locked", "--workspace", "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
+    let browser = ["test", "--locked", "--workspace", "--features", FEATURES, "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
     steps.push(step("tests in the browser", Count::CargoIgnored, cargo(), &browser));
     let node = machine.node.clone().unwrap_or_else(|| "node".into());
     steps.push(step("tests of the page's JavaScript", Count::Node, node, &["--test", "--test-reporter=tap", "tests/web/remedy.test.mjs"]));

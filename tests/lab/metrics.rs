@@ -30,10 +30,14 @@ fn lines_look_as_they_always_did() {
     ];
     insta::assert_snapshot!(events.iter().map(Event::to_line).collect::<String>(), @r#"
     {"kind":"header","schema":1,"config":"cafe"}
-    {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}
+    {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"balance_sequence":0.0,"balance_global_batch":0.0,"balance_hf_mixtral":0.0,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}
     {"kind":"incident","update":3,"incident":"non_finite","detail":"a\n\"b\"","time":{"session":0,"seconds":0.0,"tokens_per_second":0.0}}
     "#);
     let text: String = events.iter().map(Event::to_line).collect();
+    // Lines of runs from before the conventions of the balance loss were told apart.
+    let older = text.replace(r#""balance_sequence":0.0,"balance_global_batch":0.0,"balance_hf_mixtral":0.0,"#, "");
+    assert!(older.len() < text.len());
+    assert_eq!(metrics::read(&older).expect("older lines read").iter().map(Event::to_line).collect::<String>(), text);
     let again: String = metrics::read(&text).expect("they read back").iter().map(Event::to_line).collect();
     assert_eq!(again, text);
 }

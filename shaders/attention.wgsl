@@ -1,3 +1,5 @@
+// Long because forward and both backward kernels share their tiles and helpers.
+//
 // Causal attention with grouped key-value heads, flash style (Dao, "FlashAttention-2", arXiv 2307.08691): T x T
 // matrices exist as 32 x 32 tiles only. Sequences of T tokens, head width hd <= 128, query head h reads g = h KV / H:
 //   q [B T, H hd], kv [B T, 2 KV hd] = k heads, v heads  ->  y [B T, H hd], lse [B H, stride >= T]

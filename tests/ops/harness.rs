@@ -1,6 +1,8 @@
 //! `check` runs an op on the GPU over NaN-poisoned memory, compares forward with a plain-loop f64 twin, draws a
 //! random cotangent, and compares every input's gradient with central differences *of the twin*. Nobody writes a
 //! backward twin.
+//!
+//! Long because building, running and comparing a case share its private parts.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -1,7 +1,7 @@
 // Linear layers of E experts over rows sorted by expert on CPU rasterisers, as grouped_matmul.wgsl; operands are read
 // through texture images, so their rows are multiples of 64 elements, and n of 4.
 
-import package::lib::image_tile::{LANES_ACROSS, LANE_COLUMNS, LANE_ROWS, TILE_COLUMNS, TILE_ROWS, lane_place, multiply_nn, multiply_nt, multiply_tn};
+import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
 
 struct Params {
     experts: u32,
@@ -40,10 +40,10 @@ fn find_tile(index: u32) -> RowTile {
 }
 
 // `start`: an invocation's first row and texel column.
-fn store(start: vec2<u32>, end: u32, sum: ptr<function, array<vec4<f32>, 64>>) {
-    @unroll for (var i = 0u; i < LANE_ROWS; i++) {
+fn store(start: vec2<u32>, end: u32, sum: ptr<function, array<vec4<f32>, SUMS>>) {
+    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES_ACROSS);
+            let at = start + vec2<u32>(i, c * LANES);
             if (at.x < end && at.y < params.n / 4u) {
                 y[at.x * (params.n / 4u) + at.y] = (*sum)[i * LANE_COLUMNS + c];
             }
@@ -51,43 +51,44 @@ fn store(start: vec2<u32>, end: u32, sum: ptr<function, array<vec4<f32>, 64>>) {
     }
 }
 
-// A workgroup owns a tile of up to 32 rows of one expert by 64 columns, an invocation 16 rows and 4 texel columns.
-@compute @workgroup_size(8)
+// A workgroup owns a tile of up to 32 rows of one expert by 64 columns, an invocation all its rows and every LANES-th
+// texel column.
+@compute @workgroup_size(LANES)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = find_tile(workgroup.x);
     if (tile.expert == params.experts) {
         return;
     }
-    let start = vec2<u32>(tile.first, workgroup.y * TILE_COLUMNS / 4u) + lane_place(local);
-    var sum: array<vec4<f32>, 64>;
+    let start = vec2<u32>(tile.first, workgroup.y * TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
+    var sum: array<vec4<f32>, SUMS>;
     multiply_nt(&sum, image_a, image_w, start.x, tile.expert * params.n, start.y, params.k / 4u);
     store(start, tile.end, &sum);
 }
 
 // As nt.
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = find_tile(workgroup.x);
     if (tile.expert == params.experts) {
         return;
     }
-    let start = vec2<u32>(tile.first, workgroup.y * TILE_COLUMNS / 4u) + lane_place(local);
-    var sum: array<vec4<f32>, 64>;
+    let start = vec2<u32>(tile.first, workgroup.y * TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
+    var sum: array<vec4<f32>, SUMS>;
     multiply_nn(&sum, image_a, image_w, start.x, tile.expert * params.k, start.y, params.k / 4u);
     store(start, tile.end, &sum);
 }
 
 // A workgroup owns a tile of 32x64 of the gradient of one expert (x, so that loads of different length alternate) and
-// walks its rows in order, an invocation 16 rows and 4 texel columns.
-@compute @workgroup_size(8)
+// walks its rows in order.
+@compute @workgroup_size(LANES)
 fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let start = workgroup.yz * vec2<u32>(TILE_ROWS, TILE_COLUMNS / 4u) + lane_place(local);
+    let start = workgroup.yz * vec2<u32>(TILE_ROWS, TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
     let rows = vec2<u32>(offsets[workgroup.x], offsets[workgroup.x + 1u]);
-    var sum: array<vec4<f32>, 64>;
+    var sum: array<vec4<f32>, SUMS>;
     multiply_tn(&sum, image_a, image_b, start.x / 4u, start.y, rows);
-    @unroll for (var i = 0u; i < LANE_ROWS; i++) {
+    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES_ACROSS);
+            let at = start + vec2<u32>(i, c * LANES);
             if (at.x < params.k && at.y < params.n / 4u) {
                 d_w[(workgroup.x * params.k + at.x) * (params.n / 4u) + at.y] += sum[i * LANE_COLUMNS + c];
             }

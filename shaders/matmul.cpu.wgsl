@@ -1,7 +1,7 @@
 // Products of f32 matrices on CPU rasterisers, as matmul.wgsl; operands are read through texture images, so their rows
 // are multiples of 64 elements, and n of 4. Batches lie below one another in the images.
 
-import package::lib::image_tile::{LANES_ACROSS, LANE_COLUMNS, LANE_ROWS, TILE_COLUMNS, TILE_ROWS, lane_place, multiply_nn, multiply_nt, multiply_tn};
+import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
 
 struct Params {
     m: u32,
@@ -21,7 +21,7 @@ struct Params {
 
 // Row and texel column of the first of an invocation's elements.
 fn place(workgroup: vec3<u32>, local: u32) -> vec2<u32> {
-    return workgroup.xy * vec2<u32>(TILE_ROWS, TILE_COLUMNS / 4u) + lane_place(local);
+    return workgroup.xy * vec2<u32>(TILE_ROWS, TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
 }
 
 fn is_inside(at: vec2<u32>) -> bool {
@@ -32,10 +32,10 @@ fn index(batch: u32, at: vec2<u32>) -> u32 {
     return (batch * params.m + at.x) * (params.n / 4u) + at.y;
 }
 
-fn store(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 64>>) {
-    @unroll for (var i = 0u; i < LANE_ROWS; i++) {
+fn store(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
+    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES_ACROSS);
+            let at = start + vec2<u32>(i, c * LANES);
             if (is_inside(at)) {
                 y[index(batch, at)] = (*sum)[i * LANE_COLUMNS + c];
             }
@@ -43,10 +43,10 @@ fn store(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 64>>)
     }
 }
 
-fn store_add(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 64>>) {
-    @unroll for (var i = 0u; i < LANE_ROWS; i++) {
+fn store_add(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
+    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES_ACROSS);
+            let at = start + vec2<u32>(i, c * LANES);
             if (is_inside(at)) {
                 let to = index(batch, at);
                 let columns = 4u * at.y + vec4<u32>(0u, 1u, 2u, 3u);
@@ -57,61 +57,70 @@ fn store_add(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 6
     }
 }
 
-fn product_nn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 64>>) {
+fn product_nn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
     multiply_nn(sum, image_a, image_b, batch * params.m + start.x, batch * params.k, start.y, params.k / 4u);
 }
 
-fn product_nt(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 64>>) {
+fn product_nt(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
     multiply_nt(sum, image_a, image_b, batch * params.m + start.x, batch * params.n, start.y, params.k / 4u);
 }
 
-fn product_tn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 64>>) {
+fn product_tn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
     let rows = batch * params.k + vec2<u32>(0u, params.k);
     multiply_tn(sum, image_a, image_b, start.x / 4u, start.y, rows);
 }
 
-// A workgroup owns a tile of 32x64 of y, an invocation 16 rows and 4 texel columns of it; so do all entry points.
-@compute @workgroup_size(8)
+// A workgroup owns a tile of 32x64 of y, an invocation all its rows and every LANES-th texel column; so do all entry
+// points.
+@compute @workgroup_size(LANES)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
-    var sum: array<vec4<f32>, 64>;
+    var sum: array<vec4<f32>, SUMS>;
     product_nn(workgroup.z, start, &sum);
     store(workgroup.z, start, &sum);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
-    var sum: array<vec4<f32>, 64>;
+    var sum: array<vec4<f32>, SUMS>;
     product_nt(workgroup.z, start, &sum);
     store(workgroup.z, start, &sum);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
+fn tn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let start = place(workgroup, local);
+    var sum: array<vec4<f32>, SUMS>;
+    product_tn(workgroup.z, start, &sum);
+    store(workgroup.z, start, &sum);
+}
+
+@compute @workgroup_size(LANES)
 fn nn_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
-    var sum: array<vec4<f32>, 64>;
+    var sum: array<vec4<f32>, SUMS>;
     product_nn(workgroup.z, start, &sum);
     store_add(workgroup.z, start, &sum);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn nt_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
-    var sum: array<vec4<f32>, 64>;
+    var sum: array<vec4<f32>, SUMS>;
     product_nt(workgroup.z, start, &sum);
     store_add(workgroup.z, start, &sum);
 }
 
 // Adds to the gradient of a parameter.
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
-    var sum: array<vec4<f32>, 64>;
+    var sum: array<vec4<f32>, SUMS>;
     product_tn(workgroup.z, start, &sum);
-    @unroll for (var i = 0u; i < LANE_ROWS; i++) {
+    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES_ACROSS);
+            let at = start + vec2<u32>(i, c * LANES);
             if (is_inside(at)) {
                 d_w[index(workgroup.z, at)] += sum[i * LANE_COLUMNS + c];
             }

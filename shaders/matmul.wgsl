@@ -1,7 +1,7 @@
 // Products of f32 matrices, one for each of a batch (grid z); the letters tell how the operands lie in memory:
 //   nn: y = a b       a [m, k], b [k, n]
 //   nt: y = a b^T     a [m, k], b [n, k]      (a linear layer: weights are stored [out, in])
-//   tn: a^T b         a [k, m], b [k, n]      (the gradient of its weights), always added to d_w [m, n]
+//   tn: y = a^T b     a [k, m], b [k, n]      (the gradient of its weights; tn_accumulate adds it to d_w [m, n])
 // y [m, n]. The _add forms give alpha (product) + beta residual + diagonal I.
 
 import package::lib::tile::{TILE, TILE_DEPTH, TILE_STRIDE, sh_a, sh_b, multiply_staged, staging_place};
@@ -112,6 +112,11 @@ fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
 @compute @workgroup_size(256)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     store(workgroup, local, product(workgroup, local, false, true));
+}
+
+@compute @workgroup_size(256)
+fn tn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    store(workgroup, local, product(workgroup, local, true, false));
 }
 
 @compute @workgroup_size(256)

@@ -1,42 +1,37 @@
-// image_tile.wgsl for adapters whose subgroups hold a whole workgroup of 8: all lanes own the same 32 rows of y and two
-// texel columns each. A lane loads an eighth of a's elements and the others read them from its registers, so that 12
-// loads feed 256 vector multiply-adds, where image_tile.wgsl needs 32.
+// image_tile.wgsl for adapters whose subgroups hold 8 lanes: a lane owns two texel columns, loads an eighth of a's
+// elements and reads the others from its neighbours' registers, so that 12 loads feed 256 vector multiply-adds, where
+// image_tile.wgsl needs 24.
 
 import package::lib::texels::four_rows;
 
-const TILE_ROWS = 32u;           // rows of y that a workgroup owns
+const TILE_ROWS = 32u;           // rows of y that a workgroup owns, and each of its invocations
 const TILE_COLUMNS = 64u;        // columns of y that a workgroup owns
-const LANE_ROWS = 32u;           // rows of y that an invocation owns
+const LANES = 8u;                // invocations of a workgroup
 const LANE_COLUMNS = 2u;         // texel columns of y that an invocation owns
-const LANES_ACROSS = 8u;
-const LANE_LOADS = LANE_ROWS / LANES_ACROSS;
-
-// First row and first texel column of an invocation in its workgroup's tile.
-fn lane_place(local: u32) -> vec2<u32> {
-    return vec2<u32>(0u, local);
-}
+const SUMS = TILE_ROWS * LANE_COLUMNS;
+const LANE_LOADS = TILE_ROWS / LANES;
 
 // The lane that owns a texel column: tiles start at multiples of their width.
 fn lane_of(column: u32) -> u32 {
-    return column % LANES_ACROSS;
+    return column % LANES;
 }
 
 // sum += a b: a [.., k] from (row, 0), b [k, ..] from (b_row, column), `depth` texels of k.
-fn multiply_nn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: texture_2d<f32>, row: u32, b_row: u32, column: u32, depth: u32) {
+fn multiply_nn(sum: ptr<function, array<vec4<f32>, SUMS>>, a: texture_2d<f32>, b: texture_2d<f32>, row: u32, b_row: u32, column: u32, depth: u32) {
     var b4: array<mat4x4<f32>, 2>; // four rows of a texel column each
     var a4: array<vec4<f32>, 4>;
     let own_row = row + lane_of(column);
     for (var k = 0u; k < depth; k++) {
         let start = b_row + 4u * k;
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = column + c * LANES_ACROSS;
+            let at = column + c * LANES;
             b4[c] = four_rows(b, at, start);
         }
         @unroll for (var i = 0u; i < LANE_LOADS; i++) {
-            a4[i] = textureLoad(a, vec2<u32>(k, own_row + i * LANES_ACROSS), 0);
+            a4[i] = textureLoad(a, vec2<u32>(k, own_row + i * LANES), 0);
         }
-        @unroll for (var i = 0u; i < LANE_ROWS; i++) {
-            let spread = subgroupShuffle(a4[i / LANES_ACROSS], i % LANES_ACROSS);
+        @unroll for (var i = 0u; i < TILE_ROWS; i++) {
+            let spread = subgroupShuffle(a4[i / LANES], i % LANES);
             @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
                 (*sum)[i * LANE_COLUMNS + c] += b4[c] * spread;
             }
@@ -45,20 +40,20 @@ fn multiply_nn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
 }
 
 // sum += a b^T: a [.., k] from (row, 0), b [.., k] from (b_row, 0) where four rows make a texel column of y.
-fn multiply_nt(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: texture_2d<f32>, row: u32, b_row: u32, column: u32, depth: u32) {
+fn multiply_nt(sum: ptr<function, array<vec4<f32>, SUMS>>, a: texture_2d<f32>, b: texture_2d<f32>, row: u32, b_row: u32, column: u32, depth: u32) {
     var b4: array<mat4x4<f32>, 2>;
     var a4: array<vec4<f32>, 4>;
     let own_row = row + lane_of(column);
     for (var k = 0u; k < depth; k++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let start = b_row + 4u * (column + c * LANES_ACROSS);
+            let start = b_row + 4u * (column + c * LANES);
             b4[c] = transpose(four_rows(b, k, start));
         }
         @unroll for (var i = 0u; i < LANE_LOADS; i++) {
-            a4[i] = textureLoad(a, vec2<u32>(k, own_row + i * LANES_ACROSS), 0);
+            a4[i] = textureLoad(a, vec2<u32>(k, own_row + i * LANES), 0);
         }
-        @unroll for (var i = 0u; i < LANE_ROWS; i++) {
-            let spread = subgroupShuffle(a4[i / LANES_ACROSS], i % LANES_ACROSS);
+        @unroll for (var i = 0u; i < TILE_ROWS; i++) {
+            let spread = subgroupShuffle(a4[i / LANES], i % LANES);
             @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
                 (*sum)[i * LANE_COLUMNS + c] += b4[c] * spread;
             }
@@ -68,12 +63,12 @@ fn multiply_nt(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
 
 // sum += a^T b over the rows k of `rows`: a [k, ..], b [k, ..]; `row` is the first texel column of a. A k beyond the
 // end reads other rows, so it is masked out of a. A lane loads one texel column of a; it holds four rows of y.
-fn multiply_tn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: texture_2d<f32>, row: u32, column: u32, rows: vec2<u32>) {
+fn multiply_tn(sum: ptr<function, array<vec4<f32>, SUMS>>, a: texture_2d<f32>, b: texture_2d<f32>, row: u32, column: u32, rows: vec2<u32>) {
     var b4: array<mat4x4<f32>, 2>;
     let own_row = row + lane_of(column);
     for (var k = rows.x; k < rows.y; k += 4u) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = column + c * LANES_ACROSS;
+            let at = column + c * LANES;
             b4[c] = four_rows(b, at, k);
         }
         let inside = vec4<u32>(k, k + 1u, k + 2u, k + 3u) < vec4<u32>(rows.y);
@@ -82,7 +77,7 @@ fn multiply_tn(sum: ptr<function, array<vec4<f32>, 64>>, a: texture_2d<f32>, b: 
         @unroll for (var i = 0u; i < 4u; i++) {
             masked[i] = select(vec4<f32>(), a4[i], inside);
         }
-        @unroll for (var i = 0u; i < LANE_ROWS; i++) {
+        @unroll for (var i = 0u; i < TILE_ROWS; i++) {
             let spread = subgroupShuffle(masked[i % 4u], i / 4u);
             @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
                 (*sum)[i * LANE_COLUMNS + c] += b4[c] * spread;

@@ -87,24 +87,23 @@ impl Graph {
         let sizes = Sizes::new(a, b, form);
         let Sizes { m, n, k, .. } = sizes;
         let y = self.tensor("matmul", sizes.shape()); // [batch, m, n]
-        if form == Form::Tn {
-            self.clear(y);
-            self.matmul_accumulate(a, b, y);
-        } else if sizes.reads_images(self, a, b) {
-            use matmul_cpu::{Nn, Nt, Params};
+        if sizes.reads_images(self, a, b) {
+            use matmul_cpu::{Nn, Nt, Params, Tn};
             let params = Params { m, n, k, ..Default::default() };
             let grid = sizes.grid(IMAGE_TILE);
             match form {
                 Form::Nn => self.dispatch(Nn { params, image_a: a, image_b: b, y }, grid),
-                _ => self.dispatch(Nt { params, image_a: a, image_b: b, y }, grid),
+                Form::Nt => self.dispatch(Nt { params, image_a: a, image_b: b, y }, grid),
+                Form::Tn => self.dispatch(Tn { params, image_a: a, image_b: b, y }, grid),
             }
         } else {
-            use matmul::{Nn, Nt, Params};
+            use matmul::{Nn, Nt, Params, Tn};
             let params = Params { m, n, k, ..Default::default() };
             let grid = sizes.grid(PORTABLE_TILE);
             match form {
                 Form::Nn => self.dispatch(Nn { params, a, b, y }, grid),
-                _ => self.dispatch(Nt { params, a, b, y }, grid),
+                Form::Nt => self.dispatch(Nt { params, a, b, y }, grid),
+                Form::Tn => self.dispatch(Tn { params, a, b, y }, grid),
             }
         }
         y

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
-use moelab::lab::probe::{Finding, Outcome, probe as run};
+use moelab::lab::probe::{CHECKS, Outcome};
 use serde_json::json;
 
 use crate::{Common, ConfigArgs, open};
@@ -16,9 +16,11 @@ pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
     if !common.json {
         println!("{} on {}", args.config.display(), device.adapter.name);
     }
-    let findings = run(&device, &config, &|_| {})?;
-    for Finding { claim, outcome } in &findings {
-        let (name, mark, detail) = match outcome {
+    let mut failed = 0;
+    for check in CHECKS {
+        let (claim, outcome) = (check.claim, check.run(&device, &config, &|_| {})?);
+        failed += usize::from(matches!(outcome, Outcome::Fails(_)));
+        let (name, mark, detail) = match &outcome {
             Outcome::Holds(detail) => ("holds", "ok  ", detail),
             Outcome::Fails(detail) => ("fails", "FAIL", detail),
             Outcome::ByConfig(detail) => ("by_config", "note", detail),
@@ -30,7 +32,6 @@ pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
             println!("{mark}  {claim}: {detail}");
         }
     }
-    let failed = findings.iter().filter(|f| matches!(f.outcome, Outcome::Fails(_))).count();
-    ensure!(failed == 0, "{failed} of {} structure checks failed", findings.len());
+    ensure!(failed == 0, "{failed} of {} structure checks failed", CHECKS.len());
     Ok(())
 }

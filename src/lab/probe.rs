@@ -37,15 +37,6 @@ pub enum Outcome {
     Skipped(String),
 }
 
-/// One check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What should hold.
-    pub claim: &'static str,
-    /// Whether it does.
-    pub outcome: Outcome,
-}
-
 /// Changes a recorded program before it is compiled: how tests plant faults.
 pub type Tamper<'a> = &'a dyn Fn(&mut Program);
 
@@ -54,26 +45,36 @@ const TOKENS: u32 = 16;
 /// Relative difference up to which two models with different kernels count as equal.
 const CLOSE: f64 = 1e-4;
 
-/// Runs every check.
-///
-/// # Errors
-/// If a program does not fit the device, or the device is lost.
-pub fn probe(device: &Rc<Device>, config: &Config, tamper: Tamper) -> Result<Vec<Finding>, TrainError> {
-    let probe = Probe { device, config: probed(config), tamper };
-    type Check<'a> = fn(&Probe<'a>) -> Result<Outcome, TrainError>;
-    let checks: [(&'static str, Check); 10] = [
-        ("a token changes no logits before its own", Probe::causality),
-        ("a sequence changes no other of its batch", Probe::sequences),
-        ("a micro-batch changes nothing in the next", Probe::micro_batches),
-        ("a gradient reaches every parameter", Probe::reach),
-        ("the balance loss reaches every router", Probe::balance),
-        ("one expert alone is a dense FFN", Probe::one_expert),
-        ("experts with equal weights are one", Probe::equal_experts),
-        ("all experts with equal weights are one", Probe::all_experts),
-        ("shared weights equal copies of them, and their gradient is the sum of the copies'", Probe::sharing),
-        ("every parameter is counted once", Probe::counts),
-    ];
-    checks.into_iter().map(|(claim, check)| Ok(Finding { claim, outcome: check(&probe)? })).collect()
+/// A structure check.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// What should hold.
+    pub claim: &'static str,
+    see: fn(&Probe) -> Result<Outcome, TrainError>,
+}
+
+/// Every check.
+pub const CHECKS: [Check; 10] = [
+    Check { claim: "a token changes no logits before its own", see: |p| p.causality() },
+    Check { claim: "a sequence changes no other of its batch", see: |p| p.sequences() },
+    Check { claim: "a micro-batch changes nothing in the next", see: |p| p.micro_batches() },
+    Check { claim: "a gradient reaches every parameter", see: |p| p.reach() },
+    Check { claim: "the balance loss reaches every router", see: |p| p.balance() },
+    Check { claim: "one expert alone is a dense FFN", see: |p| p.one_expert() },
+    Check { claim: "experts with equal weights are one", see: |p| p.equal_experts() },
+    Check { claim: "all experts with equal weights are one", see: |p| p.all_experts() },
+    Check { claim: "shared weights equal copies of them, and their gradient is the sum of the copies'", see: |p| p.sharing() },
+    Check { claim: "every parameter is counted once", see: |p| p.counts() },
+];
+
+impl Check {
+    /// Runs the check on a config's own model.
+    ///
+    /// # Errors
+    /// If a program does not fit the device, or the device is lost.
+    pub fn run(&self, device: &Rc<Device>, config: &Config, tamper: Tamper) -> Result<Outcome, TrainError> {
+        (self.see)(&Probe { device, config: probed(config), tamper })
+    }
 }
 
 /// The config with small data.

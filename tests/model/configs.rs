@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use moelab::{
     gpu::{PlanOptions, Tier},
-    lab::probe::{Outcome, probe},
+    lab::probe::{CHECKS, Outcome},
     model::config::BalanceSchedule,
     train::{
         Config, Corpus,
@@ -87,9 +87,10 @@ fn every_committed_config_trains_and_passes_its_probes_at_its_reduced_size() {
     for (path, config) in models.into_values() {
         let began = std::time::Instant::now();
         let (config, corpus) = embedded::corpus(config).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let findings = probe(&device, &config, &|_| {}).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let failed: Vec<_> = findings.iter().filter(|f| matches!(f.outcome, Outcome::Fails(_))).collect();
-        assert!(failed.is_empty(), "{path}: {failed:#?}");
+        for check in CHECKS {
+            let outcome = check.run(&device, &config, &|_| {}).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert!(!matches!(outcome, Outcome::Fails(_)), "{path}: {}: {outcome:?}", check.claim);
+        }
         let ran = drive(&mut trainer(&config, &device, corpus, PlanOptions::default()));
         assert_sound(&ran, 10, &path);
         let [first, last] = [ran.updates.first(), ran.updates.last()].map(|record| record.unwrap().train_ce);

@@ -41,7 +41,7 @@ impl Tier {
             while len / width > Self::MAX_IMAGE_SIDE {
                 width *= 2;
             }
-            (len % width == 0).then(|| t.reshape([len / width, width])).filter(|t| Self::fits_image(*t))
+            len.is_multiple_of(width).then(|| t.reshape([len / width, width])).filter(|t| Self::fits_image(*t))
         };
         let flat: Vec<Tensor> = tensors.into_iter().map(flat).collect::<Option<_>>()?;
         flat.try_into().ok().filter(|_| self == Tier::Cpu)

@@ -81,7 +81,7 @@ pub type Rasterize = fn(&Figure) -> Result<Vec<u8>, String>;
 
 enum Phase {
     Training,
-    Sampling { generator: Generator, texts: Vec<(String, Generation)>, next: usize },
+    Sampling { generator: Box<Generator>, texts: Vec<(String, Generation)>, next: usize },
     Sampled,
     Finished,
 }
@@ -305,7 +305,7 @@ impl Session {
         let start = |(sample, tokens): (usize, Vec<u32>)| generator.start(tokens, config.sample.tokens as usize, draw, sample as u32);
         let texts = encoded.into_iter().enumerate().map(start);
         let texts = prompts.into_iter().zip(texts).collect();
-        self.phase = Phase::Sampling { generator, texts, next: 0 };
+        self.phase = Phase::Sampling { generator: Box::new(generator), texts, next: 0 };
         Ok(())
     }
 

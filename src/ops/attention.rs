@@ -44,7 +44,7 @@ impl Graph {
         let Heads { tokens, width, .. } = heads;
         let matches = q_width == heads.query * width && kv.shape.matrix("attention kv") == [rows, 2 * heads.key_value * width];
         assert!(matches && rows % tokens == 0, "attention: q {:?}, kv {:?} against {heads:?}", q.shape, kv.shape);
-        assert!(width <= Heads::MAX_WIDTH && heads.query % heads.key_value == 0, "attention: {heads:?}");
+        assert!(width <= Heads::MAX_WIDTH && heads.query.is_multiple_of(heads.key_value), "attention: {heads:?}");
         let head_rows = rows / tokens * heads.query; // B H
         let draws = u64::from(head_rows) * u64::from(tokens) * u64::from(tokens.div_ceil(4));
         assert!((0.0..1.0).contains(&dropout) && draws < 1 << 32, "attention: dropout {dropout} of {draws} x 4 probabilities");

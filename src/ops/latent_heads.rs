@@ -55,14 +55,14 @@ impl Graph {
         let found = [q, kv, k_rope].map(|t| t.shape.matrix("latent_heads"));
         assert!(found == wanted && rows % tokens == 0, "latent_heads: q, kv, k_rope {found:?} against {shape:?}");
         assert!(width <= Heads::MAX_WIDTH, "latent_heads: {shape:?} has heads of {width} channels, attention takes {}", Heads::MAX_WIDTH);
-        let is_even = rope % 2 == 0 && rotation.rotated % 2 == 0;
+        let is_even = rope % 2 == 0 && rotation.rotated.is_multiple_of(2);
         assert!(is_even && rotation.rotated <= rope, "latent_heads: {rotation:?} against {shape:?}");
         let angles = self.angle_table(rotation, tokens); // [T, rotated / 2, 2]
         let packed_q = self.tensor("q", [rows, heads * width]); // [N, H w]
         let packed_kv = self.tensor("kv", [rows, 2 * heads * width]); // [N, 2 H w]
         let call = Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation };
         let pair_texels = if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 };
-        let whole_texels = [nope, rope, value].iter().all(|width| width % 4 == 0) && rotation.rotated % pair_texels == 0;
+        let whole_texels = [nope, rope, value].iter().all(|width| width % 4 == 0) && rotation.rotated.is_multiple_of(pair_texels);
         match self.tier.flat_images([q, kv, k_rope, packed_q, packed_kv]) {
             Some([q, kv, k_rope, ..]) if whole_texels => call.record_cpu(self, [q, kv, k_rope]),
             _ => call.record_portable(self),

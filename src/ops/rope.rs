@@ -58,11 +58,11 @@ impl Graph {
         let (q_width, kv_width) = (heads.query * width, 2 * heads.key_value * width);
         assert_eq!(row_width, q_width + kv_width, "rope: qkv {:?} against {heads:?}", qkv.shape);
         assert_eq!(rows % tokens, 0, "rope: qkv {:?} against {heads:?}", qkv.shape);
-        assert!(rotation.rotated % 2 == 0 && rotation.rotated <= width, "rope: {rotation:?} against {heads:?}");
+        assert!(rotation.rotated.is_multiple_of(2) && rotation.rotated <= width, "rope: {rotation:?} against {heads:?}");
         let angles = self.angle_table(rotation, tokens);
         let q = self.tensor("q", [rows, q_width]); // [N, H hd]
         let kv = self.tensor("kv", [rows, kv_width]); // [N, 2 KV hd]
-        let whole_texels = width % 4 == 0 && rotation.rotated % if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 } == 0;
+        let whole_texels = width % 4 == 0 && rotation.rotated.is_multiple_of(if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 });
         let reads_images = whole_texels && self.tier.reads_images(&[angles, qkv, q, kv]);
         let params = rope::Params {
             elements: rows * row_width,

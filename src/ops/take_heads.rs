@@ -20,7 +20,7 @@ impl Graph {
         let heads = rows * heads; // N H
         let y = self.tensor("take_heads", [rows, heads / rows * value]); // [N, H value]
         match self.tier.flat_images([x, y]) {
-            Some([image_x, _]) if width % 4 == 0 && value % 4 == 0 => {
+            Some([image_x, _]) if width.is_multiple_of(4) && value.is_multiple_of(4) => {
                 use take_heads_cpu::{Backward, Forward, Params};
                 let params = Params { heads, width: width / 4, value: value / 4 };
                 let grid = [heads.div_ceil(Forward::WORKGROUP), 1, 1];

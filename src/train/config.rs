@@ -297,7 +297,7 @@ impl Config {
 
     /// Whether carried states start anew in this micro-step.
     pub fn states_start_anew(&self, micro_step: u64) -> bool {
-        micro_step % u64::from(self.model.depth.recursion.halt_after) == 0
+        micro_step.is_multiple_of(u64::from(self.model.depth.recursion.halt_after))
     }
 
     /// Whether an evaluation is due after the update that makes `updates_done` of them. The one at the end always is.

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn every_bit_pattern_returns() {
         let mut bits = vec![0, 1, (-0.0f64).to_bits(), f64::MAX.to_bits(), f64::MIN_POSITIVE.to_bits()];
-        bits.extend([f64::INFINITY, f64::NEG_INFINITY, 7.2057594037927933e16, 9007199254740993.0].map(f64::to_bits));
+        bits.extend([f64::INFINITY, f64::NEG_INFINITY, 7.205_759_403_792_794e16, 9007199254740993.0].map(f64::to_bits));
         let mut x = 0x9e37_79b9_7f4a_7c15_u64;
         bits.extend((0..20_000).map(|_| {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

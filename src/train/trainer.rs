@@ -223,7 +223,7 @@ impl Trainer {
         let is_over = submitted >= self.config.train.updates || self.stopped_early;
         let evaluation_due = submitted > 0 && self.config.evaluation_due(submitted) && self.evaluated_at != Some(submitted);
         let every = self.config.train.checkpoint.every;
-        let save_due = submitted > 0 && (is_over || (every > 0 && submitted % every == 0)) && self.saved_at != Some(submitted);
+        let save_due = submitted > 0 && (is_over || (every > 0 && submitted.is_multiple_of(every))) && self.saved_at != Some(submitted);
         if !(is_over || evaluation_due || save_due) {
             if self.in_flight.len() < IN_FLIGHT {
                 self.submit_update()?;

@@ -84,7 +84,7 @@ impl Disk {
         let mut state = self.0.borrow_mut();
         let mut chance = Chance(seed);
         for change in std::mem::take(&mut state.pending) {
-            if chance.next() % 2 == 0 {
+            if chance.next().is_multiple_of(2) {
                 state.make_durable(change);
             }
         }

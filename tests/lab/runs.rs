@@ -55,7 +55,7 @@ pub fn lines(update: u32, session: u32) -> Vec<Event> {
         ..UpdateRecord::default()
     };
     let mut lines = vec![Event::Update(record)];
-    if update % 2 == 0 {
+    if update.is_multiple_of(2) {
         lines.push(Event::Eval(EvalRecord { update, val_ce: ce * 1.1, targets: 99, time, ..EvalRecord::default() }));
     }
     lines

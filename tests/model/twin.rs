@@ -251,7 +251,7 @@ fn compare(axes: &str) {
     let weights: Weights = params::parameters(&config.model).into_iter().enumerate().map(|(index, spec)| {
         let stream = Stream { seed: 8, step: 0, stream: index as u32 };
         let centre = if spec.is_gain_or_bias() && spec.name.ends_with("weight") { 1.0 } else { 0.0 };
-        let value = |i: u32| centre + f64::from((0.3 * stream.normal(i)) as f32);
+        let value = |i: u32| centre + f64::from(0.3 * stream.normal(i));
         (spec.name.clone(), (0..spec.len() as u32).map(|i| f64::from(value(i) as f32)).collect())
     }).collect();
     let twin = Twin { model: &config.model, tokens: 6 };

@@ -68,9 +68,9 @@ proptest! {
         for a in 0..spans.len() {
             if let (Some(slot), Some(span)) = (plan.slot_of[a], spans[a]) {
                 prop_assert!(plan.slot_bytes[slot] >= program.tensors[a].bytes());
-                for b in 0..a {
+                for (b, other) in spans[..a].iter().enumerate() {
                     if plan.slot_of[b] == Some(slot) {
-                        let other = spans[b].expect("a planned tensor is used");
+                        let other = other.expect("a planned tensor is used");
                         prop_assert!(span.0 > other.1 || other.0 > span.1, "{a} {span:?} and {b} {other:?} share slot {slot}");
                     }
                 }

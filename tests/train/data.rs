@@ -130,7 +130,7 @@ fn validation_counts_are_exact() {
         let corpus = corpus(&texts, &Data { targets, ..data(16, 3) }, 0).unwrap();
         let counted: u64 = (0..corpus.validation_batches()).map(|index| u64::from(corpus.validation_batch(index).target_count())).sum();
         assert_eq!(counted, corpus.validation_targets());
-        assert!(counted > 0 && counted % u64::from(targets.targets(16)) == 0);
+        assert!(counted > 0 && counted.is_multiple_of(u64::from(targets.targets(16))));
     }
     let few = Dataset::from_documents(&shard(&texts), Tokenizer::bytes(), &data(16, 3), 0, 4).unwrap();
     assert_eq!((few.validation_targets(), few.validation_batches()), (64, 2));
@@ -168,7 +168,7 @@ fn the_last_batch_is_dropped_or_filled_up() {
     assert_eq!(last, full, "the windows do not divide by the batch");
     let batch = filled.batch(last);
     assert_eq!((batch.tokens.len(), batch.targets.len()), (7 * 16, 7 * 16));
-    assert!(batch.target_count() > 0 && batch.target_count() < 7 * 16 && batch.target_count() % 16 == 0);
+    assert!(batch.target_count() > 0 && batch.target_count() < 7 * 16 && batch.target_count().is_multiple_of(16));
     assert!((0..full).all(|step| dropped.batch(step).target_count() == 7 * 16));
 }
 
@@ -225,7 +225,7 @@ fn validation_tokens_know_their_domain() {
         assert!(documents >= 3 && right * 10 >= documents * 9, "{right} of {documents}");
         let windows = corpus.validation_targets() / 128;
         let last = corpus.validation_domains(corpus.validation_batches() - 1).unwrap();
-        assert_eq!(last.contains(&Batch::IGNORED), windows % 4 != 0, "{windows} windows, 4 a batch");
+        assert_eq!(last.contains(&Batch::IGNORED), !windows.is_multiple_of(4), "{windows} windows, 4 a batch");
     }
 }
 

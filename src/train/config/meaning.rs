@@ -89,7 +89,7 @@ fn heads(loaded: &mut Loaded<Config>) {
     if model.positions.kind != PositionKind::Rope {
         return;
     }
-    if rope == 0 || rope % 2 != 0 {
+    if rope == 0 || !rope.is_multiple_of(2) {
         loaded.refuse(
             format!("the rotary embedding would turn {rope} of {width} dimensions of a head, an even number is needed"),
             &[

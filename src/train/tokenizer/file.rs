@@ -76,6 +76,7 @@ struct Added {
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "type", deny_unknown_fields)]
+#[expect(clippy::upper_case_acronyms, reason = "as the file spells them")]
 enum Normalizer {
     NFC,
     NFD,

@@ -113,12 +113,21 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
         "dispatches: {} a micro-batch, {} an update; {} for each further layer",
         step.micro_dispatches, step.update_dispatches, step.dispatches_per_layer
     );
-    println!("\n{:6} {:32} {:>8} {:>9} {:>8} {:>9} {:>9} {:>6}", "part", "kernel", "launches", "ms", "% time", "GFLOP/s", "% FLOP", "ratio");
+    println!(
+        "\n{:6} {:32} {:>8} {:>9} {:>8} {:>9} {:>9} {:>6}",
+        "part", "kernel", "launches", "ms", "% time", "GFLOP/s", "% FLOP", "ratio"
+    );
     for k in &measured.kernels {
         let shown = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
         println!(
             "{:6} {:32} {:8} {:9.3} {:8.1} {:>9} {:>9} {:>6}",
-            k.part, k.kernel, k.launches, k.ms, 100.0 * k.share, shown(k.gflops, 2), shown(k.share_of_flops.map(|s| 100.0 * s), 1),
+            k.part,
+            k.kernel,
+            k.launches,
+            k.ms,
+            100.0 * k.share,
+            shown(k.gflops, 2),
+            shown(k.share_of_flops.map(|s| 100.0 * s), 1),
             shown(k.share_of_flops.map(|s| k.share / s), 1)
         );
     }

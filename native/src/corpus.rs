@@ -43,7 +43,11 @@ pub fn dataset(config: &Config, tokenizer: Option<Tokenizer>, purpose: Purpose, 
         }
         DataKind::Text => packed(data, tokenizer, cache)?,
         DataKind::Tokens => {
-            let no_text = || bail!("data.tokenizer.kind is \"bpe\", but packed tokens have no text to train it on: name the tokenizer.json that they were made with");
+            let no_text = || {
+                bail!(
+                    "data.tokenizer.kind is \"bpe\", but packed tokens have no text to train it on: name the tokenizer.json that they were made with"
+                )
+            };
             let tokenizer = tokenizer.map_or_else(|| had(data, no_text, None), Ok)?;
             let shard = shards(data)?;
             (tokenizer, shard)
@@ -200,7 +204,8 @@ mod tests {
         config.data.max_tokens = 200;
         assert_ne!(make(&config).hash(), "");
         assert_eq!(entries(&cache, "tokens").len(), 2);
-        fs::write(folder.path().join("a.txt"), (0..20).map(|i| format!("Other text {i}, and more of it.\n\n")).collect::<String>()).unwrap();
+        fs::write(folder.path().join("a.txt"), (0..20).map(|i| format!("Other text {i}, and more of it.\n\n")).collect::<String>())
+            .unwrap();
         make(&Config { data: Data { tokenizer: Default::default(), ..config.data.clone() }, ..config });
         assert_eq!(entries(&cache, "tokens").len(), 3);
         assert!(entries(&cache, "tmp").is_empty());

@@ -280,11 +280,15 @@ mod tests {
 
     #[test]
     fn a_folder_gives_a_document_a_file_by_name() {
-        let folder = Folder::with(&[("b.txt", b"two\n\nmore"), ("a.md", b"one\n"), ("c/d.txt", b"three"), ("e.bin", b"no"), (".f.txt", b"no")]);
+        let folder =
+            Folder::with(&[("b.txt", b"two\n\nmore"), ("a.md", b"one\n"), ("c/d.txt", b"three"), ("e.bin", b"no"), (".f.txt", b"no")]);
         assert_eq!(read(&folder.data("")).unwrap(), ["one", "two\n\nmore", "three"]);
         assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
         assert_eq!(read(&folder.data("e.bin")).unwrap(), ["no"]);
-        assert_eq!(told(&folder.data("*.csv"), &folder), format!("data.paths: *.csv matches no text file (a folder gives its .{})", TEXT.join(", .")));
+        assert_eq!(
+            told(&folder.data("*.csv"), &folder),
+            format!("data.paths: *.csv matches no text file (a folder gives its .{})", TEXT.join(", ."))
+        );
     }
 
     #[test]
@@ -306,7 +310,10 @@ mod tests {
             ("nul.jsonl", b"{\"text\": \"a\\u0000b\"}\n"),
         ]);
         assert_eq!(read(&folder.data("a.jsonl")).unwrap(), ["one\ntwo", "three"]);
-        assert_eq!(told(&folder.data("bad.jsonl"), &folder), "bad.jsonl:2: missing field `text` at line 1 column 15; wanted one object a line with a field `text`");
+        assert_eq!(
+            told(&folder.data("bad.jsonl"), &folder),
+            "bad.jsonl:2: missing field `text` at line 1 column 15; wanted one object a line with a field `text`"
+        );
         assert!(told(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: byte 1 is a NUL"));
     }
 
@@ -357,7 +364,10 @@ mod tests {
     #[test]
     fn what_is_no_text_is_told_or_replaced() {
         let folder = Folder::with(&[("a.txt", b"fine\nb\xffd"), ("nul.txt", b"a\0b")]);
-        assert_eq!(told(&folder.data("a.txt"), &folder), "a.txt:2: byte 1 of the line is no UTF-8: convert the file, or set data.invalid = \"replace\"");
+        assert_eq!(
+            told(&folder.data("a.txt"), &folder),
+            "a.txt:2: byte 1 of the line is no UTF-8: convert the file, or set data.invalid = \"replace\""
+        );
         assert!(told(&folder.data("nul.txt"), &folder).starts_with("nul.txt:1: byte 1 is a NUL"));
         let replaced = |name| read(&Data { invalid: Invalid::Replace, ..folder.data(name) }).unwrap();
         assert_eq!(replaced("a.txt"), ["fine\nb\u{fffd}d"]);
@@ -366,7 +376,10 @@ mod tests {
 
     #[test]
     fn long_lines_are_refused() {
-        let folder = Folder::with(&[("a.txt", &[&b"ok\n"[..], &vec![b'x'; MAX_LINE + 1]].concat()), ("b.txt", &[&vec![b'x'; MAX_LINE][..], b"\r\n"].concat())]);
+        let folder = Folder::with(&[
+            ("a.txt", &[&b"ok\n"[..], &vec![b'x'; MAX_LINE + 1]].concat()),
+            ("b.txt", &[&vec![b'x'; MAX_LINE][..], b"\r\n"].concat()),
+        ]);
         assert_eq!(told(&folder.data("a.txt"), &folder), "a.txt:2: the line has more than 16000000 bytes");
         assert_eq!(read(&folder.data("b.txt")).unwrap()[0].len(), MAX_LINE);
     }

@@ -81,7 +81,10 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     anyhow::ensure!(
         estimate.largest_tensor <= most,
         "`{}` has {}, one buffer of the adapter `{}` takes {} (max_storage_buffer_binding_size): {remedy}",
-        estimate.largest_name, mebibytes(estimate.largest_tensor), device.adapter.name, mebibytes(most)
+        estimate.largest_name,
+        mebibytes(estimate.largest_tensor),
+        device.adapter.name,
+        mebibytes(most)
     );
     Ok(())
 }
@@ -94,12 +97,15 @@ pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     let counts = counts(&config.model, &specs);
     let cost = cost(&config.model, &specs, config.data.sequence_length);
     if common.json {
-        println!("{}", json!({
-            "total": counts.total, "active": counts.active, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
-            "flops_per_token": { "forward": cost.forward_flops_per_token, "backward": cost.backward_flops_per_token },
-            "muon_flops_per_update": cost.muon_flops_per_update,
-            "bytes": { "weights": cost.weight_bytes, "gradients": cost.gradient_bytes, "optimizer": cost.optimizer_bytes },
-        }));
+        println!(
+            "{}",
+            json!({
+                "total": counts.total, "active": counts.active, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
+                "flops_per_token": { "forward": cost.forward_flops_per_token, "backward": cost.backward_flops_per_token },
+                "muon_flops_per_update": cost.muon_flops_per_update,
+                "bytes": { "weights": cost.weight_bytes, "gradients": cost.gradient_bytes, "optimizer": cost.optimizer_bytes },
+            })
+        );
         return Ok(());
     }
     let share = |n: u64| format!("{:>14}  {:6.2} %", grouped(n), 100.0 * n as f64 / counts.total as f64);
@@ -142,7 +148,9 @@ pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
     let plan = plan_memory(&program, true);
     println!(
         "{micro} dispatches a micro-batch, {update} an update; {} activations in {} slots of {}",
-        plan.slot_of.iter().flatten().count(), plan.slot_bytes.len(), mebibytes(plan.total_bytes())
+        plan.slot_of.iter().flatten().count(),
+        plan.slot_bytes.len(),
+        mebibytes(plan.total_bytes())
     );
     Ok(())
 }

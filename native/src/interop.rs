@@ -117,11 +117,16 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     }
     write_folder(folder, &files)?;
     if common.json {
-        println!("{}", json!({ "model_type": model.model_type, "folder": folder, "update": loaded.snapshot.state.update, "lost": model.lost }));
+        println!(
+            "{}",
+            json!({ "model_type": model.model_type, "folder": folder, "update": loaded.snapshot.state.update, "lost": model.lost })
+        );
     } else {
         println!("{}: a `{}` model, update {}", folder.display(), model.model_type, loaded.snapshot.state.update);
         if tokenizer.as_ref().is_some_and(is_bytes) {
-            println!("transformers has no tokenizer whose ids are bytes; tokenizer.json spells it as byte-level BPE without merges: equal ids for every text");
+            println!(
+                "transformers has no tokenizer whose ids are bytes; tokenizer.json spells it as byte-level BPE without merges: equal ids for every text"
+            );
         }
         model.lost.iter().for_each(|setting| println!("not kept, as only training reads it: {setting}"));
     }
@@ -152,7 +157,8 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     ensure!(
         !has_none,
         "{}: there is no {TOKENIZER}, and {} ids are too few for bytes: state a tokenizer by --config, in data.tokenizer",
-        dir.display(), config.model.vocabulary
+        dir.display(),
+        config.model.vocabulary
     );
     // Read back, so that a model that no config may state is refused as any config is.
     let text = config.to_effective_toml();
@@ -259,7 +265,10 @@ fn card(name: &str, config: &Config, model: &HfModel, loaded: &Loaded, tokenizer
     let mut card = format!(
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- moelab\n---\n\n# {name}\n\n\
          A `{}` model of {parameters} parameters, trained by moelab {} for {} updates on {} tokens.\n",
-        model.model_type, env!("CARGO_PKG_VERSION"), state.update, state.tokens
+        model.model_type,
+        env!("CARGO_PKG_VERSION"),
+        state.update,
+        state.tokens
     );
     if let Some(best) = state.best {
         card += &format!("Validation cross-entropy after update {}: {:.4} nats a token.\n", best.update, best.val_ce);

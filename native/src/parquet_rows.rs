@@ -10,11 +10,14 @@ use parquet::{
     schema::types::Type,
 };
 
+/// Takes a text and what tells its place; whether it wants more.
+pub type Take<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> String) -> Result<bool>;
+
 /// Gives the text of each row to `take` until it returns `false`; false then. A row without text is an error, as in JSONL.
 ///
 /// # Errors
 /// If this is no Parquet file, is damaged, or has no column `text` of strings; they name file and row.
-pub fn each(path: &Path, take: &mut dyn FnMut(&str, &dyn Fn() -> String) -> Result<bool>) -> Result<bool> {
+pub fn each(path: &Path, take: Take) -> Result<bool> {
     let shown = || path.display().to_string();
     let reader = SerializedFileReader::new(File::open(path).with_context(shown)?).with_context(shown)?;
     let schema = reader.metadata().file_metadata().schema();

@@ -35,13 +35,7 @@ fn draw(page: &mut Pixmap, face: &Face, mark: &Mark) {
                 }
             }
             let dash = dash.and_then(|[on, off]| StrokeDash::new(vec![on as f32, off as f32], 0.0));
-            let stroke = Stroke {
-                width: *width as f32,
-                line_cap: LineCap::Butt,
-                line_join: LineJoin::Round,
-                dash,
-                ..Stroke::default()
-            };
+            let stroke = Stroke { width: *width as f32, line_cap: LineCap::Butt, line_join: LineJoin::Round, dash, ..Stroke::default() };
             stroke_path(page, path.finish(), &paint(*color, *opacity), &stroke);
         }
         Mark::Dot { at: [x, y], radius, color } => {

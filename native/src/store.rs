@@ -192,9 +192,7 @@ fn checked_root(root: &Path) -> Result<PathBuf, StoreError> {
 
 fn refuse_link(place: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(place) {
-        Ok(data) if data.file_type().is_symlink() => {
-            Err(medium("use", &place.display().to_string(), "it is a symbolic link"))
-        }
+        Ok(data) if data.file_type().is_symlink() => Err(medium("use", &place.display().to_string(), "it is a symbolic link")),
         _ => Ok(()),
     }
 }

@@ -145,7 +145,13 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
     if common.json {
         println!("{}", serde_json::to_string(&record)?);
     } else {
-        println!("update {}: cross-entropy {:.4} nats a token over {} targets, accuracy {:.2} %", record.update, record.val_ce, record.targets, 100.0 * record.accuracy);
+        println!(
+            "update {}: cross-entropy {:.4} nats a token over {} targets, accuracy {:.2} %",
+            record.update,
+            record.val_ce,
+            record.targets,
+            100.0 * record.accuracy
+        );
     }
     Ok(())
 }
@@ -154,10 +160,8 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
 pub fn sample(common: &Common, run: &Path, prompt: &str, args: SampleArgs) -> Result<()> {
     let mut trainer = best(common, run, None)?;
     let config = trainer.config().clone();
-    let draw = Draw {
-        temperature: args.temperature.unwrap_or(config.sample.temperature),
-        top_p: args.top_p.unwrap_or(config.sample.top_p),
-    };
+    let draw =
+        Draw { temperature: args.temperature.unwrap_or(config.sample.temperature), top_p: args.top_p.unwrap_or(config.sample.top_p) };
     let tokens = trainer.corpus().tokenizer().map(|t| prompt_tokens(t, prompt)).context("the run has no tokenizer")?;
     let (device, memory) = trainer.device_and_memory();
     let device = device.clone();

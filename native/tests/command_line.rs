@@ -35,9 +35,24 @@ fn json(arguments: &[&str]) -> Value {
 
 /// Ten updates of a small model with dropout and noise, a checkpoint in the middle.
 const SMALL: &[&str] = &[
-    "train", "configs/quickstart.toml", "--set", "train.updates=10", "--set", "train.checkpoint.every=5",
-    "--set", "train.evaluation.every=4", "--set", "train.evaluation.windows=8", "--set", "data.sequence_length=64",
-    "--set", "data.batch=2", "--set", "model.dropout.residual=0.1", "--set", "sample.tokens=4",
+    "train",
+    "configs/quickstart.toml",
+    "--set",
+    "train.updates=10",
+    "--set",
+    "train.checkpoint.every=5",
+    "--set",
+    "train.evaluation.every=4",
+    "--set",
+    "train.evaluation.windows=8",
+    "--set",
+    "data.sequence_length=64",
+    "--set",
+    "data.batch=2",
+    "--set",
+    "model.dropout.residual=0.1",
+    "--set",
+    "sample.tokens=4",
 ];
 
 fn train(folder: &Path) -> Vec<&str> {

@@ -32,7 +32,13 @@ pub fn module(name: &str, source: &str, file: &Path, subgroups: Option<(&str, &P
     let w = &mut out;
     line(w, &format!("\n#[allow(missing_docs)] // Generated: the fields are described in the shader.\npub mod {name} {{"));
     line(w, "    use super::*;");
-    line(w, &format!("    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: {}, subgroup_source: {subgroup_source} }};", include(file)));
+    line(
+        w,
+        &format!(
+            "    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: {}, subgroup_source: {subgroup_source} }};",
+            include(file)
+        ),
+    );
     let params = params(name, &module, w)?;
     for (index, entry) in module.entry_points.iter().enumerate() {
         let uses = info.get_entry_point(index);
@@ -86,13 +92,7 @@ fn params(name: &str, module: &Module, out: &mut String) -> Result<Option<(Handl
     Ok(Some((handle, *span)))
 }
 
-fn check_limits(
-    name: &str,
-    module: &Module,
-    layouter: &Layouter,
-    entry: &naga::EntryPoint,
-    uses: &FunctionInfo,
-) -> Result<(), String> {
+fn check_limits(name: &str, module: &Module, layouter: &Layouter, entry: &naga::EntryPoint, uses: &FunctionInfo) -> Result<(), String> {
     let used = || module.global_variables.iter().filter(|(h, _)| !uses[*h].is_empty());
     let buffers = used().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. })).count();
     let workgroup: u32 = used().filter(|(_, v)| v.space == AddressSpace::WorkGroup).map(|(_, v)| layouter[v.ty].size).sum();
@@ -154,10 +154,21 @@ fn entry_point(
         let _ = write!(declared, " pub {field}: Tensor,");
     }
     let params_bytes = if uses_params { params.map_or(0, |p| p.1) } else { 0 };
-    line(out, &format!("    pub static {upper}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, workgroup: {:?}, params_bytes: {params_bytes}, uses_step: {uses_step}, bindings: &[{}] }};", entry.name, entry.workgroup_size, infos.join(", ")));
+    line(
+        out,
+        &format!(
+            "    pub static {upper}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, workgroup: {:?}, params_bytes: {params_bytes}, uses_step: {uses_step}, bindings: &[{}] }};",
+            entry.name,
+            entry.workgroup_size,
+            infos.join(", ")
+        ),
+    );
     line(out, &format!("    #[derive(Clone, Copy, Debug)]\n    pub struct {ty} {{{declared} }}"));
     let invocations: u32 = entry.workgroup_size.iter().product();
-    line(out, &format!("    impl {ty} {{\n        /// Invocations of one workgroup.\n        pub const WORKGROUP: u32 = {invocations};\n    }}"));
+    line(
+        out,
+        &format!("    impl {ty} {{\n        /// Invocations of one workgroup.\n        pub const WORKGROUP: u32 = {invocations};\n    }}"),
+    );
     line(out, &format!("    impl Call for {ty} {{"));
     line(out, &format!("        fn kernel(&self) -> &'static KernelInfo {{ &{upper} }}"));
     let bytes = if uses_params { "bytemuck::bytes_of(&self.params)" } else { "&[]" };
@@ -204,7 +215,9 @@ fn binding_info(
         (false, true) => "Write",
         (true, true) => "ReadWrite",
     };
-    Ok(format!("BindingInfo {{ name: {field:?}, binding: {binding}, kind: {kind}, dtype: {dtype}, element_bytes: {bytes}, access: Access::{access} }}"))
+    Ok(format!(
+        "BindingInfo {{ name: {field:?}, binding: {binding}, kind: {kind}, dtype: {dtype}, element_bytes: {bytes}, access: Access::{access} }}"
+    ))
 }
 
 fn camel_case(name: &str) -> String {

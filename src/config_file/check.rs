@@ -139,15 +139,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Checks one known key.
-    fn field(
-        &mut self,
-        kind: &'a Kind,
-        doc: &str,
-        key: &str,
-        key_span: Range<usize>,
-        value: &Spanned<DeValue<'_>>,
-        above: &[String],
-    ) {
+    fn field(&mut self, kind: &'a Kind, doc: &str, key: &str, key_span: Range<usize>, value: &Spanned<DeValue<'_>>, above: &[String]) {
         let path = join(above, key);
         let segments: Vec<String> = above.iter().cloned().chain([key.to_owned()]).collect();
         match (kind, value.get_ref()) {
@@ -165,8 +157,7 @@ impl<'a> Walk<'a> {
                 }
                 Err(wrong) => {
                     let problem = Problem::new(wrong.message(&path)).key(&path);
-                    let problem =
-                        problem.label(self.layer.source, wrong.at.unwrap_or(value.span()), wrong.label).note(doc);
+                    let problem = problem.label(self.layer.source, wrong.at.unwrap_or(value.span()), wrong.label).note(doc);
                     self.problems.push(wrong.notes.into_iter().fold(problem, Problem::note));
                     self.tainted.insert(path);
                 }
@@ -179,10 +170,8 @@ impl<'a> Walk<'a> {
         let path = join(above, key);
         let here = if above.is_empty() { String::new() } else { format!("{}.", above.join(".")) };
         let guesses = self.guesses(fields, key, &here);
-        let short: Vec<_> =
-            guesses.iter().map(|guess| format!("`{}`", guess.strip_prefix(&here).unwrap_or(guess))).collect();
-        let label =
-            if short.is_empty() { "no such key".into() } else { format!("did you mean {}?", short.join(" and ")) };
+        let short: Vec<_> = guesses.iter().map(|guess| format!("`{}`", guess.strip_prefix(&here).unwrap_or(guess))).collect();
+        let label = if short.is_empty() { "no such key".into() } else { format!("did you mean {}?", short.join(" and ")) };
         let problem = Problem::new(format!("unknown key `{path}`")).key(&path).label(self.layer.source, span, label);
         self.problems.push(problem.note(match above {
             [] => format!("keys at the top: extends, {}", names(fields)),
@@ -216,9 +205,7 @@ impl<'a> Walk<'a> {
         root.leaves(&mut |path, _, conditions| {
             let below = format!("{path}.");
             let set = self.entries.iter().filter(|(key, _)| *key == path || key.starts_with(&below));
-            inert.extend(
-                set.filter_map(|(key, _)| Some((key.clone(), *conditions.iter().find(|c| !self.holds(c, defaults))?))),
-            );
+            inert.extend(set.filter_map(|(key, _)| Some((key.clone(), *conditions.iter().find(|c| !self.holds(c, defaults))?))));
         });
         for (key, condition) in inert {
             let entry = self.entries.remove(&key).expect("it was just found");
@@ -226,25 +213,22 @@ impl<'a> Walk<'a> {
             if self.tainted.contains(condition.key) || decider.is_some_and(|decider| decider.rank > entry.rank) {
                 continue;
             }
-            let mut problem = Problem::new(format!("`{key}` has no effect here: it applies only when {condition}"))
-                .key(&key)
-                .label(entry.source, entry.key_span, "never read");
+            let mut problem = Problem::new(format!("`{key}` has no effect here: it applies only when {condition}")).key(&key).label(
+                entry.source,
+                entry.key_span,
+                "never read",
+            );
             problem = match decider {
                 Some(decider) => problem.label(decider.source, decider.value_span.clone(), "because of this"),
                 None => problem.note(format!("`{}` is {} by default", condition.key, text_of(condition.key, defaults))),
             };
-            self.problems.push(problem.note(format!(
-                "remove `{key}`, or set `{}` to {}",
-                condition.key,
-                condition.names()
-            )));
+            self.problems.push(problem.note(format!("remove `{key}`, or set `{}` to {}", condition.key, condition.names())));
             self.tainted.insert(key);
         }
     }
 
     fn holds(&self, condition: &Condition, defaults: &toml::Table) -> bool {
-        let value =
-            self.entries.get(condition.key).map(|entry| &entry.value).or_else(|| lookup(defaults, condition.key));
+        let value = self.entries.get(condition.key).map(|entry| &entry.value).or_else(|| lookup(defaults, condition.key));
         value.and_then(toml::Value::as_str).is_some_and(|name| condition.among.contains(&name))
     }
 }

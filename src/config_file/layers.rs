@@ -57,12 +57,7 @@ pub(super) fn read(
 }
 
 /// The file and its bases as sources, the file first.
-fn chain(
-    reader: &dyn Fn(&str) -> Result<String, String>,
-    path: &str,
-    sources: &mut Sources,
-    problems: &mut Vec<Problem>,
-) -> Vec<usize> {
+fn chain(reader: &dyn Fn(&str) -> Result<String, String>, path: &str, sources: &mut Sources, problems: &mut Vec<Problem>) -> Vec<usize> {
     let mut found = Vec::new();
     let mut names = vec![normal(path)];
     let mut asked: Option<(usize, Range<usize>)> = None;
@@ -104,9 +99,7 @@ fn chain(
 fn within_size(text: String) -> Result<String, String> {
     match text.len() {
         0..=MAX_BYTES => Ok(text),
-        bytes => {
-            Err(format!("it has {bytes} bytes where a config may have {MAX_BYTES}; name data and tokenizers by path"))
-        }
+        bytes => Err(format!("it has {bytes} bytes where a config may have {MAX_BYTES}; name data and tokenizers by path")),
     }
 }
 
@@ -117,8 +110,7 @@ fn extends(sources: &Sources, source: usize, problems: &mut Vec<Problem>) -> Opt
     let outside = base.starts_with('/') || base.contains(['\\', ':']);
     if base.is_empty() || outside {
         let label = if outside { "relative to this file, with `/` between folders" } else { "one path is wanted here" };
-        let problem =
-            Problem::new("`extends` wants the path of a config").key("extends").label(source, value.span(), label);
+        let problem = Problem::new("`extends` wants the path of a config").key("extends").label(source, value.span(), label);
         problems.push(problem.note("for example extends = \"../base.toml\""));
         return None;
     }
@@ -179,10 +171,7 @@ pub(super) fn syntax_problem(source: usize, text: &str, span: Range<usize>, mess
     } else if message.contains("array") {
         (message, "a list that began on an earlier line may lack its `]`")
     } else if message.starts_with("cannot extend value of type inline table") {
-        (
-            "a table in braces is complete",
-            "add the key inside of its { }, or open the table by [table] on a line of its own",
-        )
+        ("a table in braces is complete", "add the key inside of its { }, or open the table by [table] on a line of its own")
     } else {
         (message, "")
     };
@@ -197,8 +186,7 @@ fn add_set(set: &str, sources: &mut Sources, problems: &mut Vec<Problem>) -> Opt
     if key.is_empty() || value.is_empty() || set.len() > MAX_SET_BYTES || set.contains(['\n', '\r']) {
         let source = sources.add("--set", set.get(..200).unwrap_or(set));
         let problem = Problem::new(format!("`--set` wants key=value in one line of at most {MAX_SET_BYTES} bytes"));
-        problems
-            .push(problem.label(source, 0..0, "this has another form").note("for example --set model.router.top_k=1"));
+        problems.push(problem.label(source, 0..0, "this has another form").note("for example --set model.router.top_k=1"));
         return None;
     }
     let meant_as_toml = value.starts_with(['"', '\'', '[', '{']) || DeValue::parse(value).is_ok();

@@ -85,9 +85,7 @@ impl<C> Loaded<C> {
         let mut problem = Problem::new(message).key(labels[0].0);
         for (key, text) in labels {
             match self.entries.get(*key) {
-                Some(entry) => {
-                    problem = problem.label(entry.source, entry.value_span.clone(), format!("`{key}`: {text}"))
-                }
+                Some(entry) => problem = problem.label(entry.source, entry.value_span.clone(), format!("`{key}`: {text}")),
                 None => problem = problem.note(format!("`{key}`: {text} (by default)")),
             }
         }

@@ -109,11 +109,7 @@ impl Problems {
         let (name, text) = &self.sources.0[label.source];
         let before = &text[..label.span.start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Place {
-            file: printable(name),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        Place { file: printable(name), line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 
     fn diagnostic(&self, problem: &Problem) -> Diagnostic<usize> {

@@ -133,9 +133,7 @@ impl<'de> Deserialize<'de> for Amount {
         }
         match Raw::deserialize(deserializer)? {
             Raw::Count(count) => Ok(Amount::Count(count)),
-            Raw::Percent(text) => {
-                Amount::parse_percent(&text).ok_or_else(|| D::Error::custom("expected a percentage such as \"5%\""))
-            }
+            Raw::Percent(text) => Amount::parse_percent(&text).ok_or_else(|| D::Error::custom("expected a percentage such as \"5%\"")),
         }
     }
 }
@@ -293,12 +291,7 @@ impl Kind {
 
     /// Calls `visit` with the full path, the field and the conditions of every key that is no table.
     pub fn leaves<'k>(&'k self, visit: &mut dyn FnMut(&str, &'k Field, &[Condition])) {
-        fn walk<'k>(
-            kind: &'k Kind,
-            path: &str,
-            above: &[Condition],
-            visit: &mut dyn FnMut(&str, &'k Field, &[Condition]),
-        ) {
+        fn walk<'k>(kind: &'k Kind, path: &str, above: &[Condition], visit: &mut dyn FnMut(&str, &'k Field, &[Condition])) {
             let Kind::Table(fields) = kind else { return };
             for field in fields {
                 let path = if path.is_empty() { field.name.to_owned() } else { format!("{path}.{}", field.name) };

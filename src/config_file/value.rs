@@ -87,17 +87,13 @@ impl Wrong {
     fn kind(kind: &Kind, found: &DeValue<'_>) -> Self {
         let wrong = Self::range(kind, &described(found));
         match (kind, found) {
-            (Kind::Integer { .. } | Kind::Real { .. } | Kind::Boolean, DeValue::String(text))
-                if DeValue::parse(text).is_ok() =>
-            {
+            (Kind::Integer { .. } | Kind::Real { .. } | Kind::Boolean, DeValue::String(text)) if DeValue::parse(text).is_ok() => {
                 wrong.note(format!("without quotes: {text}"))
             }
-            (Kind::Integer { .. }, DeValue::Float(_)) => {
-                match number(found).filter(|v| v.fract() == 0.0 && v.abs() < 1e15) {
-                    Some(whole) => wrong.note(format!("as an integer: {whole}")),
-                    None => wrong,
-                }
-            }
+            (Kind::Integer { .. }, DeValue::Float(_)) => match number(found).filter(|v| v.fract() == 0.0 && v.abs() < 1e15) {
+                Some(whole) => wrong.note(format!("as an integer: {whole}")),
+                None => wrong,
+            },
             (Kind::Table(_), DeValue::Array(_)) => wrong.note("a table is opened by one pair of brackets"),
             _ => wrong,
         }

@@ -32,9 +32,7 @@ impl FromStr for AdapterChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("name", name)) if !name.is_empty() => Ok(AdapterChoice::Name(name.into())),
-            Some(("index", index)) => {
-                index.parse().map(AdapterChoice::Index).map_err(|_| format!("index:{index}: wanted a whole number"))
-            }
+            Some(("index", index)) => index.parse().map(AdapterChoice::Index).map_err(|_| format!("index:{index}: wanted a whole number")),
             Some(("pci", address)) if !address.is_empty() => Ok(AdapterChoice::Pci(address.into())),
             _ => Err(format!("`{text}`: wanted name:TEXT, index:NUMBER or pci:ADDRESS")),
         }
@@ -178,9 +176,8 @@ impl Device {
             ..Default::default()
         };
         let tier = tier_of(&info);
-        let shares_lanes = tier == Tier::Cpu
-            && adapter.features().contains(wgpu::Features::SUBGROUP)
-            && info.subgroup_min_size >= SHARED_LANES;
+        let shares_lanes =
+            tier == Tier::Cpu && adapter.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= SHARED_LANES;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("moelab"),
             required_features: if shares_lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },

@@ -6,7 +6,9 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GpuError {
     /// No adapter fits the choice.
-    #[error("no GPU adapter fits `{wanted}`; found: {found}. Install a Vulkan, Metal or DX12 driver (on Linux without a GPU: mesa-vulkan-drivers), or choose one of those listed with --adapter")]
+    #[error(
+        "no GPU adapter fits `{wanted}`; found: {found}. Install a Vulkan, Metal or DX12 driver (on Linux without a GPU: mesa-vulkan-drivers), or choose one of those listed with --adapter"
+    )]
     NoAdapter {
         /// The choice as the user wrote it.
         wanted: String,

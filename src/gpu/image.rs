@@ -41,17 +41,15 @@ pub fn schedule_copies(commands: &[Command], is_current: impl Fn(ImageKey) -> bo
     keys.sort();
     // The command from which on the image is current (copied right before it).
     let mut copied_at: HashMap<ImageKey, usize> = HashMap::new();
-    let last_write_before = |key: ImageKey, index: usize| {
-        writes.get(&key.tensor).and_then(|w| w.iter().rev().find(|w| **w < index)).copied()
-    };
-    let is_stale = |copied_at: &HashMap<ImageKey, usize>, key: ImageKey, index: usize| {
-        match (last_write_before(key, index), copied_at.get(&key)) {
+    let last_write_before =
+        |key: ImageKey, index: usize| writes.get(&key.tensor).and_then(|w| w.iter().rev().find(|w| **w < index)).copied();
+    let is_stale =
+        |copied_at: &HashMap<ImageKey, usize>, key: ImageKey, index: usize| match (last_write_before(key, index), copied_at.get(&key)) {
             (Some(write), Some(copy)) => *copy <= write,
             (Some(_), None) => true,
             (None, Some(_)) => false,
             (None, None) => !is_current(key),
-        }
-    };
+        };
     let mut copies = vec![Vec::new(); commands.len()];
     for (index, command) in commands.iter().enumerate() {
         if !images_of(command).iter().any(|key| is_stale(&copied_at, *key, index)) {

@@ -231,7 +231,14 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::submit`].
-    pub fn profile(&self, device: &Device, memory: &mut Memory, step: &Step, segment: Segment, now: &dyn Fn() -> f64) -> Result<Vec<KernelTime>, GpuError> {
+    pub fn profile(
+        &self,
+        device: &Device,
+        memory: &mut Memory,
+        step: &Step,
+        segment: Segment,
+        now: &dyn Fn() -> f64,
+    ) -> Result<Vec<KernelTime>, GpuError> {
         self.submit(device, memory, step, &[])?;
         let mut times = Vec::new();
         let mut encoder = device.raw.create_command_encoder(&Default::default());
@@ -292,8 +299,7 @@ fn is_persistent(role: Role) -> bool {
 
 fn written_by(program: &Program, commands: &[Command]) -> Vec<String> {
     let uses = commands.iter().flat_map(Command::uses).filter(|(_, access, _)| access.writes());
-    let names: HashSet<&String> =
-        uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_persistent(t.role)).map(|t| &t.name).collect();
+    let names: HashSet<&String> = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_persistent(t.role)).map(|t| &t.name).collect();
     names.into_iter().cloned().collect()
 }
 
@@ -355,11 +361,9 @@ impl Builder<'_> {
             }
             actions.push(match command {
                 Command::Clear(id) => Action::Clear { buffer: self.buffer(*id), bytes: self.program.tensor(*id).bytes() },
-                Command::Copy { source, target } => Action::Copy {
-                    source: self.buffer(*source),
-                    target: self.buffer(*target),
-                    bytes: self.program.tensor(*source).bytes(),
-                },
+                Command::Copy { source, target } => {
+                    Action::Copy { source: self.buffer(*source), target: self.buffer(*target), bytes: self.program.tensor(*source).bytes() }
+                }
                 Command::Dispatch(d) => {
                     let image = |key: ImageKey| current_image(&textures, key, index);
                     let action = self.launch(d, &uniforms, offset, image);

@@ -14,7 +14,9 @@ pub enum BenchError {
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// A result that a time would be worthless for.
-    #[error("{kernel} {shape} ({tier} kernels): {problem}. It was not timed: the driver or the kernel is at fault, `cargo xtask test` tells which op")]
+    #[error(
+        "{kernel} {shape} ({tier} kernels): {problem}. It was not timed: the driver or the kernel is at fault, `cargo xtask test` tells which op"
+    )]
     Wrong {
         /// The kernel.
         kernel: String,

@@ -124,8 +124,12 @@ impl Probe<'_> {
         let own = largest(&model.logits(&tokens, changed)?, &model.logits(&other, changed)?);
         let last = largest(&model.logits(&tokens, t - 1)?, &model.logits(&other, t - 1)?);
         Ok(match own > 0.0 && last > 0.0 {
-            true => Outcome::Holds(format!("{changed} positions bit-equal; the token's own logits move by {own:.2e}, the last's by {last:.2e}")),
-            false => Outcome::Fails(format!("the model is blind: token {changed} moves its own logits by {own:.2e}, the last's by {last:.2e}")),
+            true => {
+                Outcome::Holds(format!("{changed} positions bit-equal; the token's own logits move by {own:.2e}, the last's by {last:.2e}"))
+            }
+            false => {
+                Outcome::Fails(format!("the model is blind: token {changed} moves its own logits by {own:.2e}, the last's by {last:.2e}"))
+            }
         })
     }
 
@@ -161,7 +165,9 @@ impl Probe<'_> {
                 "states of unrelated text enter: `model.depth.recursion.carry` is \"next_data\"; the loss moves from {} to {}",
                 losses[0][0], losses[1][0]
             )),
-            (false, _) => Outcome::Fails(format!("the first micro-batch moves the second's loss from {} to {}", losses[0][0], losses[1][0])),
+            (false, _) => {
+                Outcome::Fails(format!("the first micro-batch moves the second's loss from {} to {}", losses[0][0], losses[1][0]))
+            }
         })
     }
 
@@ -174,7 +180,8 @@ impl Probe<'_> {
         }
         let gradients = model.gradients()?;
         let silent: Vec<_> = gradients.iter().filter(|(_, g)| g.iter().all(|v| *v == 0.0)).map(|(name, _)| name.clone()).collect();
-        let (by_config, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(|name| name.contains("recursion.") && self.is_cut_off(name));
+        let (by_config, silent): (Vec<_>, Vec<_>) =
+            silent.into_iter().partition(|name| name.contains("recursion.") && self.is_cut_off(name));
         Ok(match (silent.is_empty(), by_config.is_empty()) {
             (true, true) => Outcome::Holds(format!("all {} parameters", gradients.len())),
             (true, false) => Outcome::ByConfig(format!("no gradient, as the config has it, for {}", by_config.join(", "))),

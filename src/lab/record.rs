@@ -2,9 +2,9 @@
 //!
 //! What was not measured is `null`, never 0. Cross-entropies are in nats a token.
 
+pub use crate::train::baselines::Baselines;
 use crate::train::exact;
 use crate::train::metrics::Event;
-pub use crate::train::baselines::Baselines;
 use serde::{Deserialize, Serialize};
 
 /// Version of `summary.json`.

@@ -131,9 +131,10 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
         _ => {}
     }
     if let (Some(best), Some(entropy)) = (summary.best_val_ce, summary.baselines.entropy)
-        && best < entropy - 0.01 {
-            warnings.push("The loss is below the entropy of the source: the validation text leaked, or is too short.".to_string());
-        }
+        && best < entropy - 0.01
+    {
+        warnings.push("The loss is below the entropy of the source: the validation text leaked, or is too short.".to_string());
+    }
     let loads = mean_loads(&lines.updates);
     for (layer, load) in loads.iter().enumerate() {
         let starved = load.iter().filter(|share| **share * (load.len() as f64) < STARVED).count();

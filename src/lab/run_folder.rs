@@ -255,8 +255,7 @@ impl RunFolder {
     /// Deletes drafts and all checkpoints but the newest `keep_last` and the best.
     fn prune(&mut self, keep_last: usize) -> Result<(), StoreError> {
         let best = self.best()?;
-        let (drafts, saved): (Vec<String>, Vec<String>) =
-            self.candidates()?.into_iter().partition(|folder| folder.contains(DRAFT));
+        let (drafts, saved): (Vec<String>, Vec<String>) = self.candidates()?.into_iter().partition(|folder| folder.contains(DRAFT));
         let old = saved.into_iter().skip(keep_last.max(1)).filter(|folder| best.as_ref() != Some(folder));
         for folder in old.chain(drafts) {
             self.store.remove(&format!("{CHECKPOINTS}/{folder}"))?;

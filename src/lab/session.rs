@@ -21,10 +21,10 @@ use crate::{
     train::{
         Config, Corpus, TrainError,
         baselines::Baselines,
-        tokenizer::Tokenizer,
-        generate::{Draw, Generation, Generator},
         checkpoint,
+        generate::{Draw, Generation, Generator},
         metrics::{Event, Incident, IncidentRecord, SampleRecord, Time},
+        tokenizer::Tokenizer,
         trainer::{Progress, Trainer},
     },
 };
@@ -150,13 +150,7 @@ impl Session {
         Ok(Session { session, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
-    fn assemble(
-        trainer: Trainer,
-        folder: RunFolder,
-        clock: Box<dyn Fn() -> f64>,
-        rasterize: Option<Rasterize>,
-        name: String,
-    ) -> Session {
+    fn assemble(trainer: Trainer, folder: RunFolder, clock: Box<dyn Fn() -> f64>, rasterize: Option<Rasterize>, name: String) -> Session {
         let started = clock();
         Session {
             last_update: (started, trainer.state().tokens),
@@ -404,7 +398,12 @@ pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
 pub(super) fn effective_config(config: &Config, device: &Device, corpus: &Corpus) -> String {
     format!(
         "# Every setting of this run. Written by moelab {}; the same file trains the same run.\n# adapter    {} ({})\n# config     sha256 {}\n# data       sha256 {}\n# tokenizer  sha256 {}\n\n{}",
-        env!("CARGO_PKG_VERSION"), device.adapter.name, device.adapter.driver, config.hash(), corpus.hash(), corpus.tokenizer_hash(),
+        env!("CARGO_PKG_VERSION"),
+        device.adapter.name,
+        device.adapter.driver,
+        config.hash(),
+        corpus.hash(),
+        corpus.tokenizer_hash(),
         config.to_effective_toml()
     )
 }

@@ -1,8 +1,8 @@
 //! The attention branch of a block: queries, keys and values, positions, causal attention, output projection.
 
 use super::{
-    config::{AttentionKind, PositionKind, RopePairing},
     build::{Build, Weights},
+    config::{AttentionKind, PositionKind, RopePairing},
 };
 use crate::{
     gpu::Tensor,
@@ -51,7 +51,8 @@ fn rotation(build: &Build, width: u32) -> Rotation {
 /// Multi-head attention with a fused projection, heads of keys and values possibly fewer.
 fn heads(g: &mut Graph, x: Tensor, w: &Weights, build: &Build) -> Tensor {
     let model = build.model;
-    let heads = Heads { tokens: build.sequence_length, query: model.attention.heads, key_value: model.kv_heads(), width: model.head_width() };
+    let heads =
+        Heads { tokens: build.sequence_length, query: model.attention.heads, key_value: model.kv_heads(), width: model.head_width() };
     let mut qkv = linear(g, x, w, "qkv"); // [N, (H + 2 KV) hd]
     if model.attention.qk_norm {
         let (q_norm, k_norm) = (w.get("q_norm.weight"), w.get("k_norm.weight"));

@@ -8,9 +8,7 @@
 //!
 //! Letters: D width, L layers, H heads, F FFN or expert width, E experts, K experts a token, V vocabulary.
 
-pub use super::recursion::{
-    Call, Carry, HeadReads, Injection, Networks, Recursion, RecursionGradient, RecursionStart, StateUpdate,
-};
+pub use super::recursion::{Call, Carry, HeadReads, Injection, Networks, Recursion, RecursionGradient, RecursionStart, StateUpdate};
 use crate::{
     choices,
     config_file::Amount,

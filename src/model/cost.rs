@@ -32,8 +32,7 @@ pub struct Counts {
 
 /// Counts the parameters of a model.
 pub fn counts(model: &ModelConfig, specs: &[ParamSpec]) -> Counts {
-    let sum =
-        |keep: &dyn Fn(&ParamSpec) -> bool| specs.iter().filter(|spec| keep(spec)).map(ParamSpec::len).sum::<u64>();
+    let sum = |keep: &dyn Fn(&ParamSpec) -> bool| specs.iter().filter(|spec| keep(spec)).map(ParamSpec::len).sum::<u64>();
     let mut parts = BTreeMap::new();
     for spec in specs {
         *parts.entry(spec.part).or_insert(0) += spec.len();
@@ -141,9 +140,8 @@ impl Calls {
     /// Of the updates of the low and of the high state.
     fn of_states(recursion: &Recursion) -> [Calls; 2] {
         let plan = recursion.plan();
-        let count = |is_high: bool, keep: &dyn Fn(&Call) -> bool| {
-            plan.iter().filter(|call| call.is_high == is_high && keep(call)).count() as u64
-        };
+        let count =
+            |is_high: bool, keep: &dyn Fn(&Call) -> bool| plan.iter().filter(|call| call.is_high == is_high && keep(call)).count() as u64;
         [false, true].map(|high| Calls { forward: count(high, &|_| true), backward: count(high, &|call| call.has_gradient) })
     }
 }

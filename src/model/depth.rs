@@ -6,9 +6,10 @@
 
 use super::{
     attention::attention,
-    config::{Carry, DepthIdentity, DepthKind, HeadReads, Injection, Networks, Recursion, RecursionStart, StateUpdate},
-    ffn, moe::{Routed, moe},
     build::{Build, Weights, norm},
+    config::{Carry, DepthIdentity, DepthKind, HeadReads, Injection, Networks, Recursion, RecursionStart, StateUpdate},
+    ffn,
+    moe::{Routed, moe},
 };
 use crate::{
     gpu::{DType, Tensor},
@@ -110,7 +111,11 @@ fn recursion(g: &mut Graph, embedded: Tensor, w: &Weights, build: &Build, routed
             updated = g.detach(updated); // [N, D]
             routed[first..].iter_mut().for_each(|router| router.has_gradient = false);
         }
-        if call.is_high { states.high = updated } else { states.low = updated }
+        if call.is_high {
+            states.high = updated
+        } else {
+            states.low = updated
+        }
         g.end_scope();
     }
     if let Some(carried) = carried {

@@ -1,8 +1,8 @@
 //! The FFN of a block: the dense one, and the weights and non-linearity that it shares with experts.
 
 use super::{
-    config,
     build::{Build, Weights},
+    config,
 };
 use crate::{
     gpu::Tensor,

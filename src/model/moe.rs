@@ -1,9 +1,9 @@
 //! The mixture-of-experts branch of a block: router -> permute -> expert FFN -> combine; and the losses that balance it.
 
 use super::{
+    build::{Build, Mode, Weights},
     config::{self, BalanceKind, RouterScores, SelectionBias},
     ffn,
-    build::{Build, Mode, Weights},
 };
 use crate::{
     gpu::{DType, Tensor},

@@ -177,9 +177,7 @@ mod tests {
     #[test]
     fn a_star_stands_for_any_characters() {
         let name = "blocks.0.moe.router.weight";
-        for pattern in
-            ["*", "blocks.*", "*.weight", "blocks.*.router.*", "*router*", "blocks.0.moe.router.weight", "**"]
-        {
+        for pattern in ["*", "blocks.*", "*.weight", "blocks.*.router.*", "*router*", "blocks.0.moe.router.weight", "**"] {
             assert!(glob(pattern, name), "{pattern}");
         }
         for pattern in ["", "blocks", "*.bias", "blocks.1.*", "*router", "*.moe.*.moe.*", "*weight*weight"] {

@@ -129,8 +129,20 @@ impl Recursion {
             let is_last = high + 1 == self.high_cycles;
             let low_with_gradient = match self.gradient {
                 RecursionGradient::All => self.low_cycles,
-                RecursionGradient::LastCycle => if is_last { self.low_cycles } else { 0 },
-                RecursionGradient::LowSteps => if is_last { self.low_gradient_steps.min(self.low_cycles) } else { 1 },
+                RecursionGradient::LastCycle => {
+                    if is_last {
+                        self.low_cycles
+                    } else {
+                        0
+                    }
+                }
+                RecursionGradient::LowSteps => {
+                    if is_last {
+                        self.low_gradient_steps.min(self.low_cycles)
+                    } else {
+                        1
+                    }
+                }
             };
             let low = |step: u32| Call { is_high: false, has_gradient: step + low_with_gradient >= self.low_cycles };
             plan.extend((0..self.low_cycles).map(low));

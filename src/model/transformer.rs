@@ -2,6 +2,8 @@
 //!
 //! Every published system is a choice of axes in [`config`](super::config); nothing here knows a system by name.
 
+pub use super::build::Mode;
+pub use super::moe::{RouterState, router_states};
 use super::{
     build::{Build, Weights},
     config::ModelConfig,
@@ -9,8 +11,6 @@ use super::{
     moe::balance,
     params,
 };
-pub use super::build::Mode;
-pub use super::moe::{RouterState, router_states};
 use crate::{
     gpu::{DType, Tensor},
     ops::Graph,

@@ -1,8 +1,7 @@
 //! The parameter tree of a model: which parameters its axes make, in the order of the forward pass.
 
 use super::config::{
-    AttentionKind, DepthIdentity, DepthKind, InitOptions, Injection, Latent, ModelConfig, Networks, NormKind, PositionKind,
-    RecursionStart,
+    AttentionKind, DepthIdentity, DepthKind, InitOptions, Injection, Latent, ModelConfig, Networks, NormKind, PositionKind, RecursionStart,
 };
 use super::params::{Group, Init, ParamSpec, Part};
 
@@ -195,7 +194,11 @@ impl Tree<'_> {
                 continue;
             }
             let (weight, shape) = (format!("{name}.{map}.weight"), [leading, &[out, input]].concat());
-            if map == "down" { self.output_matrix(&weight, &shape, part) } else { self.matrix(&weight, &shape, part) }
+            if map == "down" {
+                self.output_matrix(&weight, &shape, part)
+            } else {
+                self.matrix(&weight, &shape, part)
+            }
             if options.bias {
                 self.bias(&format!("{name}.{map}"), &[leading, &[out]].concat(), part);
             }

@@ -61,10 +61,7 @@ impl Graph {
             let d_x = g.like("d_activation.gate", gate);
             let d_up = g.like("d_activation.up", up);
             if images {
-                g.dispatch(
-                    activation_cpu::BackwardGated { params: cpu_params, kind, has_dropout, x: gate, up, d_y, d_x, d_up },
-                    grid,
-                );
+                g.dispatch(activation_cpu::BackwardGated { params: cpu_params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
             } else {
                 g.dispatch(activation::BackwardGated { params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
             }

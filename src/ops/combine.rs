@@ -12,14 +12,7 @@ use crate::gpu::Tensor;
 impl Graph {
     /// `residual` [.., D] + dropout(sum over k of gate * `out`), [N, D] (the shape of the residual if there is one).
     /// `out` [A, D] is in the experts' order; `dropout` is the probability of zero.
-    pub fn combine(
-        &mut self,
-        out: Tensor,
-        routing: &Routing,
-        permutation: &Permutation,
-        residual: Option<Tensor>,
-        dropout: f32,
-    ) -> Tensor {
+    pub fn combine(&mut self, out: Tensor, routing: &Routing, permutation: &Permutation, residual: Option<Tensor>, dropout: f32) -> Tensor {
         let [assignments, width] = out.shape.matrix("combine out"); // A, D
         let [tokens, _, experts_per_token] = routing.dims();
         assert_eq!(assignments, tokens * experts_per_token, "combine: out {:?} for {tokens} tokens", out.shape);
@@ -55,10 +48,7 @@ impl Graph {
                 let call = Backward { params: cpu_params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate };
                 g.dispatch(call, [assignments.div_ceil(Backward::WORKGROUP), 1, 1]);
             } else {
-                g.dispatch(
-                    combine::Backward { params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate },
-                    [assignments, 1, 1],
-                );
+                g.dispatch(combine::Backward { params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate }, [assignments, 1, 1]);
             }
             g.add_grad(out, d_out);
             g.add_grad(gate, d_gate);

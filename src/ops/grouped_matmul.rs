@@ -58,7 +58,14 @@ impl Graph {
         let [rows, k] = d_y.shape.matrix("grouped_matmul_accumulate d_y"); // A, out
         let [x_rows, n] = x.shape.matrix("grouped_matmul_accumulate x"); // A, in
         let [experts, out, inner] = d_w.shape.dims("grouped_matmul_accumulate d_w");
-        assert_eq!([rows, out, inner], [x_rows, k, n], "grouped_matmul_accumulate: d_y {:?}, x {:?}, d_w {:?}", d_y.shape, x.shape, d_w.shape);
+        assert_eq!(
+            [rows, out, inner],
+            [x_rows, k, n],
+            "grouped_matmul_accumulate: d_y {:?}, x {:?}, d_w {:?}",
+            d_y.shape,
+            x.shape,
+            d_w.shape
+        );
         check_offsets(offsets, experts);
         let grid = |[tile, columns]: [u32; 2]| [experts, k.div_ceil(tile), n.div_ceil(columns)];
         if self.tier.reads_images(&[d_y, x]) {

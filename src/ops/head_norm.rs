@@ -23,16 +23,8 @@ impl Graph {
         assert!(fits, "head_norm: w_q {:?} and another w_k {:?} against {heads:?}", w_q.shape, w_k.shape);
         let normed_heads = heads.query + heads.key_value;
         let blocks = rows.div_ceil(BLOCK_ROWS);
-        let params = Params {
-            rows,
-            row_heads,
-            normed_heads,
-            q_heads: heads.query,
-            width: heads.width,
-            eps,
-            block_rows: BLOCK_ROWS,
-            blocks,
-        };
+        let params =
+            Params { rows, row_heads, normed_heads, q_heads: heads.query, width: heads.width, eps, block_rows: BLOCK_ROWS, blocks };
         let grid = [(rows * row_heads).div_ceil(GROUP_HEADS), 1, 1];
         let y = self.like("head_norm", qkv); // [N, (H + 2 KV) hd]
         let r = self.tensor("head_norm.r", [rows, normed_heads]); // [N, H + KV]

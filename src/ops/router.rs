@@ -134,8 +134,7 @@ impl Graph {
         let Routing { expert, gate, probabilities, logsumexp, entropy, .. } = routing;
         let selection_bias = biases.selection.unwrap_or(logits); // An absent bias is not read.
         let saved_logits = logits;
-        let call =
-            router::TopK { params, saved_logits, selection_bias, expert, gate, probabilities, logsumexp, entropy };
+        let call = router::TopK { params, saved_logits, selection_bias, expert, gate, probabilities, logsumexp, entropy };
         self.dispatch(call, [tokens.div_ceil(router::TopK::WORKGROUP), 1, 1]);
         self.on_backward_many(&[gate, probabilities, logsumexp], move |g, d| {
             let d_logits = g.router_d_logits(params, routing, [d[0], d[1], d[2]]);

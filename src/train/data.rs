@@ -18,8 +18,8 @@ mod windows;
 
 use std::{cell::RefCell, ops::Range};
 
-pub use build::{ENDLESS_VALIDATION_WINDOWS, language_texts};
 pub use super::data_error::DataError;
+pub use build::{ENDLESS_VALIDATION_WINDOWS, language_texts};
 pub use split::{Split, SplitOptions, SplitRule};
 pub use windows::{TargetRule, Windows};
 

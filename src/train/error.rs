@@ -11,7 +11,9 @@ pub enum TrainError {
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// Too many updates in a row had no finite gradient.
-    #[error("the run diverged at update {update}: {in_a_row} updates in a row had a gradient that is not finite, after {rollbacks} roll-backs. Lower the learning rates (optimizer.adamw.lr, optimizer.muon.lr), lengthen schedule.warmup, or clip harder (optimizer.clip_norm)")]
+    #[error(
+        "the run diverged at update {update}: {in_a_row} updates in a row had a gradient that is not finite, after {rollbacks} roll-backs. Lower the learning rates (optimizer.adamw.lr, optimizer.muon.lr), lengthen schedule.warmup, or clip harder (optimizer.clip_norm)"
+    )]
     Diverged {
         /// The last update.
         update: u32,

@@ -242,9 +242,10 @@ pub fn read(text: &str) -> Result<Vec<Event>, String> {
     for (number, line) in complete_lines(text).enumerate() {
         let event = Event::from_line(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
         if let Event::Header(Header { schema, .. }) = event
-            && schema != SCHEMA {
-                return Err(format!("metrics.jsonl:{}: schema {schema}, this build reads {SCHEMA}", number + 1));
-            }
+            && schema != SCHEMA
+        {
+            return Err(format!("metrics.jsonl:{}: schema {schema}, this build reads {SCHEMA}", number + 1));
+        }
         events.push(event);
     }
     Ok(events)

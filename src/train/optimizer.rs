@@ -40,11 +40,7 @@ pub fn record(g: &mut Graph, config: &Config) -> Tensor {
         config::MuonScale::MaxOneRowsOverCols => MuonScale::Spectral,
         config::MuonScale::MatchRmsAdamW => MuonScale::MatchAdamW,
     };
-    let constants = Muon {
-        momentum: muon.momentum as f32,
-        scale,
-        weight_decay: muon.weight_decay as f32,
-    };
+    let constants = Muon { momentum: muon.momentum as f32, scale, weight_decay: muon.weight_decay as f32 };
     g.muon(&matrices, clip, constants);
     clip
 }

@@ -129,10 +129,7 @@ impl Identity {
         if !refused.is_empty() {
             return Err(refused);
         }
-        let warned = [
-            differ("adapter", &self.adapter, &now.adapter),
-            differ("driver", &self.driver, &now.driver),
-        ];
+        let warned = [differ("adapter", &self.adapter, &now.adapter), differ("driver", &self.driver, &now.driver)];
         Ok(warned.into_iter().flatten().collect())
     }
 }

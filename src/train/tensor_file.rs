@@ -5,8 +5,8 @@
 //! that the model has, then every value must be finite. The errors are [`CheckpointError`]s.
 
 use super::checkpoint_error::CheckpointError;
-use safetensors::tensor::{Dtype, Metadata, View};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 

@@ -51,10 +51,7 @@ impl Tokenizer {
 
     /// Learns byte-level BPE with at most `vocabulary` ids, 257 to 1,000,000; fewer where the documents hold fewer pairs that occur twice.
     /// The same documents give the same tokenizer.
-    pub fn train<S: AsRef<str> + Send>(
-        documents: impl Iterator<Item = S> + Send,
-        vocabulary: u32,
-    ) -> Result<Self, DataError> {
+    pub fn train<S: AsRef<str> + Send>(documents: impl Iterator<Item = S> + Send, vocabulary: u32) -> Result<Self, DataError> {
         if !(LEAST_TRAINED_VOCABULARY..=file::MAX_VOCABULARY as u32).contains(&vocabulary) {
             let wanted = format!("wanted {LEAST_TRAINED_VOCABULARY} to {}", file::MAX_VOCABULARY);
             return Err(DataError::Tokenizer(format!("a trained vocabulary of {vocabulary} ids, {wanted}")));

@@ -61,11 +61,20 @@ struct Flight {
 enum Phase {
     Training,
     /// Sums so far over the validation batches; `pending` are the batches under way.
-    Evaluating { next: usize, sums: [f64; 3], loads: Vec<Vec<f64>>, pending: VecDeque<Download> },
-    Saving { download: Download },
+    Evaluating {
+        next: usize,
+        sums: [f64; 3],
+        loads: Vec<Vec<f64>>,
+        pending: VecDeque<Download>,
+    },
+    Saving {
+        download: Download,
+    },
     /// Until [`Trainer::roll_back`].
     WaitingForRollback,
-    Finished { is_told: bool },
+    Finished {
+        is_told: bool,
+    },
 }
 
 /// One run on one device.
@@ -261,7 +270,8 @@ impl Trainer {
             lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
             adamw_correction1: correction(config.optimizer.adamw.beta1),
             adamw_correction2: correction(config.optimizer.adamw.beta2),
-            balance_coefficient: (balance_coefficient(&config.model.balance, update, config.train.updates) * config.model.balance_share()) as f32,
+            balance_coefficient: (balance_coefficient(&config.model.balance, update, config.train.updates) * config.model.balance_share())
+                as f32,
             z_coefficient: config.model.balance.z_coefficient as f32,
             clip_norm: config.optimizer.clip_norm as f32,
             inverse_targets: 1.0 / targets.max(1) as f32,
@@ -353,7 +363,11 @@ impl Trainer {
             return Ok(());
         }
         if self.state.skipped.rollbacks >= policy.stop_after {
-            return Err(TrainError::Diverged { update: self.state.update, in_a_row: self.state.skipped.in_a_row, rollbacks: self.state.skipped.rollbacks });
+            return Err(TrainError::Diverged {
+                update: self.state.update,
+                in_a_row: self.state.skipped.in_a_row,
+                rollbacks: self.state.skipped.rollbacks,
+            });
         }
         // What is under way is dropped now, so that how far it had come makes no difference.
         self.in_flight.clear();
@@ -519,9 +533,8 @@ fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32], experts
     record.balance = mean(BalanceLoss::SWITCH);
     record.balance_sequence = mean(BalanceLoss::SEQUENCE);
     record.z = mean(BalanceLoss::Z);
-    let over_layers = |values: &dyn Fn(&[f64]) -> &[f64], e: usize| {
-        routing.iter().map(|l| values(l)[e]).sum::<f64>() / layers.max(1) as f64
-    };
+    let over_layers =
+        |values: &dyn Fn(&[f64]) -> &[f64], e: usize| routing.iter().map(|l| values(l)[e]).sum::<f64>() / layers.max(1) as f64;
     let experts = routing.first().map_or(0, |l| BalanceLoss::load(l).len());
     let products = |load: &dyn Fn(usize) -> f64, probability: &dyn Fn(usize) -> f64| {
         experts as f64 * (0..experts).map(|e| load(e) * probability(e)).sum::<f64>()

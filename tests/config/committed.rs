@@ -53,13 +53,7 @@ fn every_key_shows_in_an_effective_config_and_comes_back() {
     let config = load_text(&text.replace("\n        ", "\n"), &[]).unwrap_or_else(|problems| panic!("{problems}"));
     assert_round_trip(&config);
     let effective = config.to_effective_toml();
-    for line in [
-        "seed = 9007199254740993",
-        "warmup = \"12.5%\"",
-        "horizon = 77",
-        "\"*.router.*\" = \"adamw\"",
-        "temperature = 0.0",
-    ] {
+    for line in ["seed = 9007199254740993", "warmup = \"12.5%\"", "horizon = 77", "\"*.router.*\" = \"adamw\"", "temperature = 0.0"] {
         assert!(effective.lines().any(|shown| shown == line), "{line} in\n{effective}");
     }
     assert!(!effective.contains("min_ratio") && !effective.contains("[data.language]"));
@@ -111,9 +105,7 @@ fn sets_take_toml_and_bare_texts() {
 #[test]
 fn what_a_base_set_and_a_later_choice_switches_off_goes_back_to_its_default() {
     let base = "[model.router]\nexperts = 4\nnoise = 0.0\n[model.balance]\ncoefficient = 0.5\n";
-    let read = |name: &str| {
-        Ok(if name == "base.toml" { base } else { "extends = \"base.toml\"\nmodel.ffn.kind = \"dense\"\n" }.to_owned())
-    };
+    let read = |name: &str| Ok(if name == "base.toml" { base } else { "extends = \"base.toml\"\nmodel.ffn.kind = \"dense\"\n" }.to_owned());
     let config = config::load(&read, "dense.toml", &[]).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((config.model.ffn.kind, &config.model.router), (FfnKind::Dense, &Config::default().model.router));
     assert_eq!(config.model.experts(), (1, 1));

@@ -234,9 +234,7 @@ fn multipliers_of_the_published_runs() {
     let cosine = [(100, 0.993_863), (200, 0.945_763), (249, 0.906_025), (250, 0.905_113)];
     let slower = [(100, 0.995_226), (200, 0.957_815), (249, 0.926_909), (250, 0.926_199)];
     let linear = [(100, 0.952_632), (200, 0.857_895), (249, 0.811_474), (250, 0.810_526)];
-    for (schedule, table) in
-        [(as_run("cosine", 0.1), cosine), (as_run("cosine", 0.3), slower), (as_run("linear", 0.1), linear)]
-    {
+    for (schedule, table) in [(as_run("cosine", 0.1), cosine), (as_run("cosine", 0.3), slower), (as_run("linear", 0.1), linear)] {
         assert_multipliers(&schedule, &warm_up);
         assert_multipliers(&schedule, &table);
     }
@@ -276,10 +274,7 @@ fn shapes_at_their_corners() {
     let whole = schedule("kind = \"cosine\"\nwarmup = 20", 20);
     assert_multipliers(&whole, &[(0, 0.0), (10, 0.5), (19, 0.95), (20, 1.0), (21, 1.0)]);
     assert_multipliers(&schedule("kind = \"constant\"\nwarmup = 0", 10), &[(0, 1.0), (10, 1.0)]);
-    assert_multipliers(
-        &schedule("kind = \"linear\"\nwarmup = 0\nmin_ratio = 0.0", 10),
-        &[(0, 1.0), (5, 0.5), (10, 0.0), (11, 0.0)],
-    );
+    assert_multipliers(&schedule("kind = \"linear\"\nwarmup = 0\nmin_ratio = 0.0", 10), &[(0, 1.0), (5, 0.5), (10, 0.0), (11, 0.0)]);
     let step = schedule("kind = \"step\"\nwarmup = 0", 100);
     assert_multipliers(&step, &[(0, 1.0), (24, 1.0), (25, 0.5), (50, 0.25), (99, 0.125), (100, 0.0625), (500, 0.0625)]);
     assert_multipliers(&schedule("kind = \"step\"\nwarmup = 0", 2), &[(0, 1.0), (1, 0.5)]);
@@ -322,7 +317,11 @@ fn the_balance_coefficient_of_the_recurrent_depth_study() {
         (0.05, 20_000, &[(500, 0.05), (1_000, 0.05), (3_500, 0.03), (6_000, 0.01), (20_000, 0.01)]),
     ] {
         for &(done, wanted) in table {
-            assert!((at(start, updates, done) - wanted).abs() < 1e-12, "{} at {done} of {updates}, wanted {wanted}", at(start, updates, done));
+            assert!(
+                (at(start, updates, done) - wanted).abs() < 1e-12,
+                "{} at {done} of {updates}, wanted {wanted}",
+                at(start, updates, done)
+            );
         }
     }
     let constant = load_text("[model]\nbalance.coefficient = 0.02\n", &[]).unwrap();

@@ -189,11 +189,9 @@ fn hostile_files_are_refused() {
     let one = r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
     // Each size is sound in bits; their sum is 2^64 - 8, to which no header can be added.
     let end = |i: u64| i * ((1 << 61) - 1);
-    let huge: Vec<String> = (0..8u64)
-        .map(|i| format!(r#""t{i}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}"#, end(1), end(i), end(i + 1)))
-        .collect();
-    let many: Vec<String> =
-        (0..20_001).map(|i| format!(r#""t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#)).collect();
+    let huge: Vec<String> =
+        (0..8u64).map(|i| format!(r#""t{i}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}"#, end(1), end(i), end(i + 1))).collect();
+    let many: Vec<String> = (0..20_001).map(|i| format!(r#""t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#)).collect();
     let no_file = "is not a safetensors file";
     let cases = [
         ("too short", vec![1, 2, 3], "fewer than 8 bytes"),

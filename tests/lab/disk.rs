@@ -223,7 +223,8 @@ impl Store for Disk {
             return Ok(());
         }
         state.nodes[node].durable = state.nodes[node].live.clone();
-        let (done, pending) = std::mem::take(&mut state.pending).into_iter().partition(|change: &Change| change.iter().any(|c| c.0 == node));
+        let (done, pending) =
+            std::mem::take(&mut state.pending).into_iter().partition(|change: &Change| change.iter().any(|c| c.0 == node));
         state.pending = pending;
         let done: Vec<Change> = done;
         done.into_iter().for_each(|change| state.make_durable(change));

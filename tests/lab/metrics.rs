@@ -23,11 +23,8 @@ fn lines_look_as_they_always_did() {
         ..UpdateRecord::default()
     };
     let incident = IncidentRecord { update: 3, incident: Incident::NonFinite, detail: "a\n\"b\"".into(), time: Time::default() };
-    let events = [
-        Event::Header(Header { schema: metrics::SCHEMA, config: "cafe".into() }),
-        Event::Update(record),
-        Event::Incident(incident),
-    ];
+    let events =
+        [Event::Header(Header { schema: metrics::SCHEMA, config: "cafe".into() }), Event::Update(record), Event::Incident(incident)];
     insta::assert_snapshot!(events.iter().map(Event::to_line).collect::<String>(), @r#"
     {"kind":"header","schema":1,"config":"cafe"}
     {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"balance_sequence":0.0,"balance_global_batch":0.0,"balance_hf_mixtral":0.0,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}

@@ -56,8 +56,7 @@ fn good_lines() -> String {
 fn crash(disk: Disk, operation: u64, seed: u64) -> Option<String> {
     disk.fail_at(operation, Fault::Crash);
     let mut saved = 0;
-    let outcome = RunFolder::create(Box::new(disk.clone()), "first", "cafe")
-        .and_then(|mut run| train(&mut run, 1, 0, &mut saved));
+    let outcome = RunFolder::create(Box::new(disk.clone()), "first", "cafe").and_then(|mut run| train(&mut run, 1, 0, &mut saved));
     assert!(outcome.is_err(), "the fault was injected");
     disk.power_cut(seed);
     let Ok(run) = RunFolder::open(Box::new(disk.clone()), "second") else {

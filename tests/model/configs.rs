@@ -140,10 +140,13 @@ const NUMBERS: [(&str, &[&str]); 17] = [
     ("model.router.scale", &["1.0", "2.5"]),
     ("model.router.groups", &["1", "2"]),
     ("model.balance.z_coefficient", &["0.0", "0.001"]),
-    ("model.dropout", &[
-        "{ embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }",
-        "{ embedding = 0.1, attention = 0.1, residual = 0.1, ffn = 0.1, head = 0.1 }",
-    ]),
+    (
+        "model.dropout",
+        &[
+            "{ embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }",
+            "{ embedding = 0.1, attention = 0.1, residual = 0.1, ffn = 0.1, head = 0.1 }",
+        ],
+    ),
     ("train.micro_batches", &["1", "2"]),
     ("optimizer.clip_norm", &["1.0", "0.0"]),
     ("optimizer.overrides", &["{}", "{ '*' = 'adamw' }"]),
@@ -248,7 +251,13 @@ fn every_two_choices_train_together() {
             false
         }
     });
-    println!("{} axes, {} pairs of choices in {} models; {} pairs refused:", axes.len(), cover.covered, cover.rows.len(), cover.refused.len());
+    println!(
+        "{} axes, {} pairs of choices in {} models; {} pairs refused:",
+        axes.len(),
+        cover.covered,
+        cover.rows.len(),
+        cover.refused.len()
+    );
     reasons.iter().for_each(|(reason, count)| println!("  {count} times {reason}"));
     let name = |(axis, value): (usize, usize)| format!("{} = {}", axes[axis].key, axes[axis].values[value]);
     let refused: Vec<_> = cover.refused.iter().map(|(a, b)| format!("{} with {}", name(*a), name(*b))).collect();

@@ -29,9 +29,20 @@ const T: u32 = 16;
 
 /// Keys of the golden `config.json` that say nothing of what a model computes.
 const NOT_WRITTEN: [&str; 14] = [
-    "transformers_version", "num_nextn_predict_layers", "output_router_logits", "router_aux_loss_coef", "router_jitter_noise",
-    "pretraining_tp", "qk_head_dim", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj", "sliding_window",
+    "transformers_version",
+    "num_nextn_predict_layers",
+    "output_router_logits",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "pretraining_tp",
+    "qk_head_dim",
+    "reorder_and_upcast_attn",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "sliding_window",
 ];
 
 fn read(model: &str, file: &str) -> Vec<u8> {
@@ -218,7 +229,15 @@ fn silent_mistakes_show() {
     let swapped = seen("mixtral", |found| {
         for tensor in &mut found.tensors {
             let parts: Vec<&str> = tensor.name.split('.').collect();
-            tensor.name = parts.iter().map(|p| match *p { "up" => "gate", "gate" => "up", p => p }).collect::<Vec<_>>().join(".");
+            tensor.name = parts
+                .iter()
+                .map(|p| match *p {
+                    "up" => "gate",
+                    "gate" => "up",
+                    p => p,
+                })
+                .collect::<Vec<_>>()
+                .join(".");
         }
     });
     assert!(swapped.logits > 1e-2, "gate for up: {}", swapped.logits);

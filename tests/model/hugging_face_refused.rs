@@ -44,7 +44,10 @@ impl Files {
             (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap().data().to_vec())
         };
         let data: Vec<(String, Vec<u8>)> = tensors.iter().map(view).collect();
-        let views = data.iter().zip(tensors).map(|((name, bytes), (_, dtype, shape, _))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+        let views = data
+            .iter()
+            .zip(tensors)
+            .map(|((name, bytes), (_, dtype, shape, _))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
         safetensors::serialize(views, None).unwrap()
     }
 
@@ -165,7 +168,20 @@ fn other_forms_of_the_same_model_are_read() {
 
 #[test]
 fn no_value_and_no_byte_makes_it_panic() {
-    let odd = [json!(null), json!(-1), json!(0), json!(1), json!(3), json!(1e300), json!(u64::MAX), json!("x"), json!([]), json!([1, "a"]), json!({}), json!(true)];
+    let odd = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(1),
+        json!(3),
+        json!(1e300),
+        json!(u64::MAX),
+        json!("x"),
+        json!([]),
+        json!([1, "a"]),
+        json!({}),
+        json!(true),
+    ];
     for model in ["gpt2", "qwen3_moe", "glm4_moe", "deepseek_v3_query_rank", "hrm_text"] {
         let files = Files::of(model);
         let weights = Files::weights(&files.tensors);
@@ -187,7 +203,11 @@ fn no_value_and_no_byte_makes_it_panic() {
             bytes[at] ^= 1 << (bits[1] % 8);
             bytes.truncate(if bits[2].is_multiple_of(4) { at } else { bytes.len() });
         };
-        if i % 2 == 0 { flip(&mut config, usize::MAX) } else { flip(&mut weights, 4096) }
+        if i % 2 == 0 {
+            flip(&mut config, usize::MAX)
+        } else {
+            flip(&mut weights, 4096)
+        }
         let _ = imported(&config, &[("w", &weights)]);
     }
     assert!(imported(b"[]", &[]).unwrap_err().contains("it is no JSON object"));
@@ -229,10 +249,16 @@ fn a_model_without_a_counterpart_is_refused_with_every_reason() {
     assert_eq!(reasons(""), [""; 0]);
     assert_eq!(reasons("router.noise = 0.3\ndropout.ffn = 0.2"), [""; 0], "what training alone reads is no reason");
     for (change, wanted) in [
-        ("embedding.scale = \"sqrt_width\"", vec!["mixtral: `model.embedding.scale` is \"sqrt_width\", models of type mixtral have \"one\""]),
+        (
+            "embedding.scale = \"sqrt_width\"",
+            vec!["mixtral: `model.embedding.scale` is \"sqrt_width\", models of type mixtral have \"one\""],
+        ),
         ("ffn.gated = false", vec!["mixtral: `model.ffn.gated` is false, models of type mixtral have true"]),
         ("router.softmax = \"all\"", vec!["mixtral: `model.router.softmax` is \"all\", models of type mixtral have \"selected\""]),
-        ("router.selection_bias = \"loss_free\"", vec!["mixtral: `model.router.selection_bias` is \"loss_free\", models of type mixtral have \"none\""]),
+        (
+            "router.selection_bias = \"loss_free\"",
+            vec!["mixtral: `model.router.selection_bias` is \"loss_free\", models of type mixtral have \"none\""],
+        ),
         ("depth.kind = \"shared\"", vec!["mixtral: `model.depth.kind` is \"shared\", models of type mixtral have \"indexed\""]),
         ("attention.gate = true", vec!["mixtral: `model.attention.gate` is true, models of type mixtral have false"]),
         ("norm.gain = false", vec!["mixtral: `model.norm.gain` is false, models of type mixtral have true"]),

@@ -3,7 +3,11 @@
 
 use moelab::{
     gpu::PlanOptions,
-    train::{Corpus, data::Batch, checkpoint::{NamedTensor, Snapshot}},
+    train::{
+        Corpus,
+        checkpoint::{NamedTensor, Snapshot},
+        data::Batch,
+    },
 };
 
 use crate::harness::{config, device, drive, tiers, trainer};
@@ -72,9 +76,24 @@ fn ten_updates_follow_pytorch() {
         let ran = drive(&mut trainer);
         for (u, record) in ran.updates.iter().enumerate() {
             println!("{tier:?} update {u}: {} {} {}", record.train_ce, record.balance, record.grad_norm);
-            assert!(relative(record.train_ce, golden.train_ce[u]) < 1e-4, "update {u}: loss {} against {}", record.train_ce, golden.train_ce[u]);
-            assert!(relative(record.balance, golden.balance[u]) < 1e-4, "update {u}: balance {} against {}", record.balance, golden.balance[u]);
-            assert!(relative(record.grad_norm, golden.grad_norm[u]) < 1e-3, "update {u}: norm {} against {}", record.grad_norm, golden.grad_norm[u]);
+            assert!(
+                relative(record.train_ce, golden.train_ce[u]) < 1e-4,
+                "update {u}: loss {} against {}",
+                record.train_ce,
+                golden.train_ce[u]
+            );
+            assert!(
+                relative(record.balance, golden.balance[u]) < 1e-4,
+                "update {u}: balance {} against {}",
+                record.balance,
+                golden.balance[u]
+            );
+            assert!(
+                relative(record.grad_norm, golden.grad_norm[u]) < 1e-3,
+                "update {u}: norm {} against {}",
+                record.grad_norm,
+                golden.grad_norm[u]
+            );
         }
         let names: Vec<String> = expected.tensors.iter().map(|(n, _)| n.clone()).collect();
         let found = trainer.download_parameters(&names).wait(trainer.device()).unwrap();

@@ -69,7 +69,8 @@ fn planted_faults_are_caught() {
         mutate(p, "attention", "key_index(place.batch, head,", "key_index(1u, head,");
     });
     let carry_leaks: Fault = (RECURSIVE, &|p| mutate(p, "mix_rows", "mask[", "0.0 * mask["));
-    let no_weight_gradient: Fault = (INDEXED, &|p| mutate(p, "matmul", "d_w[index(workgroup.z, at)] +=", "d_w[index(workgroup.z, at)] += 0.0 *"));
+    let no_weight_gradient: Fault =
+        (INDEXED, &|p| mutate(p, "matmul", "d_w[index(workgroup.z, at)] +=", "d_w[index(workgroup.z, at)] += 0.0 *"));
     let no_balance: Fault = (INDEXED, &|p| mutate(p, "balance", "d_probabilities[i] =", "d_probabilities[i] = 0.0 *"));
     let scaled_experts: Fault = (INDEXED, &|p| {
         mutate(p, "grouped_matmul", "+ at.y] =", "+ at.y] = 1.1 *");
@@ -85,7 +86,13 @@ fn planted_faults_are_caught() {
     let copies: Fault = (SHARED, &|p| mutate(p, "matmul", "d_w[index(workgroup.z, at)] +=", "d_w[index(workgroup.z, at)] ="));
     let twice: Fault = (INDEXED, &|p| {
         let first = p.tensors.iter().find(|t| t.role == Role::Parameter).expect("a parameter");
-        let copy = TensorInfo { name: format!("{}.copy", first.name), shape: first.shape, dtype: first.dtype, role: Role::Parameter, values: None };
+        let copy = TensorInfo {
+            name: format!("{}.copy", first.name),
+            shape: first.shape,
+            dtype: first.dtype,
+            role: Role::Parameter,
+            values: None,
+        };
         p.tensors.push(copy);
     });
     let faults = [

@@ -1,6 +1,9 @@
 //! What must be true of any model.
 
-use moelab::{gpu::{PlanOptions, Tier}, train::Corpus};
+use moelab::{
+    gpu::{PlanOptions, Tier},
+    train::Corpus,
+};
 
 use crate::harness::{SMALL, batch, config, device, drive, tiers, trainer};
 

@@ -130,10 +130,13 @@ impl Twin<'_> {
             let h = self.attention(&self.rms_norm(&x, &w[&format!("{norms}attention_norm.weight")]), w, &own);
             add(&mut x, &h);
             let h = self.rms_norm(&x, &w[&format!("{norms}ffn_norm.weight")]);
-            let h: Rows = h.iter().map(|h| match w.get(&format!("{own}ffn.up.weight")) {
-                Some(up) => Self::ffn(h, up, &w[&format!("{own}ffn.down.weight")]),
-                None => self.moe(h, w, &own),
-            }).collect();
+            let h: Rows = h
+                .iter()
+                .map(|h| match w.get(&format!("{own}ffn.up.weight")) {
+                    Some(up) => Self::ffn(h, up, &w[&format!("{own}ffn.down.weight")]),
+                    None => self.moe(h, w, &own),
+                })
+                .collect();
             add(&mut x, &h);
         }
         self.rms_norm(&x, &w[&format!("{prefix}final_norm.weight")])
@@ -146,16 +149,19 @@ impl Twin<'_> {
             return self.network(embedded[0].clone(), w, "");
         }
         // Two runs at once: one with the weights `w`, one with `still`, which gives what is constant.
-        let mut states = [w, still].map(|w| {
-            let start = |name: &str| w[&format!("recursion.{name}")].clone();
-            let rows = embedded[0].len();
-            match options.start {
-                RecursionStart::Embedding => None,
-                RecursionStart::Learned => Some([vec![start("low_start"); rows], vec![start("high_start"); rows]]),
-            }
-        }).into_iter().zip(&embedded).map(|(learned, embedded)| {
-            learned.unwrap_or_else(|| [vec![vec![0.0; embedded[0].len()]; embedded.len()], embedded.clone()])
-        }).collect::<Vec<[Rows; 2]>>();
+        let mut states = [w, still]
+            .map(|w| {
+                let start = |name: &str| w[&format!("recursion.{name}")].clone();
+                let rows = embedded[0].len();
+                match options.start {
+                    RecursionStart::Embedding => None,
+                    RecursionStart::Learned => Some([vec![start("low_start"); rows], vec![start("high_start"); rows]]),
+                }
+            })
+            .into_iter()
+            .zip(&embedded)
+            .map(|(learned, embedded)| learned.unwrap_or_else(|| [vec![vec![0.0; embedded[0].len()]; embedded.len()], embedded.clone()]))
+            .collect::<Vec<[Rows; 2]>>();
         let mut outputs = embedded.to_vec();
         for call in options.plan() {
             for (run, w) in [w, still].into_iter().enumerate() {
@@ -198,7 +204,9 @@ impl Twin<'_> {
     fn loss(&self, batch: &Batch, w: &Weights, still: &Weights) -> f64 {
         let d = self.model.width as usize;
         let embed = |w: &Weights| -> Rows {
-            let row = |t: &u32| w["embedding.weight"][*t as usize * d..][..d].iter().map(|v| v * f64::from(self.model.embedding_scale())).collect();
+            let row = |t: &u32| {
+                w["embedding.weight"][*t as usize * d..][..d].iter().map(|v| v * f64::from(self.model.embedding_scale())).collect()
+            };
             batch.tokens.iter().map(row).collect()
         };
         let x = self.depth([embed(w), embed(still)], [w, still]);
@@ -232,7 +240,8 @@ fn trained(device: &Device, config: &Config, weights: &Weights, batch: &Batch) -
     let find = |name: &&String| training.program.find(&format!("d_{name}")).unwrap_or_else(|| panic!("no gradient of {name}"));
     let mut wanted = vec![training.statistics];
     wanted.extend(names.iter().map(find));
-    let floats = |bytes: Vec<u8>| bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect::<Vec<_>>();
+    let floats =
+        |bytes: Vec<u8>| bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect::<Vec<_>>();
     let mut parts = plan.download(device, &wanted).wait(device).unwrap().into_iter().map(floats);
     let statistics = parts.next().unwrap();
     (statistics[0] / statistics[1], names.into_iter().cloned().zip(parts).collect())
@@ -248,12 +257,16 @@ fn compare(axes: &str) {
     let config = config(&text, 11);
     let batch = batch(&config, 3);
     // Larger than a training's, so that no gradient is lost in rounding.
-    let weights: Weights = params::parameters(&config.model).into_iter().enumerate().map(|(index, spec)| {
-        let stream = Stream { seed: 8, step: 0, stream: index as u32 };
-        let centre = if spec.is_gain_or_bias() && spec.name.ends_with("weight") { 1.0 } else { 0.0 };
-        let value = |i: u32| centre + f64::from(0.3 * stream.normal(i));
-        (spec.name.clone(), (0..spec.len() as u32).map(|i| f64::from(value(i) as f32)).collect())
-    }).collect();
+    let weights: Weights = params::parameters(&config.model)
+        .into_iter()
+        .enumerate()
+        .map(|(index, spec)| {
+            let stream = Stream { seed: 8, step: 0, stream: index as u32 };
+            let centre = if spec.is_gain_or_bias() && spec.name.ends_with("weight") { 1.0 } else { 0.0 };
+            let value = |i: u32| centre + f64::from(0.3 * stream.normal(i));
+            (spec.name.clone(), (0..spec.len() as u32).map(|i| f64::from(value(i) as f32)).collect())
+        })
+        .collect();
     let twin = Twin { model: &config.model, tokens: 6 };
     let wanted = twin.loss(&batch, &weights, &weights);
     for tier in tiers() {
@@ -298,7 +311,11 @@ fn shared_depth_follows_the_twin() {
 
 #[test]
 fn recursive_depth_follows_the_twin() {
-    let recursion = |keys: &str| compare(&format!("depth = {{ kind = \"recursive\", layers = 1, recursion = {{ {keys} }} }}\nffn = {{ kind = \"dense\", width = 12 }}"));
+    let recursion = |keys: &str| {
+        compare(&format!(
+            "depth = {{ kind = \"recursive\", layers = 1, recursion = {{ {keys} }} }}\nffn = {{ kind = \"dense\", width = 12 }}"
+        ))
+    };
     recursion("high_cycles = 2, low_cycles = 2, gradient = \"all\"");
     recursion("high_cycles = 2, low_cycles = 3, gradient = \"low_steps\", low_gradient_steps = 2");
     recursion("high_cycles = 2, low_cycles = 2, gradient = \"last_cycle\", networks = \"single\"");

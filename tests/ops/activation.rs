@@ -7,14 +7,8 @@ use crate::{
 };
 use moelab::ops::Activation;
 
-const ALL: [Activation; 6] = [
-    Activation::Silu,
-    Activation::Gelu,
-    Activation::GeluTanh,
-    Activation::ReluSquared,
-    Activation::Relu,
-    Activation::Sigmoid,
-];
+const ALL: [Activation; 6] =
+    [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::ReluSquared, Activation::Relu, Activation::Sigmoid];
 
 /// By its all-positive series: no cancellation.
 fn erf(x: f64) -> f64 {

@@ -95,9 +95,8 @@ fn a_bad_gradient_changes_nothing() {
             clip
         },
         |_, fixture| {
-            let bits = |f: &Fixture| -> Vec<Vec<u32>> {
-                states.iter().map(|n| f.read_named(n).iter().map(|v| v.to_bits()).collect()).collect()
-            };
+            let bits =
+                |f: &Fixture| -> Vec<Vec<u32>> { states.iter().map(|n| f.read_named(n).iter().map(|v| v.to_bits()).collect()).collect() };
             update(fixture, &step(0), &[("a", &gradient(8256, 0)), ("b", &gradient(13, 0))]);
             let before = bits(fixture);
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

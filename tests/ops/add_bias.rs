@@ -24,9 +24,7 @@ fn bias_follows_the_twin() {
 #[test]
 fn positions_follow_the_twin() {
     // Sequences, tokens, context, width.
-    for [b, t, c, d] in
-        [[1, 1, 1, 1], [1, 7, 7, 5], [3, 5, 11, 7], [67, 2, 3, 3], [131, 1, 2, 64], [3, 37, 41, 64], [2, 19, 19, 192]]
-    {
+    for [b, t, c, d] in [[1, 1, 1, 1], [1, 7, 7, 5], [3, 5, 11, 7], [67, 2, 3, 3], [131, 1, 2, 64], [3, 37, 41, 64], [2, 19, 19, 192]] {
         check(
             &format!("add_positions {b}x{t} of {c}x{d}"),
             &[Input::normal("x", [b * t, d]), Input::normal("table", [c, d]).param()],

@@ -47,10 +47,7 @@ fn twin(q: &Array, kv: &Array, heads: Heads, scale: f64, mask: &[f64]) -> Array 
 
 fn operands(batch: u32, heads: Heads) -> [Input; 2] {
     let rows = batch * heads.tokens;
-    [
-        Input::normal("q", [rows, heads.query * heads.width]),
-        Input::normal("kv", [rows, 2 * heads.key_value * heads.width]),
-    ]
+    [Input::normal("q", [rows, heads.query * heads.width]), Input::normal("kv", [rows, 2 * heads.key_value * heads.width])]
 }
 
 fn heads(tokens: u32, [query, key_value, width]: [u32; 3]) -> Heads {
@@ -102,11 +99,7 @@ fn survives_large_scores() {
     let inputs = operands(1, heads).map(|i| i.scaled(8.0));
     Case::new("attention, large scores")
         .tolerance(1e-4, "scores of some hundred have an error of 1e-5, which the exponential makes relative")
-        .check(
-            &inputs,
-            |g, t| vec![g.attention(t[0], t[1], heads, 0.5, 0.0)],
-            |a| vec![twin(&a[0], &a[1], heads, 0.5, &mask)],
-        );
+        .check(&inputs, |g, t| vec![g.attention(t[0], t[1], heads, 0.5, 0.0)], |a| vec![twin(&a[0], &a[1], heads, 0.5, &mask)]);
 }
 
 #[test]

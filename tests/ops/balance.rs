@@ -87,8 +87,7 @@ fn mixtral_twin(layers: &[Routed]) -> f64 {
 /// B, T, experts a token, experts.
 type Sizes = [u32; 4];
 
-const SIZES: [Sizes; 7] =
-    [[1, 1, 1, 1], [7, 1, 2, 3], [1, 131, 1, 4], [3, 67, 2, 8], [2, 33, 8, 64], [4, 300, 2, 3], [300, 5, 2, 5]];
+const SIZES: [Sizes; 7] = [[1, 1, 1, 1], [7, 1, 2, 3], [1, 131, 1, 4], [3, 67, 2, 8], [2, 33, 8, 64], [4, 300, 2, 3], [300, 5, 2, 5]];
 
 fn inputs([b, t, k, experts]: Sizes) -> [Input; 6] {
     let n = b * t;

@@ -226,12 +226,7 @@ fn one_expert_is_the_dense_ffn() {
             assert!(relative_difference(&y[0], &y[1]) < 1e-6, "{sizes:?}: {}", relative_difference(&y[0], &y[1]));
         }
         // The dense graph has the gradients of the block's twin; `block_follows_the_twin` holds the block to it.
-        check(
-            &format!("dense {sizes:?}"),
-            &inputs,
-            |g, t| vec![dense(g, t[0], t[2], t[3])],
-            |a| vec![block_twin(a, 1).remove(0)],
-        );
+        check(&format!("dense {sizes:?}"), &inputs, |g, t| vec![dense(g, t[0], t[2], t[3])], |a| vec![block_twin(a, 1).remove(0)]);
     }
 }
 
@@ -279,8 +274,7 @@ fn identical_experts_are_the_dense_ffn() {
         let [_, router, up, down] = block_inputs([tokens, d, 1, 1, width]).map(|i| i.array());
         let x = Input::normal("x", [tokens, d]);
         let router_values = Input::normal("router.weight", [experts, d]).array();
-        let repeated =
-            |w: &Array, times: u32| -> Vec<f32> { (0..times).flat_map(|_| w.data.iter().map(|v| *v as f32)).collect() };
+        let repeated = |w: &Array, times: u32| -> Vec<f32> { (0..times).flat_map(|_| w.data.iter().map(|v| *v as f32)).collect() };
         // Weights are constants: with equal experts the gradient of x alone is that of the dense FFN.
         check(
             &format!("{experts} identical experts, {k} a token"),

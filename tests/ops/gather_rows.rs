@@ -20,11 +20,7 @@ fn follows_the_twin() {
         let expert = experts_drawn(tokens * k, experts);
         check(
             &format!("gather_rows {tokens}x{width}, {k} of {experts}"),
-            &[
-                Input::normal("x", [tokens, width]),
-                Input::u32("expert", [tokens, k], expert.clone()),
-                Input::normal("gate", [tokens, k]),
-            ],
+            &[Input::normal("x", [tokens, width]), Input::u32("expert", [tokens, k], expert.clone()), Input::normal("gate", [tokens, k])],
             |g, t| {
                 let routing = routing(g, t[1], t[2], experts);
                 let permutation = g.permute(&routing);

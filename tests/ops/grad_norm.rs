@@ -32,54 +32,66 @@ fn names() -> Vec<String> {
 fn norm_and_factor_follow_the_sum() {
     let (names, gradients) = (names(), gradients(0.5));
     let norm = gradients.iter().flatten().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-    on_every_tier(&parameters(), |g, t| g.grad_norm(t), |tier, fixture| {
-        for (clip_norm, factor) in [(1.0, 1.0 / (norm + 1e-6)), (1e6, 1.0), (0.0, 1.0)] {
-            update(fixture, &Step { clip_norm, ..Step::default() }, &named(&names, &gradients));
-            let (found_norm, found_factor, is_finite, skipped) = clip(fixture);
-            assert!((f64::from(found_norm) / norm - 1.0).abs() < 1e-6, "{tier:?}: norm {found_norm}, wanted {norm}");
-            assert!((f64::from(found_factor) / factor - 1.0).abs() < 1e-6, "{tier:?}: factor {found_factor}, wanted {factor}");
-            assert!(is_finite && skipped == 0);
-        }
-    });
+    on_every_tier(
+        &parameters(),
+        |g, t| g.grad_norm(t),
+        |tier, fixture| {
+            for (clip_norm, factor) in [(1.0, 1.0 / (norm + 1e-6)), (1e6, 1.0), (0.0, 1.0)] {
+                update(fixture, &Step { clip_norm, ..Step::default() }, &named(&names, &gradients));
+                let (found_norm, found_factor, is_finite, skipped) = clip(fixture);
+                assert!((f64::from(found_norm) / norm - 1.0).abs() < 1e-6, "{tier:?}: norm {found_norm}, wanted {norm}");
+                assert!((f64::from(found_factor) / factor - 1.0).abs() < 1e-6, "{tier:?}: factor {found_factor}, wanted {factor}");
+                assert!(is_finite && skipped == 0);
+            }
+        },
+    );
 }
 
 /// The same gradients twice give the same bits.
 #[test]
 fn the_order_of_the_sum_is_fixed() {
     let (names, gradients) = (names(), gradients(0.5));
-    on_every_tier(&parameters(), |g, t| g.grad_norm(t), |_, fixture| {
-        let mut norm = || {
-            update(fixture, &Step::default(), &named(&names, &gradients));
-            clip(fixture).0.to_bits()
-        };
-        assert_eq!(norm(), norm());
-    });
+    on_every_tier(
+        &parameters(),
+        |g, t| g.grad_norm(t),
+        |_, fixture| {
+            let mut norm = || {
+                update(fixture, &Step::default(), &named(&names, &gradients));
+                clip(fixture).0.to_bits()
+            };
+            assert_eq!(norm(), norm());
+        },
+    );
 }
 
 #[test]
 fn one_value_that_is_not_finite_is_found_anywhere() {
     let names = names();
-    on_every_tier(&parameters(), |g, t| g.grad_norm(t), |_, fixture| {
-        let mut wanted_skipped = 0;
-        for (value, which, place) in [
-            (f32::NAN, 0, 0),
-            (f32::INFINITY, 4, 4096),
-            (f32::NEG_INFINITY, 8, 8191),
-            (f32::NAN, 14, 24_639),
-            (f32::INFINITY, 9, 8192),
-            (f32::from_bits(0xffc0_0001), 6, 4097),
-            (1e30, 1, 3), // Finite, but its square is not.
-        ] {
-            let mut gradients = gradients(0.5);
-            gradients[which][place] = value;
-            update(fixture, &Step { clip_norm: 1.0, ..Step::default() }, &named(&names, &gradients));
-            wanted_skipped += 1;
-            let (norm, factor, is_finite, skipped) = clip(fixture);
-            assert!(norm.is_infinite() && factor == 0.0 && !is_finite, "{value} at {place} of w{which}: {norm} {factor}");
-            assert_eq!(skipped, wanted_skipped);
-        }
-        update(fixture, &Step { clip_norm: 1.0, ..Step::default() }, &named(&names, &gradients(0.5)));
-        let (_, _, is_finite, skipped) = clip(fixture);
-        assert!(is_finite && skipped == wanted_skipped);
-    });
+    on_every_tier(
+        &parameters(),
+        |g, t| g.grad_norm(t),
+        |_, fixture| {
+            let mut wanted_skipped = 0;
+            for (value, which, place) in [
+                (f32::NAN, 0, 0),
+                (f32::INFINITY, 4, 4096),
+                (f32::NEG_INFINITY, 8, 8191),
+                (f32::NAN, 14, 24_639),
+                (f32::INFINITY, 9, 8192),
+                (f32::from_bits(0xffc0_0001), 6, 4097),
+                (1e30, 1, 3), // Finite, but its square is not.
+            ] {
+                let mut gradients = gradients(0.5);
+                gradients[which][place] = value;
+                update(fixture, &Step { clip_norm: 1.0, ..Step::default() }, &named(&names, &gradients));
+                wanted_skipped += 1;
+                let (norm, factor, is_finite, skipped) = clip(fixture);
+                assert!(norm.is_infinite() && factor == 0.0 && !is_finite, "{value} at {place} of w{which}: {norm} {factor}");
+                assert_eq!(skipped, wanted_skipped);
+            }
+            update(fixture, &Step { clip_norm: 1.0, ..Step::default() }, &named(&names, &gradients(0.5)));
+            let (_, _, is_finite, skipped) = clip(fixture);
+            assert!(is_finite && skipped == wanted_skipped);
+        },
+    );
 }

@@ -27,11 +27,7 @@ fn follows(offsets: &[u32], inner: u32, out: u32, is_param: bool) {
     let w = Input::normal("w", [experts, out, inner]);
     check(
         &format!("grouped_linear {offsets:?} {inner}x{out}"),
-        &[
-            Input::normal("x", [rows, inner]),
-            if is_param { w.param() } else { w },
-            Input::u32("offsets", [experts + 1], offsets.to_vec()),
-        ],
+        &[Input::normal("x", [rows, inner]), if is_param { w.param() } else { w }, Input::u32("offsets", [experts + 1], offsets.to_vec())],
         |g, t| vec![g.grouped_linear(t[0], t[1], t[2])],
         |a| vec![grouped_linear(&a[0], &a[1], &a[2])],
     );
@@ -77,11 +73,7 @@ fn more_experts_than_rows() {
 #[test]
 fn rows_beyond_the_last_segment_are_left_alone() {
     for width in [5, 64] {
-        let inputs = [
-            Input::normal("x", [20, width]),
-            Input::normal("w", [2, width, width]),
-            Input::u32("offsets", [3], vec![0, 3, 9]),
-        ];
+        let inputs = [Input::normal("x", [20, width]), Input::normal("w", [2, width, width]), Input::u32("offsets", [3], vec![0, 3, 9])];
         let tiers = tiers(&device());
         for tier in tiers {
             for form in [GroupedForm::Nt, GroupedForm::Nn] {

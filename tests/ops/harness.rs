@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use moelab::{
     gpu::{
-        AdapterChoice, Command, DType, Device, KernelInfo, Memory, ModuleInfo, Plan, PlanOptions, Program, Role, Segment, Step,
-        Tensor, TensorId, Tier,
+        AdapterChoice, Command, DType, Device, KernelInfo, Memory, ModuleInfo, Plan, PlanOptions, Program, Role, Segment, Step, Tensor,
+        TensorId, Tier,
     },
     ops::Graph,
     random::Stream,
@@ -186,9 +186,7 @@ impl<'a> Fixture<'a> {
     pub fn read_bytes(&self, id: TensorId) -> Vec<u8> {
         let info = self.program.tensor(id);
         let download = match info.role {
-            Role::Parameter | Role::ParameterGradient | Role::State => {
-                self.memory.download(self.device, std::slice::from_ref(&info.name))
-            }
+            Role::Parameter | Role::ParameterGradient | Role::State => self.memory.download(self.device, std::slice::from_ref(&info.name)),
             _ => self.plan.download(self.device, &[id]),
         };
         download.wait(self.device).expect("read back").remove(0)
@@ -258,12 +256,7 @@ impl Case {
     }
 
     /// Panics with the first difference on any tier.
-    pub fn check(
-        self,
-        inputs: &[Input],
-        graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>,
-        twin: impl Fn(&[Array]) -> Vec<Array>,
-    ) {
+    pub fn check(self, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Vec<Array>) {
         if let Err(message) = self.try_check(inputs, graph, twin) {
             panic!("{message}");
         }
@@ -413,7 +406,11 @@ impl Case {
             let i = worst.unwrap_or(0);
             return fail(format!(
                 "relative L2 error {:.2e}, allowed {:.0e}; worst at {i} of {}: wanted {}, found {}",
-                difference / norm.max(1e-300), self.tolerance, found.len(), wanted[i], found[i]
+                difference / norm.max(1e-300),
+                self.tolerance,
+                found.len(),
+                wanted[i],
+                found[i]
             ));
         }
         Ok(())
@@ -466,12 +463,7 @@ fn central_differences(arrays: &[Array], input: usize, coordinates: &[usize], to
 }
 
 /// Checks an op with the usual bound.
-pub fn check(
-    name: &str,
-    inputs: &[Input],
-    graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>,
-    twin: impl Fn(&[Array]) -> Vec<Array>,
-) {
+pub fn check(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Vec<Array>) {
     Case::new(name).check(inputs, graph, twin);
 }
 

@@ -70,8 +70,8 @@ fn follows_the_twin() {
             (1, shape(13, 2, [4, 10, 6]), 4),    // a part of the rope channels turns
             (1, shape(3, 2, [4, 6, 6]), 0),      // none does
             (1, shape(3, 2, [64, 64, 128]), 64),
-            (4, shape(4, 3, [8, 8, 4]), 8), // these through images: value narrower,
-            (2, shape(8, 2, [0, 8, 16]), 8), // wider,
+            (4, shape(4, 3, [8, 8, 4]), 8),    // these through images: value narrower,
+            (2, shape(8, 2, [0, 8, 16]), 8),   // wider,
             (1, shape(16, 2, [4, 16, 12]), 8), // a part turns
         ] {
             outcome(Case::new(format!("latent_heads {batch} x {shape:?}, {rotated} {pairs:?}")), batch, shape, rotated, pairs).unwrap();
@@ -112,7 +112,8 @@ fn catches_mutants_of_the_cpu_backward() {
         ("latent_heads_cpu", "index >> firstTrailingBit(row_texels)", "0u"),
     ];
     catches(&mutants, |case| outcome(case, 4, shape(4, 3, [8, 8, 4]), 8, Pairs::Interleaved));
-    let split = [("latent_heads_cpu", "select(c - half, c + half, is_first)", "c"), ("latent_heads_cpu", "select(1.0, -1.0, is_first)", "1.0")];
+    let split =
+        [("latent_heads_cpu", "select(c - half, c + half, is_first)", "c"), ("latent_heads_cpu", "select(1.0, -1.0, is_first)", "1.0")];
     catches(&split, |case| outcome(case, 1, shape(16, 2, [4, 16, 12]), 8, Pairs::HalfSplit));
 }
 

@@ -237,7 +237,8 @@ fn gives_the_same_bits_twice() {
         g.output("loss", head.loss);
         let d_x = g.grad(x).expect("a gradient");
         g.output("d_x", d_x);
-        let inputs: Vec<Input> = operands(rows, vocabulary, width).into_iter().chain([Input::values("loss_seed", [1], vec![0.5])]).collect();
+        let inputs: Vec<Input> =
+            operands(rows, vocabulary, width).into_iter().chain([Input::values("loss_seed", [1], vec![0.5])]).collect();
         let mut fixture = Fixture::new(&device, g.finish(), &inputs);
         let mut bits = || {
             fixture.plan.poison(&device);

@@ -131,9 +131,12 @@ fn batched_products_follow_the_twin() {
         (Form::Tn, [2, 7, 128], [2, 7, 64]),
     ] {
         // The forms record no backward, so the operands want no gradient.
-        check_forward(&format!("{form:?} {a:?} {b:?}"), &[Input::normal("a", a), Input::normal("b", b)], move |g, t| {
-            vec![g.matmul(t[0], t[1], form)]
-        }, |x| product(&x[0], &x[1], form, None));
+        check_forward(
+            &format!("{form:?} {a:?} {b:?}"),
+            &[Input::normal("a", a), Input::normal("b", b)],
+            move |g, t| vec![g.matmul(t[0], t[1], form)],
+            |x| product(&x[0], &x[1], form, None),
+        );
     }
 }
 
@@ -146,20 +149,20 @@ fn additions_follow_the_twin() {
         (Form::Nt, [2, 33, 64], [2, 36, 64], [2, 33, 36]),
     ] {
         let inputs = [Input::normal("a", a), Input::normal("b", b), Input::normal("r", y)];
-        check_forward(&format!("{form:?} {a:?} {b:?} added"), &inputs, move |g, t| {
-            let addend = Addend { alpha: 0.5, beta: -2.0, residual: t[2], diagonal: 3.0 };
-            vec![g.matmul_add(t[0], t[1], form, addend)]
-        }, |x| product(&x[0], &x[1], form, Some((&x[2], [0.5, -2.0, 3.0]))));
+        check_forward(
+            &format!("{form:?} {a:?} {b:?} added"),
+            &inputs,
+            move |g, t| {
+                let addend = Addend { alpha: 0.5, beta: -2.0, residual: t[2], diagonal: 3.0 };
+                vec![g.matmul_add(t[0], t[1], form, addend)]
+            },
+            |x| product(&x[0], &x[1], form, Some((&x[2], [0.5, -2.0, 3.0]))),
+        );
     }
 }
 
 /// Compares forward only, on both tiers.
-fn check_forward(
-    name: &str,
-    inputs: &[Input],
-    graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>,
-    twin: impl Fn(&[Array]) -> Array,
-) {
+fn check_forward(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Array) {
     let wanted = twin(&inputs.iter().map(Input::array).collect::<Vec<_>>());
     let tiers = tiers(&device());
     for tier in tiers {

@@ -187,9 +187,8 @@ fn a_bad_gradient_changes_nothing() {
             clip
         },
         |_, fixture| {
-            let bits = |f: &Fixture| -> Vec<Vec<u32>> {
-                states.iter().map(|n| f.read_named(n).iter().map(|v| v.to_bits()).collect()).collect()
-            };
+            let bits =
+                |f: &Fixture| -> Vec<Vec<u32>> { states.iter().map(|n| f.read_named(n).iter().map(|v| v.to_bits()).collect()).collect() };
             let [d_a, d_b] = gradients(0);
             update(fixture, &step(0), &[("a", &d_a), ("b", &d_b)]);
             let before = bits(fixture);

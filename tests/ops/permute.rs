@@ -56,9 +56,7 @@ fn check_exact(tier: Tier, tokens: u32, experts_per_token: u32, experts: u32, ex
 fn is_the_stable_sort() {
     let tiers = tiers(&device());
     for tier in tiers {
-        for (tokens, k, experts) in
-            [(1, 1, 1), (1, 2, 2), (7, 1, 3), (31, 2, 4), (67, 8, 8), (509, 2, 5), (1031, 3, 64), (9000, 2, 8)]
-        {
+        for (tokens, k, experts) in [(1, 1, 1), (1, 2, 2), (7, 1, 3), (31, 2, 4), (67, 8, 8), (509, 2, 5), (1031, 3, 64), (9000, 2, 8)] {
             check_exact(tier, tokens, k, experts, experts_drawn(tokens * k, experts));
         }
     }

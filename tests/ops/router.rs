@@ -37,9 +37,7 @@ pub fn top_k(scores: &[f64], k: usize) -> Vec<u32> {
 /// The scores, with `masked` for experts whose group is not among the `kept` best of `groups`.
 fn limited(scores: &[f64], groups: usize, kept: usize, masked: f64) -> Vec<f64> {
     let members = scores.len() / groups;
-    let group_scores: Vec<f64> = (scores.chunks(members))
-        .map(|group| top_k(group, 2).iter().map(|e| group[*e as usize]).sum())
-        .collect();
+    let group_scores: Vec<f64> = (scores.chunks(members)).map(|group| top_k(group, 2).iter().map(|e| group[*e as usize]).sum()).collect();
     let kept = top_k(&group_scores, kept);
     (0..scores.len()).map(|e| if kept.contains(&((e / members) as u32)) { scores[e] } else { masked }).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use moelab::train::config::Data;
-use moelab::train::data::{Batch, Dataset, DataError, Split, SplitOptions, SplitRule, TargetRule, Windows};
+use moelab::train::data::{Batch, DataError, Dataset, Split, SplitOptions, SplitRule, TargetRule, Windows};
 use moelab::train::language::LanguageOptions;
 use moelab::train::shards::{Shard, Tokens};
 use moelab::train::tokenizer::Tokenizer;

@@ -10,16 +10,8 @@ fn default() -> Language {
 
 /// One sentence a document and few words: a finite language. Domains 1 and 4 inflect verbs alike, so some texts have two origins.
 fn tiny() -> Language {
-    let options = LanguageOptions {
-        domains: 5,
-        nouns: 1,
-        verbs: 1,
-        adjectives: 1,
-        names: 2,
-        shared: 1.0,
-        stop: 1.0,
-        ..LanguageOptions::default()
-    };
+    let options =
+        LanguageOptions { domains: 5, nouns: 1, verbs: 1, adjectives: 1, names: 2, shared: 1.0, stop: 1.0, ..LanguageOptions::default() };
     Language::new(&options)
 }
 
@@ -89,10 +81,13 @@ fn documents_are_drawn_as_often_as_they_are_scored() {
         scorer.domains().iter().any(|share| (0.1..0.9).contains(share))
     });
     assert!(ambiguous.count() > 10, "some texts have more than one origin, or nothing is marginalised");
-    let chi_square: f64 = scored.iter().map(|(text, probability)| {
-        let expected = probability * draws as f64;
-        (f64::from(drawn.get(text).copied().unwrap_or(0)) - expected).powi(2) / expected
-    }).sum();
+    let chi_square: f64 = scored
+        .iter()
+        .map(|(text, probability)| {
+            let expected = probability * draws as f64;
+            (f64::from(drawn.get(text).copied().unwrap_or(0)) - expected).powi(2) / expected
+        })
+        .sum();
     let freedom = (scored.len() - 1) as f64;
     assert!(chi_square < freedom + 5.0 * (2.0 * freedom).sqrt(), "chi-square {chi_square} at {freedom} degrees of freedom");
     let entropy: f64 = scored.values().map(|p| -p * p.ln()).sum();
@@ -110,10 +105,15 @@ fn domains_are_marginalised() {
         let document = language.document(3, index);
         *by_domain.entry((document.text, document.domain)).or_default() += 1.0;
     }
-    let (text, count) = by_domain.keys().fold(BTreeMap::new(), |mut texts: BTreeMap<&str, u32>, (text, _)| {
-        *texts.entry(text).or_default() += 1;
-        texts
-    }).into_iter().max_by_key(|(_, domains)| *domains).unwrap();
+    let (text, count) = by_domain
+        .keys()
+        .fold(BTreeMap::new(), |mut texts: BTreeMap<&str, u32>, (text, _)| {
+            *texts.entry(text).or_default() += 1;
+            texts
+        })
+        .into_iter()
+        .max_by_key(|(_, domains)| *domains)
+        .unwrap();
     assert!(count >= 2, "{text:?} has several origins");
     let mut scorer = language.scorer();
     text.bytes().for_each(|byte| _ = scorer.read(byte));
@@ -169,7 +169,8 @@ fn a_hero_keeps_the_name() {
     // A capitalised word after a lower-case one is a name.
     let names_of = |text: &str| -> Vec<String> {
         let words: Vec<&str> = text.split(' ').collect();
-        let inside = words.windows(2).filter(|pair| !pair[0].ends_with(['.', '?']) && pair[1].starts_with(|c: char| c.is_ascii_uppercase()));
+        let inside =
+            words.windows(2).filter(|pair| !pair[0].ends_with(['.', '?']) && pair[1].starts_with(|c: char| c.is_ascii_uppercase()));
         inside.map(|pair| pair[1].trim_end_matches(['.', '?']).to_owned()).collect()
     };
     let documents: Vec<String> = (0..500).map(|index| language.document(0, index).text).collect();

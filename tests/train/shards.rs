@@ -47,7 +47,11 @@ fn says_what_does_not_hold() {
     assert_eq!(told(0, 0), "token shard: this is no token shard: it does not start with the magic bytes");
     assert_eq!(told(8, 9), "token shard: version 9, wanted 1");
     assert_eq!(told(12, 4), "token shard: 4 bytes a token, wanted 2 for a vocabulary of 300");
-    assert_eq!(told(31, 255), "token shard: 8 bytes after the header, wanted 36748173471169675268: truncated or appended to".replace("36748173471169675268", &(4u128 + 2 * ((255u128 << 56) + 2)).to_string()));
+    assert_eq!(
+        told(31, 255),
+        "token shard: 8 bytes after the header, wanted 36748173471169675268: truncated or appended to"
+            .replace("36748173471169675268", &(4u128 + 2 * ((255u128 << 56) + 2)).to_string())
+    );
     assert_eq!(told(96, 1), "token shard: the SHA-256 does not match: the bytes have changed since they were written");
 }
 

@@ -135,7 +135,9 @@ fn hostile_files_are_refused_with_a_reason() {
 #[test]
 fn sizes_are_bounded() {
     let with = |token: &str| {
-        format!(r#"{{"pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false}},"model":{{"vocab":{{"a":0,"{token}":1}},"merges":[]}}}}"#)
+        format!(
+            r#"{{"pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false}},"model":{{"vocab":{{"a":0,"{token}":1}},"merges":[]}}}}"#
+        )
     };
     assert!(Tokenizer::from_json(with(&"x".repeat(1024)).as_bytes()).is_ok());
     assert!(refused(with(&"x".repeat(1025)).as_bytes()).contains("token 1 has 1025 bytes, wanted 1 to 1024"));

@@ -95,8 +95,7 @@ fn a_browser_without_webgpu_gets_advice() {
 }
 
 fn compile(test: &str, modules: &[&ModuleInfo]) -> Value {
-    let list: Vec<_> =
-        modules.iter().map(|m| serde_json::json!({ "name": m.name, "source": m.source })).collect();
+    let list: Vec<_> = modules.iter().map(|m| serde_json::json!({ "name": m.name, "source": m.source })).collect();
     let files = BTreeMap::from([("modules.json".to_owned(), Value::from(list).to_string())]);
     let report = visit(test, "tint.html", files, &SWIFTSHADER);
     strings(&report["skipped"]).iter().for_each(|reason| println!("skipped {reason}"));

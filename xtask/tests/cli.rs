@@ -28,7 +28,16 @@ fn an_unknown_task_is_refused_with_the_list() {
 fn a_dry_run_prints_the_plan_and_the_steps_in_order() {
     let (output, text) = xtask(&["test", "--dry-run"]);
     assert!(output.status.success(), "{text}");
-    let parts = ["Set-up:", "Vulkan driver", "Chromium", "== tests\n", "== compile the page", "== assemble the page", "== tests in the browser", "== tests of the page's JavaScript"];
+    let parts = [
+        "Set-up:",
+        "Vulkan driver",
+        "Chromium",
+        "== tests\n",
+        "== compile the page",
+        "== assemble the page",
+        "== tests in the browser",
+        "== tests of the page's JavaScript",
+    ];
     let places: Vec<_> = parts.iter().map(|part| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"))).collect();
     assert!(places.is_sorted(), "{text}");
     assert!(!text.contains("\n-- "), "no step ran: {text}");

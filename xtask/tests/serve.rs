@@ -61,7 +61,8 @@ fn nothing_outside_the_folders_is_served() {
 #[test]
 fn a_report_arrives_and_other_posts_are_refused() {
     let (address, reports) = site("report");
-    let post = |target: &str, body: &str| request(address, &format!("POST {target} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    let post =
+        |target: &str, body: &str| request(address, &format!("POST {target} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     assert!(post("/report", "{\"loss\": 1}").starts_with("HTTP/1.1 204"));
     assert_eq!(reports.recv_timeout(Duration::from_secs(10)).unwrap(), "{\"loss\": 1}");
     assert!(post("/index.html", "").starts_with("HTTP/1.1 405"));

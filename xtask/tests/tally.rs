@@ -30,6 +30,7 @@ fn tests_that_were_put_off_are_no_longer_skipped_once_they_run() {
 
 #[test]
 fn nodes_closing_lines_count() {
-    let sum = tally(&[(Count::Node, "# pass 6"), (Count::Node, "# fail 1"), (Count::Node, "# skipped 0"), (Count::Node, "# duration_ms 51.2")]);
+    let sum =
+        tally(&[(Count::Node, "# pass 6"), (Count::Node, "# fail 1"), (Count::Node, "# skipped 0"), (Count::Node, "# duration_ms 51.2")]);
     assert_eq!(sum, Tally { passed: 6, failed: 1, skipped: 0 });
 }

@@ -20,7 +20,8 @@ const WHITE: [u8; 3] = [255; 3];
 
 #[test]
 fn marks_are_where_they_should_be() {
-    let line = Mark::Line { points: vec![[10.0, 20.0], [90.0, 20.0]], color: Color::BLUE, width: 4.0, dash: Some([20.0, 20.0]), opacity: 1.0 };
+    let line =
+        Mark::Line { points: vec![[10.0, 20.0], [90.0, 20.0]], color: Color::BLUE, width: 4.0, dash: Some([20.0, 20.0]), opacity: 1.0 };
     let at = drawn(vec![line.clone()]);
     assert_eq!([at(15.0, 20.0), at(40.0, 20.0), at(60.0, 20.0), at(15.0, 25.0)], [BLUE, WHITE, BLUE, WHITE]);
     let faint = Mark::Line { points: vec![[10.0, 20.0], [90.0, 20.0]], color: Color(0), width: 4.0, dash: None, opacity: 0.5 };

@@ -10,7 +10,15 @@ use std::rc::Rc;
 fn update(update: u32, seconds: f64) -> Event {
     let time = Time { session: 0, seconds, tokens_per_second: 1.0 };
     let train_ce = 4.0 - f64::from(update) / 100.0;
-    Event::Update(UpdateRecord { update, tokens: u64::from(update) * 4096, train_ce, lr_adamw: 3e-4, lr_muon: 0.02, time, ..UpdateRecord::default() })
+    Event::Update(UpdateRecord {
+        update,
+        tokens: u64::from(update) * 4096,
+        train_ce,
+        lr_adamw: 3e-4,
+        lr_muon: 0.02,
+        time,
+        ..UpdateRecord::default()
+    })
 }
 
 fn eval(update: u32, val_ce: f64) -> Event {
@@ -92,7 +100,10 @@ fn what_is_unknown_is_left_out() {
     };
     let table = result_table(&bare);
     assert!(table.starts_with("quickstart: diverged"), "{table}");
-    assert!(!table.contains("  final  ") && !table.contains("best") && !table.contains("entropy of") && !table.contains("skipped"), "{table}");
+    assert!(
+        !table.contains("  final  ") && !table.contains("best") && !table.contains("entropy of") && !table.contains("skipped"),
+        "{table}"
+    );
     assert_eq!(samples(&[]), "");
 }
 

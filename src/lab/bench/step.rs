@@ -181,8 +181,14 @@ impl Ready<'_> {
         let (experts, taken) = model.experts();
         format!(
             "D {}, L {}, H {}, F {}, E {experts}, K {taken}, V {}, T {}, B {} x {}",
-            model.width, model.depth.layers, model.attention.heads, model.ffn.width, model.vocabulary, data.sequence_length,
-            data.batch, self.config.train.micro_batches
+            model.width,
+            model.depth.layers,
+            model.attention.heads,
+            model.ffn.width,
+            model.vocabulary,
+            data.sequence_length,
+            data.batch,
+            self.config.train.micro_batches
         )
     }
 

@@ -264,10 +264,7 @@ fn training(loaded: &mut Loaded<Config>) {
     if train.early_stopping.patience > 0 && train.evaluation.every == 0 {
         loaded.refuse(
             "early stopping needs evaluations on the way",
-            &[
-                ("train.early_stopping.patience", "counts evaluations".into()),
-                ("train.evaluation.every", "none before the end".into()),
-            ],
+            &[("train.early_stopping.patience", "counts evaluations".into()), ("train.evaluation.every", "none before the end".into())],
             "set `train.evaluation.every`, or `train.early_stopping.patience` to 0",
         );
     }
@@ -296,10 +293,7 @@ fn sizes(loaded: &mut Loaded<Config>) {
     if largest.len() > MOST {
         loaded.refuse(
             format!("`{}` would have {} elements, at most {MOST} can be addressed", largest.name, largest.len()),
-            &[
-                ("model.width", format!("D = {}", config.model.width)),
-                ("model.ffn.width", format!("F = {}", config.model.ffn.width)),
-            ],
+            &[("model.width", format!("D = {}", config.model.width)), ("model.ffn.width", format!("F = {}", config.model.ffn.width))],
             "use a narrower model, fewer experts or a smaller vocabulary",
         );
     }

@@ -31,7 +31,9 @@ impl Config {
         model.attention.head_width = 0;
         if model.attention.kind == AttentionKind::Latent {
             let latent = &mut model.attention.latent;
-            for width in [&mut latent.query_rank, &mut latent.kv_rank, &mut latent.nope_width, &mut latent.rope_width, &mut latent.value_width] {
+            for width in
+                [&mut latent.query_rank, &mut latent.kv_rank, &mut latent.nope_width, &mut latent.rope_width, &mut latent.value_width]
+            {
                 least(width, 16);
             }
         }

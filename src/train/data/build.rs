@@ -25,13 +25,7 @@ const DOCUMENTS_A_WINDOW: u64 = 1 << 20;
 impl Dataset {
     /// Splits, joins and cuts tokenized documents by `data`. `seed` draws the order of the training windows; validation uses its
     /// first `validation_windows` windows, or all if that is 0.
-    pub fn from_documents(
-        shard: &Shard,
-        tokenizer: Tokenizer,
-        data: &Data,
-        seed: u64,
-        validation_windows: u32,
-    ) -> Result<Self, DataError> {
+    pub fn from_documents(shard: &Shard, tokenizer: Tokenizer, data: &Data, seed: u64, validation_windows: u32) -> Result<Self, DataError> {
         let split = Split::of(&shard.digests(), &data.split)?;
         let least = if data.drop_last { data.batch as usize } else { 1 };
         Self::from_split(shard, &split, tokenizer, data, seed, validation_windows, least)
@@ -156,8 +150,7 @@ pub fn language_texts(options: &LanguageOptions, split: &SplitOptions) -> Result
     if options.documents == 0 {
         return Ok((0..TOKENIZER_DOCUMENTS as u64).map(|index| language.document(TOKENIZER_STREAM, index).text).collect());
     }
-    let texts: Vec<String> =
-        (0..options.documents).map(|index| language.document(STATED_DOCUMENTS, index.into()).text).collect();
+    let texts: Vec<String> = (0..options.documents).map(|index| language.document(STATED_DOCUMENTS, index.into()).text).collect();
     let digests: Vec<[u8; 32]> = texts.iter().map(|text| digest(text.as_bytes())).collect();
     let training = Split::of(&digests, split)?.training;
     Ok(training.into_iter().take(TOKENIZER_DOCUMENTS).map(|index| texts[index].clone()).collect())
@@ -215,13 +208,7 @@ fn join(shard: &Shard, documents: &[usize], separator: Option<u32>) -> Tokens {
     stream
 }
 
-fn enough(
-    windows: &Windows,
-    side: &'static str,
-    wanted_windows: usize,
-    data: &Data,
-    advice: &'static str,
-) -> Result<(), DataError> {
+fn enough(windows: &Windows, side: &'static str, wanted_windows: usize, data: &Data, advice: &'static str) -> Result<(), DataError> {
     if windows.len() >= wanted_windows {
         return Ok(());
     }

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use crate::{
     gpu::{DType, Device, Memory, Plan, PlanOptions, Segment, Step},
-    model::{ModelConfig, transformer::{Mode, transformer}},
+    model::{
+        ModelConfig,
+        transformer::{Mode, transformer},
+    },
     ops::Graph,
     random::Stream,
     train::{TrainError, checkpoint::NamedTensor},

@@ -30,9 +30,9 @@ use std::collections::HashMap;
 use super::checkpoint::NamedTensor;
 use crate::model::ModelConfig;
 use keys::Json;
+pub use logits::logits;
 use model_type::ModelType;
 use model_types::MODEL_TYPES;
-pub use logits::logits;
 pub use tensors::{Part, Stored};
 
 /// Name of the file with the model's config.

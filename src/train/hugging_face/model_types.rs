@@ -15,8 +15,13 @@ use crate::model::config::ModelConfig;
 pub(super) const MODEL_TYPES: [&ModelType; 7] = [&GPT2, &LLAMA, &MIXTRAL, &QWEN3_MOE, &GLM4_MOE, &DEEPSEEK_V3, &HRM_TEXT];
 
 const ACTIVATIONS: &[(&str, &str)] = &[
-    ("\"silu\"", "silu"), ("\"swish\"", "silu"), ("\"gelu\"", "gelu"), ("\"gelu_pytorch_tanh\"", "gelu_tanh"),
-    ("\"gelu_new\"", "gelu_tanh"), ("\"relu\"", "relu"), ("\"relu2\"", "relu_squared"),
+    ("\"silu\"", "silu"),
+    ("\"swish\"", "silu"),
+    ("\"gelu\"", "gelu"),
+    ("\"gelu_pytorch_tanh\"", "gelu_tanh"),
+    ("\"gelu_new\"", "gelu_tanh"),
+    ("\"relu\"", "relu"),
+    ("\"relu2\"", "relu_squared"),
 ];
 
 /// Keys of every model type but GPT-2.
@@ -32,10 +37,8 @@ const COMMON: &[Key] = &[
     Key::same("initializer_range", &["init.std"]).or("0.02"),
 ];
 const LAYERS: &[Key] = &[Key::same("num_hidden_layers", &["depth.layers"])];
-const GROUPED_HEADS: &[Key] = &[
-    Key::null_for_zero("num_key_value_heads", &["attention.kv_heads"]),
-    Key::null_for_zero("head_dim", &["attention.head_width"]),
-];
+const GROUPED_HEADS: &[Key] =
+    &[Key::null_for_zero("num_key_value_heads", &["attention.kv_heads"]), Key::null_for_zero("head_dim", &["attention.head_width"])];
 const BIAS_ON_ALL: &[Key] = &[Key::same("attention_bias", &["attention.bias", "attention.output_bias"]).or("false")];
 const DENSE: &[Key] = &[Key::same("intermediate_size", &["ffn.width"])];
 const EXPERTS_A_TOKEN: &[Key] = &[Key::same("num_experts_per_tok", &["router.top_k"])];
@@ -100,10 +103,18 @@ static GPT2: ModelType = ModelType {
         Key::same("n_embd", &["width"]),
         Key::same("n_layer", &["depth.layers"]),
         Key::same("n_head", &["attention.heads"]),
-        Key::named("activation_function", &["ffn.activation"], &[
-            ("\"gelu_new\"", "gelu_tanh"), ("\"gelu_pytorch_tanh\"", "gelu_tanh"), ("\"gelu\"", "gelu"), ("\"silu\"", "silu"),
-            ("\"relu\"", "relu"), ("\"relu2\"", "relu_squared"),
-        ]),
+        Key::named(
+            "activation_function",
+            &["ffn.activation"],
+            &[
+                ("\"gelu_new\"", "gelu_tanh"),
+                ("\"gelu_pytorch_tanh\"", "gelu_tanh"),
+                ("\"gelu\"", "gelu"),
+                ("\"silu\"", "silu"),
+                ("\"relu\"", "relu"),
+                ("\"relu2\"", "relu_squared"),
+            ],
+        ),
         Key::same("layer_norm_epsilon", &["norm.eps"]).or("1e-5"),
         Key::same("tie_word_embeddings", &["head.tied"]).or("true"),
         Key::same("resid_pdrop", &["dropout.residual"]).or("0.1"),
@@ -156,12 +167,15 @@ static MIXTRAL: ModelType = ModelType {
     ignored: &[],
     limits: |_| Vec::new(),
     layout: Layout {
-        block: &[ATTENTION, &[
-            Row::Whole("moe.router", "block_sparse_moe.gate"),
-            Row::Experts("moe.experts.gate", "block_sparse_moe.experts.*.w1"),
-            Row::Experts("moe.experts.down", "block_sparse_moe.experts.*.w2"),
-            Row::Experts("moe.experts.up", "block_sparse_moe.experts.*.w3"),
-        ]],
+        block: &[
+            ATTENTION,
+            &[
+                Row::Whole("moe.router", "block_sparse_moe.gate"),
+                Row::Experts("moe.experts.gate", "block_sparse_moe.experts.*.w1"),
+                Row::Experts("moe.experts.down", "block_sparse_moe.experts.*.w2"),
+                Row::Experts("moe.experts.up", "block_sparse_moe.experts.*.w3"),
+            ],
+        ],
         ..DECODER
     },
 };
@@ -173,9 +187,15 @@ static QWEN3_MOE: ModelType = ModelType {
         attention.qk_norm = true
         ffn.kind = "moe"
     "#,
-    keys: &[COMMON, LAYERS, GROUPED_HEADS, BIAS_ON_ALL, DENSE_AND_EXPERTS, EXPERTS_A_TOKEN, &[
-        Key::named("norm_topk_prob", &["router.softmax"], &[("true", "selected"), ("false", "all")]).or("false"),
-    ]],
+    keys: &[
+        COMMON,
+        LAYERS,
+        GROUPED_HEADS,
+        BIAS_ON_ALL,
+        DENSE_AND_EXPERTS,
+        EXPERTS_A_TOKEN,
+        &[Key::named("norm_topk_prob", &["router.softmax"], &[("true", "selected"), ("false", "all")]).or("false")],
+    ],
     rules: &[ROPE, DENSE_LAYERS, EXPERTS],
     fixed: &[("decoder_sparse_step", "1"), ("use_sliding_window", "false")],
     switched_off: OFF,
@@ -192,10 +212,15 @@ static GLM4_MOE: ModelType = ModelType {
         ffn.kind = "moe"
         router = { scores = "sigmoid", selection_bias = "loss_free" }
     "#,
-    keys: &[COMMON, LAYERS, GROUPED_HEADS, DENSE_AND_EXPERTS, EXPERTS_A_TOKEN, SIGMOID_ROUTER, &[
-        Key::same("attention_bias", &["attention.bias"]).or("false"),
-        Key::same("use_qk_norm", &["attention.qk_norm"]).or("false"),
-    ]],
+    keys: &[
+        COMMON,
+        LAYERS,
+        GROUPED_HEADS,
+        DENSE_AND_EXPERTS,
+        EXPERTS_A_TOKEN,
+        SIGMOID_ROUTER,
+        &[Key::same("attention_bias", &["attention.bias"]).or("false"), Key::same("use_qk_norm", &["attention.qk_norm"]).or("false")],
+    ],
     rules: &[PARTIAL_ROPE],
     fixed: &[],
     switched_off: SIGMOID_OFF,
@@ -212,32 +237,45 @@ static DEEPSEEK_V3: ModelType = ModelType {
         ffn.kind = "moe"
         router = { scores = "sigmoid", selection_bias = "loss_free" }
     "#,
-    keys: &[COMMON, LAYERS, BIAS_ON_ALL, DENSE_AND_EXPERTS, EXPERTS_A_TOKEN, SIGMOID_ROUTER, &[
-        Key::null_for_zero("q_lora_rank", &["attention.latent.query_rank"]),
-        Key::same("kv_lora_rank", &["attention.latent.kv_rank"]),
-        Key::same("qk_nope_head_dim", &["attention.latent.nope_width"]),
-        Key::same("qk_rope_head_dim", &["attention.latent.rope_width"]),
-        Key::same("v_head_dim", &["attention.latent.value_width"]),
-        Key::named("rope_interleave", &["positions.pairing"], &[("true", "interleaved"), ("false", "half_split")]).or("true"),
-    ]],
+    keys: &[
+        COMMON,
+        LAYERS,
+        BIAS_ON_ALL,
+        DENSE_AND_EXPERTS,
+        EXPERTS_A_TOKEN,
+        SIGMOID_ROUTER,
+        &[
+            Key::null_for_zero("q_lora_rank", &["attention.latent.query_rank"]),
+            Key::same("kv_lora_rank", &["attention.latent.kv_rank"]),
+            Key::same("qk_nope_head_dim", &["attention.latent.nope_width"]),
+            Key::same("qk_rope_head_dim", &["attention.latent.rope_width"]),
+            Key::same("v_head_dim", &["attention.latent.value_width"]),
+            Key::named("rope_interleave", &["positions.pairing"], &[("true", "interleaved"), ("false", "half_split")]).or("true"),
+        ],
+    ],
     rules: &[ROPE, SAME_HEADS],
     fixed: &[],
     switched_off: SIGMOID_OFF,
     ignored: &["head_dim", "qk_head_dim"],
     limits: sigmoid_router,
     layout: Layout {
-        block: &[&[
-            Row::Whole("attention_norm", "input_layernorm"),
-            Row::Whole("attention.query", "self_attn.q_proj"),
-            Row::Whole("attention.query_down", "self_attn.q_a_proj"),
-            Row::Whole("attention.query_norm", "self_attn.q_a_layernorm"),
-            Row::Whole("attention.query_up", "self_attn.q_b_proj"),
-            Row::Whole("attention.kv_down", "self_attn.kv_a_proj_with_mqa"),
-            Row::Whole("attention.kv_norm", "self_attn.kv_a_layernorm"),
-            Row::Whole("attention.kv_up", "self_attn.kv_b_proj"),
-            Row::Whole("attention.output", "self_attn.o_proj"),
-            Row::Whole("ffn_norm", "post_attention_layernorm"),
-        ], FFN, MOE, BIAS_AND_SHARED_EXPERTS],
+        block: &[
+            &[
+                Row::Whole("attention_norm", "input_layernorm"),
+                Row::Whole("attention.query", "self_attn.q_proj"),
+                Row::Whole("attention.query_down", "self_attn.q_a_proj"),
+                Row::Whole("attention.query_norm", "self_attn.q_a_layernorm"),
+                Row::Whole("attention.query_up", "self_attn.q_b_proj"),
+                Row::Whole("attention.kv_down", "self_attn.kv_a_proj_with_mqa"),
+                Row::Whole("attention.kv_norm", "self_attn.kv_a_layernorm"),
+                Row::Whole("attention.kv_up", "self_attn.kv_b_proj"),
+                Row::Whole("attention.output", "self_attn.o_proj"),
+                Row::Whole("ffn_norm", "post_attention_layernorm"),
+            ],
+            FFN,
+            MOE,
+            BIAS_AND_SHARED_EXPERTS,
+        ],
         ..DECODER
     },
 };
@@ -258,11 +296,15 @@ static HRM_TEXT: ModelType = ModelType {
         head = "state"
         halting_head = false
     "#,
-    keys: &[COMMON, DENSE, &[
-        Key::null_for_zero("head_dim", &["attention.head_width"]),
-        Key::same("H_cycles", &["depth.recursion.high_cycles"]),
-        Key::same("L_cycles", &["depth.recursion.low_cycles"]),
-    ]],
+    keys: &[
+        COMMON,
+        DENSE,
+        &[
+            Key::null_for_zero("head_dim", &["attention.head_width"]),
+            Key::same("H_cycles", &["depth.recursion.high_cycles"]),
+            Key::same("L_cycles", &["depth.recursion.low_cycles"]),
+        ],
+    ],
     rules: &[ROPE, STACKS, EMBEDDING_SCALE, GRADIENT_CYCLES],
     fixed: &[("attention_bias", "false"), ("mlp_bias", "false"), ("prefix_lm", "false")],
     switched_off: OFF,

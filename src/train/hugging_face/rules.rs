@@ -206,9 +206,7 @@ pub(super) const GRADIENT_CYCLES: Rule = Rule {
         let found = json.get("L_bp_cycles").filter(|found| !found.is_null()).cloned().unwrap_or(json!([2]));
         let (high, low) = (number(flat, "depth.recursion.high_cycles") as usize, number(flat, "depth.recursion.low_cycles"));
         let stated: Option<Vec<i64>> = found.as_array().and_then(|list| list.iter().map(Found::as_i64).collect());
-        let refused = || {
-            format!("`L_bp_cycles` is {}, wanted `L_cycles` for every high cycle, or 1 for all but the last", shown(&found))
-        };
+        let refused = || format!("`L_bp_cycles` is {}, wanted `L_cycles` for every high cycle, or 1 for all but the last", shown(&found));
         let stated = stated.filter(|list| list.len() <= high && !list.is_empty()).ok_or_else(refused)?;
         let led: Vec<i64> = std::iter::repeat_n(1, high - stated.len()).chain(stated).collect();
         let (last, before) = led.split_last().ok_or_else(refused)?;

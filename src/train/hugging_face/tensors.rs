@@ -194,7 +194,10 @@ pub(super) fn read(model_type: &ModelType, model: &ModelConfig, files: &[(&str, 
     for stored in &table {
         // The base model of transformers, saved alone, lacks the prefix of the whole.
         let entry = found.remove(&stored.name).or_else(|| found.remove(stored.name.strip_prefix(prefix)?));
-        match entry.ok_or_else(|| format!("`{}` {:?} is missing", stored.name, stored.shape)).and_then(|(file, view)| values(stored, file, &view)) {
+        match entry
+            .ok_or_else(|| format!("`{}` {:?} is missing", stored.name, stored.shape))
+            .and_then(|(file, view)| values(stored, file, &view))
+        {
             Ok(data) => read.push(data),
             Err(problem) => problems.push(problem),
         }
@@ -283,7 +286,9 @@ mod tests {
 
     #[test]
     fn half_precision_is_read_exactly() {
-        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_95), (0x0001, 5.960_464_5e-8), (0x7bff, 65504.0), (0x0400, 6.103_515_6e-5)] {
+        for (bits, value) in
+            [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_95), (0x0001, 5.960_464_5e-8), (0x7bff, 65504.0), (0x0400, 6.103_515_6e-5)]
+        {
             assert_eq!(f32_from_f16(bits), value, "{bits:x}");
         }
         assert!(f32_from_f16(0x7e00).is_nan() && f32_from_f16(0xfc00) == f32::NEG_INFINITY);

@@ -6,8 +6,7 @@
 use super::LanguageOptions;
 use super::draws::{Draws, Purpose};
 
-const ONSETS: [&str; 20] =
-    ["b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "kl", "st", "tr"];
+const ONSETS: [&str; 20] = ["b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "kl", "st", "tr"];
 const VOWELS: [&str; 5] = ["a", "e", "i", "o", "u"];
 const CODAS: [&str; 6] = ["l", "m", "n", "r", "s", "t"];
 /// Plural endings of nouns, by domain.

@@ -357,7 +357,9 @@ impl File {
             match step {
                 PreTokenizer::Digits { .. } | PreTokenizer::Split { pattern: Pattern::String(_), .. } => {}
                 PreTokenizer::Split { pattern: Pattern::Regex(regex), .. } if PATTERNS.contains(&regex.as_str()) => {}
-                PreTokenizer::Split { .. } => return fault("a Split at an unknown pattern, wanted that of GPT-2, GPT-4, Llama 3, Qwen 2 or GPT-4o"),
+                PreTokenizer::Split { .. } => {
+                    return fault("a Split at an unknown pattern, wanted that of GPT-2, GPT-4, Llama 3, Qwen 2 or GPT-4o");
+                }
                 PreTokenizer::ByteLevel { .. } => return fault("ByteLevel twice, wanted once and last"),
                 PreTokenizer::Sequence { .. } => return fault("a sequence of pre-tokenizers within a sequence, wanted one list"),
             }

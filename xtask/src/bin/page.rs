@@ -30,7 +30,13 @@ fn assemble(wasm: &str, out: &Path) -> Result<()> {
         fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
     }
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    Bindgen::new().input_path(wasm).web(true)?.typescript(false).omit_default_module_path(false).generate(out).with_context(|| format!("wasm-bindgen on {wasm}"))?;
+    Bindgen::new()
+        .input_path(wasm)
+        .web(true)?
+        .typescript(false)
+        .omit_default_module_path(false)
+        .generate(out)
+        .with_context(|| format!("wasm-bindgen on {wasm}"))?;
     for file in FILES.map(Path::new) {
         let name = file.file_name().context("a file of the page has a name")?;
         fs::copy(file, out.join(name)).with_context(|| file.display().to_string())?;

@@ -226,3 +226,40 @@ fn check(device: &Device, case: &Case, tier: Tier) -> Result<(), BenchError> {
     let problem = format!("wanted a relative error against {wanted} below {bound:e}, found {error:.3e}");
     Err(BenchError::Wrong { kernel: case.kernel.into(), shape: case.shape.clone(), tier: tier.name(), problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{gpu::AdapterChoice, ops::Form};
+
+    /// A product of square matrices that says it is a b^T, and records another form on CPU kernels, portable ones, or both.
+    fn case(cpu: Form, portable: Form) -> Case {
+        let record = move |g: &mut Graph, t: &[Tensor]| vec![g.matmul(t[0], t[1], if g.tier == Tier::Cpu { cpu } else { portable })];
+        Case { record: Box::new(record), ..cases::matmul(Form::Nt, 64, 64, 64) }
+    }
+
+    #[test]
+    fn a_wrong_result_is_not_timed() {
+        let device = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver (cargo xtask setup)");
+        let began = std::time::Instant::now();
+        let is_refused =
+            |case: &Case, tier| match measure(&device, case, tier, Effort { copies: 1, rounds: 1 }, &|| began.elapsed().as_secs_f64()) {
+                Ok(record) => {
+                    assert!(record.ms > 0.0 && record.gflops > 0.0, "{record:?}");
+                    false
+                }
+                Err(BenchError::Wrong { problem, .. }) => {
+                    assert!(problem.contains("wanted a relative error"), "{problem}");
+                    true
+                }
+                Err(other) => panic!("{other}"),
+            };
+        for tier in [Tier::Portable, Tier::Cpu] {
+            assert!(!is_refused(&case(Form::Nt, Form::Nt), tier));
+            assert!(is_refused(&case(Form::Nn, Form::Nn), tier), "a b instead of a b^T, {}", tier.name());
+            let without_product = |cpu| Case { product: None, ..case(cpu, Form::Nt) };
+            assert!(!is_refused(&without_product(Form::Nt), tier));
+            assert!(is_refused(&without_product(Form::Nn), tier), "tiers that differ, {}", tier.name());
+        }
+    }
+}

@@ -102,7 +102,7 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-fn matmul(form: Form, m: u32, n: u32, k: u32) -> Case {
+pub(super) fn matmul(form: Form, m: u32, n: u32, k: u32) -> Case {
     let (kernel, a, b) = match form {
         Form::Nt => ("matmul nt", [m, k], [n, k]),
         Form::Nn => ("matmul nn", [m, k], [k, n]),

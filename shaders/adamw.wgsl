@@ -2,9 +2,9 @@
 // multiplied by the clip factor first:
 //   w <- w (1 - lr decay)          m <- m + (1 - beta1)(g - m)          v <- beta2 v + (1 - beta2) g^2
 //   w <- w - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
-// Where the gradient was not finite (clip.finite = 0) nothing is written.
-// Of a stack of experts those without assignments can be left as they are; each has its own t then, the updates that it
-// took part in, and correct moves c = 1 - beta^t on as c <- beta c + 1 - beta.
+// Where the gradient was not finite (clip.finite = 0) nothing is written, and t does not count the update: correct moves
+// c = 1 - beta^t on as c <- beta c + 1 - beta. Of a stack of experts those without assignments can be left as they are;
+// each has its own t then, the updates that it took part in.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
 import package::lib::index::flat_workgroup;
@@ -12,7 +12,7 @@ import package::lib::step::step;
 
 struct Params {
     n: u32,
-    expert: u32, // of these an expert's, where corrections hold for experts; 0: step's hold for all
+    expert: u32, // of these an expert's, where each expert has its own t; 0: one t for all
     beta1: f32,
     beta2: f32,
     eps: f32,
@@ -29,8 +29,8 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> w4: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> m4: array<vec4<f32>>;
 @group(0) @binding(9) var<storage, read_write> v4: array<vec4<f32>>;
-@group(0) @binding(14) var<storage, read> corrections: array<f32>; // [E, 2], 0: this expert is left as it is
-@group(0) @binding(15) var<storage, read> counts: array<u32>;      // [E]
+@group(0) @binding(14) var<storage, read> corrections: array<f32>; // [E, 2] or [1, 2], 0: this expert is left as it is
+@group(0) @binding(15) var<storage, read> counts: array<u32>;      // [E], not read where there is one t for all
 @group(0) @binding(16) var<storage, read_write> saved_corrections: array<f32>;
 @group(0) @binding(17) var<storage, read_write> new_corrections: array<f32>;
 
@@ -44,10 +44,7 @@ struct State {
 
 // 1 - beta1^t and 1 - beta2^t of the i-th of n; 0 where it is left as it is.
 fn corrections_at(i: u32) -> vec2<f32> {
-    if (params.expert == 0u) {
-        return vec2<f32>(step.adamw_correction1, step.adamw_correction2);
-    }
-    let e = i / params.expert;
+    let e = select(i / max(params.expert, 1u), 0u, params.expert == 0u);
     return vec2<f32>(corrections[2u * e], corrections[2u * e + 1u]);
 }
 
@@ -102,7 +99,7 @@ fn update_ragged(
     v[i] = state.v.x;
 }
 
-// An invocation owns one correction of an expert; n counts experts.
+// An invocation owns one correction; n counts experts, or is 1.
 @compute @workgroup_size(INVOCATIONS)
 fn correct(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -113,7 +110,7 @@ fn correct(
     if (i >= 2u * params.n) {
         return;
     }
-    let is_updated = counts[i / 2u] > 0u && clip[CLIP_FINITE] != 0u;
+    let is_updated = (params.expert == 0u || counts[i / 2u] > 0u) && clip[CLIP_FINITE] != 0u;
     let beta = select(params.beta1, params.beta2, i % 2u == 1u);
     let correction = beta * saved_corrections[i] + (1.0 - beta);
     if (is_updated) {

@@ -7,8 +7,6 @@ struct Step {
     micro_step: u32,            // micro-steps done before this one: the step of every random stream
     lr_adamw: f32,
     lr_muon: f32,
-    adamw_correction1: f32,     // 1 - beta1^t, t = update + 1
-    adamw_correction2: f32,     // 1 - beta2^t
     balance_coefficient: f32,
     z_coefficient: f32,
     clip_norm: f32,             // 0 = no clipping

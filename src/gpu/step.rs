@@ -16,10 +16,6 @@ pub struct Step {
     pub lr_adamw: f32,
     /// Learning rate of Muon.
     pub lr_muon: f32,
-    /// 1 - beta1^t with t = update + 1.
-    pub adamw_correction1: f32,
-    /// 1 - beta2^t.
-    pub adamw_correction2: f32,
     /// Coefficient of the load-balancing loss.
     pub balance_coefficient: f32,
     /// Coefficient of the router's z-loss.

@@ -25,7 +25,7 @@ impl From<Tensor> for Trained {
     }
 }
 
-/// Constants of AdamW. The learning rate and the bias corrections are per-step scalars.
+/// Constants of AdamW. The learning rate is a per-step scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Decay of the mean of gradients.
@@ -45,8 +45,9 @@ impl Graph {
     /// Updates a parameter from its accumulated gradient, times the factor in `clip` (see [`Graph::grad_norm`]).
     /// Moments are the states `adamw.m.<name>` and `adamw.v.<name>`. Writes nothing if a gradient was not finite.
     ///
-    /// Where experts without assignments are left as they are, each expert's bias corrections count the updates that it
-    /// took part in, as a parameter's of its own do in PyTorch: the state `adamw.corrections.<name>` [E, 2].
+    /// Bias corrections count the updates that wrote something: the state `adamw.corrections(<beta1>, <beta2>)` [1, 2],
+    /// one for all parameters. Where experts without assignments are left as they are, each expert's count the updates that it took
+    /// part in, as a parameter's of its own do in PyTorch: the state `adamw.corrections.<name>` [E, 2].
     ///
     /// # Panics
     /// If assignments are given and are not one a slice of the parameter.
@@ -58,14 +59,14 @@ impl Graph {
         let m = self.state(&format!("adamw.m.{name}"), w.shape);
         let v = self.state(&format!("adamw.v.{name}"), w.shape);
         let length = w.shape.len();
-        // Elements of an expert, and what holds its corrections: anything where nothing is counted.
+        // Elements of an expert where each has its corrections, and these.
         let (expert, corrections) = match assignments {
             Some(counts) => {
                 let [experts, ..] = *w.shape.as_slice() else { panic!("adamw: {name} has no experts") };
                 assert_eq!(counts.shape.as_slice(), [experts], "adamw: counts of {name} {:?}", w.shape);
-                (length / experts, self.adamw_corrections(&name, counts, clip, constants))
+                (length / experts, self.adamw_corrections(&format!("adamw.corrections.{name}"), Some(counts), clip, constants))
             }
-            None => (0, d_w),
+            None => (0, self.common_corrections(clip, constants)),
         };
         if length >= IMAGE_ELEMENTS && self.tier.reads_images(&[w]) {
             let params = adamw_cpu::Params { n: length / 4, expert: expert / 4, beta1, beta2, eps, weight_decay };
@@ -84,15 +85,30 @@ impl Graph {
         }
     }
 
-    /// 1 - beta^t of each expert, t the updates that it took part in [E, 2]; 0 for those without part in this one.
-    fn adamw_corrections(&mut self, name: &str, counts: Tensor, clip: Tensor, constants: AdamW) -> Tensor {
+    /// The corrections of all parameters whose experts have none of their own, moved on once an update.
+    fn common_corrections(&mut self, clip: Tensor, constants: AdamW) -> Tensor {
+        // Betas are in the name, for parameters whose betas differ must not share.
+        let name = format!("adamw.corrections({}, {})", constants.beta1, constants.beta2);
+        match self.find(&new_of(&name)) {
+            Some(corrections) => corrections,
+            None => self.adamw_corrections(&name, None, clip, constants),
+        }
+    }
+
+    /// 1 - beta^t, t the updates so far with this one [1, 2]; of each expert, where there are counts, t the updates that it
+    /// took part in [E, 2], 0 for those without part in this one.
+    fn adamw_corrections(&mut self, name: &str, counts: Option<Tensor>, clip: Tensor, constants: AdamW) -> Tensor {
         let AdamW { beta1, beta2, .. } = constants;
-        let experts = counts.shape.len();
-        let saved_corrections = self.state(&format!("adamw.corrections.{name}"), [experts, 2]);
-        let new_corrections = self.tensor("adamw.new_corrections", [experts, 2]); // [E, 2]
-        let params = Params { n: experts, beta1, beta2, ..Default::default() };
-        let call = Correct { params, clip, counts, saved_corrections, new_corrections };
-        self.dispatch(call, [(2 * experts).div_ceil(Correct::WORKGROUP), 1, 1]);
+        let n = counts.map_or(1, |counts| counts.shape.len());
+        let saved_corrections = self.state(name, [n, 2]);
+        let new_corrections = self.tensor(&new_of(name), [n, 2]); // [n, 2]
+        let params = Params { n, expert: u32::from(counts.is_some()), beta1, beta2, ..Default::default() };
+        let call = Correct { params, clip, counts: counts.unwrap_or(clip), saved_corrections, new_corrections };
+        self.dispatch(call, [(2 * n).div_ceil(Correct::WORKGROUP), 1, 1]);
         new_corrections
     }
+}
+
+fn new_of(corrections: &str) -> String {
+    format!("new {corrections}")
 }

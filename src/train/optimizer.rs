@@ -9,8 +9,7 @@ use crate::{
 
 /// Records the update after a recorded backward. Gives `clip`, u32 [4]: see [`Graph::grad_norm`].
 ///
-/// Every parameter is in exactly one group. AdamW's bias corrections count updates, skipped ones included, but those of
-/// experts that updates pass over: these count the updates that moved the expert. Counts of assignments are not cleared.
+/// Every parameter is in exactly one group. Counts of assignments are not cleared.
 pub fn record(g: &mut Graph, config: &Config) -> Tensor {
     g.begin_update();
     let specs = config.parameters();

@@ -260,7 +260,6 @@ impl Trainer {
         let config = &self.config;
         let update = self.submitted_updates();
         let multiplier = self.schedule.at_update(update);
-        let correction = |beta: f64| (1.0 - beta.powf(f64::from(update) + 1.0)) as f32;
         Step {
             seed_low: config.seed as u32,
             seed_high: (config.seed >> 32) as u32,
@@ -268,8 +267,6 @@ impl Trainer {
             micro_step: micro_step as u32,
             lr_adamw: (config.optimizer.adamw.lr * multiplier) as f32,
             lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
-            adamw_correction1: correction(config.optimizer.adamw.beta1),
-            adamw_correction2: correction(config.optimizer.adamw.beta2),
             balance_coefficient: (balance_coefficient(&config.model.balance, update, config.train.updates) * config.model.balance_share())
                 as f32,
             z_coefficient: config.model.balance.z_coefficient as f32,

@@ -17,8 +17,6 @@ pub const STEP: Step = Step {
     micro_step: 3,
     lr_adamw: 0.0,
     lr_muon: 0.0,
-    adamw_correction1: 1.0,
-    adamw_correction2: 1.0,
     balance_coefficient: 0.3,
     z_coefficient: 0.07,
     clip_norm: 0.0,

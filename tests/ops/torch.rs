@@ -81,9 +81,8 @@ fn muon_follows_torch() {
 fn adamw_follows_torch() {
     let constants = AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
     let step = |update: u32| {
-        let correction = |beta: f64| (1.0 - beta.powi(update as i32 + 1)) as f32;
         let lr_adamw = 0.004 * (1.0 + 0.25 * update as f32);
-        Step { update, lr_adamw, adamw_correction1: correction(0.9), adamw_correction2: correction(0.95), ..Step::default() }
+        Step { update, lr_adamw, ..Step::default() }
     };
     on_every_tier(
         &parameters(),

@@ -157,9 +157,8 @@ fn entry_point(
     line(
         out,
         &format!(
-            "    pub static {upper}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, workgroup: {:?}, params_bytes: {params_bytes}, uses_step: {uses_step}, bindings: &[{}] }};",
+            "    pub static {upper}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, params_bytes: {params_bytes}, uses_step: {uses_step}, bindings: &[{}] }};",
             entry.name,
-            entry.workgroup_size,
             infos.join(", ")
         ),
     );

@@ -75,8 +75,6 @@ pub struct KernelInfo {
     pub module: &'static ModuleInfo,
     /// Its name in WGSL.
     pub entry: &'static str,
-    /// Workgroup size.
-    pub workgroup: [u32; 3],
     /// Bytes of `Params`; 0 = none.
     pub params_bytes: u32,
     /// Reads the per-step scalars (group 1).

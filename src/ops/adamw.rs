@@ -46,8 +46,8 @@ impl Graph {
     /// Moments are the states `adamw.m.<name>` and `adamw.v.<name>`. Writes nothing if a gradient was not finite.
     ///
     /// Bias corrections count the updates that wrote something: the state `adamw.corrections(<beta1>, <beta2>)` [1, 2],
-    /// one for all parameters. Where experts without assignments are left as they are, each expert's count the updates that it took
-    /// part in, as a parameter's of its own do in PyTorch: the state `adamw.corrections.<name>` [E, 2].
+    /// one for all parameters. Where experts without assignments are left as they are, each expert's count the updates
+    /// that it took part in, as a parameter's of its own do in PyTorch: the state `adamw.corrections.<name>` [E, 2].
     ///
     /// # Panics
     /// If assignments are given and are not one a slice of the parameter.

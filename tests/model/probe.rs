@@ -23,9 +23,9 @@ fn mutate(program: &mut Program, module: &str, from: &str, to: &str) {
             let changed = |text: &str| &*Box::leak(text.replace(from, to).into_boxed_str());
             let ModuleInfo { name, source, subgroup_source } = *d.kernel.module;
             let module = ModuleInfo { name, source: changed(source), subgroup_source: subgroup_source.map(changed) };
-            let KernelInfo { entry, workgroup, params_bytes, uses_step, bindings, .. } = *d.kernel;
+            let KernelInfo { entry, params_bytes, uses_step, bindings, .. } = *d.kernel;
             let module = Box::leak(Box::new(module));
-            d.kernel = Box::leak(Box::new(KernelInfo { module, entry, workgroup, params_bytes, uses_step, bindings }));
+            d.kernel = Box::leak(Box::new(KernelInfo { module, entry, params_bytes, uses_step, bindings }));
         }
     }
 }

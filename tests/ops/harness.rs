@@ -276,8 +276,7 @@ impl Case {
             let run = |tier, sources| self.run(&device, tier, sources, inputs, &graph, &cotangents);
             let mut outcomes: Vec<_> =
                 tiers(&device).into_iter().filter_map(|tier| Some((tier.name(), run(tier, Sources::Own)?))).collect();
-            // A planted fault need not be caught twice: these kernels take long to compile.
-            if device.shares_lanes && self.mutations.is_empty() {
+            if device.shares_lanes {
                 outcomes.extend(run(device.tier, Sources::Plain).map(|outcome| ("cpu without subgroups", outcome)));
             }
             outcomes
@@ -434,8 +433,8 @@ fn without_subgroups(program: &mut Program) -> bool {
 }
 
 fn with_module(k: &KernelInfo, module: &'static ModuleInfo) -> &'static KernelInfo {
-    let KernelInfo { entry, workgroup, params_bytes, uses_step, bindings, .. } = *k;
-    Box::leak(Box::new(KernelInfo { module, entry, workgroup, params_bytes, uses_step, bindings }))
+    let KernelInfo { entry, params_bytes, uses_step, bindings, .. } = *k;
+    Box::leak(Box::new(KernelInfo { module, entry, params_bytes, uses_step, bindings }))
 }
 
 fn coordinates(len: usize) -> Vec<usize> {

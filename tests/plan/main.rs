@@ -19,7 +19,6 @@ const BUFFER: BindingKind = BindingKind::Storage { read_only: false };
 static READS_BUFFER: KernelInfo = KernelInfo {
     module: &MODULE,
     entry: "buffer",
-    workgroup: [1, 1, 1],
     params_bytes: 0,
     uses_step: false,
     bindings: &[binding("x", BUFFER, Access::Read), binding("y", BUFFER, Access::Write)],
@@ -28,7 +27,6 @@ static READS_BUFFER: KernelInfo = KernelInfo {
 static READS_IMAGE: KernelInfo = KernelInfo {
     module: &MODULE,
     entry: "image",
-    workgroup: [1, 1, 1],
     params_bytes: 0,
     uses_step: false,
     bindings: &[binding("x", BindingKind::Image, Access::Read), binding("y", BUFFER, Access::Write)],

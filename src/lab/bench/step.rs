@@ -129,7 +129,6 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
         seed_high: (config.seed >> 32) as u32,
         lr_adamw: config.optimizer.adamw.lr as f32,
         lr_muon: config.optimizer.muon.lr as f32,
-        // Those of a late update: an early one's would magnify a step that is repeated.
         balance_coefficient: config.model.balance.coefficient as f32,
         z_coefficient: config.model.balance.z_coefficient as f32,
         clip_norm: config.optimizer.clip_norm as f32,

@@ -6,7 +6,6 @@
 //! at any time.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +14,7 @@ use moelab::train::config::{Data, DataKind, TokenizerKind};
 use moelab::train::data::{Dataset, Split, language_texts};
 use moelab::train::shards::{Shard, digest};
 use moelab::train::tokenizer::{MAX_BYTES, Tokenizer};
+use moelab_native::atomic;
 
 use crate::files::Documents;
 
@@ -158,10 +158,7 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     let shown = || path.display().to_string();
     let folder = path.parent().context("an entry lies in the cache")?;
     fs::create_dir_all(folder).with_context(shown)?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = fs::File::create(&temporary).with_context(shown)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(shown)?;
-    fs::rename(&temporary, path).with_context(shown)
+    atomic::write(path, bytes).with_context(shown)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{Read, Write},
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -28,7 +28,7 @@ use moelab::{
         tokenizer::Tokenizer,
     },
 };
-use moelab_native::store::Directory;
+use moelab_native::{atomic, store::Directory};
 use serde_json::{Value, json};
 
 use crate::{
@@ -113,9 +113,9 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     if let Some(file) = &args.check_logits {
         let device = open::device(common)?;
         let logits = hugging_face::logits(&config.model, &weights, &device, config.seed)?;
-        write_whole(file, &hugging_face::encode(&logits))?;
+        atomic::write(file, &hugging_face::encode(&logits)).with_context(|| file.display().to_string())?;
     }
-    write_folder(folder, &files)?;
+    atomic::write_folder(folder, &files).with_context(|| folder.display().to_string())?;
     if common.json {
         println!(
             "{}",
@@ -282,38 +282,4 @@ fn card(name: &str, config: &Config, model: &HfModel, loaded: &Loaded, tokenizer
         model.lost.iter().for_each(|setting| card += &format!("- `{setting}`\n"));
     }
     card
-}
-
-/// Writes a folder so that it is there whole or not at all.
-fn write_folder(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    let draft = beside(folder)?;
-    let write = || -> Result<()> {
-        fs::create_dir_all(&draft)?;
-        for (name, bytes) in files {
-            let mut file = File::create(draft.join(name))?;
-            file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| name.clone())?;
-        }
-        Ok(fs::rename(&draft, folder)?)
-    };
-    write().with_context(|| folder.display().to_string()).inspect_err(|_| {
-        // The error that matters is the first one.
-        let _ = fs::remove_dir_all(&draft);
-    })
-}
-
-/// Writes a file so that it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let draft = beside(path)?;
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&draft)?;
-        file.write_all(bytes).and_then(|()| file.sync_all())?;
-        fs::rename(&draft, path)
-    };
-    write().with_context(|| path.display().to_string())
-}
-
-/// A name for a draft in the same folder.
-fn beside(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().with_context(|| format!("{}: wanted a name at its end", path.display()))?;
-    Ok(path.with_file_name(format!("{}.{}.tmp", name.to_string_lossy(), open::tag())))
 }

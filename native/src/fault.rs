@@ -1,0 +1,127 @@
+//! The door that every operation on a file passes which changes a run, an export or the cache, so that a test can stop the
+//! binary at each of them.
+//!
+//! In a debug build `MOELAB_FAULT=KIND:N` lets the N-th of these operations (counted from 0) go wrong, and `MOELAB_FAULT_LOG=FILE`
+//! lists them, one a line. A release build reads neither variable and the door is a plain call.
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `kill` | the process ends before the operation, as by `SIGKILL`: nothing is unwound |
+//! | `torn` | it ends in the middle: half of the bytes are written, half of a folder is removed |
+//! | `eio` | the operation fails and does nothing |
+//! | `enospc` | the same, for want of space |
+//! | `short` | a write writes half of its bytes and fails for want of space; any other operation fails |
+//! | `full` | every write from the N-th on fails for want of space |
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+#[cfg(debug_assertions)]
+pub use injected::{operation, remove_dir_all, write_all};
+
+/// Passes an operation through the door; an error is its injected failure.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn operation(_action: &str, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Writes to an open file.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn write_all(file: &mut File, bytes: &[u8], _path: &Path) -> io::Result<()> {
+    io::Write::write_all(file, bytes)
+}
+
+/// Removes a folder with all that is in it.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn remove_dir_all(folder: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(folder)
+}
+
+#[cfg(debug_assertions)]
+mod injected {
+    use super::*;
+    use std::fs::{self, OpenOptions};
+    use std::io::{ErrorKind, Write};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Kill,
+        Torn,
+        Error,
+        NoSpace,
+        Short,
+        Full,
+    }
+
+    static FAULT: LazyLock<Option<(Kind, u64)>> = LazyLock::new(|| {
+        let text = std::env::var("MOELAB_FAULT").ok()?;
+        let (kind, number) = text.split_once(':')?;
+        let kind = match kind {
+            "kill" => Kind::Kill,
+            "torn" => Kind::Torn,
+            "eio" => Kind::Error,
+            "enospc" => Kind::NoSpace,
+            "short" => Kind::Short,
+            "full" => Kind::Full,
+            _ => return None,
+        };
+        Some((kind, number.parse().ok()?))
+    });
+    static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+    /// Counts an operation; the kind of fault that falls on it, if one does.
+    fn next(action: &str, path: &Path) -> Option<Kind> {
+        let now = OPERATIONS.fetch_add(1, Ordering::Relaxed);
+        if let Some(log) = std::env::var_os("MOELAB_FAULT_LOG") {
+            let file = OpenOptions::new().create(true).append(true).open(log);
+            // A list that cannot be written shows as a test that finds no operations.
+            let _ = file.and_then(|mut file| writeln!(file, "{action} {}", path.display()));
+        }
+        let (kind, at) = (*FAULT)?;
+        let falls = if kind == Kind::Full { now >= at && action == "write" } else { now == at };
+        falls.then_some(kind)
+    }
+
+    fn failure(kind: Kind) -> io::Error {
+        match kind {
+            Kind::Kill | Kind::Torn => std::process::abort(),
+            Kind::Error => io::Error::other("injected I/O error"),
+            Kind::NoSpace | Kind::Short | Kind::Full => io::Error::new(ErrorKind::StorageFull, "injected: no space left on device"),
+        }
+    }
+
+    /// Passes an operation through the door; an error is its injected failure.
+    pub fn operation(action: &str, path: &Path) -> io::Result<()> {
+        next(action, path).map_or(Ok(()), |kind| Err(failure(kind)))
+    }
+
+    /// Writes to an open file.
+    pub fn write_all(file: &mut File, bytes: &[u8], path: &Path) -> io::Result<()> {
+        let kind = next("write", path);
+        let half = matches!(kind, Some(Kind::Torn | Kind::Short));
+        match kind {
+            None => file.write_all(bytes),
+            Some(_) if half => file.write_all(&bytes[..bytes.len() / 2]),
+            Some(_) => Ok(()),
+        }?;
+        kind.map_or(Ok(()), |kind| Err(failure(kind)))
+    }
+
+    /// Removes a folder with all that is in it.
+    pub fn remove_dir_all(folder: &Path) -> io::Result<()> {
+        let kind = next("remove", folder);
+        if kind == Some(Kind::Torn) {
+            let entries: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
+            for entry in &entries[..entries.len() / 2] {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        kind.map_or_else(|| fs::remove_dir_all(folder), |kind| Err(failure(kind)))
+    }
+}

@@ -9,6 +9,7 @@ use moelab::lab::bench::{
     kernels::{Effort, cases, measure},
     step, tiers,
 };
+use moelab_native::{out, print};
 
 use crate::{Common, ConfigArgs, open};
 
@@ -70,8 +71,8 @@ fn kernels(common: &Common, args: &BenchArgs) -> Result<()> {
     let device = open::device(common)?;
     let now = open::clock();
     if !common.json {
-        println!("{} ({})", device.adapter.name, device.adapter.driver);
-        println!("{:28} {:34} {:9} {:>9} {:>9} {:>7}", "kernel", "shape", "tier", "ms", "GFLOP/s", "GB/s");
+        out!("{} ({})", device.adapter.name, device.adapter.driver);
+        out!("{:28} {:34} {:9} {:>9} {:>9} {:>7}", "kernel", "shape", "tier", "ms", "GFLOP/s", "GB/s");
     }
     for tier in tiers(&device) {
         let own = Effort { copies: COPIES, rounds: args.rounds };
@@ -80,12 +81,16 @@ fn kernels(common: &Common, args: &BenchArgs) -> Result<()> {
         for case in &cases {
             let record = measure(&device, case, tier, effort, &*now).map_err(unwrapped)?;
             if common.json {
-                println!("{}", serde_json::to_string(&record)?);
+                print::json(&record);
             } else {
                 let gflops = if record.gflops > 0.0 { format!("{:.2}", record.gflops) } else { "-".into() };
-                println!(
+                out!(
                     "{:28} {:34} {:9} {:9.3} {gflops:>9} {:7.2}",
-                    record.kernel, record.shape, record.tier, record.ms, record.gbytes_per_second
+                    record.kernel,
+                    record.shape,
+                    record.tier,
+                    record.ms,
+                    record.gbytes_per_second
                 );
             }
         }
@@ -100,26 +105,25 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
     let now = open::clock();
     let measured = step::measure(&device, &config, args.rounds, &*now).map_err(unwrapped)?;
     if common.json {
-        println!("{}", serde_json::to_string(&measured.step)?);
+        print::json(&measured.step);
         for kernel in &measured.kernels {
-            println!("{}", serde_json::to_string(kernel)?);
+            print::json(&kernel);
         }
         return Ok(());
     }
     let step = &measured.step;
-    println!("{} ({}), {}, {} kernels", device.adapter.name, device.adapter.driver, args.config.display(), step.tier);
-    println!("{}: {:.1} ms an update, {:.0} tokens/s, {:.2} useful GFLOP/s", step.shape, step.ms, step.tokens_per_second, step.gflops);
-    println!(
+    out!("{} ({}), {}, {} kernels", device.adapter.name, device.adapter.driver, print::path(&args.config), step.tier);
+    out!("{}: {:.1} ms an update, {:.0} tokens/s, {:.2} useful GFLOP/s", step.shape, step.ms, step.tokens_per_second, step.gflops);
+    out!(
         "dispatches: {} a micro-batch, {} an update; {} for each further layer",
-        step.micro_dispatches, step.update_dispatches, step.dispatches_per_layer
+        step.micro_dispatches,
+        step.update_dispatches,
+        step.dispatches_per_layer
     );
-    println!(
-        "\n{:6} {:32} {:>8} {:>9} {:>8} {:>9} {:>9} {:>6}",
-        "part", "kernel", "launches", "ms", "% time", "GFLOP/s", "% FLOP", "ratio"
-    );
+    out!("\n{:6} {:32} {:>8} {:>9} {:>8} {:>9} {:>9} {:>6}", "part", "kernel", "launches", "ms", "% time", "GFLOP/s", "% FLOP", "ratio");
     for k in &measured.kernels {
         let shown = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
-        println!(
+        out!(
             "{:6} {:32} {:8} {:9.3} {:8.1} {:>9} {:>9} {:>6}",
             k.part,
             k.kernel,
@@ -131,6 +135,6 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
             shown(k.share_of_flops.map(|s| k.share / s), 1)
         );
     }
-    println!("sum of the kernels timed one by one: {:.1} ms", measured.kernels.iter().map(|k| k.ms).sum::<f64>());
+    out!("sum of the kernels timed one by one: {:.1} ms", measured.kernels.iter().map(|k| k.ms).sum::<f64>());
     Ok(())
 }

@@ -14,7 +14,7 @@ use moelab::train::config::{Data, DataKind, TokenizerKind};
 use moelab::train::data::{Dataset, Split, language_texts};
 use moelab::train::shards::{Shard, digest};
 use moelab::train::tokenizer::{MAX_BYTES, Tokenizer};
-use moelab_native::atomic;
+use moelab_native::{atomic, print};
 
 use crate::files::Documents;
 
@@ -61,7 +61,7 @@ pub fn dataset(config: &Config, tokenizer: Option<Tokenizer>, purpose: Purpose, 
 
 /// A `tokenizer.json`, no larger than one may be.
 pub fn tokenizer_file(path: &Path) -> Result<Tokenizer> {
-    let shown = || path.display().to_string();
+    let shown = || print::path(path);
     let size = fs::metadata(path).with_context(shown)?.len();
     ensure!(size <= MAX_BYTES as u64, "{}: {size} bytes, a tokenizer.json has at most {MAX_BYTES}", shown());
     Tokenizer::from_json(&fs::read(path).with_context(shown)?).with_context(shown)
@@ -155,7 +155,7 @@ fn entry(cache: &Path, made_from: &[&[u8]], extension: &str) -> PathBuf {
 
 /// Writes a file so that it is there whole or not at all.
 fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
-    let shown = || path.display().to_string();
+    let shown = || print::path(path);
     let folder = path.parent().context("an entry lies in the cache")?;
     fs::create_dir_all(folder).with_context(shown)?;
     atomic::write(path, bytes).with_context(shown)

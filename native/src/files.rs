@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use moelab::train::config::{Data, Invalid};
+use moelab_native::print;
 use serde::Deserialize;
 
 /// Most bytes of a line: 16 MB.
@@ -126,7 +127,7 @@ fn each_parquet_row(file: &Path, invalid: Invalid, take: &mut dyn FnMut(&str) ->
 
 #[cfg(not(feature = "parquet"))]
 fn each_parquet_row(file: &Path, _: Invalid, _: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
-    bail!("{}: this moelab reads no Parquet: build it with `--features parquet`, or convert the file to JSONL", file.display());
+    bail!("{}: this moelab reads no Parquet: build it with `--features parquet`, or convert the file to JSONL", print::path(file));
 }
 
 fn each_row(mut lines: Lines, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
@@ -188,13 +189,13 @@ struct Lines {
 
 impl Lines {
     fn open(path: &Path, invalid: Invalid) -> Result<Self> {
-        let file = File::open(path).with_context(|| path.display().to_string())?;
+        let file = File::open(path).with_context(|| print::path(path))?;
         Ok(Self { path: path.into(), reader: BufReader::with_capacity(1 << 16, file), number: 0, invalid })
     }
 
     /// File and line, for messages.
     fn place(&self) -> String {
-        format!("{}:{}", self.path.display(), self.number)
+        format!("{}:{}", print::path(&self.path), self.number)
     }
 
     /// The next line without its end.

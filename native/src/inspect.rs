@@ -6,6 +6,7 @@ use moelab::{
     model::cost::{cost, counts},
     train::recording,
 };
+use moelab_native::{out, print};
 use serde_json::json;
 
 use crate::{Common, ConfigArgs, open};
@@ -57,10 +58,10 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
             "parameters": estimate.parameters, "gradients": estimate.gradients, "optimizer": estimate.moments,
             "activations": estimate.activations, "total": estimate.total(), "largest_tensor": estimate.largest_tensor,
         });
-        println!("{}", json!({ "adapter": device.adapter, "bytes": memory, "fits": estimate.largest_tensor <= most }));
+        print::json(&json!({ "adapter": device.adapter, "bytes": memory, "fits": estimate.largest_tensor <= most }));
     } else {
-        println!("{}: no problems", args.config.display());
-        println!("on {} ({} kernels):", device.adapter.name, device.tier.name());
+        out!("{}: no problems", print::path(&args.config));
+        out!("on {} ({} kernels):", print::name(&device.adapter.name), device.tier.name());
         for (what, bytes) in [
             ("parameters", estimate.parameters),
             ("gradients", estimate.gradients),
@@ -68,9 +69,9 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
             ("activations", estimate.activations),
             ("total", estimate.total()),
         ] {
-            println!("  {what:12} {:>12}", mebibytes(bytes));
+            out!("  {what:12} {:>12}", mebibytes(bytes));
         }
-        println!("  largest tensor {}, the adapter takes {}", mebibytes(estimate.largest_tensor), mebibytes(most));
+        out!("  largest tensor {}, the adapter takes {}", mebibytes(estimate.largest_tensor), mebibytes(most));
     }
     let remedy = match estimate.largest_role {
         Role::Parameter | Role::ParameterGradient | Role::State => {
@@ -97,29 +98,26 @@ pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     let counts = counts(&config.model, &specs);
     let cost = cost(&config.model, &specs, config.data.sequence_length);
     if common.json {
-        println!(
-            "{}",
-            json!({
-                "total": counts.total, "active": counts.active, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
-                "flops_per_token": { "forward": cost.forward_flops_per_token, "backward": cost.backward_flops_per_token },
-                "muon_flops_per_update": cost.muon_flops_per_update,
-                "bytes": { "weights": cost.weight_bytes, "gradients": cost.gradient_bytes, "optimizer": cost.optimizer_bytes },
-            })
-        );
+        print::json(&json!({
+            "total": counts.total, "active": counts.active, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
+            "flops_per_token": { "forward": cost.forward_flops_per_token, "backward": cost.backward_flops_per_token },
+            "muon_flops_per_update": cost.muon_flops_per_update,
+            "bytes": { "weights": cost.weight_bytes, "gradients": cost.gradient_bytes, "optimizer": cost.optimizer_bytes },
+        }));
         return Ok(());
     }
     let share = |n: u64| format!("{:>14}  {:6.2} %", grouped(n), 100.0 * n as f64 / counts.total as f64);
-    println!("total          {}", share(counts.total));
-    println!("active a token {}", share(counts.active));
-    println!("muon           {}", share(counts.muon));
-    println!("adamw          {}", share(counts.adamw));
+    out!("total          {}", share(counts.total));
+    out!("active a token {}", share(counts.active));
+    out!("muon           {}", share(counts.muon));
+    out!("adamw          {}", share(counts.adamw));
     for (part, n) in &counts.parts {
-        println!("  {:12} {}", format!("{part:?}").to_lowercase(), share(*n));
+        out!("  {:12} {}", format!("{part:?}").to_lowercase(), share(*n));
     }
-    println!("FLOP a token   {:>14} forward, {} backward", grouped(cost.forward_flops_per_token), grouped(cost.backward_flops_per_token));
-    println!("FLOP an update {:>14} Muon", grouped(cost.muon_flops_per_update));
+    out!("FLOP a token   {:>14} forward, {} backward", grouped(cost.forward_flops_per_token), grouped(cost.backward_flops_per_token));
+    out!("FLOP an update {:>14} Muon", grouped(cost.muon_flops_per_update));
     for (what, bytes) in [("weights", cost.weight_bytes), ("gradients", cost.gradient_bytes), ("optimizer", cost.optimizer_bytes)] {
-        println!("{what:14} {:>14}", mebibytes(bytes));
+        out!("{what:14} {:>14}", mebibytes(bytes));
     }
     Ok(())
 }
@@ -143,10 +141,10 @@ pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
     let mut config = open::config(args)?;
     open::resolve_vocabulary(&mut config)?;
     let program = recording::training(&config, Tier::from(tier)).program;
-    print!("{program}");
+    out!("{}", program.to_string().trim_end());
     let (micro, update) = program.dispatches();
     let plan = plan_memory(&program, true);
-    println!(
+    out!(
         "{micro} dispatches a micro-batch, {update} an update; {} activations in {} slots of {}",
         plan.slot_of.iter().flatten().count(),
         plan.slot_bytes.len(),
@@ -161,10 +159,10 @@ pub fn adapters(common: &Common) -> Result<()> {
         if common.json {
             let mut record = serde_json::to_value(adapter)?;
             record["index"] = index.into();
-            println!("{record}");
+            print::json(&record);
         } else {
             let pci = if adapter.pci.is_empty() { String::new() } else { format!("  pci:{}", adapter.pci) };
-            println!("index:{index}  {}  ({}, {}, {} kernels){pci}", adapter.name, adapter.kind, adapter.backend, adapter.tier);
+            out!("index:{index}  {}  ({}, {}, {} kernels){pci}", adapter.name, adapter.kind, adapter.backend, adapter.tier);
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ use moelab::{
         tokenizer::Tokenizer,
     },
 };
-use moelab_native::{atomic, store::Directory};
+use moelab_native::{atomic, err, out, print, store::Directory};
 use serde_json::{Value, json};
 
 use crate::{
@@ -86,16 +86,16 @@ pub struct ImportArgs {
 pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     let Format::Hf = args.format;
     let (run, folder) = (&args.run, &args.folder);
-    ensure!(!folder.exists(), "{}: it is there already, choose a new folder", folder.display());
+    ensure!(!folder.exists(), "{}: it is there already, choose a new folder", print::path(folder));
     let mut config = open::config_of_run(run)?;
     open::resolve_vocabulary(&mut config)?;
-    let store = Directory::read_only(run).with_context(|| run.display().to_string())?;
+    let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let runs = RunFolder::open(Box::new(store), &open::tag())?;
     let expected = recording::training(&config, Tier::Portable).expected();
     let Some(loaded) = runs.load_best(&expected)? else {
-        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", run.display(), run.display());
+        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };
-    loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    loaded.warnings.iter().for_each(|w| err!("warning: {w}"));
     let tokenizer = Some(run.join(TOKENIZER)).filter(|path| path.exists()).map(|path| tokenizer_file(&path)).transpose()?;
     let weights = [&loaded.snapshot.tensors[..], &loaded.snapshot.optimizer[..]].concat();
     let end = tokenizer.as_ref().and_then(Tokenizer::end_of_document);
@@ -113,22 +113,21 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     if let Some(file) = &args.check_logits {
         let device = open::device(common)?;
         let logits = hugging_face::logits(&config.model, &weights, &device, config.seed)?;
-        atomic::write(file, &hugging_face::encode(&logits)).with_context(|| file.display().to_string())?;
+        atomic::write(file, &hugging_face::encode(&logits)).with_context(|| print::path(file))?;
     }
-    atomic::write_folder(folder, &files).with_context(|| folder.display().to_string())?;
+    atomic::write_folder(folder, &files).with_context(|| print::path(folder))?;
     if common.json {
-        println!(
-            "{}",
-            json!({ "model_type": model.model_type, "folder": folder, "update": loaded.snapshot.state.update, "lost": model.lost })
+        print::json(
+            &json!({ "model_type": model.model_type, "folder": folder, "update": loaded.snapshot.state.update, "lost": model.lost }),
         );
     } else {
-        println!("{}: a `{}` model, update {}", folder.display(), model.model_type, loaded.snapshot.state.update);
+        out!("{}: a `{}` model, update {}", print::path(folder), model.model_type, loaded.snapshot.state.update);
         if tokenizer.as_ref().is_some_and(is_bytes) {
-            println!(
+            out!(
                 "transformers has no tokenizer whose ids are bytes; tokenizer.json spells it as byte-level BPE without merges: equal ids for every text"
             );
         }
-        model.lost.iter().for_each(|setting| println!("not kept, as only training reads it: {setting}"));
+        model.lost.iter().for_each(|setting| out!("not kept, as only training reads it: {setting}"));
     }
     Ok(())
 }
@@ -157,7 +156,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     ensure!(
         !has_none,
         "{}: there is no {TOKENIZER}, and {} ids are too few for bytes: state a tokenizer by --config, in data.tokenizer",
-        dir.display(),
+        print::path(dir),
         config.model.vocabulary
     );
     // Read back, so that a model that no config may state is refused as any config is.
@@ -165,7 +164,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     let config = load(&|_| Ok(text.clone()), CONFIG, &[])?;
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(config, own.is_some().then_some(dir), Purpose::Train)?;
-    let store = Directory::open(&args.out).with_context(|| args.out.display().to_string())?;
+    let store = Directory::open(&args.out).with_context(|| print::path(&args.out))?;
     let opening = Opening {
         config,
         device,
@@ -177,11 +176,11 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         name: open::name(&args.out),
     };
     import::import(opening, imported.tensors)?;
-    let out = args.out.display();
+    let out = print::path(&args.out);
     if common.json {
-        println!("{}", json!({ "run": args.out }));
+        print::json(&json!({ "run": args.out }));
     } else {
-        println!("{out}: a run before its first update\nmoelab eval {out}\nmoelab sample {out}\nmoelab resume {out}");
+        out!("{out}: a run before its first update\nmoelab eval {out}\nmoelab sample {out}\nmoelab resume {out}");
     }
     Ok(())
 }
@@ -215,7 +214,7 @@ fn weight_files(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// A file, no more of it than there may be.
 fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let shown = || path.display().to_string();
+    let shown = || print::path(path);
     let mut bytes = Vec::new();
     File::open(path).with_context(shown)?.take(most + 1).read_to_end(&mut bytes).with_context(shown)?;
     ensure!(bytes.len() as u64 <= most, "{}: more than {most} bytes", shown());

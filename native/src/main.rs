@@ -1,9 +1,11 @@
 //! The command line of moelab. Progress goes to stderr; results to stdout, with `--json` one JSON object a line.
 //!
 //! Exit codes: 0 done, 2 bad input, 3 diverged, 4 device lost, 75 try again.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod corpus;
+mod environment;
 mod exit;
 mod files;
 mod inspect;
@@ -18,6 +20,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use moelab::gpu::AdapterChoice;
+use moelab_native::print;
 
 /// Trains small Mixture-of-Experts language models on any GPU.
 #[derive(Parser)]
@@ -127,8 +130,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    environment::prepare();
     let logs = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(logs).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(logs).with_ansi(false).with_writer(|| print::Stderr).init();
     let Cli { common, command } = Cli::parse();
     let outcome = match command {
         Command::Train { config, out } => train::train(&common, &config, out.as_deref()),

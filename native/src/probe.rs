@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 use moelab::lab::probe::{CHECKS, Outcome};
+use moelab_native::{out, print};
 use serde_json::json;
 
 use crate::{Common, ConfigArgs, open};
@@ -14,7 +15,7 @@ pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
     open::resolve_vocabulary(&mut config)?;
     let device = Rc::new(open::device(common)?);
     if !common.json {
-        println!("{} on {}", args.config.display(), device.adapter.name);
+        out!("{} on {}", print::path(&args.config), print::name(&device.adapter.name));
     }
     let mut failed = 0;
     for check in CHECKS {
@@ -27,9 +28,9 @@ pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
             Outcome::Skipped(detail) => ("skipped", "skip", detail),
         };
         if common.json {
-            println!("{}", json!({ "claim": claim, "outcome": name, "detail": detail }));
+            print::json(&json!({ "claim": claim, "outcome": name, "detail": detail }));
         } else {
-            println!("{mark}  {claim}: {detail}");
+            out!("{mark}  {claim}: {detail}");
         }
     }
     ensure!(failed == 0, "{failed} of {} structure checks failed", CHECKS.len());

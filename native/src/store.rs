@@ -5,6 +5,7 @@
 //! links are refused, in the folder and as the folder, so nothing is written outside of it.
 //! Syncing a folder is a POSIX notion; where it does not exist (Windows), `sync` of a folder does nothing.
 
+use crate::print;
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -24,9 +25,9 @@ impl Directory {
     /// Opens a run folder for writing, and makes it where it is not there. An error if another process writes it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut directory = Self { root: checked_root(root)?, lock: None };
-        fs::create_dir_all(root).map_err(|error| medium("make", &root.display().to_string(), error))?;
+        fs::create_dir_all(root).map_err(|error| medium("make", &print::path(root), error))?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_folder(parent).map_err(|error| medium("sync", &parent.display().to_string(), error))?;
+            sync_folder(parent).map_err(|error| medium("sync", &print::path(parent), error))?;
         }
         directory.lock = Some(directory.take_lock()?);
         Ok(directory)
@@ -37,7 +38,7 @@ impl Directory {
         let directory = Self { root: checked_root(root)?, lock: None };
         match directory.root.is_dir() {
             true => Ok(directory),
-            false => Err(medium("open", &root.display().to_string(), "there is no such folder")),
+            false => Err(medium("open", &print::path(root), "there is no such folder")),
         }
     }
 
@@ -56,7 +57,7 @@ impl Directory {
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&place).ok().filter(|text| !text.is_empty());
                 let holder = holder.unwrap_or_else(|| "another process".to_string());
-                return Err(StoreError::Busy { path: self.root.display().to_string(), holder });
+                return Err(StoreError::Busy { path: print::path(&self.root), holder });
             }
         }
         file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id())).map_err(failed)?;
@@ -192,7 +193,7 @@ fn checked_root(root: &Path) -> Result<PathBuf, StoreError> {
 
 fn refuse_link(place: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(place) {
-        Ok(data) if data.file_type().is_symlink() => Err(medium("use", &place.display().to_string(), "it is a symbolic link")),
+        Ok(data) if data.file_type().is_symlink() => Err(medium("use", &print::path(place), "it is a symbolic link")),
         _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! else one line every so many updates. Text from outside (samples, names) is stripped of control characters, which a terminal
 //! would obey.
 
+use crate::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moelab::lab::plot::thousands;
 use moelab::lab::record::Summary;
@@ -116,7 +117,7 @@ impl Progress {
                 Some(format!("{}  validation {:.4}  accuracy {accuracy:.1} %{best}", place(record.update), record.val_ce))
             }
             Event::Incident(record) => {
-                let detail = plain(&record.detail).replace('\n', " ");
+                let detail = print::name(&record.detail);
                 Some(format!("{}  {}: {detail}", place(record.update), record.incident.words()))
             }
             Event::Header(_) | Event::Sample(_) => None,
@@ -128,12 +129,12 @@ impl Progress {
 pub fn result_table(summary: &Summary) -> String {
     let mut text = format!(
         "{}: {}\n{} updates, {} tokens, {} tokens/s, {}\n\n",
-        plain(&summary.name),
+        print::name(&summary.name),
         summary.exit.words(),
         thousands(u64::from(summary.updates)),
         thousands(summary.tokens),
         thousands(summary.tokens_per_second.round() as u64),
-        plain(&summary.adapter),
+        print::name(&summary.adapter),
     );
     let _ = writeln!(text, "  {:<24} {:>12} {:>11} {:>14}", "validation", "nats a token", "perplexity", "final minus it");
     let mut row = |name: &str, ce: Option<f64>| {
@@ -159,7 +160,7 @@ pub fn samples(samples: &[SampleRecord]) -> String {
     let mut text = String::new();
     for SampleRecord { update, prompt, text: sample, temperature, top_p, .. } in samples {
         let _ = writeln!(text, "sample after update {update}, temperature {temperature}, top-p {top_p}");
-        for line in plain(&format!("{prompt}{sample}")).lines() {
+        for line in print::visible(&format!("{prompt}{sample}")).lines() {
             let _ = writeln!(text, "  {line}");
         }
     }
@@ -183,7 +184,7 @@ impl Terminal {
             let target = ProgressDrawTarget::stderr_with_hz(8);
             ProgressBar::with_draw_target(Some(u64::from(total_updates)), target).with_style(style.progress_chars("━╸ "))
         });
-        Self { progress: Progress::new(total_updates), every, bar, log: Box::new(std::io::stderr()) }
+        Self { progress: Progress::new(total_updates), every, bar, log: Box::new(print::Stderr) }
     }
 
     /// Progress as lines into `log`.
@@ -224,9 +225,4 @@ fn clock(seconds: f64) -> String {
         0 => format!("{}:{:02}", seconds / 60, seconds % 60),
         hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
     }
-}
-
-/// Text whose control characters, line feeds aside, have become visible.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

@@ -22,7 +22,7 @@ use moelab::{
 use serde_json::json;
 
 use crate::{Common, ConfigArgs, corpus::Purpose, open};
-use moelab_native::{raster, store::Directory, terminal::Terminal};
+use moelab_native::{err, out, print, raster, store::Directory, terminal::Terminal};
 
 /// Options of `sample` that override the config's.
 pub struct SampleArgs {
@@ -40,7 +40,7 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<(
     };
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(config, None, Purpose::Train)?;
-    let store = Directory::open(&folder).with_context(|| folder.display().to_string())?;
+    let store = Directory::open(&folder).with_context(|| print::path(&folder))?;
     drive(common, Session::start(opening(config, device, corpus, store, &folder))?, &folder)
 }
 
@@ -49,7 +49,7 @@ pub fn resume(common: &Common, run: &Path) -> Result<()> {
     let config = open::config_of_run(run)?;
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(config, Some(run), Purpose::Train)?;
-    let store = Directory::open(run).with_context(|| run.display().to_string())?;
+    let store = Directory::open(run).with_context(|| print::path(run))?;
     drive(common, Session::resume(opening(config, device, corpus, store, run))?, run)
 }
 
@@ -78,7 +78,7 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
 fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<()> {
     let config = session.trainer().config();
     let mut terminal = Terminal::stderr(config.train.updates, config.train.log_every);
-    eprintln!("{} on {}", folder.display(), session.trainer().device().adapter.name);
+    err!("{} on {}", print::path(folder), print::name(&session.trainer().device().adapter.name));
     let mut samples = Vec::new();
     loop {
         let happened = session.advance()?;
@@ -90,19 +90,19 @@ fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<()> {
                 Happened::Logged(event) => {
                     terminal.show(&event);
                     if common.json {
-                        print!("{}", event.to_line());
+                        print::json_line(&event.to_line());
                     }
                     if let Event::Sample(record) = event {
                         samples.push(record);
                     }
                 }
-                Happened::Warning(text) => eprintln!("warning: {text}"),
+                Happened::Warning(text) => err!("warning: {text}"),
                 Happened::Saved(_) => {}
                 Happened::Finished(summary) => {
                     terminal.finish(&summary, &samples);
-                    eprintln!("\nreport  {}\nplot    {}", folder.join("report.md").display(), folder.join("loss.png").display());
+                    err!("\nreport  {}\nplot    {}", print::path(&folder.join("report.md")), print::path(&folder.join("loss.png")));
                     if common.json {
-                        println!("{}", serde_json::to_string(&*summary)?);
+                        print::json(&*summary);
                     }
                     return Ok(());
                 }
@@ -121,12 +121,12 @@ fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(config, Some(run), purpose)?;
     let mut trainer = Trainer::new(config, device, corpus, Default::default())?;
-    let store = Directory::read_only(run).with_context(|| run.display().to_string())?;
+    let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let folder = RunFolder::open(Box::new(store), &open::tag())?;
     let Some(loaded) = folder.load_best(&trainer.expected())? else {
-        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", run.display(), run.display());
+        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };
-    loaded.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    loaded.warnings.iter().for_each(|w| err!("warning: {w}"));
     trainer.restore(&loaded.snapshot);
     Ok(trainer)
 }
@@ -143,9 +143,9 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
         trainer.wait()?;
     };
     if common.json {
-        println!("{}", serde_json::to_string(&record)?);
+        print::json(&record);
     } else {
-        println!(
+        out!(
             "update {}: cross-entropy {:.4} nats a token over {} targets, accuracy {:.2} %",
             record.update,
             record.val_ce,
@@ -170,9 +170,9 @@ pub fn sample(common: &Common, run: &Path, prompt: &str, args: SampleArgs) -> Re
     generator.finish(&device, memory, &mut text)?;
     let continuation = trainer.corpus().tokenizer().map(|t| t.decode(text.continuation())).unwrap_or_default();
     if common.json {
-        println!("{}", json!({ "prompt": prompt, "text": continuation, "temperature": draw.temperature, "top_p": draw.top_p }));
+        print::json(&json!({ "prompt": prompt, "text": continuation, "temperature": draw.temperature, "top_p": draw.top_p }));
     } else {
-        println!("{prompt}{continuation}");
+        out!("{prompt}{continuation}");
     }
     Ok(())
 }

@@ -232,7 +232,8 @@ impl Trainer {
         let is_over = submitted >= self.config.train.updates || self.stopped_early;
         let evaluation_due = submitted > 0 && self.config.evaluation_due(submitted) && self.evaluated_at != Some(submitted);
         let every = self.config.train.checkpoint.every;
-        let save_due = submitted > 0 && (is_over || (every > 0 && submitted.is_multiple_of(every))) && self.saved_at != Some(submitted);
+        let scheduled = is_over || (every > 0 && submitted.is_multiple_of(every));
+        let save_due = submitted > 0 && (scheduled || self.best_is_unsaved) && self.saved_at != Some(submitted);
         if !(is_over || evaluation_due || save_due) {
             if self.in_flight.len() < IN_FLIGHT {
                 self.submit_update()?;
@@ -246,7 +247,7 @@ impl Trainer {
             self.begin_evaluation();
             return self.evaluate(progress);
         }
-        if save_due || self.best_is_unsaved {
+        if save_due {
             let names: Vec<String> = self.parameter_names.iter().chain(&self.moment_names).cloned().collect();
             self.best_is_unsaved = false;
             self.phase = Phase::Saving { download: self.memory.download(&self.device, &names) };

@@ -1,6 +1,11 @@
 //! A device for the binary, configs from text, and trainers driven to their end.
 
-use std::rc::Rc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::{Mutex, OnceLock, PoisonError, mpsc},
+    thread,
+};
 
 use moelab::{
     gpu::{AdapterChoice, Device, PlanOptions, Tier},
@@ -24,6 +29,31 @@ pub fn device(tier: Tier) -> Rc<Device> {
 pub fn tiers() -> Vec<Tier> {
     let own = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver").tier;
     if own == Tier::Portable { vec![own] } else { vec![Tier::Portable, own] }
+}
+
+/// Runs `job` on a device that all callers share, on the thread that owns it, so that kernels are compiled once for the
+/// whole binary. A panic of the job becomes the caller's.
+pub fn on_shared_device(job: impl FnOnce(&Rc<Device>) + Send + 'static) {
+    type Job = Box<dyn FnOnce(&Rc<Device>) + Send>;
+    static JOBS: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    let jobs = JOBS.get_or_init(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        thread::spawn(move || {
+            let device = device(*tiers().last().expect("every adapter has a tier"));
+            jobs.into_iter().for_each(|job| job(&device));
+        });
+        Mutex::new(sender)
+    });
+    let (done, outcome) = mpsc::channel();
+    let job: Job = Box::new(move |device| {
+        let _ = done.send(catch_unwind(AssertUnwindSafe(|| job(device))));
+    });
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).send(job).expect("the thread of the device waits for jobs");
+    if let Err(panic) = outcome.recv().expect("the job answers") {
+        // What the thread itself printed went to the output of the test that started it.
+        let told = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        panic!("{}", told.unwrap_or("a panic without a message"));
+    }
 }
 
 /// A config with a vocabulary of its own: these tests feed tokens, not text.

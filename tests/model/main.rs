@@ -9,5 +9,7 @@ mod idle_experts;
 mod oracle;
 mod pairwise;
 mod probe;
+mod sampling;
 mod sanity;
+mod trainer;
 mod twin;

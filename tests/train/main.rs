@@ -2,6 +2,9 @@
 
 mod baselines;
 mod data;
+mod generate;
+mod initial;
 mod language;
 mod shards;
+mod split;
 mod tokenizer;

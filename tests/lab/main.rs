@@ -4,6 +4,7 @@ mod checkpoint;
 mod disk;
 mod metrics;
 mod plot;
+mod prompts;
 mod report;
 mod run_folder;
 mod runs;

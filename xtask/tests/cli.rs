@@ -12,7 +12,7 @@ fn xtask(arguments: &[&str]) -> (Output, String) {
 fn help_names_every_task() {
     let (output, text) = xtask(&["help"]);
     assert!(output.status.success());
-    for task in ["run", "test", "web", "serve", "setup", "data shakespeare", "--dry-run"] {
+    for task in ["run", "test", "web", "serve", "setup", "mutants", "data shakespeare", "--dry-run"] {
         assert!(text.contains(&format!("\n  {task}")), "{task}");
     }
 }
@@ -48,4 +48,14 @@ fn what_follows_two_dashes_goes_to_the_program() {
     let (_, text) = xtask(&["run", "--dry-run", "--", "--set", "train.updates=12"]);
     assert!(text.contains("-- train configs/quickstart.toml --out runs/quickstart-"), "{text}");
     assert!(text.trim_end().ends_with("--set train.updates=12"), "{text}");
+}
+
+#[test]
+fn mutants_are_listed_with_their_tests() {
+    let (output, text) = xtask(&["mutants", "--list", "src/train/generate.rs"]);
+    assert!(output.status.success(), "{text}");
+    assert!(text.lines().count() >= 8 && text.contains("\n    src/train/generate.rs, test model sampling::"), "{text}");
+    let (output, text) = xtask(&["mutants", "no such text"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("no mutant has `no such text`"), "{text}");
 }

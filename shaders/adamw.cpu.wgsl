@@ -1,6 +1,6 @@
 // AdamW on CPU rasterisers, as adamw.wgsl; what is read comes through texture images of `columns` texels a row.
 
-import package::adamw::{INVOCATIONS, State, clip, corrections_at, params, updated};
+import package::adamw::{INVOCATIONS, State, clip, corrections_at, params, updated, watch};
 import package::lib::clip::CLIP_FINITE;
 import package::lib::index::flat_workgroup;
 
@@ -36,6 +36,7 @@ fn update(
             w[i] = state.w;
             m[i] = state.m;
             v[i] = state.v;
+            watch(state);
         }
     }
 }

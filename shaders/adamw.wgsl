@@ -4,9 +4,10 @@
 //   w <- w - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 // Where the gradient was not finite (clip.finite = 0) nothing is written, and t does not count the update: correct moves
 // c = 1 - beta^t on as c <- beta c + 1 - beta. Of a stack of experts those without assignments can be left as they are;
-// each has its own t then, the updates that it took part in.
+// each has its own t then, the updates that it took part in. A result that is not finite is written all the same, and told.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
+import package::lib::finite::are_finite;
 import package::lib::index::flat_workgroup;
 import package::lib::step::step;
 
@@ -34,6 +35,8 @@ struct Params {
 @group(0) @binding(16) var<storage, read_write> saved_corrections: array<f32>;
 @group(0) @binding(17) var<storage, read_write> new_corrections: array<f32>;
 
+@group(0) @binding(18) var<storage, read_write> damage: array<atomic<u32>>; // [1], 1: the update made a value that is not finite
+
 const INVOCATIONS = 64u;
 
 struct State {
@@ -57,6 +60,13 @@ fn updated(old: State, d_w: vec4<f32>, correction: vec2<f32>) -> State {
     return State(decayed - step.lr_adamw / correction.x * m / denominator, m, v);
 }
 
+// Moments that are not finite make the weight so, but for an infinite mean square.
+fn watch(state: State) {
+    if (!(are_finite(state.w) && are_finite(state.v))) {
+        atomicStore(&damage[0], 1u);
+    }
+}
+
 // An invocation owns four elements; n counts those fours.
 @compute @workgroup_size(INVOCATIONS)
 fn update(
@@ -76,6 +86,7 @@ fn update(
     w4[i] = state.w;
     m4[i] = state.m;
     v4[i] = state.v;
+    watch(state);
 }
 
 // An invocation owns one element: for lengths that are no multiple of four.
@@ -97,6 +108,7 @@ fn update_ragged(
     w[i] = state.w.x;
     m[i] = state.m.x;
     v[i] = state.v.x;
+    watch(state);
 }
 
 // An invocation owns one correction; n counts experts, or is 1.

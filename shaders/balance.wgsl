@@ -1,4 +1,5 @@
-// Auxiliary losses of a router over N tokens in sequences of T, E experts, K experts a token. c_e: assignments to e;
+// Auxiliary losses of a router over N tokens in sequences of T, E experts, K experts a token. N counts the real tokens of the
+// micro-batch, whole sequences: rows that fill it up have no part in any number and get no gradient. c_e: assignments to e;
 // p: scores over their sum; f_e = c_e / (N K), P_e = mean_n p_{n,e}, and f_{s,e}, P_{s,e} the same within sequence s:
 //   switch = E sum_e f_e P_e                   (Switch: Fedus et al., arXiv 2101.03961; 1 at balance)
 //   sequence = mean_s E sum_e f_{s,e} P_{s,e}  (DeepSeek-V3, arXiv 2412.19437; 1 at balance)
@@ -11,10 +12,10 @@
 // metrics = [switch, z, mean entropy, sequence, f_0 .. f_{E-1}, P_0 .. P_{E-1}], without coefficients.
 
 import package::lib::index::flat_workgroup;
-import package::lib::step::step;
+import package::lib::step::{real_of, step};
 
 struct Params {
-    tokens: u32,
+    tokens: u32,              // of the micro-batch, those that fill it up included
     experts: u32,
     experts_per_token: u32,
     sequence_length: u32,
@@ -69,8 +70,8 @@ fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
     let column = id.x % columns;
     let block = id.x / columns;
     let start = block / params.blocks_per_sequence * params.sequence_length;
-    if (start >= params.tokens) {
-        return;
+    if (start >= real_of(params.tokens)) {
+        return; // Nothing reads the sums of sequences that fill up.
     }
     let first = start + block % params.blocks_per_sequence * params.block;
     let end = min(first + params.block, start + params.sequence_length);
@@ -96,10 +97,11 @@ fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
 // f and P of an expert, and its load of the loss in use.
 fn expert_means(e: u32) {
     let columns = 2u * params.experts + 2u;
+    let tokens = real_of(params.tokens);
     var sum = 0.0;
     var assignments = 0.0;
     var products = 0.0;
-    for (var s = 0u; s < params.tokens / params.sequence_length; s++) {
+    for (var s = 0u; s < tokens / params.sequence_length; s++) {
         var sequence_sum = 0.0;
         var sequence_assignments = 0.0;
         for (var b = s * params.blocks_per_sequence; b < (s + 1u) * params.blocks_per_sequence; b++) {
@@ -114,8 +116,8 @@ fn expert_means(e: u32) {
             load[s * params.experts + e] = sequence_assignments / f32(params.sequence_length * params.experts_per_token);
         }
     }
-    sh_load[e] = assignments / f32(params.tokens * params.experts_per_token);
-    sh_mean[e] = sum / f32(params.tokens);
+    sh_load[e] = assignments / f32(tokens * params.experts_per_token);
+    sh_mean[e] = sum / f32(tokens);
     sh_sequence[e] = products;
     metrics[SCALARS + e] = sh_load[e];
     metrics[SCALARS + params.experts + e] = sh_mean[e];
@@ -129,16 +131,17 @@ fn expert_means(e: u32) {
 // One workgroup; an invocation owns one expert, the first two also a sum over all tokens, and walks the blocks in order.
 @compute @workgroup_size(INVOCATIONS)
 fn forward(@builtin(local_invocation_index) local: u32) {
+    let tokens = real_of(params.tokens);
     if (local < params.experts) {
         expert_means(local);
     }
     if (local < 2u) {
         let columns = 2u * params.experts + 2u;
         var sum = 0.0;
-        for (var b = 0u; b < params.tokens / params.sequence_length * params.blocks_per_sequence; b++) {
+        for (var b = 0u; b < tokens / params.sequence_length * params.blocks_per_sequence; b++) {
             sum += saved_sums[b * columns + 2u * params.experts + local];
         }
-        sh_scalar[local] = sum / f32(params.tokens);
+        sh_scalar[local] = sum / f32(tokens);
     }
     workgroupBarrier();
     if (local > 0u) {
@@ -155,7 +158,7 @@ fn forward(@builtin(local_invocation_index) local: u32) {
         }
     }
     switched *= f32(params.experts);
-    sequence *= f32(params.experts) / (f32(params.sequence_length * params.experts_per_token) * f32(params.tokens));
+    sequence *= f32(params.experts) / (f32(params.sequence_length * params.experts_per_token) * f32(tokens));
     running *= f32(params.experts);
     metrics[0] = switched;
     metrics[1] = sh_scalar[0];
@@ -209,8 +212,13 @@ fn backward(
     if (i >= params.tokens * params.experts) {
         return;
     }
+    let tokens = real_of(params.tokens);
+    if (i >= tokens * params.experts) {
+        d_probabilities[i] = 0.0;
+        return;
+    }
     let s = select(0u, i / params.experts / params.sequence_length, params.by_sequence != 0u);
-    let scale = d_loss[0] / f32(params.tokens);
+    let scale = d_loss[0] / f32(tokens);
     let own_load = saved_load[s * params.experts + i % params.experts];
     d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * own_load;
 }
@@ -218,8 +226,10 @@ fn backward(
 // d_logsumexp. An invocation owns one token.
 @compute @workgroup_size(INVOCATIONS)
 fn backward_z(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x < params.tokens) {
-        let scale = d_loss[0] / f32(params.tokens);
-        d_logsumexp[id.x] = scale * step.z_coefficient * 2.0 * logsumexp[id.x];
+    if (id.x >= params.tokens) {
+        return;
     }
+    let tokens = real_of(params.tokens);
+    let scale = d_loss[0] / f32(tokens);
+    d_logsumexp[id.x] = select(0.0, scale * step.z_coefficient * 2.0 * logsumexp[id.x], id.x < tokens);
 }

@@ -7,15 +7,21 @@
 //!
 //! A library file `X.subgroups.wgsl` stands in for `X.wgsl` on adapters with subgroups: modules that import X get a
 //! second source.
+//!
+//! Guaranteed: the same sources give the same bytes in every build and in every folder. A file's own declarations come first, then
+//! the imported ones in the order of their names; what is generated names other files relative to itself.
 
 #[path = "build/reflect.rs"]
 mod reflect;
 #[path = "build/unroll.rs"]
 mod unroll;
 
-use std::{borrow::Cow, env, fs, path::Path};
+use std::{borrow::Cow, collections::HashSet, env, fs, path::Path};
 
-use wesl::{CompileOptions, ModulePath, NoMangler, VirtualResolver, syntax::PathOrigin};
+use wesl::{
+    CompileOptions, ModulePath, NoMangler, Resolver, VirtualResolver,
+    syntax::{GlobalDeclaration, PathOrigin},
+};
 
 /// What a library file's name ends in when it stands in for another on adapters with subgroups (dots are underscores).
 const SUBGROUPS: &str = "_subgroups";
@@ -47,15 +53,16 @@ fn generate() -> Result<(), String> {
     let mut names = Vec::new();
     for path in modules {
         let name = path.components[0].clone();
-        let write = |file: String, source: &str| {
+        let write = |file: &str, source: &str| {
             let file = Path::new(&out).join(file);
-            fs::write(&file, source).map_err(|e| format!("{}: {e}", file.display()))?;
-            Ok::<_, String>(file)
+            fs::write(&file, source).map_err(|e| format!("{}: {e}", file.display()))
         };
         let source = compile(path, &resolver)?;
-        let file = write(format!("{name}.wgsl"), &source)?;
+        let file = format!("{name}.wgsl");
+        write(&file, &source)?;
         let variant = Some(compile(path, &with_subgroups)?).filter(|variant| *variant != source);
-        let variant_file = write(format!("{name}{SUBGROUPS}.wgsl"), variant.as_deref().unwrap_or_default())?;
+        let variant_file = format!("{name}{SUBGROUPS}.wgsl");
+        write(&variant_file, variant.as_deref().unwrap_or_default())?;
         rust += &reflect::module(&name, &source, &file, variant.as_deref().map(|v| (v, &*variant_file)))?;
         names.push(name);
     }
@@ -85,5 +92,20 @@ fn compile(path: &ModulePath, resolver: &VirtualResolver) -> Result<String, Stri
     let result = wesl::compile_sourcemap(path, resolver, &NoMangler, &options).map_err(|e| format!("{path}: {e}"))?;
     let mut syntax = result.syntax;
     unroll::translation_unit(&mut syntax).map_err(|e| format!("shaders/{}.wgsl: {e}", path.components[0]))?;
+    // wesl loads modules in the order of a hash set, and joins them so.
+    let own = resolver.resolve_module(path).map_err(|e| format!("{path}: {e}"))?;
+    let own: HashSet<String> = own.global_declarations.iter().filter_map(|d| name_of(d)).collect();
+    syntax.global_declarations.sort_by_cached_key(|d| name_of(d).filter(|name| !own.contains(name)));
     Ok(syntax.to_string())
+}
+
+fn name_of(declaration: &GlobalDeclaration) -> Option<String> {
+    let ident = match declaration {
+        GlobalDeclaration::Declaration(d) => &d.ident,
+        GlobalDeclaration::TypeAlias(alias) => &alias.ident,
+        GlobalDeclaration::Struct(s) => &s.ident,
+        GlobalDeclaration::Function(f) => &f.ident,
+        GlobalDeclaration::Void | GlobalDeclaration::ConstAssert(_) => return None,
+    };
+    Some(ident.name().to_string())
 }

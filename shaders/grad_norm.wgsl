@@ -1,6 +1,7 @@
 // Global L2 norm of all gradients and the clip factor of torch.nn.utils.clip_grad_norm_, in two passes of fixed shape:
 //   norm = sqrt(sum of squares)        factor = min(1, clip_norm / (norm + 1e-6)), 1 if clip_norm = 0
 // Values that are not finite are found by their bits in the same pass; the factor is then 0 and the update is skipped.
+// What the optimizers tell about their results, `damage`, is cleared for them.
 // A launch of the first pass takes up to six gradients, cut into blocks of 4096 elements.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE, CLIP_NORM, CLIP_SKIPPED};
@@ -29,6 +30,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read> saved_partials: array<vec2<u32>>;
 @group(0) @binding(9) var<storage, read_write> skipped: array<u32>;
 @group(0) @binding(10) var<storage, read_write> clip: array<u32>;
+@group(0) @binding(17) var<storage, read_write> damage: array<u32>;
 
 const INVOCATIONS = 64u;
 const BLOCK = 4096u;
@@ -116,4 +118,5 @@ fn finish(@builtin(local_invocation_index) local: u32) {
     clip[CLIP_FACTOR] = select(0u, bitcast<u32>(factor), is_finite);
     clip[CLIP_FINITE] = select(0u, 1u, is_finite);
     clip[CLIP_SKIPPED] = skipped[0];
+    damage[0] = 0u;
 }

@@ -3,7 +3,7 @@
 
 import package::lib::clip::CLIP_FACTOR;
 import package::lib::index::flat_workgroup;
-import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped};
+import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped, watch};
 
 @group(0) @binding(11) var image_d_w: texture_2d<f32>;
 @group(0) @binding(12) var image_momentum: texture_2d<f32>;
@@ -94,7 +94,9 @@ fn scatter(
     @unroll for (var q = 0u; q < 4u; q++) {
         let at = vec2<u32>(block.column, (params.first + block.slice) * params.rows + block.row + q);
         if (block.row + q < params.rows) {
-            w[at.y * columns + at.x] = stepped(textureLoad(image_w, at, 0), directions[q]);
+            let weight = stepped(textureLoad(image_w, at, 0), directions[q]);
+            w[at.y * columns + at.x] = weight;
+            watch(weight);
         }
     }
 }

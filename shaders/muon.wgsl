@@ -6,9 +6,10 @@
 // padded with zeros; ops/muon.rs orthogonalises the stack by matrix products; scatter applies it. normalize gives the
 // first polynomial of that its terms. Matrices with a side of at most 16 (router gates) take `update_small`, all in one.
 // Where a gradient was not finite (clip.finite = 0) no parameter and no momentum is written; and none of an expert without
-// assignments, where counts are followed.
+// assignments, where counts are followed. A weight that is not finite afterwards is written all the same, and told.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
+import package::lib::finite::are_finite;
 import package::lib::index::flat_workgroup;
 import package::lib::step::step;
 
@@ -38,6 +39,7 @@ struct Params {
 @group(0) @binding(9) var<storage, read_write> addend: array<f32>;
 @group(0) @binding(10) var<storage, read_write> x: array<f32>;
 @group(0) @binding(15) var<storage, read> counts: array<u32>; // one a matrix of the parameter
+@group(0) @binding(16) var<storage, read_write> damage: array<atomic<u32>>; // [1], 1: the update made a value that is not finite
 
 const INVOCATIONS = 64u;
 const SMALL_SIDE = 16u;
@@ -95,8 +97,16 @@ fn advance(index: u32) -> f32 {
     return nesterov(new_momentum, g).x;
 }
 
+fn watch(weight: vec4<f32>) {
+    if (!are_finite(weight)) {
+        atomicStore(&damage[0], 1u);
+    }
+}
+
 fn apply(index: u32, direction: f32) {
-    w[index] = stepped(vec4<f32>(w[index]), vec4<f32>(direction)).x;
+    let weight = stepped(vec4<f32>(w[index]), vec4<f32>(direction));
+    w[index] = weight.x;
+    watch(weight);
 }
 
 // An invocation owns one element of the stack.

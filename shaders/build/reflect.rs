@@ -1,6 +1,6 @@
 //! Reflection: one WGSL module -> the Rust that calls it, checked at browser default limits.
 
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
 use naga::{
     AddressSpace, Handle, Module, ScalarKind, StorageAccess, TypeInner,
@@ -13,16 +13,17 @@ const MAX_INVOCATIONS: u32 = 256;
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 const STEP_GROUP: u32 = 1;
 
-/// The generated Rust module for one WGSL module, and its variant for adapters with subgroups if it has one.
+/// The generated Rust module for one WGSL module, and its variant for adapters with subgroups if it has one. The files stand
+/// beside the Rust that includes them.
 ///
 /// # Errors
 /// Parse and validation errors with the place in the generated text, and every browser limit that is exceeded.
-pub fn module(name: &str, source: &str, file: &Path, subgroups: Option<(&str, &Path)>) -> Result<String, String> {
+pub fn module(name: &str, source: &str, file: &str, subgroups: Option<(&str, &str)>) -> Result<String, String> {
     let (module, info) = parse(source, file, Capabilities::empty())?;
     let subgroup_source = match subgroups {
         Some((source, file)) => {
             parse(source, file, Capabilities::SUBGROUP)?;
-            format!("Some({})", include(file))
+            format!("Some(include_str!({file:?}))")
         }
         None => "None".into(),
     };
@@ -35,8 +36,7 @@ pub fn module(name: &str, source: &str, file: &Path, subgroups: Option<(&str, &P
     line(
         w,
         &format!(
-            "    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: {}, subgroup_source: {subgroup_source} }};",
-            include(file)
+            "    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!({file:?}), subgroup_source: {subgroup_source} }};"
         ),
     );
     let params = params(name, &module, w)?;
@@ -49,19 +49,13 @@ pub fn module(name: &str, source: &str, file: &Path, subgroups: Option<(&str, &P
     Ok(out)
 }
 
-/// The Rust that includes a generated file.
-fn include(file: &Path) -> String {
-    format!("include_str!({:?})", file.display().to_string())
-}
-
-fn parse(source: &str, file: &Path, capabilities: Capabilities) -> Result<(Module, ModuleInfo), String> {
-    let shown = file.display().to_string();
-    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, &shown))?;
+fn parse(source: &str, file: &str, capabilities: Capabilities) -> Result<(Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, file))?;
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(source, &shown))?;
+        .map_err(|e| e.emit_to_string_with_path(source, file))?;
     Ok((module, info))
 }
 

@@ -3,3 +3,7 @@
 fn is_finite_bits(bits: u32) -> bool {
     return (bits & 0x7f800000u) != 0x7f800000u;
 }
+
+fn are_finite(values: vec4<f32>) -> bool {
+    return all((bitcast<vec4<u32>>(values) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u));
+}

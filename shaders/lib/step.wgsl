@@ -11,7 +11,12 @@ struct Step {
     z_coefficient: f32,
     clip_norm: f32,             // 0 = no clipping
     inverse_targets: f32,       // 1 / targets of this micro-batch
-    inverse_accumulation: f32,  // 1 / micro-batches of an update
+    real_tokens: u32,           // of this micro-batch, whole sequences from the first on; the rest only fills it up
 }
 
 @group(1) @binding(0) var<uniform> step: Step;
+
+// How many of a micro-batch's tokens are real.
+fn real_of(tokens: u32) -> u32 {
+    return min(step.real_tokens, tokens);
+}

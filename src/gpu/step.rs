@@ -2,7 +2,7 @@
 
 /// What the host sets before each micro-step. Schedules never touch the compiled plan.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
     /// Low half of the run's seed.
     pub seed_low: u32,
@@ -24,6 +24,14 @@ pub struct Step {
     pub clip_norm: f32,
     /// 1 / targets of this micro-batch.
     pub inverse_targets: f32,
-    /// 1 / micro-batches of an update.
-    pub inverse_accumulation: f32,
+    /// Tokens of this micro-batch that are real, whole sequences from the first on; any number beyond its size stands for all.
+    /// The rows after them fill it up: they pass through the model, and nothing is counted, averaged or learned from them.
+    pub real_tokens: u32,
+}
+
+impl Default for Step {
+    /// Zeros, and a full micro-batch.
+    fn default() -> Step {
+        Step { real_tokens: u32::MAX, ..bytemuck::Zeroable::zeroed() }
+    }
 }

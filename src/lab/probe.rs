@@ -377,7 +377,6 @@ impl<'a> Model<'a> {
             micro_step,
             balance_coefficient,
             inverse_targets: 1.0 / targets.max(1) as f32,
-            inverse_accumulation: 1.0,
             ..Step::default()
         }
     }

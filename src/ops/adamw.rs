@@ -1,5 +1,7 @@
 //! AdamW (Loshchilov & Hutter, arXiv 1711.05101), in the order of operations of `torch.optim.AdamW`.
 
+use std::ops::RangeInclusive;
+
 use super::{
     Graph,
     kernels::{
@@ -40,6 +42,15 @@ pub struct AdamW {
 
 /// From this size on reading through images gains more than the copies cost.
 const IMAGE_ELEMENTS: u32 = 8192;
+/// What the names of states begin with that cannot be negative: the means of squares, and 1 - beta^t.
+const MEAN_SQUARE: &str = "adamw.v.";
+const CORRECTIONS: &str = "adamw.corrections";
+
+/// What the values of an optimizer's state of this name can be: a value beyond would turn a finite gradient into a weight that
+/// is not.
+pub fn state_range(name: &str) -> RangeInclusive<f32> {
+    if name.starts_with(MEAN_SQUARE) || name.starts_with(CORRECTIONS) { 0.0..=f32::MAX } else { f32::MIN..=f32::MAX }
+}
 
 impl Graph {
     /// Updates a parameter from its accumulated gradient, times the factor in `clip` (see [`Graph::grad_norm`]).
@@ -55,32 +66,32 @@ impl Graph {
         let AdamW { beta1, beta2, eps, weight_decay } = constants;
         let Trained { w, assignments } = trained.into();
         let name = self.program().tensor(w.id).name.clone();
-        let d_w = self.param_grad(w);
+        let (d_w, damage) = (self.param_grad(w), self.update_damage());
         let m = self.state(&format!("adamw.m.{name}"), w.shape);
-        let v = self.state(&format!("adamw.v.{name}"), w.shape);
+        let v = self.state(&format!("{MEAN_SQUARE}{name}"), w.shape);
         let length = w.shape.len();
         // Elements of an expert where each has its corrections, and these.
         let (expert, corrections) = match assignments {
             Some(counts) => {
                 let [experts, ..] = *w.shape.as_slice() else { panic!("adamw: {name} has no experts") };
                 assert_eq!(counts.shape.as_slice(), [experts], "adamw: counts of {name} {:?}", w.shape);
-                (length / experts, self.adamw_corrections(&format!("adamw.corrections.{name}"), Some(counts), clip, constants))
+                (length / experts, self.adamw_corrections(&format!("{CORRECTIONS}.{name}"), Some(counts), clip, constants))
             }
             None => (0, self.common_corrections(clip, constants)),
         };
         if length >= IMAGE_ELEMENTS && self.tier.reads_images(&[w]) {
             let params = adamw_cpu::Params { n: length / 4, expert: expert / 4, beta1, beta2, eps, weight_decay };
             let [image_d_w, image_w, image_m, image_v] = [d_w, w, m, v];
-            let call = adamw_cpu::Update { params, clip, corrections, image_d_w, image_w, image_m, image_v, w, m, v };
+            let call = adamw_cpu::Update { params, clip, corrections, image_d_w, image_w, image_m, image_v, w, m, v, damage };
             self.dispatch(call, [(length / 16).div_ceil(adamw_cpu::Update::WORKGROUP), 1, 1]);
         } else if length.is_multiple_of(4) && expert.is_multiple_of(4) {
             let n = length / 4;
             let params = Params { n, expert: expert / 4, beta1, beta2, eps, weight_decay };
-            let call = Update { params, clip, corrections, d_w4: d_w, w4: w, m4: m, v4: v };
+            let call = Update { params, clip, corrections, d_w4: d_w, w4: w, m4: m, v4: v, damage };
             self.dispatch(call, [n.div_ceil(Update::WORKGROUP), 1, 1]);
         } else {
             let params = Params { n: length, expert, beta1, beta2, eps, weight_decay };
-            let call = UpdateRagged { params, clip, corrections, d_w, w, m, v };
+            let call = UpdateRagged { params, clip, corrections, d_w, w, m, v, damage };
             self.dispatch(call, [length.div_ceil(UpdateRagged::WORKGROUP), 1, 1]);
         }
     }
@@ -88,7 +99,7 @@ impl Graph {
     /// The corrections of all parameters whose experts have none of their own, moved on once an update.
     fn common_corrections(&mut self, clip: Tensor, constants: AdamW) -> Tensor {
         // Betas are in the name, for parameters whose betas differ must not share.
-        let name = format!("adamw.corrections({}, {})", constants.beta1, constants.beta2);
+        let name = format!("{CORRECTIONS}({}, {})", constants.beta1, constants.beta2);
         match self.find(&new_of(&name)) {
             Some(corrections) => corrections,
             None => self.adamw_corrections(&name, None, clip, constants),

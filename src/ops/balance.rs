@@ -3,7 +3,8 @@
 //!
 //! The coefficients are the step's, so a schedule may move them. The load is a count: gradient reaches the router through
 //! the probabilities and the logsumexp only. The choice is [`Routing`]'s, noise included. Whichever loss is trained,
-//! [`BalanceLoss::metrics`] holds what every convention can be computed from.
+//! [`BalanceLoss::metrics`] holds what every convention can be computed from. All of it is over the step's real tokens; rows that
+//! fill a micro-batch up have no part in it and get a gradient of zero.
 
 use super::{
     Graph,

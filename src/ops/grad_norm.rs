@@ -22,7 +22,8 @@ impl Graph {
     /// L2 norm over the accumulated gradients of `parameters` and the factor that clips it to the step's `clip_norm`.
     ///
     /// Returns `clip`, u32 [4]: bits of the norm (infinity if not finite), bits of the factor, 1 if every gradient is
-    /// finite, and the number of updates skipped so far because one was not (state `skipped_updates`).
+    /// finite, and the number of updates skipped so far because one was not (state `skipped_updates`). Clears
+    /// [`Graph::update_damage`].
     pub fn grad_norm(&mut self, parameters: &[Tensor]) -> Tensor {
         let has_image = |w: &&Tensor| w.shape.len() >= IMAGE_ELEMENTS && self.tier.reads_images(&[**w]);
         let (images, buffers): (Vec<Tensor>, Vec<Tensor>) = parameters.iter().partition(has_image);
@@ -48,8 +49,16 @@ impl Graph {
         let skipped = self.state_u32("skipped_updates", [1]);
         let clip = self.tensor_u32("clip", [4]);
         let params = Params { first: total, ..Default::default() };
-        self.dispatch(Finish { params, saved_partials: partials, skipped, clip }, [1, 1, 1]);
+        let damage = self.update_damage();
+        self.dispatch(Finish { params, saved_partials: partials, skipped, clip, damage }, [1, 1, 1]);
         clip
+    }
+
+    /// 1 if the last update made a parameter or a moment that is not finite, else 0, u32 [1]: the optimizers look at what they
+    /// write, as a finite gradient does not vouch for it.
+    pub fn update_damage(&mut self) -> Tensor {
+        const NAME: &str = "update_damage";
+        self.find(NAME).unwrap_or_else(|| self.state_u32(NAME, [1]))
     }
 
     /// The gradients of up to six parameters with their lengths; unused places repeat the first with length 0.

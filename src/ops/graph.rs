@@ -329,7 +329,7 @@ impl Graph {
         Some(gradient)
     }
 
-    /// d(total) / d(loss), a scalar [1] that the host writes: 1 / micro-batches of an update, or a test's cotangent.
+    /// d(total) / d(loss), a scalar [1] that the host writes: the micro-batch's part of its update, or a test's cotangent.
     pub fn loss_seed(&mut self) -> Tensor {
         self.find("loss_seed").unwrap_or_else(|| self.input("loss_seed", [1], DType::F32))
     }

@@ -31,7 +31,7 @@ mod split_columns;
 mod take_heads;
 
 pub use activation::Activation;
-pub use adamw::{AdamW, Trained};
+pub use adamw::{AdamW, Trained, state_range};
 pub use attention::Heads;
 pub use balance::{BalanceKind, BalanceLoss, BalanceOptions};
 pub use expert_ffn::{ExpertBiases, FfnWeights};

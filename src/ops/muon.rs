@@ -137,9 +137,9 @@ impl Graph {
 
     fn muon_small(&mut self, part: Part, clip: Tensor, constants: Muon) {
         let (Part { w, d_w, momentum, slices, .. }, counts) = (part, part.counts_or(clip));
-        let x = self.like("muon.x", w);
+        let (x, damage) = (self.like("muon.x", w), self.update_damage());
         self.clear(x);
-        self.dispatch(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x }, [slices, 1, 1]);
+        self.dispatch(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x, damage }, [slices, 1, 1]);
     }
 
     fn muon_batch(&mut self, side: u32, parts: &[Part], clip: Tensor, constants: Muon) {
@@ -178,15 +178,15 @@ impl Graph {
     }
 
     fn scatter(&mut self, part: &Part, params: Params, clip: Tensor, orthogonal: Tensor) {
-        let (w, counts) = (part.w, part.counts_or(clip));
+        let (w, counts, damage) = (part.w, part.counts_or(clip), self.update_damage());
         let elements = part.slices * part.rows * part.columns;
         if self.tier.reads_images(&[w, orthogonal]) {
             let blocks = part.slices * part.rows.div_ceil(4) * (part.columns / 4);
             let params = bytemuck::cast(params);
-            let call = muon_cpu::Scatter { params, clip, counts, image_orthogonal: orthogonal, image_w: w, w };
+            let call = muon_cpu::Scatter { params, clip, counts, image_orthogonal: orthogonal, image_w: w, w, damage };
             self.dispatch(call, [blocks.div_ceil(muon_cpu::Scatter::WORKGROUP), 1, 1]);
         } else {
-            let call = Scatter { params, clip, counts, orthogonal, w };
+            let call = Scatter { params, clip, counts, orthogonal, w, damage };
             self.dispatch(call, [elements.div_ceil(Scatter::WORKGROUP), 1, 1]);
         }
     }

@@ -1,8 +1,8 @@
 //! Counts of assignments over an update's micro-batches, and the selection bias that follows them (loss-free balancing,
 //! arXiv 2408.15664; `get_updated_expert_bias` of Megatron).
 //!
-//! Guaranteed: counts are exact, and zero between updates if the update program clears them. No gradient is involved;
-//! an update that is skipped because a gradient was not finite leaves the bias as it was.
+//! Guaranteed: counts are exact, of real tokens only, and zero between updates if the update program clears them. No gradient
+//! is involved; an update that is skipped because a gradient was not finite leaves the bias as it was.
 
 use super::{
     Graph,
@@ -12,16 +12,18 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// Adds this micro-batch's assignments to `counts`, a state of u32 [E], and gives each expert's share of all that are
-    /// counted so far [E].
+    /// Adds the assignments of this micro-batch's real tokens to `counts`, a state of u32 [E], and gives each expert's share
+    /// of all that are counted so far [E].
     ///
     /// The update program must clear the counts: [`Graph::selection_bias_update`] does, or [`Graph::clear`].
     pub fn count_assignments(&mut self, counts: Tensor, permutation: &Permutation) -> Tensor {
-        let offsets = permutation.offsets;
+        let Permutation { offsets, assignment_of, slot_of } = *permutation;
+        let [tokens, experts_per_token] = slot_of.shape.dims("count_assignments slot_of");
         let experts = counts.shape.len();
         assert_eq!(offsets.shape.len(), experts + 1, "count_assignments: counts {:?}, offsets {:?}", counts.shape, offsets.shape);
         let load = self.tensor("router.load", [experts]); // [E]
-        self.dispatch(Count { params: Params { experts, rate: 0.0 }, offsets, counts, load }, [1, 1, 1]);
+        let params = Params { tokens, experts_per_token, experts, rate: 0.0 };
+        self.dispatch(Count { params, offsets, assignment_of, counts, load }, [1, 1, 1]);
         load
     }
 
@@ -31,6 +33,7 @@ impl Graph {
     pub fn selection_bias_update(&mut self, bias: Tensor, counts: Tensor, clip: Tensor, rate: f32) {
         let experts = counts.shape.len();
         assert_eq!(bias.shape.len(), experts, "selection_bias_update: bias {:?}, counts {:?}", bias.shape, counts.shape);
-        self.dispatch(Update { params: Params { experts, rate }, counts, clip, bias }, [1, 1, 1]);
+        let params = Params { experts, rate, ..Default::default() };
+        self.dispatch(Update { params, counts, clip, bias }, [1, 1, 1]);
     }
 }

@@ -14,6 +14,7 @@
 
 use super::state::TrainState;
 use super::tensor_file::{decode_tensors, encode_tensors, little_endian};
+use crate::ops::state_range;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -86,9 +87,10 @@ struct FileEntry {
 
 /// Turns a snapshot into the four files, in the order in which they are to be written.
 ///
-/// The same snapshot gives the same bytes. A snapshot that [`decode`] would refuse (a non-finite value, a name twice, a shape
-/// that does not fit its data) is refused here, so that a broken state never takes the place of a good one.
+/// The same snapshot gives the same bytes. A snapshot that [`decode`] would refuse (a non-finite value, a negative mean of squares,
+/// a name twice, a shape that does not fit its data) is refused here, so that a broken state never takes the place of a good one.
 pub fn encode(snapshot: &Snapshot) -> Result<Files, CheckpointError> {
+    check_ranges(&snapshot.optimizer)?;
     let mut files = vec![
         (MODEL.to_string(), encode_tensors(MODEL, &snapshot.tensors)?),
         (OPTIMIZER.to_string(), encode_tensors(OPTIMIZER, &snapshot.optimizer)?),
@@ -108,7 +110,23 @@ pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, Checkpoint
     let state = read_state(files)?;
     let tensors = decode_tensors(MODEL, file(files, MODEL)?, &expected.tensors)?;
     let optimizer = decode_tensors(OPTIMIZER, file(files, OPTIMIZER)?, &expected.optimizer)?;
+    check_ranges(&optimizer)?;
     Ok(Snapshot { tensors, optimizer, state })
+}
+
+/// Refuses what no optimizer leaves.
+fn check_ranges(optimizer: &[NamedTensor]) -> Result<(), CheckpointError> {
+    for NamedTensor { name, data, .. } in optimizer {
+        let range = state_range(name);
+        if let Some(element) = data.iter().position(|value| !range.contains(value)) {
+            let (file, tensor, value) = (OPTIMIZER.to_string(), name.clone(), data[element]);
+            return Err(match value.is_finite() {
+                true => CheckpointError::Negative { file, tensor, element, value: value.to_string() },
+                false => CheckpointError::NonFinite { file, tensor, element, value: value.to_string() },
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Reads the state alone, after [`verify`]: enough to tell whether a checkpoint belongs to a run before its model is built.

@@ -73,6 +73,18 @@ pub enum CheckpointError {
         /// Each difference: tensor, wanted, found.
         problems: Vec<String>,
     },
+    /// A value is one that no training leaves.
+    #[error("`{file}`: `{tensor}` is {value} at element {element}, wanted 0 or more: the next update would not be finite")]
+    Negative {
+        /// Name of the file.
+        file: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// Index into its data.
+        element: usize,
+        /// The value.
+        value: String,
+    },
     /// A value is NaN or infinite.
     #[error("`{file}`: `{tensor}` is {value} at element {element}: such weights cannot be trained on")]
     NonFinite {

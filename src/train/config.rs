@@ -49,6 +49,8 @@ options! {
         updates: u32 = 250 => 1..=100_000_000;
         /// Micro-batches accumulated into one update.
         micro_batches: u32 = 4 => 1..=65_536;
+        /// What the micro-batches of an update weigh where they are not equally full, as the last of an epoch may be.
+        weighting: Weighting = Weighting::Token;
         /// Updates between two lines of metrics.
         log_every: u32 = 1 => 1..=1_000_000;
         /// Evaluation on the validation set: cross-entropy only, without dropout and router noise.
@@ -146,6 +148,17 @@ options! {
 }
 
 choices! {
+    /// What the micro-batches of an update weigh.
+    pub enum Weighting {
+        /// Every target alike: the loss of an update is the mean over all its targets, however they are divided into micro-batches.
+        Token = "token",
+        /// Every micro-batch alike: the mean of the micro-batches' means, as trainers have it that divide each loss by the number
+        /// of micro-batches. A target in a micro-batch of one sequence then weighs as much as B targets in a full one.
+        MicroBatch = "micro_batch",
+    }
+}
+
+choices! {
     /// What an update does to an expert without tokens.
     pub enum IdleExperts {
         /// Leaves weights, moments and their count of updates as they are, as PyTorch does where a gradient is None.
@@ -178,6 +191,7 @@ impl MuonScale {
 
 options! {
     /// Updates whose gradient is not finite are always skipped: parameters and moments stay as they were, the skip is counted.
+    /// After an update whose result is not finite, though its gradient was, the run goes back at once.
     pub struct Nan {
         /// Skips in a row after which the run goes back to its last good checkpoint; 0 for never.
         roll_back_after: u32 = 10 => 0..=100_000;

@@ -28,6 +28,22 @@ impl Corpus {
         }
     }
 
+    /// Targets of the batch of a micro-step.
+    pub fn training_targets(&self, micro_step: u64) -> u64 {
+        match self {
+            Corpus::Dataset(data) => u64::from(data.batch_windows(micro_step)) * u64::from(data.window_targets()),
+            Corpus::Batches { .. } => self.training_batch(micro_step).target_count().into(),
+        }
+    }
+
+    /// Sequences of `tokens` tokens in the batch of a micro-step, without those that fill it up.
+    pub fn training_sequences(&self, micro_step: u64, tokens: u32) -> u32 {
+        match self {
+            Corpus::Dataset(data) => data.batch_windows(micro_step),
+            Corpus::Batches { .. } => self.training_batch(micro_step).real_sequences(tokens),
+        }
+    }
+
     /// Batches of the validation set.
     pub fn validation_batches(&self) -> usize {
         match self {
@@ -41,6 +57,14 @@ impl Corpus {
         match self {
             Corpus::Dataset(data) => data.validation_batch(index),
             Corpus::Batches { validation, .. } => validation[index].clone(),
+        }
+    }
+
+    /// Sequences of `tokens` tokens in the validation set, without those that fill its last batch up.
+    pub fn validation_sequences(&self, tokens: u32) -> u64 {
+        match self {
+            Corpus::Dataset(data) => data.validation_windows() as u64,
+            Corpus::Batches { validation, .. } => validation.iter().map(|batch| u64::from(batch.real_sequences(tokens))).sum(),
         }
     }
 

@@ -45,6 +45,13 @@ impl Batch {
     pub fn target_count(&self) -> u32 {
         self.targets.iter().filter(|target| **target != Self::IGNORED).count() as u32
     }
+
+    /// Sequences of `tokens` tokens up to the last that has a target: a batch is filled up with sequences without targets, and
+    /// nothing else is without. At least one.
+    pub fn real_sequences(&self, tokens: u32) -> u32 {
+        let last = self.targets.iter().rposition(|target| *target != Self::IGNORED).unwrap_or(0);
+        last as u32 / tokens + 1
+    }
 }
 
 /// Where training windows come from.
@@ -108,15 +115,33 @@ impl Dataset {
             let windows = self.endless_windows(first..first + self.sequences as u64);
             return self.gather(&windows, 0..self.sequences);
         };
-        let (epoch, within) = (micro_step / per_epoch, (micro_step % per_epoch) as usize);
+        let epoch = micro_step / per_epoch;
         let Training::Epochs { windows, shuffle, .. } = &self.training else { unreachable!("only documents have epochs") };
         let mut kept = self.order.borrow_mut();
         if kept.as_ref().is_none_or(|(of, _)| *of != epoch) {
             *kept = Some((epoch, self.epoch_order(windows.len(), epoch, *shuffle)));
         }
         let (_, order) = kept.as_ref().expect("just made");
-        let rows = within * self.sequences..order.len().min((within + 1) * self.sequences);
-        self.gather(windows, order[rows].iter().copied())
+        self.gather(windows, order[self.rows(micro_step % per_epoch, order.len())].iter().copied())
+    }
+
+    /// Windows of [`Dataset::batch`]: fewer than its rows where the last batch of an epoch is filled up.
+    pub fn batch_windows(&self, micro_step: u64) -> u32 {
+        match (&self.training, self.batches_per_epoch()) {
+            (Training::Epochs { windows, .. }, Some(per_epoch)) => self.rows(micro_step % per_epoch, windows.len()).len() as u32,
+            _ => self.sequences as u32,
+        }
+    }
+
+    /// Targets of a window.
+    pub fn window_targets(&self) -> u32 {
+        self.rule.targets(self.tokens as u32)
+    }
+
+    /// The windows of batch `within` of an epoch of `windows`, in the epoch's order.
+    fn rows(&self, within: u64, windows: usize) -> Range<usize> {
+        let first = within as usize * self.sequences;
+        first..windows.min(first + self.sequences)
     }
 
     /// Batches of the validation set.
@@ -131,7 +156,12 @@ impl Dataset {
 
     /// Targets of the whole validation set.
     pub fn validation_targets(&self) -> u64 {
-        self.validation_used as u64 * u64::from(self.rule.targets(self.tokens as u32))
+        self.validation_used as u64 * u64::from(self.window_targets())
+    }
+
+    /// Windows of the whole validation set.
+    pub fn validation_windows(&self) -> usize {
+        self.validation_used
     }
 
     /// The true domain of each token of a validation batch, [B, T], [`Batch::IGNORED`] in empty rows; `None` if the documents are not

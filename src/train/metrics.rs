@@ -49,14 +49,15 @@ pub struct Time {
     pub tokens_per_second: f64,
 }
 
-/// One optimizer update. Losses are means over the update's targets, in nats.
+/// One optimizer update. Losses are in nats, means over the update's targets or real tokens, or over its micro-batches' means, as
+/// `train.weighting` says; rows that fill a micro-batch up are in no number.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpdateRecord {
     /// Number of the update, from 1.
     pub update: u32,
     /// Micro-steps since the start of the run.
     pub micro_steps: u64,
-    /// Tokens seen since the start of the run.
+    /// Tokens seen since the start of the run, without those that fill a micro-batch up.
     pub tokens: u64,
     /// Training cross-entropy, nats a token; auxiliary losses are not in it.
     #[serde(with = "exact")]

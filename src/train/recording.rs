@@ -21,7 +21,7 @@ pub struct Training {
     pub targets: TensorId,
     /// Input, f32 [B], where states are carried: 1 for sequences whose states start anew, else 0.
     pub fresh: Option<TensorId>,
-    /// Input, f32 [1]: 1 / micro-batches of an update.
+    /// Input, f32 [1]: the micro-batch's part of its update.
     pub loss_seed: TensorId,
     /// Read after each micro-batch: cross-entropy sum, targets, correct predictions [3].
     pub statistics: TensorId,
@@ -29,6 +29,8 @@ pub struct Training {
     pub routing: Vec<TensorId>,
     /// Read after each update: gradient norm, clip factor (0 = skipped).
     pub clip: TensorId,
+    /// Read after each update: whether its result is not finite, see [`Graph::update_damage`].
+    pub damage: TensorId,
 }
 
 /// One batch forward, without gradients, dropout or noise.
@@ -102,7 +104,8 @@ pub fn training(config: &Config, tier: Tier) -> Training {
     }
     let (tokens, targets, loss_seed) = (id(&g, "tokens"), id(&g, "targets"), id(&g, "loss_seed"));
     let fresh = g.find("fresh").map(|t| t.id);
-    Training { program: g.finish(), tokens, targets, fresh, loss_seed, statistics: statistics.id, routing, clip: clip.id }
+    let (statistics, clip, damage) = (statistics.id, clip.id, g.update_damage().id);
+    Training { program: g.finish(), tokens, targets, fresh, loss_seed, statistics, routing, clip, damage }
 }
 
 /// Records evaluation.

@@ -14,7 +14,7 @@ pub struct TrainState {
     pub update: u32,
     /// Micro-steps finished since the start of the run.
     pub micro_step: u64,
-    /// Tokens seen by the model since the start of the run.
+    /// Tokens seen since the start of the run, without those that fill a micro-batch up.
     pub tokens: u64,
     /// Seed of every random stream.
     pub seed: u64,

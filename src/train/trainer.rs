@@ -2,7 +2,8 @@
 //!
 //! Guaranteed: the same config, data and adapter give the same bits, also when stopped and resumed; a step waits for
 //! no read-back (up to [`IN_FLIGHT`] updates are under way); evaluation, checkpoints and the end of a run stand
-//! between updates, when everything before has come back. A non-finite gradient changes no parameter and no moment.
+//! between updates, when everything before has come back. A non-finite gradient changes no parameter and no moment, and
+//! a non-finite result of an update is noticed with that update.
 //! The trainer has no clock and no files: it gives [`Progress`], whoever drives it adds time and keeps what must last.
 //!
 //! Long because it is one state machine: every phase and what leads from one to the next.
@@ -11,7 +12,7 @@ use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     checkpoint::{Expected, NamedTensor, Snapshot},
-    config::Config,
+    config::{Config, Weighting},
     corpus::Corpus,
     data::Batch,
     error::TrainError,
@@ -54,18 +55,29 @@ pub enum Progress {
 
 struct Flight {
     record: UpdateRecord,
+    weights: Vec<MicroWeight>,
     micro: Vec<Download>,
     clip: Download,
 }
 
+/// What a micro-batch counts for.
+#[derive(Clone, Copy, Debug)]
+struct MicroWeight {
+    /// Its losses' part of the update's.
+    of_losses: f64,
+    /// Its real tokens' part of the update's.
+    of_tokens: f64,
+}
+
 enum Phase {
     Training,
-    /// Sums so far over the validation batches; `pending` are the batches under way.
+    /// Sums so far over the validation batches; `pending` are the batches under way, each with what its routing is divided by:
+    /// the whole set's real tokens over its own.
     Evaluating {
         next: usize,
         sums: [f64; 3],
         loads: Vec<Vec<f64>>,
-        pending: VecDeque<Download>,
+        pending: VecDeque<(Download, f64)>,
     },
     Saving {
         download: Download,
@@ -109,8 +121,6 @@ impl Trainer {
         let plan = Plan::compile(&device, &training.program, &mut memory, options)?;
         let evaluation = recording::evaluation(&config, device.tier);
         let evaluation = (Plan::compile(&device, &evaluation.program, &mut memory, options)?, evaluation);
-        let inverse_accumulation = 1.0 / config.train.micro_batches as f32;
-        plan.write(&device, training.loss_seed, bytemuck::bytes_of(&inverse_accumulation));
         for spec in config.parameters() {
             let values = params::initial_values(&spec, config.seed);
             memory.write(&device, &spec.name, bytemuck::cast_slice(&values));
@@ -214,7 +224,7 @@ impl Trainer {
     pub fn wait(&self) -> Result<(), TrainError> {
         let oldest = match &self.phase {
             Phase::Saving { download } => Some(download),
-            Phase::Evaluating { pending, .. } => pending.front(),
+            Phase::Evaluating { pending, .. } => pending.front().map(|(download, _)| download),
             _ => self.in_flight.front().map(|f| &f.clip),
         };
         if let Some(download) = oldest {
@@ -257,7 +267,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn step(&self, micro_step: u64, targets: u32) -> Step {
+    fn step(&self, micro_step: u64, batch: &Batch) -> Step {
         let config = &self.config;
         let update = self.submitted_updates();
         let multiplier = self.schedule.at_update(update);
@@ -272,9 +282,42 @@ impl Trainer {
                 as f32,
             z_coefficient: config.model.balance.z_coefficient as f32,
             clip_norm: config.optimizer.clip_norm as f32,
-            inverse_targets: 1.0 / targets.max(1) as f32,
-            inverse_accumulation: 1.0 / config.train.micro_batches as f32,
+            inverse_targets: 1.0 / batch.target_count().max(1) as f32,
+            real_tokens: batch.real_sequences(config.data.sequence_length) * config.data.sequence_length,
         }
+    }
+
+    /// The batch of a micro-step.
+    fn batch_of(&self, micro_step: u64) -> u64 {
+        self.config.batch_of(micro_step) + self.state.data.offset
+    }
+
+    /// Real sequences in the batch of a micro-step.
+    fn sequences_of(&self, micro_step: u64) -> u32 {
+        self.corpus.training_sequences(self.batch_of(micro_step), self.config.data.sequence_length)
+    }
+
+    /// For each sequence of a micro-batch whether its carried states start anew, as 1 or 0: all of them where the config says so,
+    /// else those whose row only filled the micro-batch before up and left the states of no text.
+    fn fresh(&self, micro_step: u64) -> Vec<f32> {
+        let kept = if self.config.states_start_anew(micro_step) { 0 } else { self.sequences_of(micro_step - 1) };
+        (0..self.config.data.batch).map(|row| f32::from(u8::from(row >= kept))).collect()
+    }
+
+    /// What each micro-batch of an update counts for. The gradient of an update is that of the mean over all its targets, or of the
+    /// mean of the micro-batches' means. Every sequence has as many targets as any other, so that the balance losses, means over
+    /// real tokens, take the same weights.
+    fn weights(&self, micro_steps: std::ops::Range<u64>) -> Vec<MicroWeight> {
+        let share = |counts: Vec<u64>| {
+            let total = counts.iter().sum::<u64>().max(1);
+            counts.into_iter().map(move |count| count as f64 / total as f64)
+        };
+        let tokens = share(micro_steps.clone().map(|m| self.sequences_of(m).into()).collect());
+        let losses = share(match self.config.train.weighting {
+            Weighting::Token => micro_steps.map(|m| self.corpus.training_targets(self.batch_of(m))).collect(),
+            Weighting::MicroBatch => vec![1; (micro_steps.end - micro_steps.start) as usize],
+        });
+        losses.zip(tokens).map(|(of_losses, of_tokens)| MicroWeight { of_losses, of_tokens }).collect()
     }
 
     fn submit_update(&mut self) -> Result<(), TrainError> {
@@ -284,17 +327,19 @@ impl Trainer {
         let mut wanted = vec![self.training.statistics];
         wanted.extend(&self.training.routing);
         let mut step = Step::default();
-        let config = &self.config;
-        for micro in 0..accumulation {
+        let weights = self.weights(first..first + u64::from(accumulation));
+        let mut tokens = self.in_flight.back().map_or(self.state.tokens, |flight| flight.record.tokens);
+        for (micro, weight) in (0..accumulation).zip(&weights) {
             let micro_step = first + u64::from(micro);
-            let batch = self.corpus.training_batch(config.batch_of(micro_step) + self.state.data.offset);
+            let batch = self.corpus.training_batch(self.batch_of(micro_step));
+            self.plan.write(&self.device, self.training.loss_seed, bytemuck::bytes_of(&(weight.of_losses as f32)));
             self.plan.write(&self.device, self.training.tokens, bytemuck::cast_slice(&batch.tokens));
             self.plan.write(&self.device, self.training.targets, bytemuck::cast_slice(&batch.targets));
             if let Some(fresh) = self.training.fresh {
-                let is_fresh = f32::from(u8::from(config.states_start_anew(micro_step)));
-                self.plan.write(&self.device, fresh, bytemuck::cast_slice(&vec![is_fresh; config.data.batch as usize]));
+                self.plan.write(&self.device, fresh, bytemuck::cast_slice(&self.fresh(micro_step)));
             }
-            step = self.step(micro_step, batch.target_count());
+            step = self.step(micro_step, &batch);
+            tokens += u64::from(step.real_tokens);
             let mut segments = Vec::new();
             if micro == 0 {
                 segments.push(Segment::ClearGradients);
@@ -302,7 +347,7 @@ impl Trainer {
             segments.push(Segment::Micro);
             if micro + 1 == accumulation {
                 segments.push(Segment::Update);
-                wanted.push(self.training.clip);
+                wanted.extend([self.training.clip, self.training.damage]);
             }
             self.plan.submit(&self.device, &mut self.memory, &step, &segments)?;
             downloads.push(self.plan.download(&self.device, &wanted));
@@ -312,12 +357,12 @@ impl Trainer {
         let record = UpdateRecord {
             update,
             micro_steps: u64::from(update) * u64::from(accumulation),
-            tokens: u64::from(update) * self.config.tokens_per_update(),
+            tokens,
             lr_adamw: f64::from(step.lr_adamw),
             lr_muon: f64::from(step.lr_muon),
             ..UpdateRecord::default()
         };
-        self.in_flight.push_back(Flight { record, micro: downloads, clip });
+        self.in_flight.push_back(Flight { record, weights, micro: downloads, clip });
         Ok(())
     }
 
@@ -330,10 +375,11 @@ impl Trainer {
                 let Some(part) = download.poll(&self.device)? else { return Ok(()) };
                 parts.push(part);
             }
-            let (clip, last) = last.split_last().map(|(c, l)| (floats(c), l.to_vec())).expect("clip is downloaded");
-            parts.push(last);
-            let mut record = self.in_flight.pop_front().map(|f| f.record).unwrap_or_default();
-            fill(&mut record, &parts, &clip, self.config.model.router.top_k);
+            let [last @ .., clip, damage] = last.as_slice() else { unreachable!("clip and damage are downloaded") };
+            let (clip, is_damaged) = (floats(clip), damage.iter().any(|byte| *byte != 0));
+            parts.push(last.to_vec());
+            let Some(Flight { mut record, weights, .. }) = self.in_flight.pop_front() else { return Ok(()) };
+            fill(&mut record, &parts, &weights, &clip, &self.config);
             self.state.update = record.update;
             self.state.micro_step = record.micro_steps;
             self.state.tokens = record.tokens;
@@ -341,7 +387,11 @@ impl Trainer {
             self.state.schedule.micro_steps = record.micro_steps;
             let skipped = record.skipped;
             progress.push(Progress::Update(record));
-            self.note_skip(skipped, progress)?;
+            if is_damaged {
+                self.note_damage(progress)?;
+            } else {
+                self.note_skip(skipped, progress)?;
+            }
         }
         Ok(())
     }
@@ -360,12 +410,29 @@ impl Trainer {
         if policy.roll_back_after == 0 || self.state.skipped.in_a_row < policy.roll_back_after {
             return Ok(());
         }
-        if self.state.skipped.rollbacks >= policy.stop_after {
-            return Err(TrainError::Diverged {
-                update: self.state.update,
-                in_a_row: self.state.skipped.in_a_row,
-                rollbacks: self.state.skipped.rollbacks,
-            });
+        let what = format!("{} updates in a row had a gradient that is not finite", self.state.skipped.in_a_row);
+        self.want_rollback(what, progress)
+    }
+
+    /// After an update that was made, and whose result is not finite: nothing but an older checkpoint helps.
+    fn note_damage(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        let update = self.state.update;
+        let detail = format!("the gradient of update {update} is finite, what the update made of parameters or moments is not");
+        progress.push(self.incident(Incident::NonFinite, detail));
+        let what = "its gradient is finite, the parameters or moments after it are not".to_string();
+        if self.config.nan.roll_back_after == 0 {
+            return Err(self.diverged(what));
+        }
+        self.want_rollback(what, progress)
+    }
+
+    fn diverged(&self, what: String) -> TrainError {
+        TrainError::Diverged { update: self.state.update, what, rollbacks: self.state.skipped.rollbacks }
+    }
+
+    fn want_rollback(&mut self, what: String, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        if self.state.skipped.rollbacks >= self.config.nan.stop_after {
+            return Err(self.diverged(what));
         }
         // What is under way is dropped now, so that how far it had come makes no difference.
         self.in_flight.clear();
@@ -381,7 +448,8 @@ impl Trainer {
     fn evaluate(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         let (plan, evaluation) = &self.evaluation;
         let batches = self.corpus.validation_batches();
-        let step = self.step(0, 1);
+        let sequence_length = self.config.data.sequence_length;
+        let sequences = self.corpus.validation_sequences(sequence_length) as f64;
         let Phase::Evaluating { next, sums, loads, pending } = &mut self.phase else { return Ok(()) };
         let mut wanted = vec![evaluation.statistics];
         wanted.extend(&evaluation.routing);
@@ -389,12 +457,16 @@ impl Trainer {
             let batch: Batch = self.corpus.validation_batch(*next);
             plan.write(&self.device, evaluation.tokens, bytemuck::cast_slice(&batch.tokens));
             plan.write(&self.device, evaluation.targets, bytemuck::cast_slice(&batch.targets));
-            let step = Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, ..step };
+            let real = batch.real_sequences(sequence_length);
+            // Without dropout, noise and updates nothing else of a step is read.
+            let step =
+                Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, real_tokens: real * sequence_length, ..Step::default() };
             plan.submit(&self.device, &mut self.memory, &step, &[Segment::Micro])?;
-            pending.push_back(plan.download(&self.device, &wanted));
+            pending.push_back((plan.download(&self.device, &wanted), sequences / f64::from(real)));
             *next += 1;
         }
-        while let Some(download) = pending.front() {
+        while let Some((download, divisor)) = pending.front() {
+            let divisor = *divisor;
             let Some(parts) = download.poll(&self.device)? else { return Ok(()) };
             pending.pop_front();
             floats(&parts[0]).iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
@@ -402,7 +474,7 @@ impl Trainer {
                 let values = floats(part);
                 let found = BalanceLoss::load(&values);
                 layer.resize(found.len(), 0.0);
-                layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / batches as f64);
+                layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / divisor);
             }
         }
         if *next < batches || !pending.is_empty() {
@@ -510,22 +582,30 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// Means over the update's micro-batches.
-fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32], experts_per_token: u32) {
+/// Means over the update's micro-batches: of the losses as they were optimised, of all else over real tokens or targets.
+fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], weights: &[MicroWeight], clip: &[f32], config: &Config) {
     let mut sums = [0.0; 3];
-    let share = 1.0 / parts.len() as f64;
+    let mut mean_of_means = 0.0;
     let layers = parts[0].len() - 1;
     let mut routing = vec![Vec::new(); layers];
-    for part in parts {
-        floats(&part[0]).iter().zip(&mut sums).for_each(|(v, s)| *s += f64::from(*v));
+    for (part, weight) in parts.iter().zip(weights) {
+        let statistics: Vec<f64> = floats(&part[0]).into_iter().map(f64::from).collect();
+        statistics.iter().zip(&mut sums).for_each(|(v, s)| *s += v);
+        mean_of_means += weight.of_losses * statistics[0] / statistics[1].max(1.0);
         for (sum, bytes) in routing.iter_mut().zip(&part[1..]) {
             let values = floats(bytes);
             sum.resize(values.len(), 0.0);
-            sum.iter_mut().zip(values).for_each(|(s, v)| *s += f64::from(v) * share);
+            for (index, (s, v)) in sum.iter_mut().zip(values).enumerate() {
+                let is_loss = matches!(index, BalanceLoss::SWITCH | BalanceLoss::SEQUENCE | BalanceLoss::Z);
+                *s += f64::from(v) * if is_loss { weight.of_losses } else { weight.of_tokens };
+            }
         }
     }
     let [ce, targets, correct] = sums;
-    record.train_ce = ce / targets.max(1.0);
+    record.train_ce = match config.train.weighting {
+        Weighting::Token => ce / targets.max(1.0),
+        Weighting::MicroBatch => mean_of_means,
+    };
     record.accuracy = correct / targets.max(1.0);
     let mean = |index: usize| routing.iter().map(|l| l[index]).sum::<f64>() / layers.max(1) as f64;
     record.balance = mean(BalanceLoss::SWITCH);
@@ -540,7 +620,7 @@ fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], clip: &[f32], experts
     let by_layer = routing.iter().map(|l| products(&|e| BalanceLoss::load(l)[e], &|e| BalanceLoss::mean_probability(l)[e]));
     record.balance_global_batch = by_layer.sum::<f64>() / layers.max(1) as f64;
     let pooled = products(&|e| over_layers(&BalanceLoss::load, e), &|e| over_layers(&BalanceLoss::mean_probability, e));
-    record.balance_hf_mixtral = f64::from(experts_per_token) * pooled;
+    record.balance_hf_mixtral = f64::from(config.model.router.top_k) * pooled;
     record.router_entropy = routing.iter().map(|l| l[BalanceLoss::ENTROPY] as f32).collect();
     record.expert_load = routing.iter().map(|l| BalanceLoss::load(l).iter().map(|v| *v as f32).collect()).collect();
     record.grad_norm = f64::from(clip[0]);

@@ -126,7 +126,7 @@ fn gradients(device: &Device, found: &Imported, tokens: &[u8], targets: &[u8]) -
     loaded.write("tokens", tokens);
     loaded.write("targets", targets);
     loaded.write("loss_seed", bytemuck::bytes_of(&1f32));
-    let step = Step { inverse_targets: 1.0 / (B * T) as f32, inverse_accumulation: 1.0, ..Step::default() };
+    let step = Step { inverse_targets: 1.0 / (B * T) as f32, ..Step::default() };
     loaded.plan.submit(device, &mut loaded.memory, &step, &[Segment::ClearGradients, Segment::Micro]).unwrap();
     let of_parameters = loaded.program.tensors.iter().filter(|t| t.role == Role::ParameterGradient);
     let names: Vec<String> = of_parameters.map(|t| t.name.clone()).collect();

@@ -9,6 +9,7 @@ mod idle_experts;
 mod oracle;
 mod pairwise;
 mod probe;
+mod real_tokens;
 mod sampling;
 mod sanity;
 mod trainer;

@@ -234,7 +234,7 @@ fn trained(device: &Device, config: &Config, weights: &Weights, batch: &Batch) -
     plan.write(device, training.tokens, bytemuck::cast_slice(&batch.tokens));
     plan.write(device, training.targets, bytemuck::cast_slice(&batch.targets));
     plan.write(device, training.loss_seed, bytemuck::bytes_of(&1.0f32));
-    let step = Step { inverse_targets: 1.0 / batch.target_count() as f32, inverse_accumulation: 1.0, ..Step::default() };
+    let step = Step { inverse_targets: 1.0 / batch.target_count() as f32, ..Step::default() };
     plan.submit(device, &mut memory, &step, &[Segment::ClearGradients, Segment::Micro]).unwrap();
     let names: Vec<&String> = weights.keys().collect();
     let find = |name: &&String| training.program.find(&format!("d_{name}")).unwrap_or_else(|| panic!("no gradient of {name}"));

@@ -6,7 +6,7 @@ use crate::{
     router::{self, Routed},
 };
 use moelab::{
-    gpu::{DType, Segment, Step, Tensor},
+    gpu::{DType, Segment, Step, Tensor, Tier},
     ops::{BalanceKind, BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores},
 };
 
@@ -21,7 +21,7 @@ pub const STEP: Step = Step {
     z_coefficient: 0.07,
     clip_norm: 0.0,
     inverse_targets: 1.0,
-    inverse_accumulation: 1.0,
+    real_tokens: u32::MAX,
 };
 
 /// Which loss a twin trains on.
@@ -103,9 +103,15 @@ fn routing(t: &[Tensor]) -> Routing {
     Routing { expert: t[3], gate: t[4], probabilities: t[0], logits: t[0], logsumexp: t[1], entropy: t[2] }
 }
 
-fn routed(a: &[Array], expert: &[u32]) -> Routed {
-    let [probabilities, logsumexp, entropy] = [0, 1, 2].map(|i| a[i].clone());
-    Routed { expert: expert.to_vec(), gate: a[4].clone(), logits: probabilities.clone(), probabilities, logsumexp, entropy }
+/// The routing of the first `tokens`.
+fn routed(a: &[Array], expert: &[u32], tokens: usize) -> Routed {
+    let first = |i: usize| {
+        let rest = &a[i].shape[1..];
+        Array::new([&[tokens], rest].concat(), a[i].data[..tokens * rest.iter().product::<usize>()].to_vec())
+    };
+    let [probabilities, logsumexp, entropy, gate] = [0, 1, 2, 4].map(first);
+    let expert = expert[..tokens * gate.width()].to_vec();
+    Routed { expert, gate, logits: probabilities.clone(), probabilities, logsumexp, entropy }
 }
 
 /// The load over two micro-batches; the gates of the earlier one are never read.
@@ -120,10 +126,16 @@ fn running_load(g: &mut Graph, t: &[Tensor], experts: u32) -> Tensor {
     loads[1]
 }
 
-fn outcome(case: Case, sizes: Sizes, trained: Trained) -> Result<(), String> {
+/// The first `real` sequences count, the others only fill up.
+fn outcome(case: Case, sizes: Sizes, real: u32, trained: Trained) -> Result<(), String> {
     let [b, sequence_length, k, experts] = sizes;
     let expert = experts_drawn(b * sequence_length * k, experts);
-    case.step(STEP).seeded_loss().try_check(
+    let tokens = (real * sequence_length) as usize;
+    let trained = match trained {
+        Trained::GlobalBatch(earlier) => Trained::GlobalBatch(&earlier[..earlier.len().min(tokens * k as usize)]),
+        other => other,
+    };
+    case.step(Step { real_tokens: tokens as u32, ..STEP }).seeded_loss().try_check(
         &inputs(sizes),
         |g, t| {
             let kind = match trained {
@@ -135,7 +147,7 @@ fn outcome(case: Case, sizes: Sizes, trained: Trained) -> Result<(), String> {
             let balance = g.balance_loss(&routing(t), BalanceOptions { kind, sequence_length });
             vec![balance.loss, balance.metrics]
         },
-        |a| twin(&routed(a, &expert), sequence_length as usize, trained),
+        |a| twin(&routed(a, &expert, tokens), sequence_length as usize, trained),
     )
 }
 
@@ -145,8 +157,64 @@ fn follows_the_twin() {
         let [b, t, k, experts] = sizes;
         let earlier = experts_drawn(b * t * 3 * k, experts.div_ceil(2));
         for trained in [Trained::Off, Trained::Switch, Trained::Sequence, Trained::GlobalBatch(&earlier)] {
-            let name = format!("balance_loss {b} x {t} tokens, {k} of {experts}, {trained:?}");
-            outcome(Case::new(name), sizes, trained).unwrap_or_else(|message| panic!("{message}"));
+            // All of them, some, one.
+            let mut reals = vec![b, b.div_ceil(2), 1];
+            reals.dedup();
+            for real in reals {
+                let name = format!("balance_loss {real} of {b} x {t} tokens, {k} of {experts}, {trained:?}");
+                outcome(Case::new(name), sizes, real, trained).unwrap_or_else(|message| panic!("{message}"));
+            }
+        }
+    }
+}
+
+/// Rows that fill up change no bit of the numbers, whatever stands in them, and their gradient is zero to the bit.
+#[test]
+fn rows_that_fill_up_have_no_part_in_it() {
+    const REAL: u32 = 2;
+    let device = device();
+    let [t, k, experts] = [33, 2, 8];
+    let run = |tier: Tier, kind: BalanceKind, b: u32, real_tokens: u32, filler: f32| {
+        let drawn = inputs([REAL, t, k, experts]);
+        let filled = |index: usize, name: &str, width: u32| {
+            let mut values: Vec<f32> = drawn[index].array().data.iter().map(|v| *v as f32).collect();
+            values.resize((b * t * width) as usize, filler);
+            Input::values(name, [b * t, width], values)
+        };
+        let mut expert = experts_drawn(REAL * t * k, experts);
+        expert.resize((b * t * k) as usize, 0);
+        let inputs = [
+            filled(0, "probabilities", experts),
+            filled(1, "logsumexp", 1),
+            filled(2, "entropy", 1),
+            Input::u32("expert", [b * t, k], expert),
+            filled(4, "gate", k),
+        ];
+        let mut g = Graph::new(tier);
+        let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
+        let balance = g.balance_loss(&routing(&tensors), BalanceOptions { kind, sequence_length: t });
+        g.backward(balance.loss);
+        g.output("metrics", balance.metrics);
+        for (name, of) in [("d_probabilities", 0), ("d_logsumexp", 1)] {
+            let gradient = g.grad(tensors[of]).unwrap();
+            g.output(name, gradient);
+        }
+        let seed = Input::values("loss_seed", [1], vec![0.5]);
+        let mut fixture = Fixture::new(&device, g.finish(), &[inputs.to_vec(), vec![seed]].concat());
+        fixture.run(&Step { real_tokens, ..STEP }, &[Segment::ClearGradients, Segment::Micro]);
+        ["metrics", "d_probabilities", "d_logsumexp"].map(|name| fixture.read_named(name))
+    };
+    for tier in tiers(&device) {
+        for kind in [BalanceKind::Switch, BalanceKind::Sequence] {
+            let alone = run(tier, kind, REAL, u32::MAX, 0.0);
+            for filler in [0.25, 3e38] {
+                let filled = run(tier, kind, 5, REAL * t, filler);
+                assert_eq!(filled[0], alone[0], "{tier:?} {kind:?}");
+                for (found, wanted) in filled[1..].iter().zip(&alone[1..]) {
+                    assert_eq!(&found[..wanted.len()], wanted);
+                    assert!(found.len() > wanted.len() && found[wanted.len()..].iter().all(|d| *d == 0.0));
+                }
+            }
         }
     }
 }
@@ -157,12 +225,17 @@ fn mutants_are_caught() {
     let earlier = experts_drawn(3 * 67 * 3 * 2, 4);
     let gradient = "d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * own_load;";
     let none = ("balance", gradient, "d_probabilities[i] = 0.0;");
-    catches(&[none], |case| outcome(case, sizes, Trained::Switch));
+    catches(&[none], |case| outcome(case, sizes, 3, Trained::Switch));
     let by_sequence = [none, ("balance", "i / params.experts / params.sequence_length", "0u")];
-    catches(&by_sequence, |case| outcome(case, sizes, Trained::Sequence));
+    catches(&by_sequence, |case| outcome(case, sizes, 3, Trained::Sequence));
     let running = [none, ("balance", "load[e] = running_load[e];", "load[e] = sh_load[e];")];
-    catches(&running, |case| outcome(case, sizes, Trained::GlobalBatch(&earlier)));
-    catches(&[("balance", "step.z_coefficient * 2.0 *", "step.z_coefficient *")], |case| outcome(case, sizes, Trained::Off));
+    catches(&running, |case| outcome(case, sizes, 3, Trained::GlobalBatch(&earlier)));
+    catches(&[("balance", "step.z_coefficient * 2.0 *", "step.z_coefficient *")], |case| outcome(case, sizes, 3, Trained::Off));
+    // What the rows that fill up would do in each of the numbers.
+    let all = "real_of(params.tokens)";
+    let mutants = [("balance", all, "params.tokens"), ("selection_bias", all, "params.tokens")];
+    catches(&mutants, |case| outcome(case, sizes, 2, Trained::GlobalBatch(&earlier)));
+    catches(&mutants[..1], |case| outcome(case, sizes, 2, Trained::Sequence));
 }
 
 #[test]
@@ -193,7 +266,8 @@ fn balanced_routing_costs_one_and_k_over_layers() {
     }
     let arrays: Vec<Array> = inputs.iter().map(Input::array).collect();
     let expert: Vec<u32> = arrays[3].data.iter().map(|e| *e as u32).collect();
-    let over_layers = mixtral_twin(&[routed(&arrays, &expert), routed(&arrays, &expert)]) / f64::from(STEP.balance_coefficient);
+    let layers = [0, 1].map(|_| routed(&arrays, &expert, tokens as usize));
+    let over_layers = mixtral_twin(&layers) / f64::from(STEP.balance_coefficient);
     assert!((over_layers - 2.0).abs() < 1e-6, "{over_layers}");
 }
 

@@ -227,7 +227,7 @@ pub struct Case {
 
 impl Case {
     pub fn new(name: impl Into<String>) -> Case {
-        let step = Step { seed_low: 5, seed_high: 9, micro_step: 3, inverse_targets: 1.0, inverse_accumulation: 1.0, ..Step::default() };
+        let step = Step { seed_low: 5, seed_high: 9, micro_step: 3, inverse_targets: 1.0, ..Step::default() };
         Case { name: name.into(), tolerance: TOLERANCE, step, has_seeded_loss: false, mutations: Vec::new() }
     }
 

@@ -34,3 +34,4 @@ mod split_columns;
 mod take_heads;
 mod torch;
 mod update;
+mod update_damage;

@@ -73,7 +73,11 @@ fn micro_batch(assignments: u32, experts: u32, number: u32) -> Vec<u32> {
 fn follows_the_counts_of_the_whole_update() {
     let device = device();
     for tier in tiers(&device) {
-        for (tokens, k, experts) in [(1, 1, 1), (5, 1, 3), (32, 2, 8), (509, 2, 7), (67, 8, 64)] {
+        // Tokens, how many of them are real, experts of a token, experts.
+        for [tokens, real, k, experts] in
+            [[1, 1, 1, 1], [5, 5, 1, 3], [5, 2, 1, 3], [32, 32, 2, 8], [509, 509, 2, 7], [509, 300, 2, 7], [67, 67, 8, 64], [67, 1, 8, 64]]
+        {
+            let step = Step { real_tokens: real, ..Step::default() };
             let mut fixture = fixture(&device, tier, [tokens, k, experts], |g, counts, clip| {
                 let bias = g.state("bias", [experts]);
                 g.selection_bias_update(bias, counts, clip, RATE);
@@ -85,8 +89,8 @@ fn follows_the_counts_of_the_whole_update() {
                     let expert = micro_batch(tokens * k, experts, number);
                     fixture.write(&Input::u32("expert", [tokens, k], expert.clone()));
                     let clear: &[Segment] = if index == 0 { &[Segment::ClearGradients] } else { &[] };
-                    fixture.run(&Step::default(), &[clear, &[Segment::Micro]].concat());
-                    let load = twin.count(&expert);
+                    fixture.run(&step, &[clear, &[Segment::Micro]].concat());
+                    let load = twin.count(&expert[..(real * k) as usize]);
                     for (found, wanted) in fixture.read_named("load").iter().zip(load) {
                         assert!((found - wanted).abs() <= 1e-6 * wanted, "load: wanted {wanted}, found {found}");
                     }
@@ -95,7 +99,7 @@ fn follows_the_counts_of_the_whole_update() {
                 fixture.memory.write(&device, "d_w", bytemuck::cast_slice(&[gradient, 0.0, 0.1]));
                 fixture.run(&Step::default(), &[Segment::Update]);
                 twin.update(gradient.is_finite());
-                assert_eq!(fixture.read_named("bias"), twin.bias, "{tokens} tokens, {k} of {experts}");
+                assert_eq!(fixture.read_named("bias"), twin.bias, "{real} of {tokens} tokens, {k} of {experts}");
                 assert_eq!(counts(&fixture), twin.counts, "cleared even where the update is skipped");
             }
             assert!(experts == 1 || twin.bias.iter().any(|b| *b != 0.0));

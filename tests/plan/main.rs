@@ -1,5 +1,7 @@
 //! Planned memory, image refreshes and the shapes of images as pure functions, on random programs.
 
+mod shader_build;
+
 use moelab::gpu::{
     Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Role, Shape, Tensor, TensorId, TensorInfo,
     Tier,
@@ -60,6 +62,9 @@ fn steps() -> impl Strategy<Value = (Vec<(usize, u32, bool)>, usize)> {
 }
 
 proptest! {
+    // A failure prints its least input; it leaves no file behind.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn no_two_live_tensors_share_a_slot((steps, update_from) in steps()) {
         let program = program(&steps, update_from);

@@ -123,6 +123,24 @@ fn batches_hold_the_documents_of_their_side() {
     }
 }
 
+/// Batches that are not full are filled up with sequences without targets: those of the data are counted beforehand.
+#[test]
+fn a_batch_tells_its_sequences() {
+    let texts = texts(40);
+    for (targets, drop_last) in [(TargetRule::Next, false), (TargetRule::Inside, false), (TargetRule::Next, true)] {
+        let corpus = corpus(&texts, &Data { targets, drop_last, ..data(16, 7) }, 0).unwrap();
+        let per_epoch = corpus.batches_per_epoch().unwrap();
+        let windows: Vec<u32> = (0..2 * per_epoch).map(|step| corpus.batch_windows(step)).collect();
+        for (step, windows) in (0..).zip(&windows) {
+            let batch = corpus.batch(step);
+            assert_eq!((batch.real_sequences(16), batch.target_count()), (*windows, windows * corpus.window_targets()));
+        }
+        assert_eq!(windows.iter().any(|windows| *windows < 7), !drop_last, "{windows:?}");
+        let validation = (0..corpus.validation_batches()).map(|index| corpus.validation_batch(index).real_sequences(16) as usize);
+        assert_eq!(validation.sum::<usize>(), corpus.validation_windows());
+    }
+}
+
 #[test]
 fn validation_counts_are_exact() {
     let texts = texts(40);

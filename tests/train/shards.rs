@@ -72,6 +72,9 @@ fn a_right_hash_does_not_make_the_content_right() {
 }
 
 proptest! {
+    // A failure prints its least input; it leaves no file behind.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_written_is_read(vocabulary in prop::sample::select(vec![256u32, 65_536, 65_537, 1_000_000]),
                                documents in prop::collection::vec(prop::collection::vec(0u32..256, 0..20), 0..8)) {

@@ -181,6 +181,9 @@ fn any_model() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    // A failure prints its least input; it leaves no file behind.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Tokenizer::from_json(&bytes).is_err());

@@ -117,7 +117,7 @@ pub fn measure(device: &Device, case: &Case, tier: Tier, effort: Effort, now: &d
 
 /// Scalars under which every case does its full work.
 fn step() -> Step {
-    Step { lr_adamw: 1e-3, lr_muon: 1.0, inverse_targets: 1.0 / 512.0, inverse_accumulation: 1.0, ..Step::default() }
+    Step { lr_adamw: 1e-3, lr_muon: 1.0, inverse_targets: 1.0 / 512.0, ..Step::default() }
 }
 
 fn prepare(device: &Device, case: &Case, tier: Tier, copies: u32) -> Result<Prepared, GpuError> {

@@ -133,7 +133,6 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
         z_coefficient: config.model.balance.z_coefficient as f32,
         clip_norm: config.optimizer.clip_norm as f32,
         inverse_targets: 1.0 / count as f32,
-        inverse_accumulation,
         ..Step::default()
     };
     Ok(Ready { device, config, training, plan, memory, step })

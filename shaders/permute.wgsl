@@ -1,12 +1,17 @@
 // Permutation of the A = N K assignments (a = n K + k) into the experts' order, a stable counting sort:
 //   offsets_e = number of assignments to experts below e        slot_of_a = offsets_e + rank of a among those of e = expert_a
 //   assignment_of_{slot_of_a} = a
+// Tokens that only fill the micro-batch up all go to the last expert, whatever they chose: they come last, and no other token's slot
+// depends on them.
 // Blocks of consecutive assignments are counted, the counts scanned, the blocks scattered. Each (block, expert) pair is
 // owned by one invocation that walks the block in order, so no slot is handed out by a race.
+
+import package::lib::step::real_of;
 
 struct Params {
     assignments: u32,
     experts: u32,
+    experts_per_token: u32,
     block: u32,  // assignments a block
     blocks: u32, // ceil(A / block)
 }
@@ -26,6 +31,14 @@ const MAX_EXPERTS = 64u;
 
 var<workgroup> sh_total: array<u32, MAX_EXPERTS>;
 
+fn real_assignments() -> u32 {
+    return real_of(params.assignments / params.experts_per_token) * params.experts_per_token;
+}
+
+fn expert_of(a: u32, real: u32) -> u32 {
+    return select(params.experts - 1u, expert[a], a < real);
+}
+
 // An invocation owns one (block, expert) pair.
 @compute @workgroup_size(INVOCATIONS)
 fn count(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -35,9 +48,10 @@ fn count(@builtin(global_invocation_id) id: vec3<u32>) {
     let owned = id.x % params.experts;
     let first = id.x / params.experts * params.block;
     let end = min(first + params.block, params.assignments);
+    let real = real_assignments();
     var total = 0u;
     for (var a = first; a < end; a++) {
-        total += u32(expert[a] == owned);
+        total += u32(expert_of(a, real) == owned);
     }
     counts[id.x] = total;
 }
@@ -78,9 +92,10 @@ fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
     let owned = id.x % params.experts;
     let first = id.x / params.experts * params.block;
     let end = min(first + params.block, params.assignments);
+    let real = real_assignments();
     var slot = saved_starts[id.x];
     for (var a = first; a < end; a++) {
-        if (expert[a] == owned) {
+        if (expert_of(a, real) == owned) {
             slot_of[a] = slot;
             assignment_of[slot] = a;
             slot++;

@@ -52,6 +52,9 @@ impl Progress {
                 (self.update, self.lr) = (record.update, [record.lr_adamw, record.lr_muon]);
                 self.train_ce = record.train_ce;
                 self.skipped += u64::from(record.skipped);
+                if self.window.back().is_some_and(|(last, ..)| *last >= record.update) {
+                    self.window.clear(); // The run went back: what stood here is to come again.
+                }
                 self.window.push_back((record.update, record.tokens, record.time.seconds));
                 if self.window.len() > WINDOW {
                     self.window.pop_front();

@@ -2,7 +2,7 @@
 //!
 //! Guaranteed: a stable sort (slots of one expert are in the order of the assignments n K + k), the same on every run;
 //! nothing is dropped and nothing padded. Routing never leaves the GPU: the sizes are fixed, only the content depends on
-//! the data.
+//! the data. Tokens that only fill a micro-batch up come last of all, so that no bit of a real token's result depends on them.
 
 use super::{
     Graph,
@@ -31,7 +31,7 @@ impl Graph {
         let assignments = tokens * experts_per_token; // A
         let block = assignments.div_ceil(MOST_BLOCKS).max(32);
         let blocks = assignments.div_ceil(block);
-        let params = Params { assignments, experts, block, blocks };
+        let params = Params { assignments, experts, experts_per_token, block, blocks };
         let pairs = [(blocks * experts).div_ceil(Count::WORKGROUP), 1, 1];
         let counts = self.tensor_u32("permute.counts", [blocks, experts]);
         let starts = self.tensor_u32("permute.starts", [blocks, experts]);

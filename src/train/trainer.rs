@@ -308,9 +308,12 @@ impl Trainer {
     /// mean of the micro-batches' means. Every sequence has as many targets as any other, so that the balance losses, means over
     /// real tokens, take the same weights.
     fn weights(&self, micro_steps: std::ops::Range<u64>) -> Vec<MicroWeight> {
-        let share = |counts: Vec<u64>| {
-            let total = counts.iter().sum::<u64>().max(1);
-            counts.into_iter().map(move |count| count as f64 / total as f64)
+        let share = |mut counts: Vec<u64>| {
+            if counts.iter().all(|count| *count == 0) {
+                counts.fill(1); // No target at all: the balance losses are left.
+            }
+            let total = counts.iter().sum::<u64>() as f64;
+            counts.into_iter().map(move |count| count as f64 / total)
         };
         let tokens = share(micro_steps.clone().map(|m| self.sequences_of(m).into()).collect());
         let losses = share(match self.config.train.weighting {

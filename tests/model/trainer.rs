@@ -415,7 +415,10 @@ fn a_checkpoint_holds_every_state_and_a_resumed_run_is_the_straight_one() {
         assert_eq!(names(&middle.tensors), of(Role::Parameter, DType::F32));
         assert_eq!(names(&middle.optimizer), of(Role::State, DType::F32));
         // What is not in it must not outlive an update: counts are cleared by each, skips in a row are the trainer's own.
-        assert_eq!(of(Role::State, DType::U32), ["blocks.0.moe.router.counts", "blocks.1.moe.router.counts", "skipped_updates"]);
+        assert_eq!(
+            of(Role::State, DType::U32),
+            ["blocks.0.moe.router.counts", "blocks.1.moe.router.counts", "skipped_updates", "update_damage"]
+        );
         let biases: Vec<&NamedTensor> = middle.optimizer.iter().filter(|t| t.name.ends_with("selection_bias")).collect();
         assert_eq!(biases.len(), 2);
         for bias in biases {

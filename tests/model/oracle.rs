@@ -1,6 +1,7 @@
 //! Ten updates with both optimizers follow a PyTorch run from the same weights and batches
 //! (`tests/fixtures/system_a.py` made the golden files). Widths are multiples of 64, so that on CPU rasterisers every product and
 //! every optimizer reads through images; the micro-batches of an update are unequal, which PyTorch's are by having fewer rows.
+//! Bounds are some ten times what was measured: 3e-7 for the numbers of an update, 8e-7 for the weights.
 
 use moelab::{
     gpu::PlanOptions,
@@ -101,7 +102,6 @@ fn ten_updates_follow_pytorch() {
                 golden.grad_norm[u]
             );
         }
-        let mut worst: f64 = 0.0;
         let names: Vec<String> = expected.tensors.iter().map(|(n, _)| n.clone()).collect();
         let found = trainer.download_parameters(&names).wait(trainer.device()).unwrap();
         for (name, bytes) in names.iter().zip(found) {
@@ -109,9 +109,7 @@ fn ten_updates_follow_pytorch() {
             let found: Vec<f32> = bytemuck::cast_slice(&bytes).to_vec();
             let norm: f64 = wanted.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt();
             let difference: f64 = wanted.iter().zip(&found).map(|(w, f)| f64::from(w - f).powi(2)).sum::<f64>().sqrt();
-            worst = worst.max(difference / norm);
-            assert!(difference < 1e-3 * norm, "{name}: relative difference {:.1e}", difference / norm);
+            assert!(difference < 5e-6 * norm, "{name}: relative difference {:.1e}", difference / norm);
         }
-        println!("{tier:?}: weights differ by up to {worst:.1e}");
     }
 }

@@ -18,8 +18,8 @@ fn the_first_loss_is_ln_v() {
     for tier in tiers() {
         let ran = one_batch(SMALL, tier, PlanOptions::default());
         let (first, wanted) = (ran.updates[0].train_ce, 64f64.ln());
-        println!("first loss {first} against {wanted}");
-        assert!((first / wanted - 1.0).abs() < 0.02, "{first} against {wanted}");
+        // Measured: 0.86 % above, on either tier; half the variance of the logits is part of it.
+        assert!((first / wanted - 1.0).abs() < 0.01, "{first} against {wanted}");
     }
 }
 

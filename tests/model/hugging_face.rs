@@ -22,7 +22,8 @@ use serde_json::Value;
 
 use crate::harness::{device, tiers};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hf");
+/// Where the golden models lie.
+pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hf");
 /// Sequences and tokens of the golden batch.
 const B: u32 = 2;
 const T: u32 = 16;
@@ -45,7 +46,8 @@ const NOT_WRITTEN: [&str; 14] = [
     "sliding_window",
 ];
 
-fn read(model: &str, file: &str) -> Vec<u8> {
+/// A file of a golden model.
+pub fn read(model: &str, file: &str) -> Vec<u8> {
     fs::read(format!("{FOLDER}/{model}/{file}")).unwrap()
 }
 
@@ -59,6 +61,11 @@ fn quiet() -> ModelConfig {
         "#,
     )
     .unwrap()
+}
+
+/// A model whose `config.json` was changed.
+pub fn import_quietly(config: &str, weights: &[u8]) -> Result<Imported, String> {
+    import(config.as_bytes(), &[("model.safetensors", weights)], &quiet()).map_err(|error| error.to_string())
 }
 
 fn imported(model: &str) -> Imported {
@@ -100,7 +107,7 @@ impl Loaded<'_> {
     }
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytemuck::pod_collect_to_vec(bytes)
 }
 

@@ -3,6 +3,7 @@
 
 pub mod atomic;
 pub mod fault;
+pub mod input;
 pub mod print;
 pub mod raster;
 pub mod store;

@@ -15,7 +15,8 @@ use moelab::{
     lab::session::{EFFECTIVE_CONFIG, TOKENIZER},
     train::{
         Config, Corpus,
-        config::{DataKind, load},
+        config::{DataKind, TokenizerKind, load},
+        tokenizer::Tokenizer,
     },
 };
 
@@ -60,7 +61,7 @@ pub fn config_of_run(run: &Path) -> Result<Config> {
 }
 
 /// A config's text, no more of it than a config may have.
-fn read_text(path: &Path) -> Result<String, String> {
+pub fn read_text(path: &Path) -> Result<String, String> {
     let file = fs::File::open(path).map_err(|e| e.to_string())?;
     let mut text = String::new();
     file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
@@ -103,9 +104,23 @@ pub fn evaluate_on(config: &mut Config, path: &str) {
 }
 
 /// The data of a config, and the config with its vocabulary filled in. A run's own tokenizer is used where there is one.
-pub fn corpus(mut config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
+pub fn corpus(config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
     let own = run.map(|run| run.join(TOKENIZER)).filter(|path| path.exists());
     let own = own.map(|path| tokenizer_file(&path)).transpose()?;
+    corpus_with(config, own, purpose)
+}
+
+/// The tokenizer that a config states, which is not one that is trained.
+pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
+    match config.data.tokenizer.kind {
+        TokenizerKind::File => tokenizer_file(Path::new(&config.data.tokenizer.path)),
+        TokenizerKind::Bytes => Ok(Tokenizer::bytes()),
+        TokenizerKind::Bpe => bail!("data.tokenizer.kind is \"bpe\", wanted one that is there already"),
+    }
+}
+
+/// As [`corpus`], with `own` in place of the config's tokenizer.
+pub fn corpus_with(mut config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
     let dataset = dataset(&config, own, purpose, Path::new(CACHE))?;
     let found = dataset.tokenizer().vocabulary();
     if config.model.vocabulary == 0 {

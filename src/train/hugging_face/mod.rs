@@ -31,11 +31,11 @@ use std::collections::HashMap;
 
 use super::checkpoint::NamedTensor;
 use crate::model::ModelConfig;
+pub use crate::train::tensor_file::HEAD_BYTES;
+use crate::train::tensor_file::{cut, read_header};
+pub use config::{is_setting_of_training, settings_of_training, value_of, with_value};
 use keys::Json;
 pub use logits::logits;
-use crate::train::tensor_file::{cut, read_header};
-pub use crate::train::tensor_file::HEAD_BYTES;
-pub use config::{is_setting_of_training, settings_of_training, value_of, with_value};
 use model_type::ModelType;
 use model_types::MODEL_TYPES;
 pub use tensors::{Part, Stored};
@@ -113,6 +113,7 @@ fn model_type_of(model: &ModelConfig) -> Result<(&'static ModelType, Vec<String>
                     kinds += usize::from(difference.is_of_kind() && !difference.is_training_only);
                 }
                 reasons.extend((model_type.limits)(model));
+                reasons.extend((model_type.unwritable)(model));
             }
             Err(problems) => reasons.extend(problems),
         }
@@ -156,12 +157,7 @@ pub fn file_tensors(model: &ModelConfig, ours: &[NamedTensor]) -> Result<Vec<Nam
 ///
 /// # Errors
 /// A model that no type can be, with every reason.
-pub fn export(
-    model: &ModelConfig,
-    ours: &[NamedTensor],
-    end_of_document: Option<u32>,
-    source: Option<&[u8]>,
-) -> Result<HfModel, Refusal> {
+pub fn export(model: &ModelConfig, ours: &[NamedTensor], end_of_document: Option<u32>, source: Option<&[u8]>) -> Result<HfModel, Refusal> {
     let (model_type, mut lost) = model_type_of(model)?;
     let mut json = config::write(model_type, model);
     let source: Option<Json> = source.and_then(|source| serde_json::from_slice(source).ok());
@@ -218,6 +214,10 @@ pub fn describe(config_json: &[u8]) -> Result<Described, ImportError> {
         return Err(of_config(vec![format!("`model_type` is {found}{reason}, wanted one of {}", known.join(", "))]));
     };
     let model = config::read(model_type, &json).map_err(of_config)?;
+    let beyond = (model_type.limits)(&model);
+    if !beyond.is_empty() {
+        return Err(of_config(beyond));
+    }
     Ok(Described { model, model_type, json })
 }
 

@@ -21,8 +21,10 @@ pub(super) struct ModelType {
     pub switched_off: &'static [Fixed],
     /// Keys that follow from others.
     pub ignored: &'static [&'static str],
-    /// What transformers refuses of such a model. It forbids to write one; files that have it all the same are read.
+    /// What transformers refuses of such a model.
     pub limits: fn(&ModelConfig) -> Vec<String>,
+    /// What it refuses though other programs do not: such a model is read, and not written.
+    pub unwritable: fn(&ModelConfig) -> Vec<String>,
     /// Its tensors.
     pub layout: Layout,
 }

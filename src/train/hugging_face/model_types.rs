@@ -8,7 +8,7 @@
 use super::keys::Key;
 use super::model_type::{Fixed, Layout, ModelType, Row};
 use super::rules::{
-    BALANCE_LOSS, DENSE_LAYERS, EMBEDDING_SCALE, EXPERTS, GRADIENT_CYCLES, INNER_WIDTH, PARTIAL_ROPE, PREDICTION_LAYERS, ROPE,
+    BALANCE_LOSS, DENSE_LAYERS, EMBEDDING_SCALE, EXPERTS, GRADIENT_CYCLES, INNER_WIDTH, KEPT_GROUPS, PARTIAL_ROPE, PREDICTION_LAYERS, ROPE,
     ROPE_OF_MIXTRAL, ROTARY_HEAD, SAME_HEADS, STACKS,
 };
 use crate::model::config::ModelConfig;
@@ -139,6 +139,7 @@ static GPT2: ModelType = ModelType {
     switched_off: OFF,
     ignored: &[],
     limits: |_| Vec::new(),
+    unwritable: |_| Vec::new(),
     layout: Layout {
         top: &[Row::Whole("embedding", "transformer.wte"), Row::Whole("positions", "transformer.wpe"), Row::Whole("head", "lm_head")],
         networks: &[("", "transformer.")],
@@ -171,7 +172,8 @@ static LLAMA: ModelType = ModelType {
     fixed: &[],
     switched_off: OFF,
     ignored: &[],
-    limits: width_divides_into_heads,
+    limits: |_| Vec::new(),
+    unwritable: width_divides_into_heads,
     layout: DECODER,
 };
 
@@ -192,6 +194,7 @@ static MIXTRAL: ModelType = ModelType {
     switched_off: OFF,
     ignored: &[],
     limits: |_| Vec::new(),
+    unwritable: |_| Vec::new(),
     layout: Layout {
         block: &[
             ATTENTION,
@@ -232,6 +235,7 @@ static QWEN3_MOE: ModelType = ModelType {
     // Only read where `use_sliding_window` is true.
     ignored: &["sliding_window", "max_window_layers"],
     limits: |_| Vec::new(),
+    unwritable: |_| Vec::new(),
     layout: DECODER,
 };
 
@@ -257,11 +261,12 @@ static GLM4_MOE: ModelType = ModelType {
             Key::same("use_qk_norm", &["attention.qk_norm"]).or("false"),
         ],
     ],
-    rules: &[PARTIAL_ROPE, PREDICTION_LAYERS],
+    rules: &[PARTIAL_ROPE, KEPT_GROUPS, PREDICTION_LAYERS],
     fixed: &[],
     switched_off: SIGMOID_OFF,
     ignored: &[],
     limits: sigmoid_router,
+    unwritable: |_| Vec::new(),
     layout: Layout { block: &[ATTENTION, FFN, MOE, BIAS_AND_SHARED_EXPERTS], ..DECODER },
 };
 
@@ -293,11 +298,12 @@ static DEEPSEEK_V3: ModelType = ModelType {
                 .or_null("false"),
         ],
     ],
-    rules: &[ROPE, SAME_HEADS, ROTARY_HEAD, PREDICTION_LAYERS],
+    rules: &[ROPE, SAME_HEADS, ROTARY_HEAD, KEPT_GROUPS, PREDICTION_LAYERS],
     fixed: &[],
     switched_off: SIGMOID_OFF,
     ignored: &["qk_head_dim"],
     limits: sigmoid_router,
+    unwritable: |_| Vec::new(),
     layout: Layout {
         block: &[
             &[
@@ -354,7 +360,8 @@ static HRM_TEXT: ModelType = ModelType {
     ],
     switched_off: OFF,
     ignored: &[],
-    limits: width_divides_into_heads,
+    limits: |_| Vec::new(),
+    unwritable: width_divides_into_heads,
     layout: Layout {
         top: &[Row::Whole("embedding", "model.embed_tokens"), Row::Zeros("model.z_L_init"), Row::Whole("head", "lm_head")],
         networks: &[("low.", "model.L_module."), ("high.", "model.H_module.")],

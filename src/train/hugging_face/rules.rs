@@ -137,9 +137,7 @@ pub(super) const BALANCE_LOSS: Rule = Rule {
     read: |json, flat| {
         let is_on = match json.get("output_router_logits") {
             None => false,
-            Some(found) => {
-                found.as_bool().ok_or_else(|| format!("`output_router_logits` is {}, wanted true or false", shown(found)))?
-            }
+            Some(found) => found.as_bool().ok_or_else(|| format!("`output_router_logits` is {}, wanted true or false", shown(found)))?,
         };
         flat.insert("balance.kind".into(), if is_on { "hf_mixtral" } else { "none" }.into());
         set(flat, "balance.coefficient", "router_aux_loss_coef", json.get("router_aux_loss_coef").unwrap_or(&json!(0.001)))
@@ -157,9 +155,7 @@ pub(super) const BALANCE_LOSS: Rule = Rule {
 pub(super) const PREDICTION_LAYERS: Rule = Rule {
     reads: &["num_nextn_predict_layers", "num_mtp_layers"],
     read: |json, _| match json.get("num_nextn_predict_layers").filter(|found| !found.is_null()) {
-        Some(found) if found.as_u64().is_none() => {
-            Err(format!("`num_nextn_predict_layers` is {}, wanted an integer from 0", shown(found)))
-        }
+        Some(found) if found.as_u64().is_none() => Err(format!("`num_nextn_predict_layers` is {}, wanted an integer from 0", shown(found))),
         _ => Ok(()),
     },
     write: |_, json| {
@@ -187,6 +183,16 @@ pub(super) fn not_carried(json: &Json) -> Vec<String> {
     .flatten()
     .collect()
 }
+
+/// A token cannot choose from more groups than there are.
+pub(super) const KEPT_GROUPS: Rule = Rule {
+    reads: &[],
+    read: |_, flat| match (number(flat, "router.groups"), number(flat, "router.kept_groups")) {
+        (groups, kept) if kept > groups => Err(format!("`topk_group` is {kept}, wanted at most `n_group`, {groups}")),
+        _ => Ok(()),
+    },
+    write: |_, _| {},
+};
 
 /// DeepSeek-V3's `head_dim` is that of the rotary positions.
 pub(super) const ROTARY_HEAD: Rule = Rule {

@@ -206,7 +206,12 @@ pub(super) fn matched(
     for (file, header) in headers {
         for (name, info) in header.tensors() {
             if let Some(before) = found.get(&name) {
-                problems.push(format!("`{}` is in `{}` and in `{}`: wanted it once", shortened(&name), shortened(before.file), shortened(file)));
+                problems.push(format!(
+                    "`{}` is in `{}` and in `{}`: wanted it once",
+                    shortened(&name),
+                    shortened(before.file),
+                    shortened(file)
+                ));
             }
             found.insert(name, Listed { file, dtype: info.dtype, shape: info.shape.clone() });
         }
@@ -220,7 +225,8 @@ pub(super) fn matched(
     }
     if found.len() < before {
         let count = before - found.len();
-        notes.push(format!("{count} tensors of layers that predict further tokens (`num_nextn_predict_layers`): moelab's models have none"));
+        notes
+            .push(format!("{count} tensors of layers that predict further tokens (`num_nextn_predict_layers`): moelab's models have none"));
     }
     let table = stored(model_type, model);
     let prefix = model_type.layout.networks[0].1.split_inclusive('.').next().unwrap_or_default();

@@ -42,14 +42,18 @@ pub struct AdamW {
 
 /// From this size on reading through images gains more than the copies cost.
 const IMAGE_ELEMENTS: u32 = 8192;
-/// What the names of states begin with that cannot be negative: the means of squares, and 1 - beta^t.
+/// What the names of states begin with whose values are bounded: the means of squares, and 1 - beta^t.
 const MEAN_SQUARE: &str = "adamw.v.";
 const CORRECTIONS: &str = "adamw.corrections";
 
 /// What the values of an optimizer's state of this name can be: a value beyond would turn a finite gradient into a weight that
 /// is not.
 pub fn state_range(name: &str) -> RangeInclusive<f32> {
-    if name.starts_with(MEAN_SQUARE) || name.starts_with(CORRECTIONS) { 0.0..=f32::MAX } else { f32::MIN..=f32::MAX }
+    match name {
+        name if name.starts_with(MEAN_SQUARE) => 0.0..=f32::MAX,
+        name if name.starts_with(CORRECTIONS) => 0.0..=1.001, // 1, and room for rounding.
+        _ => f32::MIN..=f32::MAX,
+    }
 }
 
 impl Graph {

@@ -121,7 +121,11 @@ fn check_ranges(optimizer: &[NamedTensor]) -> Result<(), CheckpointError> {
         if let Some(element) = data.iter().position(|value| !range.contains(value)) {
             let (file, tensor, value) = (OPTIMIZER.to_string(), name.clone(), data[element]);
             return Err(match value.is_finite() {
-                true => CheckpointError::Negative { file, tensor, element, value: value.to_string() },
+                true => {
+                    let (least, most) = range.into_inner();
+                    let wanted = if most == f32::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
+                    CheckpointError::OutOfRange { file, tensor, element, value: value.to_string(), wanted }
+                }
                 false => CheckpointError::NonFinite { file, tensor, element, value: value.to_string() },
             });
         }

@@ -74,8 +74,8 @@ pub enum CheckpointError {
         problems: Vec<String>,
     },
     /// A value is one that no training leaves.
-    #[error("`{file}`: `{tensor}` is {value} at element {element}, wanted 0 or more: the next update would not be finite")]
-    Negative {
+    #[error("`{file}`: `{tensor}` is {value} at element {element}, wanted {wanted}: no training leaves such a value")]
+    OutOfRange {
         /// Name of the file.
         file: String,
         /// Name of the tensor.
@@ -84,6 +84,8 @@ pub enum CheckpointError {
         element: usize,
         /// The value.
         value: String,
+        /// What it can be.
+        wanted: String,
     },
     /// A value is NaN or infinite.
     #[error("`{file}`: `{tensor}` is {value} at element {element}: such weights cannot be trained on")]

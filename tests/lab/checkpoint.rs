@@ -175,6 +175,25 @@ fn unsound_snapshots_are_not_encoded() {
         let problem = encode(&broken).expect_err("it is not finite").to_string();
         assert!(problem.contains("`embedding.weight.moment1`") && problem.contains("element 7"), "{problem}");
     }
+    // Finite, but the next update would not be.
+    for (name, value, wanted) in [
+        ("adamw.v.embedding.weight", -1e-30, "wanted 0 or more"),
+        ("adamw.corrections.blocks.0.moe.experts.up.weight", 1.5, "wanted 0 to 1.001"),
+        ("adamw.corrections(0.9, 0.999)", -0.1, "wanted 0 to 1.001"),
+        ("adamw.m.embedding.weight", -1.5, ""),
+        ("muon.momentum.blocks.0.attention.output.weight", -1.5, ""),
+    ] {
+        let mut state = snapshot(1);
+        state.optimizer[0].name = name.into();
+        state.optimizer[0].data[7] = value;
+        match encode(&state) {
+            Ok(_) => assert_eq!(wanted, "", "{name}"),
+            Err(problem) => {
+                let problem = problem.to_string();
+                assert!(!wanted.is_empty() && problem.contains(name) && problem.contains(wanted), "{problem}");
+            }
+        }
+    }
     let mut twice = snapshot(1);
     twice.tensors[1].name = "embedding.weight".into();
     assert!(encode(&twice).is_err());

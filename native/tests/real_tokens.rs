@@ -172,7 +172,6 @@ fn what_a_checkpoint_makes_of_a_finite_gradient_is_looked_at() {
     assert!(said.contains("adamw.v.embedding") && said.contains("wanted 0 or more"), "{said}");
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("the parameters or moments after it are not"), "{said}");
-    let log = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
-    assert!(log.contains("what the update made of parameters or moments is not"), "{log}");
-    assert!(!log.contains("are untouched"), "{log}");
+    assert!(said.contains("what the update made of parameters or moments is not"), "{said}");
+    assert!(!said.contains("are untouched"), "{said}");
 }

@@ -17,7 +17,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const DRAFT: &str = ".tmp-";
+/// What follows the name in that of a draft.
+pub const DRAFT: &str = ".tmp-";
 
 /// Makes or replaces a file. The folder above must be there.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

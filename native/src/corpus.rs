@@ -1,27 +1,29 @@
-//! From a config to a dataset: documents read, a tokenizer had, tokens packed and cached.
+//! From a config to a dataset: documents read, a tokenizer had, tokens packed and cached ([`Cache`]).
 //!
-//! The cache is a folder of shards and trained tokenizers named by what they were made from: the SHA-256 of all documents
-//! as read, of the tokenizer, and of the limits. So a changed file or option makes a new entry and an old entry is never wrong.
-//! Entries are written to a temporary name and renamed; one that does not verify is made again. The folder may be removed
-//! at any time.
+//! Entries of the cache are named by the SHA-256 of all documents as read, of the tokenizer, and of the limits.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use moelab::train::Config;
 use moelab::train::config::{Data, DataKind, TokenizerKind};
 use moelab::train::data::{Dataset, Split, language_texts};
 use moelab::train::shards::{Shard, digest};
-use moelab::train::tokenizer::{MAX_BYTES, Tokenizer};
-use moelab_native::{atomic, print};
+use moelab::train::tokenizer::{LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
+use moelab_native::{
+    err,
+    input::{self, shown},
+};
 
+use crate::cache::Cache;
 use crate::files::Documents;
+use crate::ticker::Ticker;
 
 /// Most bytes of documents that a tokenizer is trained on: 64 MB, the first training documents.
 const MAX_TRAINING_TEXT: usize = 64_000_000;
 /// Most bytes of a file of packed tokens: 16 GB.
-const MAX_SHARD: u64 = 16_000_000_000;
+pub const MAX_SHARD: u64 = 16_000_000_000;
 
 /// What the documents are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +40,17 @@ pub fn dataset(config: &Config, tokenizer: Option<Tokenizer>, purpose: Purpose, 
     let (tokenizer, shard) = match data.kind {
         DataKind::Language => {
             let texts = || Ok(language_texts(&data.language, &data.split)?);
-            let tokenizer = tokenizer.map_or_else(|| had(data, texts, None), Ok)?;
+            let tokenizer = tokenizer.map_or_else(|| had(data, texts), Ok)?;
             return Ok(Dataset::from_language(tokenizer, data, seed, windows)?);
         }
-        DataKind::Text => packed(data, tokenizer, cache)?,
+        DataKind::Text => packed(data, tokenizer, &Cache::at(cache))?,
         DataKind::Tokens => {
             let no_text = || {
                 bail!(
                     "data.tokenizer.kind is \"bpe\", but packed tokens have no text to train it on: name the tokenizer.json that they were made with"
                 )
             };
-            let tokenizer = tokenizer.map_or_else(|| had(data, no_text, None), Ok)?;
+            let tokenizer = tokenizer.map_or_else(|| had(data, no_text), Ok)?;
             let shard = shards(data)?;
             (tokenizer, shard)
         }
@@ -61,59 +63,78 @@ pub fn dataset(config: &Config, tokenizer: Option<Tokenizer>, purpose: Purpose, 
 
 /// A `tokenizer.json`, no larger than one may be.
 pub fn tokenizer_file(path: &Path) -> Result<Tokenizer> {
-    let shown = || print::path(path);
-    let size = fs::metadata(path).with_context(shown)?.len();
-    ensure!(size <= MAX_BYTES as u64, "{}: {size} bytes, a tokenizer.json has at most {MAX_BYTES}", shown());
-    Tokenizer::from_json(&fs::read(path).with_context(shown)?).with_context(shown)
+    let bytes = input::read(path, MAX_BYTES as u64).with_context(|| shown(path))?;
+    Tokenizer::from_json(&bytes).with_context(|| shown(path))
 }
 
-/// The tokenizer that a config asks for; one that is trained on `texts` is kept at `kept`.
-fn had(data: &Data, texts: impl FnOnce() -> Result<Vec<String>>, kept: Option<&Path>) -> Result<Tokenizer> {
+/// The tokenizer that a config asks for, one to be trained on `texts`.
+fn had(data: &Data, texts: impl FnOnce() -> Result<Vec<String>>) -> Result<Tokenizer> {
     match data.tokenizer.kind {
         TokenizerKind::Bytes => Ok(Tokenizer::bytes()),
         TokenizerKind::File => tokenizer_file(Path::new(&data.tokenizer.path)),
         TokenizerKind::Bpe => {
-            if let Some(tokenizer) = kept.and_then(|path| tokenizer_file(path).ok()) {
-                return Ok(tokenizer);
+            let texts = texts()?;
+            let _ticker = Ticker::new("training the tokenizer", None);
+            let trained = Tokenizer::train(texts.iter(), data.tokenizer.vocabulary)?;
+            if trained.cut_words > 0 {
+                err!(
+                    "warning: {} of the text's runs of characters without a break are longer than {LONGEST_TRAINED_WORD} bytes, the longest has {}: the tokenizer \
+                     was trained on them in pieces. Is this text?",
+                    trained.cut_words,
+                    trained.longest_word
+                );
             }
-            let tokenizer = Tokenizer::train(texts()?.iter(), data.tokenizer.vocabulary)?;
-            kept.map(|path| keep(path, tokenizer.to_json().as_bytes())).transpose()?;
-            Ok(tokenizer)
+            Ok(trained.tokenizer)
         }
     }
 }
 
 /// Text files, tokenized: from the cache where they are in it.
-fn packed(data: &Data, tokenizer: Option<Tokenizer>, cache: &Path) -> Result<(Tokenizer, Shard)> {
+fn packed(data: &Data, tokenizer: Option<Tokenizer>, cache: &Cache) -> Result<(Tokenizer, Shard)> {
     let documents = Documents::find(data)?;
-    let mut digests = Vec::new();
+    let (mut digests, mut bytes) = (Vec::new(), 0);
+    let ticker = Ticker::new("reading the text", None);
     documents.each(|text| {
         digests.push(digest(text.as_bytes()));
+        ticker.add(text.len());
+        bytes += text.len() as u64;
         Ok(true)
     })?;
+    drop(ticker);
+    documents.notes().for_each(|note| err!("{note}"));
     let all = digest(&digests.concat());
     let tokenizer = match tokenizer {
         Some(tokenizer) => tokenizer,
-        None => {
+        None if data.tokenizer.kind == TokenizerKind::Bpe => {
             let options = format!("{} {:?}", data.tokenizer.vocabulary, data.split);
-            let kept = entry(cache, &[&all, options.as_bytes()], "tokenizer.json");
-            had(data, || training_texts(&documents, &digests, data), Some(&kept))?
+            let made_from = [&all[..], options.as_bytes()];
+            match cache.tokenizer(&made_from) {
+                Some(tokenizer) => tokenizer,
+                None => {
+                    let tokenizer = had(data, || training_texts(&documents, &digests, data))?;
+                    cache.keep_tokenizer(&made_from, &tokenizer);
+                    tokenizer
+                }
+            }
         }
+        None => had(data, || bail!("only a tokenizer to be trained reads text"))?,
     };
-    let kept = entry(cache, &[&all, &tokenizer.digest(), &data.max_tokens.to_le_bytes()], "tokens");
-    let found = fs::read(&kept).ok().and_then(|bytes| Shard::decode(&bytes).ok());
-    if let Some(shard) = found.filter(|shard| shard.tokenizer() == tokenizer.digest()) {
+    let made_from = [&all[..], &tokenizer.digest(), &data.max_tokens.to_le_bytes()];
+    if let Some(shard) = cache.tokens(&made_from, &tokenizer) {
         return Ok((tokenizer, shard));
     }
     let mut shard = Shard::new(tokenizer.vocabulary(), tokenizer.digest());
     let most = if data.max_tokens == 0 { usize::MAX } else { data.max_tokens as usize };
+    let ticker = Ticker::new("tokenizing", Some(bytes));
     documents.each(|text| {
         let mut ids = tokenizer.encode(text)?;
         ids.truncate(most - shard.tokens());
         shard.push(&ids)?;
+        ticker.add(text.len());
         Ok(shard.tokens() < most)
     })?;
-    keep(&kept, &shard.encode())?;
+    drop(ticker);
+    cache.keep_tokens(&made_from, &shard);
     Ok((tokenizer, shard))
 }
 
@@ -137,33 +158,26 @@ fn training_texts(documents: &Documents, digests: &[[u8; 32]], data: &Data) -> R
 fn shards(data: &Data) -> Result<Shard> {
     let mut joined: Option<Shard> = None;
     for path in &data.paths {
-        let size = fs::metadata(path).with_context(|| path.clone())?.len();
-        ensure!(size <= MAX_SHARD, "{path}: {size} bytes, wanted at most {MAX_SHARD}");
-        let shard = Shard::decode(&fs::read(path).with_context(|| path.clone())?).with_context(|| path.clone())?;
+        let path = Path::new(path);
+        let name = || shown(path);
+        let (file, mut header) = (input::open(path).with_context(name)?, Vec::new());
+        let size = file.metadata().with_context(name)?.len();
+        file.take(Shard::HEADER as u64).read_to_end(&mut header).with_context(name)?;
+        Shard::check_header(&header, size).with_context(name)?;
+        let shard = Shard::decode(&input::read(path, MAX_SHARD).with_context(name)?).with_context(name)?;
         match &mut joined {
-            Some(joined) => joined.append(&shard).with_context(|| path.clone())?,
+            Some(joined) => joined.append(&shard).with_context(name)?,
             None => joined = Some(shard),
         }
     }
     joined.context("data.paths: wanted at least one file of packed tokens")
 }
 
-fn entry(cache: &Path, made_from: &[&[u8]], extension: &str) -> PathBuf {
-    let key: String = digest(&made_from.concat()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    cache.join(key).with_extension(extension)
-}
-
-/// Writes a file so that it is there whole or not at all.
-fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
-    let shown = || print::path(path);
-    let folder = path.parent().context("an entry lies in the cache")?;
-    fs::create_dir_all(folder).with_context(shown)?;
-    atomic::write(path, bytes).with_context(shown)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::PathBuf;
 
     /// Forty documents in one file, and where to cache them.
     fn folder() -> (tempfile::TempDir, Config) {
@@ -191,7 +205,7 @@ mod tests {
         let cache = folder.path().join("cache");
         let make = |config: &Config| dataset(config, None, Purpose::Train, &cache).unwrap();
         let first = make(&config).batch(0);
-        assert_eq!((entries(&cache, "tokens").len(), entries(&cache, "json").len()), (1, 1));
+        assert_eq!((entries(&cache, "tokens").len(), entries(&cache, "tokenizer").len()), (1, 1));
         let kept = &entries(&cache, "tokens")[0];
         let written = fs::metadata(kept).unwrap().modified().unwrap();
         assert_eq!(make(&config).batch(0), first);

@@ -1,30 +1,80 @@
-//! Documents from text files, folders, glob patterns, JSONL and, with the feature `parquet`, Parquet; one at a time.
+//! Documents from text files, folders, glob patterns, JSON lines and, with the feature `parquet`, Parquet; one at a time.
+//!
+//! What a file holds is told by the end of its name, whatever its case ([`KINDS`]). One with another ending is refused, or taken as
+//! `data.unknown_files` says; in a folder it is left out. What was taken and what was left out is told ([`Documents::notes`]).
+//! Only regular files are read, each once, however many paths and links lead to it.
 //!
 //! Every file is read line by line, so no more than one document is held: a line has at most [`MAX_LINE`] bytes, a document at
-//! most [`MAX_DOCUMENT`]. `\r\n` becomes `\n` and a byte-order mark is dropped. Bytes that are no UTF-8, and NULs (the byte
-//! tokenizer ends documents with them), are refused with file and line, or replaced by U+FFFD. Documents without a visible
-//! character are skipped.
+//! most [`MAX_DOCUMENT`]. `\r\n` becomes `\n` and a byte-order mark is dropped. Bytes that are no UTF-8, halves of surrogate pairs in
+//! JSON, and NULs (the byte tokenizer ends documents with them), are refused with file, line and field, or replaced by U+FFFD.
+//! Documents without a visible character are skipped.
 
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use moelab::train::config::{Data, Invalid};
-use moelab_native::print;
-use serde::Deserialize;
+use anyhow::{Context, Result, bail, ensure};
+use moelab::train::config::{Data, Invalid, UnknownFiles};
+use moelab_native::input::{self, shown};
+
+use crate::json_rows;
+use crate::paths::{Found, Left, find};
 
 /// Most bytes of a line: 16 MB.
 pub const MAX_LINE: usize = 16_000_000;
 /// Most bytes of a document: 256 MB.
 pub const MAX_DOCUMENT: usize = 256_000_000;
 
-/// Files that are taken from a folder; one that is named is always taken.
-#[cfg(not(feature = "parquet"))]
-const TEXT: &[&str] = &["txt", "text", "md", "jsonl"];
-#[cfg(feature = "parquet")]
-const TEXT: &[&str] = &["txt", "text", "md", "jsonl", "parquet"];
 const BOM: &[u8] = b"\xef\xbb\xbf";
+const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Documents as `data.separator` parts them.
+    Text,
+    /// A document a line, in the field `text` of an object.
+    JsonLines,
+    /// A document a row, in the column `text`.
+    Parquet,
+}
+
+/// Ends of names, in lower case, and what they tell.
+const KINDS: [(&str, FileKind); 7] = [
+    ("txt", FileKind::Text),
+    ("text", FileKind::Text),
+    ("md", FileKind::Text),
+    ("markdown", FileKind::Text),
+    ("jsonl", FileKind::JsonLines),
+    ("ndjson", FileKind::JsonLines),
+    ("parquet", FileKind::Parquet),
+];
+
+impl FileKind {
+    /// The kind that a file's name tells.
+    fn of(path: &Path) -> Option<Self> {
+        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        KINDS.iter().find(|(known, _)| *known == ending).map(|(_, kind)| *kind)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            FileKind::Text => "text",
+            FileKind::JsonLines => "JSON lines",
+            FileKind::Parquet => "Parquet",
+        }
+    }
+
+    /// All endings, for messages.
+    fn endings() -> String {
+        let of = |kind| KINDS.iter().filter(|(_, other)| *other == kind).map(|(ending, _)| format!(".{ending}")).collect::<Vec<_>>();
+        let kinds = [FileKind::Text, FileKind::JsonLines, FileKind::Parquet];
+        kinds.map(|kind| format!("{} ({})", of(kind).join(" "), kind.name())).join(", ")
+    }
+}
 
 /// What parts the documents of a text file.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,27 +86,65 @@ enum Separator {
 
 /// The documents of some files, read anew each time.
 pub struct Documents {
-    files: Vec<PathBuf>,
+    files: Vec<(PathBuf, FileKind)>,
     separator: Separator,
     invalid: Invalid,
     most: usize,
     most_characters: usize,
-}
-
-/// One line of a JSONL file; other fields are ignored.
-#[derive(Deserialize)]
-struct Row {
-    text: String,
+    notes: Vec<String>,
+    replaced: Cell<u64>,
 }
 
 impl Documents {
-    /// Finds the files of `data.paths` below the current folder. An error if a path matches none.
+    /// Finds the files of `data.paths` below the current folder. An error if a path matches none, or a file of an unknown kind.
     pub fn find(data: &Data) -> Result<Self> {
-        let mut files = Vec::new();
+        let (mut files, mut unknown, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut seen, mut repeated) = (HashSet::new(), 0);
         for path in &data.paths {
-            let before = files.len();
-            expand(path, &mut files).with_context(|| format!("data.paths: {path}"))?;
-            ensure!(files.len() > before, "data.paths: {path} matches no text file (a folder gives its .{})", TEXT.join(", ."));
+            let named = || format!("data.paths: {}", shown(Path::new(path)));
+            let Found { files: found, from_folder, mut left } = find(path).with_context(named)?;
+            let mut matched = 0;
+            for file in found {
+                matched += 1;
+                let kind = FileKind::of(&file).or(match data.unknown_files {
+                    UnknownFiles::Text if !from_folder => Some(FileKind::Text),
+                    UnknownFiles::JsonLines if !from_folder => Some(FileKind::JsonLines),
+                    _ => None,
+                });
+                let reason = match kind {
+                    None => Some(Left::UnknownKind),
+                    Some(FileKind::Parquet) if cfg!(not(feature = "parquet")) => Some(Left::Parquet),
+                    Some(_) => None,
+                };
+                let real = fs::canonicalize(&file).with_context(|| shown(&file))?;
+                match (kind, reason) {
+                    (_, Some(reason)) if from_folder => {
+                        matched -= 1;
+                        left.push((file, reason));
+                    }
+                    _ if !seen.insert(real) => repeated += 1,
+                    (Some(kind), _) => files.push((file, kind)),
+                    (None, _) => unknown.push(file),
+                }
+            }
+            if matched == 0 {
+                let brackets = "; [ and ] stand for one of the characters between them, write [[] for [ itself";
+                bail!(
+                    "{}: no file to read{}; wanted {}{}{}",
+                    named(),
+                    below(Path::new(path)),
+                    FileKind::endings(),
+                    if left.is_empty() { String::new() } else { format!("; left out: {}", listed(&left)) },
+                    if path.contains('[') { brackets } else { "" },
+                );
+            }
+            if !left.is_empty() {
+                notes.push(format!("{}: left out {}", named(), listed(&left)));
+            }
+        }
+        ensure!(unknown.is_empty(), "{}", refusal(&unknown));
+        if repeated > 0 {
+            notes.push(format!("data.paths: {repeated} paths lead to files that were named before: each file is read once"));
         }
         let separator = match data.separator.as_str() {
             "" if files.len() > 1 => Separator::Nothing,
@@ -64,13 +152,25 @@ impl Documents {
             "" | "blank lines" => Separator::BlankLines,
             line => Separator::Line(line.into()),
         };
+        notes.insert(0, taken(&files, &separator));
+        if !data.separator.is_empty() && files.iter().all(|(_, kind)| *kind != FileKind::Text) {
+            notes.push("data.separator has no effect: no file is text".into());
+        }
         let unlimited = |limit: u32| if limit == 0 { usize::MAX } else { limit as usize };
         let (most, most_characters) = (unlimited(data.max_documents), unlimited(data.max_document_characters));
-        Ok(Self { files, separator, invalid: data.invalid, most, most_characters })
+        Ok(Self { files, separator, invalid: data.invalid, most, most_characters, notes, replaced: Cell::new(0) })
+    }
+
+    /// What was taken, what was left out, and what was replaced when the documents were last read.
+    pub fn notes(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let replaced = self.replaced.get();
+        let replaced = (replaced > 0).then(|| format!("data.invalid: U+FFFD stands for what is no text in {replaced} lines or rows"));
+        self.notes.iter().map(|note| Cow::Borrowed(note.as_str())).chain(replaced.map(Cow::Owned))
     }
 
     /// Gives each document to `take`, in the order of the paths and, within one path, of the file names, until it returns `false`.
     pub fn each(&self, mut take: impl FnMut(&str) -> Result<bool>) -> Result<()> {
+        self.replaced.set(0);
         let mut left = self.most;
         let mut take_one = |text: &str| -> Result<bool> {
             let text = text.trim_matches('\n');
@@ -81,12 +181,11 @@ impl Documents {
             left -= 1;
             Ok(take(&text[..end])? && left > 0)
         };
-        for file in &self.files {
-            let extension = file.extension().and_then(|extension| extension.to_str());
-            let more = match extension {
-                Some("parquet") => each_parquet_row(file, self.invalid, &mut take_one)?,
-                Some("jsonl") => each_row(Lines::open(file, self.invalid)?, &mut take_one)?,
-                _ => self.each_part(Lines::open(file, self.invalid)?, &mut take_one)?,
+        for (file, kind) in &self.files {
+            let more = match kind {
+                FileKind::Parquet => self.each_parquet_row(file, &mut take_one)?,
+                FileKind::JsonLines => self.each_row(file, &mut take_one)?,
+                FileKind::Text => self.each_part(file, &mut take_one)?,
             };
             if !more {
                 break;
@@ -95,9 +194,11 @@ impl Documents {
         Ok(())
     }
 
-    fn each_part(&self, mut lines: Lines, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+    fn each_part(&self, file: &Path, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+        let mut lines = Lines::open(file)?;
         let mut document = String::new();
         while let Some(line) = lines.next()? {
+            let line = self.valid(line, &|| lines.place())?;
             let separates = match &self.separator {
                 Separator::Nothing => false,
                 Separator::BlankLines => line.trim().is_empty(),
@@ -118,65 +219,124 @@ impl Documents {
         }
         take(&document)
     }
-}
 
-#[cfg(feature = "parquet")]
-fn each_parquet_row(file: &Path, invalid: Invalid, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
-    crate::parquet_rows::each(file, &mut |text, place| take(&without_nul(text.replace("\r\n", "\n"), invalid, place)?))
-}
-
-#[cfg(not(feature = "parquet"))]
-fn each_parquet_row(file: &Path, _: Invalid, _: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
-    bail!("{}: this moelab reads no Parquet: build it with `--features parquet`, or convert the file to JSONL", print::path(file));
-}
-
-fn each_row(mut lines: Lines, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
-    while let Some(line) = lines.next()? {
-        if line.trim().is_empty() {
-            continue;
+    fn each_row(&self, file: &Path, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+        let mut lines = Lines::open(file)?;
+        while let Some(line) = lines.next()? {
+            let line = self.valid(line, &|| lines.place())?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let row = json_rows::text(&line, self.invalid, &lines.place())?;
+            self.replaced.set(self.replaced.get() + u64::from(row.replaced));
+            let text = self.without_nul(row.text.replace("\r\n", "\n"), &|| format!("{}: field `text`", lines.place()))?;
+            if !take(&text)? {
+                return Ok(false);
+            }
         }
-        let row: Row = serde_json::from_str(&line)
-            .map_err(|error| anyhow!("{}: {error}; wanted one object a line with a field `text`", lines.place()))?;
-        let text = lines.without_nul(row.text.replace("\r\n", "\n"))?;
-        if !take(&text)? {
-            return Ok(false);
+        Ok(true)
+    }
+
+    #[cfg(feature = "parquet")]
+    fn each_parquet_row(&self, file: &Path, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+        crate::parquet_rows::each(file, &mut |text, place| take(&self.without_nul(text.replace("\r\n", "\n"), place)?))
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn each_parquet_row(&self, file: &Path, _: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
+        bail!("{}: this moelab reads no Parquet: build it with `--features parquet`, or convert the file to JSON lines", shown(file));
+    }
+
+    /// A line as text.
+    fn valid(&self, line: Vec<u8>, place: &dyn Fn() -> String) -> Result<String> {
+        let text = match (String::from_utf8(line), self.invalid) {
+            (Ok(text), _) => text,
+            (Err(error), Invalid::Replace) => {
+                self.replaced.set(self.replaced.get() + 1);
+                String::from_utf8_lossy(error.as_bytes()).into_owned()
+            }
+            (Err(error), Invalid::Refuse) => {
+                let at = error.utf8_error().valid_up_to();
+                bail!("{}: byte {at} of the line is no UTF-8: convert the file, or set data.invalid = \"replace\"", place());
+            }
+        };
+        self.without_nul(text, place)
+    }
+
+    fn without_nul(&self, text: String, place: &dyn Fn() -> String) -> Result<String> {
+        match (text.find('\0'), self.invalid) {
+            (None, _) => Ok(text),
+            (Some(_), Invalid::Replace) => {
+                self.replaced.set(self.replaced.get() + 1);
+                Ok(text.replace('\0', "\u{fffd}"))
+            }
+            (Some(at), Invalid::Refuse) => {
+                bail!("{}: byte {at} is a NUL: is this text? If so, set data.invalid = \"replace\"", place());
+            }
         }
     }
-    Ok(true)
 }
 
-/// Appends the files that `path` names: one file, those of a folder and of the folders in it, or the matches of a pattern.
-fn expand(path: &str, files: &mut Vec<PathBuf>) -> Result<()> {
-    if Path::new(path).is_file() {
-        files.push(path.into());
-    } else if Path::new(path).is_dir() {
-        walk(Path::new(path), files)?;
-    } else {
-        // As a shell does: `*` leaves hidden files out.
-        let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
-        let mut matches = glob::glob_with(path, options)?.collect::<Result<Vec<_>, _>>()?;
-        matches.sort();
-        files.extend(matches.into_iter().filter(|path| path.is_file()));
+/// What is read, and as what.
+fn taken(files: &[(PathBuf, FileKind)], separator: &Separator) -> String {
+    let parted = match separator {
+        Separator::Nothing => "a document a file".to_string(),
+        Separator::BlankLines => "documents parted by blank lines".into(),
+        Separator::Line(line) => format!("documents parted by lines {line:?}"),
+    };
+    let how = |kind| match kind {
+        FileKind::Text => format!("as text, {parted}"),
+        FileKind::JsonLines => "as JSON lines, a document a line".into(),
+        FileKind::Parquet => "as Parquet, a document a row".into(),
+    };
+    if let [(file, kind)] = files {
+        return format!("data: {} is read {}", shown(file), how(*kind));
     }
-    Ok(())
+    let mut count_of = BTreeMap::new();
+    files.iter().for_each(|(_, kind)| *count_of.entry(*kind).or_insert(0) += 1);
+    let parts: Vec<_> = count_of.into_iter().map(|(kind, count)| format!("{count} {}", how(kind))).collect();
+    format!("data: {} files are read: {}", files.len(), parts.join("; "))
 }
 
-/// Text files below a folder by name; links to folders and what starts with a dot are left out.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let (path, name) = (entry.path(), entry.file_name());
-        if name.to_string_lossy().starts_with('.') {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            walk(&path, files)?;
-        } else if path.is_file() && path.extension().is_some_and(|extension| TEXT.iter().any(|text| extension == *text)) {
-            files.push(path);
-        }
+/// What was left out, by reason.
+fn listed(left: &[(PathBuf, Left)]) -> String {
+    let mut by_reason: BTreeMap<Left, Vec<&Path>> = BTreeMap::new();
+    left.iter().for_each(|(path, reason)| by_reason.entry(*reason).or_default().push(path));
+    let parts = by_reason.into_iter().map(|(reason, paths)| format!("{} {} ({})", paths.len(), reason.name(), first(&paths)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// The first of some paths.
+fn first(paths: &[impl AsRef<Path>]) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<_> = paths.iter().take(SHOWN).map(|path| shown(path.as_ref())).collect();
+    let rest = paths.len() - names.len();
+    if rest == 0 { names.join(", ") } else { format!("{}, and {rest} more", names.join(", ")) }
+}
+
+/// Why files of an unknown kind are not read, and what to do about them.
+fn refusal(unknown: &[PathBuf]) -> String {
+    let has = |endings: &[&str]| {
+        let ending = |path: &PathBuf| path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+        unknown.iter().filter_map(ending).any(|ending| endings.contains(&ending.as_str()))
+    };
+    let mut advice = vec!["rename them, or say what they are by data.unknown_files = \"text\" or \"jsonl\""];
+    if has(&["gz", "zst", "xz", "bz2", "zip"]) {
+        advice.push("compressed files are not read, decompress them first");
     }
-    Ok(())
+    if has(&["json"]) {
+        advice.push("a .json that holds one list is not read, write an object a line");
+    }
+    let (count, plural) = (unknown.len(), if unknown.len() == 1 { "file" } else { "files" });
+    format!("data.paths: {count} {plural} of an unknown kind ({}); wanted {}: {}", first(unknown), FileKind::endings(), advice.join("; "))
+}
+
+/// Below which folder a relative path was looked for.
+fn below(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => format!(" below {}", shown(&folder)),
+        _ => String::new(),
+    }
 }
 
 /// The lines of one file.
@@ -184,22 +344,21 @@ struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
     number: usize,
-    invalid: Invalid,
 }
 
 impl Lines {
-    fn open(path: &Path, invalid: Invalid) -> Result<Self> {
-        let file = File::open(path).with_context(|| print::path(path))?;
-        Ok(Self { path: path.into(), reader: BufReader::with_capacity(1 << 16, file), number: 0, invalid })
+    fn open(path: &Path) -> Result<Self> {
+        let file = input::open(path).with_context(|| shown(path))?;
+        Ok(Self { path: path.into(), reader: BufReader::with_capacity(1 << 16, file), number: 0 })
     }
 
     /// File and line, for messages.
     fn place(&self) -> String {
-        format!("{}:{}", print::path(&self.path), self.number)
+        format!("{}:{}", shown(&self.path), self.number)
     }
 
     /// The next line without its end.
-    fn next(&mut self) -> Result<Option<String>> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         self.number += 1;
         let limit = MAX_LINE as u64 + 2;
@@ -214,32 +373,14 @@ impl Lines {
             bytes.pop();
         }
         ensure!(bytes.len() <= MAX_LINE, "{}: the line has more than {MAX_LINE} bytes", self.place());
-        if self.number == 1 && bytes.starts_with(BOM) {
-            bytes.drain(..BOM.len());
-        }
-        let text = match (String::from_utf8(bytes), self.invalid) {
-            (Ok(text), _) => text,
-            (Err(error), Invalid::Replace) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-            (Err(error), Invalid::Refuse) => {
-                let at = error.utf8_error().valid_up_to();
-                bail!("{}: byte {at} of the line is no UTF-8: convert the file, or set data.invalid = \"replace\"", self.place());
+        if self.number == 1 {
+            // Every other byte of its text may be a NUL: nothing that could be replaced.
+            ensure!(!UTF_16.iter().any(|mark| bytes.starts_with(mark)), "{}: this is UTF-16, convert it to UTF-8", self.place());
+            if bytes.starts_with(BOM) {
+                bytes.drain(..BOM.len());
             }
-        };
-        self.without_nul(text).map(Some)
-    }
-
-    fn without_nul(&self, text: String) -> Result<String> {
-        without_nul(text, self.invalid, &|| self.place())
-    }
-}
-
-fn without_nul(text: String, invalid: Invalid, place: &dyn Fn() -> String) -> Result<String> {
-    match (text.find('\0'), invalid) {
-        (None, _) => Ok(text),
-        (Some(_), Invalid::Replace) => Ok(text.replace('\0', "\u{fffd}")),
-        (Some(at), Invalid::Refuse) => {
-            bail!("{}: byte {at} is a NUL: is this text? If so, set data.invalid = \"replace\"", place());
         }
+        Ok(Some(bytes))
     }
 }
 
@@ -279,17 +420,86 @@ mod tests {
         told.replace(&format!("{}/", folder.0.path().display()), "")
     }
 
+    fn notes(data: &Data, folder: &Folder) -> String {
+        let notes: Vec<_> = Documents::find(data).unwrap().notes().map(String::from).collect();
+        notes.join("\n").replace(&format!("{}/", folder.0.path().display()), "")
+    }
+
     #[test]
-    fn a_folder_gives_a_document_a_file_by_name() {
+    fn a_folder_gives_a_document_a_file_by_name_and_tells_what_it_leaves_out() {
         let folder =
-            Folder::with(&[("b.txt", b"two\n\nmore"), ("a.md", b"one\n"), ("c/d.txt", b"three"), ("e.bin", b"no"), (".f.txt", b"no")]);
+            Folder::with(&[("b.txt", b"two\n\nmore"), ("a.MD", b"one\n"), ("c/d.txt", b"three"), ("e.bin", b"no"), (".f.txt", b"no")]);
         assert_eq!(read(&folder.data("")).unwrap(), ["one", "two\n\nmore", "three"]);
-        assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
-        assert_eq!(read(&folder.data("e.bin")).unwrap(), ["no"]);
         assert_eq!(
-            told(&folder.data("*.csv"), &folder),
-            format!("data.paths: *.csv matches no text file (a folder gives its .{})", TEXT.join(", ."))
+            notes(&folder.data(""), &folder),
+            "data: 3 files are read: 3 as text, a document a file\n\
+             data.paths: : left out 1 of an unknown kind (e.bin), 1 hidden (.f.txt)"
         );
+        assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
+        let told = told(&folder.data("*.csv"), &folder);
+        assert!(told.starts_with("data.paths: *.csv: no file to read; wanted .txt .text .md .markdown (text), .jsonl"), "{told}");
+    }
+
+    /// The same rows under every spelling of their ending give the same documents.
+    #[test]
+    fn a_files_kind_is_told_by_its_ending_whatever_its_case() {
+        let rows = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+        let folder = Folder::with(&["a.jsonl", "b.JSONL", "c.ndjson", "d.NdJson"].map(|name| (name, &rows[..])));
+        for name in ["a.jsonl", "b.JSONL", "c.ndjson", "d.NdJson", "[d-z].*"] {
+            assert_eq!(read(&folder.data(name)).unwrap(), ["one", "two"], "{name}");
+        }
+        assert_eq!(read(&folder.data("")).unwrap().len(), 8);
+        assert_eq!(notes(&folder.data("c.ndjson"), &folder), "data: c.ndjson is read as JSON lines, a document a line");
+        let separated = Data { separator: "file".into(), ..folder.data("c.ndjson") };
+        assert!(notes(&separated, &folder).ends_with("data.separator has no effect: no file is text"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_unless_it_is_said() {
+        let folder = Folder::with(&[("e.bin", b"{\"text\": \"yes\"}"), ("none", b"yes"), ("f.txt.gz", b""), ("g.json", b"[]")]);
+        assert_eq!(
+            told(&folder.data("e.bin"), &folder),
+            "data.paths: 1 file of an unknown kind (e.bin); wanted .txt .text .md .markdown (text), .jsonl .ndjson (JSON lines), \
+             .parquet (Parquet): rename them, or say what they are by data.unknown_files = \"text\" or \"jsonl\""
+        );
+        let all = told(&folder.data("*"), &folder);
+        assert!(all.contains("4 files") && all.contains("decompress") && all.contains("one list is not read"), "{all}");
+        let as_said = |unknown_files, name| read(&Data { unknown_files, ..folder.data(name) }).unwrap();
+        assert_eq!(as_said(UnknownFiles::Text, "none"), ["yes"]);
+        assert_eq!(as_said(UnknownFiles::JsonLines, "e.bin"), ["yes"]);
+        assert!(told(&folder.data(""), &folder).contains("left out: 4 of an unknown kind"), "nothing in the folder can be read");
+    }
+
+    #[test]
+    fn each_file_is_read_once() {
+        let folder = Folder::with(&[("a.txt", b"one"), ("b.txt", b"two")]);
+        let paths = ["a.txt", "*.txt", ""].map(|path| folder.data(path).paths.remove(0)).to_vec();
+        let data = Data { paths, ..Data::default() };
+        assert_eq!(read(&data).unwrap(), ["one", "two"]);
+        assert!(notes(&data, &folder).ends_with("3 paths lead to files that were named before: each file is read once"));
+    }
+
+    #[test]
+    fn brackets_that_match_nothing_are_explained() {
+        let folder = Folder::with(&[("set[1]/a.txt", b"one")]);
+        assert!(told(&folder.data("set[1]/*.txt"), &folder).ends_with("write [[] for [ itself"));
+        assert_eq!(read(&folder.data("set[[]1[]]/*.txt")).unwrap(), ["one"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_are_refused_or_left_out() {
+        let folder = Folder::with(&[("a.txt", b"one")]);
+        assert!(std::process::Command::new("mkfifo").arg(folder.0.path().join("p.txt")).status().unwrap().success());
+        assert!(told(&folder.data("p.txt"), &folder).contains("this is a named pipe, wanted a regular file"));
+        for path in ["", "*"] {
+            assert_eq!(read(&folder.data(path)).unwrap(), ["one"]);
+            assert!(
+                notes(&folder.data(path), &folder).contains("left out 1 no regular files (p.txt)"),
+                "{}",
+                notes(&folder.data(path), &folder)
+            );
+        }
     }
 
     #[test]
@@ -313,9 +523,9 @@ mod tests {
         assert_eq!(read(&folder.data("a.jsonl")).unwrap(), ["one\ntwo", "three"]);
         assert_eq!(
             told(&folder.data("bad.jsonl"), &folder),
-            "bad.jsonl:2: missing field `text` at line 1 column 15; wanted one object a line with a field `text`"
+            "bad.jsonl:2:15: missing field `text`; wanted one object a line with a field `text`"
         );
-        assert!(told(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: byte 1 is a NUL"));
+        assert!(told(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: field `text`: byte 1 is a NUL"));
     }
 
     #[cfg(feature = "parquet")]
@@ -370,9 +580,15 @@ mod tests {
             "a.txt:2: byte 1 of the line is no UTF-8: convert the file, or set data.invalid = \"replace\""
         );
         assert!(told(&folder.data("nul.txt"), &folder).starts_with("nul.txt:1: byte 1 is a NUL"));
-        let replaced = |name| read(&Data { invalid: Invalid::Replace, ..folder.data(name) }).unwrap();
+        let replacing = |name| Data { invalid: Invalid::Replace, ..folder.data(name) };
+        let replaced = |name| read(&replacing(name)).unwrap();
         assert_eq!(replaced("a.txt"), ["fine\nb\u{fffd}d"]);
         assert_eq!(replaced("nul.txt"), ["a\u{fffd}b"]);
+        let documents = Documents::find(&replacing("a.txt")).unwrap();
+        documents.each(|_| Ok(true)).unwrap();
+        assert_eq!(documents.notes().last().unwrap(), "data.invalid: U+FFFD stands for what is no text in 1 lines or rows");
+        let wide = Folder::with(&[("a.txt", b"\xff\xfea\0b\0")]);
+        assert_eq!(told(&Data { invalid: Invalid::Replace, ..wide.data("a.txt") }, &wide), "a.txt:1: this is UTF-16, convert it to UTF-8");
     }
 
     #[test]

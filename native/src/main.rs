@@ -4,16 +4,20 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod cache;
 mod corpus;
 mod environment;
 mod exit;
 mod files;
 mod inspect;
 mod interop;
+mod json_rows;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet_rows;
+mod paths;
 mod probe;
+mod ticker;
 mod train;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -41,6 +45,9 @@ pub struct Common {
     /// Which GPU: name:TEXT, index:NUMBER or pci:ADDRESS (see `moelab adapters`).
     #[arg(long, global = true, value_name = "CHOICE")]
     adapter: Option<AdapterChoice>,
+    /// Where tokenized text and trained tokenizers are kept between runs.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".cache/tokens")]
+    cache: PathBuf,
 }
 
 /// A config file with changes to it.
@@ -87,13 +94,13 @@ enum Command {
         #[arg(long, default_value = "")]
         prompt: String,
         /// Tokens to draw. Default: the config's.
-        #[arg(long)]
-        tokens: Option<usize>,
+        #[arg(long, allow_hyphen_values = true)]
+        tokens: Option<u32>,
         /// Divides the logits; 0 takes the likeliest token. Default: the config's.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         temperature: Option<f64>,
-        /// Draws from the fewest likeliest tokens that have this probability. Default: the config's.
-        #[arg(long)]
+        /// Draws from the fewest likeliest tokens that together have this probability. Default: the config's.
+        #[arg(long, allow_hyphen_values = true)]
         top_p: Option<f64>,
     },
     /// Write a run's best checkpoint for other tools.
@@ -139,7 +146,7 @@ fn main() -> ExitCode {
         Command::Resume { run } => train::resume(&common, &run),
         Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()),
         Command::Sample { run, prompt, tokens, temperature, top_p } => {
-            train::sample(&common, &run, &prompt, train::SampleArgs { tokens, temperature, top_p })
+            train::sample(&common, &run, &prompt, &train::SampleArgs { tokens, temperature, top_p })
         }
         Command::Export(args) => interop::export(&common, &args),
         Command::Import(args) => interop::import(&common, &args),

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Read,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -19,14 +18,12 @@ use moelab::{
         tokenizer::Tokenizer,
     },
 };
+use moelab_native::{err, input};
 
 use crate::{
     Common, ConfigArgs,
     corpus::{Purpose, dataset, tokenizer_file},
 };
-
-/// Where tokenized text is kept between runs, below the current folder.
-const CACHE: &str = ".cache/tokens";
 
 /// A tier on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -52,7 +49,7 @@ pub fn config(args: &ConfigArgs) -> Result<Config> {
     }
     // What is set on the command line holds for the reduced config.
     let text = load(&read, &path, &[])?.reduced().to_effective_toml();
-    Ok(load(&|_| Ok(text.clone()), &path, &args.sets)?)
+    Ok(load(&|_| Ok(text.clone()), &format!("{path}, reduced"), &args.sets)?)
 }
 
 /// Reads the effective config of a run.
@@ -61,11 +58,9 @@ pub fn config_of_run(run: &Path) -> Result<Config> {
 }
 
 /// A config's text, no more of it than a config may have.
-pub fn read_text(path: &Path) -> Result<String, String> {
-    let file = fs::File::open(path).map_err(|e| e.to_string())?;
-    let mut text = String::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
-    Ok(text)
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = input::read(path, MAX_BYTES as u64).map_err(|e| e.to_string())?;
+    String::from_utf8(bytes).map_err(|e| e.to_string())
 }
 
 /// Opens the chosen adapter.
@@ -103,25 +98,18 @@ pub fn evaluate_on(config: &mut Config, path: &str) {
     config.train.evaluation.windows = 0;
 }
 
+/// A run's own tokenizer, where it has one.
+pub fn tokenizer_of_run(run: &Path) -> Result<Option<Tokenizer>> {
+    Some(run.join(TOKENIZER)).filter(|path| path.exists()).map(|path| tokenizer_file(&path)).transpose()
+}
+
 /// The data of a config, and the config with its vocabulary filled in. A run's own tokenizer is used where there is one.
-pub fn corpus(config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
-    let own = run.map(|run| run.join(TOKENIZER)).filter(|path| path.exists());
-    let own = own.map(|path| tokenizer_file(&path)).transpose()?;
-    corpus_with(config, own, purpose)
-}
-
-/// The tokenizer that a config states, which is not one that is trained.
-pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
-    match config.data.tokenizer.kind {
-        TokenizerKind::File => tokenizer_file(Path::new(&config.data.tokenizer.path)),
-        TokenizerKind::Bytes => Ok(Tokenizer::bytes()),
-        TokenizerKind::Bpe => bail!("data.tokenizer.kind is \"bpe\", wanted one that is there already"),
+pub fn corpus(common: &Common, mut config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
+    let own = run.map(tokenizer_of_run).transpose()?.flatten();
+    if config.data.embedded && purpose == Purpose::Train {
+        err!("data: the embedded language, a token a byte (data.embedded)");
     }
-}
-
-/// As [`corpus`], with `own` in place of the config's tokenizer.
-pub fn corpus_with(mut config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
-    let dataset = dataset(&config, own, purpose, Path::new(CACHE))?;
+    let dataset = dataset(&config, own, purpose, &common.cache)?;
     let found = dataset.tokenizer().vocabulary();
     if config.model.vocabulary == 0 {
         config.model.vocabulary = found;
@@ -129,7 +117,26 @@ pub fn corpus_with(mut config: Config, own: Option<Tokenizer>, purpose: Purpose)
     if config.model.vocabulary < found {
         bail!("model.vocabulary is {}, the tokenizer has {found} ids: leave it out to take the tokenizer's", config.model.vocabulary);
     }
+    if purpose == Purpose::Train {
+        unfilled_vocabulary(&config, found).into_iter().for_each(|warning| err!("warning: {warning}"));
+    }
     Ok((config, Corpus::Dataset(Box::new(dataset))))
+}
+
+/// What the user should know of a tokenizer that learned fewer ids than it was asked for.
+fn unfilled_vocabulary(config: &Config, found: u32) -> Option<String> {
+    let (asked, v) = (config.data.tokenizer.vocabulary, config.model.vocabulary);
+    if config.data.tokenizer.kind != TokenizerKind::Bpe || found >= asked {
+        return None;
+    }
+    Some(format!(
+        "the tokenizer has {found} ids of the {asked} that data.tokenizer.vocabulary asks for: the text has no more pairs that occur twice. \
+         The model has V = {v}; its other {} ids are never in text and never drawn. The uniform baseline is over what the tokenizer has, \
+         ln {found} = {:.4}; an untrained model starts at about ln {v} = {:.4}. data.tokenizer.vocabulary = {found} makes the model that small",
+        v - found,
+        f64::from(found).ln(),
+        f64::from(v).ln()
+    ))
 }
 
 /// The name of a run: that of its folder.

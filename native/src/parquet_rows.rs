@@ -1,9 +1,9 @@
 //! Documents from Parquet files: the rows of a column `text`, read one at a time.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
-use moelab_native::print;
+use moelab_native::input::{self, shown};
 use parquet::{
     basic::Type as Physical,
     file::reader::{FileReader, SerializedFileReader},
@@ -19,8 +19,8 @@ pub type Take<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> String) -> Result<bool>
 /// # Errors
 /// If this is no Parquet file, is damaged, or has no column `text` of strings; they name file and row.
 pub fn each(path: &Path, take: Take) -> Result<bool> {
-    let shown = || print::path(path);
-    let reader = SerializedFileReader::new(File::open(path).with_context(shown)?).with_context(shown)?;
+    let shown = || shown(path);
+    let reader = SerializedFileReader::new(input::open(path).with_context(shown)?).with_context(shown)?;
     let schema = reader.metadata().file_metadata().schema();
     let column = schema.get_fields().iter().find(|field| field.name() == "text" && field.is_primitive());
     let column = column.filter(|field| field.get_physical_type() == Physical::BYTE_ARRAY);
@@ -28,7 +28,7 @@ pub fn each(path: &Path, take: Take) -> Result<bool> {
     let column = column.ok_or_else(|| anyhow!("{}: wanted a column `text` of strings, found the columns {}", shown(), names.join(", ")))?;
     let projection = Type::group_type_builder(schema.name()).with_fields(vec![Arc::clone(column)]).build()?;
     for (index, row) in reader.get_row_iter(Some(projection)).with_context(shown)?.enumerate() {
-        let place = || format!("{}: row {}", print::path(path), index + 1);
+        let place = || format!("{}: row {}", shown(), index + 1);
         let row = row.with_context(place)?;
         let text = row.get_string(0).map_err(|error| anyhow!("{}: {error}; wanted text", place()))?;
         if !take(text, &place)? {

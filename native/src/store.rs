@@ -5,7 +5,7 @@
 //! links are refused, in the folder and as the folder, so nothing is written outside of it.
 //! Syncing a folder is a POSIX notion; where it does not exist (Windows), `sync` of a folder does nothing.
 
-use crate::print;
+use crate::{input, print};
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -101,7 +101,7 @@ impl Drop for Directory {
 
 impl Store for Directory {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match fs::read(self.place(path)?) {
+        match input::read(&self.place(path)?, u64::MAX) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(medium("read", path, error)),
@@ -205,7 +205,8 @@ fn options() -> OpenOptions {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        // A named pipe in place of a file is an error then, where it would block.
+        options.custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed());
     }
     options
 }

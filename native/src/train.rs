@@ -5,17 +5,20 @@ use std::{
     rc::Rc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use moelab::{
     gpu::Device,
     lab::{
         run_folder::RunFolder,
-        session::{Happened, Opening, Session, prompt_tokens},
+        session::{Happened, Opening, Session, TOKENIZER},
     },
     train::{
         Config, Corpus,
-        generate::{Draw, Generator},
+        config::{Sample, TokenizerKind},
+        generate::{Draw, Generator, Prompt},
         metrics::Event,
+        state::Identity,
+        tokenizer::Tokenizer,
         trainer::{Progress, Trainer},
     },
 };
@@ -26,9 +29,32 @@ use moelab_native::{err, out, print, raster, store::Directory, terminal::Termina
 
 /// Options of `sample` that override the config's.
 pub struct SampleArgs {
-    pub tokens: Option<usize>,
+    pub tokens: Option<u32>,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
+}
+
+impl SampleArgs {
+    /// What is drawn in place of the config's samples. An error tells of everything that no config may state either.
+    fn over(&self, sample: &Sample) -> Result<Sample> {
+        let mut problems = Vec::new();
+        let mut number = |name: &str, found: Option<f64>, most: f64, meaning: &str| match found {
+            Some(number) if !(0.0..=most).contains(&number) => {
+                problems.push(format!("--{name}: {number}, wanted 0 to {most}; {meaning}"));
+            }
+            _ => {}
+        };
+        number("tokens", self.tokens.map(f64::from), 65_536.0, "so many tokens are drawn");
+        number("temperature", self.temperature, 100.0, "it divides the logits, 0 takes the likeliest token");
+        number("top-p", self.top_p, 1.0, "a probability, 1 draws from all tokens");
+        ensure!(problems.is_empty(), "{}", problems.join("\n       "));
+        Ok(Sample {
+            prompts: Vec::new(),
+            tokens: self.tokens.unwrap_or(sample.tokens),
+            temperature: self.temperature.unwrap_or(sample.temperature),
+            top_p: self.top_p.unwrap_or(sample.top_p),
+        })
+    }
 }
 
 /// Trains a config into a new folder.
@@ -39,7 +65,8 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<(
         None => free_folder(&args.config)?,
     };
     let device = Rc::new(open::device(common)?);
-    let (config, corpus) = open::corpus(config, None, Purpose::Train)?;
+    let (config, corpus) = open::corpus(common, config, None, Purpose::Train)?;
+    check_prompts(&config, &corpus)?;
     let store = Directory::open(&folder).with_context(|| print::path(&folder))?;
     drive(common, Session::start(opening(config, device, corpus, store, &folder))?, &folder)
 }
@@ -48,7 +75,7 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<(
 pub fn resume(common: &Common, run: &Path) -> Result<()> {
     let config = open::config_of_run(run)?;
     let device = Rc::new(open::device(common)?);
-    let (config, corpus) = open::corpus(config, Some(run), Purpose::Train)?;
+    let (config, corpus) = open::corpus(common, config, Some(run), Purpose::Train)?;
     let store = Directory::open(run).with_context(|| print::path(run))?;
     drive(common, Session::resume(opening(config, device, corpus, store, run))?, run)
 }
@@ -111,6 +138,15 @@ fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<()> {
     }
 }
 
+/// Refuses prompts that could not be sampled from at the end of the run.
+fn check_prompts(config: &Config, corpus: &Corpus) -> Result<()> {
+    let Some(tokenizer) = corpus.tokenizer() else { return Ok(()) };
+    let problem = |(at, text): (usize, &String)| Prompt::new(config, tokenizer, text).err().map(|e| format!("sample.prompts[{at}]: {e}"));
+    let problems: Vec<_> = config.sample.prompts.iter().enumerate().filter_map(problem).collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n       "));
+    Ok(())
+}
+
 /// A trainer with the weights of a run's best checkpoint, on its own data or on the text at `data`.
 fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
     let mut config = open::config_of_run(run)?;
@@ -119,8 +155,14 @@ fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
         open::evaluate_on(&mut config, path);
     }
     let device = Rc::new(open::device(common)?);
-    let (config, corpus) = open::corpus(config, Some(run), purpose)?;
+    let (config, corpus) = open::corpus(common, config, Some(run), purpose)?;
     let mut trainer = Trainer::new(config, device, corpus, Default::default())?;
+    restore_best(&mut trainer, run)?;
+    Ok(trainer)
+}
+
+/// Gives a trainer the weights of a run's best checkpoint, and tells of what run they are.
+fn restore_best(trainer: &mut Trainer, run: &Path) -> Result<Identity> {
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let folder = RunFolder::open(Box::new(store), &open::tag())?;
     let Some(loaded) = folder.load_best(&trainer.expected())? else {
@@ -128,7 +170,7 @@ fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
     };
     loaded.warnings.iter().for_each(|w| err!("warning: {w}"));
     trainer.restore(&loaded.snapshot);
-    Ok(trainer)
+    Ok(loaded.snapshot.state.identity)
 }
 
 /// Evaluates a run's best checkpoint on its validation set or on other text.
@@ -156,23 +198,37 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Draws text from a run's best checkpoint.
-pub fn sample(common: &Common, run: &Path, prompt: &str, args: SampleArgs) -> Result<()> {
-    let mut trainer = best(common, run, None)?;
-    let config = trainer.config().clone();
-    let draw =
-        Draw { temperature: args.temperature.unwrap_or(config.sample.temperature), top_p: args.top_p.unwrap_or(config.sample.top_p) };
-    let tokens = trainer.corpus().tokenizer().map(|t| prompt_tokens(t, prompt)).context("the run has no tokenizer")?;
+/// Draws text from a run's best checkpoint. It needs what is in the run's folder only, not the corpus.
+pub fn sample(common: &Common, run: &Path, text: &str, args: &SampleArgs) -> Result<()> {
+    let config = open::config_of_run(run)?;
+    let sample = args.over(&config.sample)?;
+    let tokenizer = match open::tokenizer_of_run(run)? {
+        Some(tokenizer) => tokenizer,
+        None if config.data.tokenizer.kind == TokenizerKind::Bytes => Tokenizer::bytes(),
+        None => bail!("{}: the run has no {TOKENIZER}, without which its ids are no text", print::path(run)),
+    };
+    let prompt = Prompt::new(&config, &tokenizer, text).context("--prompt")?;
+    prompt.warning().into_iter().for_each(|warning| err!("warning: {warning}"));
+    let device = Rc::new(open::device(common)?);
+    let no_data = Corpus::Batches { training: Vec::new(), validation: Vec::new() };
+    let mut trainer = Trainer::new(config.clone(), device, no_data, Default::default())?;
+    let identity = restore_best(&mut trainer, run)?;
+    ensure!(
+        identity.tokenizer == tokenizer.hash(),
+        "{}: this is not the tokenizer that the run was trained with, so its ids are other text: bring that file back",
+        print::path(&run.join(TOKENIZER))
+    );
     let (device, memory) = trainer.device_and_memory();
     let device = device.clone();
-    let generator = Generator::new(&config, &device, memory)?;
-    let mut text = generator.start(tokens, args.tokens.unwrap_or(config.sample.tokens as usize), draw, 0);
-    generator.finish(&device, memory, &mut text)?;
-    let continuation = trainer.corpus().tokenizer().map(|t| t.decode(text.continuation())).unwrap_or_default();
+    let generator = Generator::new(&config, &device, memory)?.for_text(&tokenizer, &config);
+    let draw = Draw { temperature: sample.temperature, top_p: sample.top_p };
+    let mut drawn = generator.start(prompt.tokens, sample.tokens as usize, draw, 0);
+    generator.finish(&device, memory, &mut drawn)?;
+    let continuation = tokenizer.decode(drawn.continuation());
     if common.json {
-        print::json(&json!({ "prompt": prompt, "text": continuation, "temperature": draw.temperature, "top_p": draw.top_p }));
+        print::json(&json!({ "prompt": text, "text": continuation, "temperature": draw.temperature, "top_p": draw.top_p }));
     } else {
-        out!("{prompt}{continuation}");
+        out!("{text}{continuation}");
     }
     Ok(())
 }

@@ -52,8 +52,6 @@ pub struct Loaded<C> {
     tainted: BTreeSet<String>,
     /// Every layer could be read, so that a value seen is a value meant.
     complete: bool,
-    /// Beginning of the keys that were given apart from the layers, and who gave them.
-    given: Option<(&'static str, &'static str)>,
 }
 
 /// Reads `path` and what it extends with `reader`, lays `sets` (each `key=value`) over it, and checks all of it.
@@ -71,7 +69,6 @@ pub fn load<C: Root>(reader: &dyn Fn(&str) -> Result<String, String>, path: &str
         problems: checked.problems,
         tainted: checked.tainted,
         complete: readable && checked.complete,
-        given: None,
         sources,
     }
 }
@@ -89,10 +86,7 @@ impl<C> Loaded<C> {
         for (key, text) in labels {
             match self.entries.get(*key) {
                 Some(entry) => problem = problem.label(entry.source, entry.value_span.clone(), format!("`{key}`: {text}")),
-                None => {
-                    let given = self.given.filter(|(prefix, _)| key.starts_with(prefix));
-                    problem = problem.note(format!("`{key}`: {text} ({})", given.map_or("by default", |(_, by)| by)));
-                }
+                None => problem = problem.note(format!("`{key}`: {text} (by default)")),
             }
         }
         let help = help.into();
@@ -102,16 +96,25 @@ impl<C> Loaded<C> {
         self.problems.push(problem);
     }
 
-    /// Whether nothing was found wrong so far.
-    pub fn is_sound(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    /// Forgets what layers say of the keys that begin with `prefix`: their values were put into `config` from elsewhere, `by` says
-    /// from where.
-    pub fn give(&mut self, prefix: &'static str, by: &'static str) {
-        self.entries.retain(|key, _| !key.starts_with(prefix));
-        self.given = Some((prefix, by));
+    /// Refuses the keys whose values `decider` has replaced, so that the config is no longer as it was `before`: those that were set beside
+    /// or after it. What an earlier layer states is meant to be replaced.
+    pub fn refuse_replaced(&mut self, decider: &str, before: &C)
+    where
+        C: Serialize,
+    {
+        let Some(rank) = self.entries.get(decider).map(|entry| entry.rank) else { return };
+        let [before, now] = [before, &self.config].map(|config| toml::Table::try_from(config).expect("a config of plain tables is TOML"));
+        let is_replaced = |key: &str| schema::lookup(&before, key) != schema::lookup(&now, key);
+        let replaced: Vec<_> = self.entries.iter().filter(|(key, entry)| entry.rank >= rank && is_replaced(key)).collect();
+        let replaced: Vec<_> = replaced.into_iter().map(|(key, _)| key.clone()).collect();
+        for key in replaced {
+            let value = schema::lookup(&now, &key).map(schema::literal).unwrap_or_default();
+            self.refuse(
+                format!("`{key}` has no effect here: `{decider}` replaces it"),
+                &[(&key, format!("would be {value}")), (decider, "because of this".into())],
+                format!("remove one of the two; what an extended file states may be replaced by `{decider}`"),
+            );
+        }
     }
 
     /// The config, or all problems.

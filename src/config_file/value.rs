@@ -123,6 +123,7 @@ impl Wrong {
 fn text_value(kind: &Kind, text: &str) -> Result<toml::Value, Wrong> {
     match text.len() <= Kind::LONGEST_TEXT && !text.contains('\0') {
         true => Ok(text.into()),
+        false if text.contains('\0') => Err(Wrong::range(kind, "a NUL")),
         false => Err(Wrong::range(kind, &format!("{} bytes", text.len()))),
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         Config, Corpus, TrainError,
         baselines::Baselines,
         checkpoint,
-        generate::{Draw, Generation, Generator},
+        generate::{Draw, Generation, Generator, Prompt},
         metrics::{Event, Incident, IncidentRecord, SampleRecord, Time},
         tokenizer::Tokenizer,
         trainer::{Progress, Trainer},
@@ -293,12 +293,24 @@ impl Session {
             self.phase = Phase::Sampled;
             return Ok(());
         };
-        let encoded: Vec<Vec<u32>> = prompts.iter().map(|p| prompt_tokens(tokenizer, p)).collect();
+        let mut encoded = Vec::new();
+        for (sample, text) in prompts.into_iter().enumerate() {
+            // Trained weights are not given up for a prompt.
+            match Prompt::new(&config, tokenizer, &text) {
+                Ok(prompt) => {
+                    self.warnings.extend(prompt.warning().map(|warning| format!("sample.prompts[{sample}]: {warning}")));
+                    encoded.push((sample, text, prompt));
+                }
+                Err(error) => self.warnings.push(format!("sample.prompts[{sample}] is left out: {error}")),
+            }
+        }
+        let tokenizer = tokenizer.clone();
         let (device, memory) = self.trainer.device_and_memory();
-        let generator = Generator::new(&config, device, memory)?;
-        let start = |(sample, tokens): (usize, Vec<u32>)| generator.start(tokens, config.sample.tokens as usize, draw, sample as u32);
-        let texts = encoded.into_iter().enumerate().map(start);
-        let texts = prompts.into_iter().zip(texts).collect();
+        let generator = Generator::new(&config, device, memory)?.for_text(&tokenizer, &config);
+        let start = |(sample, text, prompt): (usize, _, Prompt)| {
+            (text, generator.start(prompt.tokens, config.sample.tokens as usize, draw, sample as u32))
+        };
+        let texts = encoded.into_iter().map(start).collect();
         self.phase = Phase::Sampling { generator: Box::new(generator), texts, next: 0 };
         Ok(())
     }
@@ -381,17 +393,6 @@ fn seconds_of_all_sessions(events: &[Event]) -> f64 {
         seconds.insert(time.session, time.seconds);
     }
     seconds.values().sum()
-}
-
-/// A prompt's tokens, after the end of a document where the tokenizer has one: texts start as documents do.
-pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
-    let mut tokens: Vec<u32> = tokenizer.end_of_document().into_iter().collect();
-    // A byte that the tokenizer lacks is left out: a prompt is a wish, not data.
-    tokens.extend(tokenizer.encode(prompt).unwrap_or_default());
-    if tokens.is_empty() {
-        tokens.push(0);
-    }
-    tokens
 }
 
 /// The config with all defaults, under a comment that names versions, adapter and hashes.

@@ -1,6 +1,6 @@
 //! Baselines: the cross-entropy that simple predictors reach on the validation targets, in nats a token.
 //!
-//! - *uniform*: ln V.
+//! - *uniform*: ln V of the tokenizer. A model with more ids than its tokenizer starts above it, at about ln of its own V.
 //! - *unigram*: P(b) = (c(b) + 1) / (N + V), counted over training targets.
 //! - *bigram*: P(b | a) = (c(a, b) + s P(b)) / (c(a) + s) with the unigram as prior (MacKay & Peto 1995, "A hierarchical
 //!   Dirichlet language model"). The strength s is, of 4^-3 .. 4^8, the one under which the training pairs, each left out in turn, are most probable:
@@ -24,7 +24,7 @@ const ENDLESS_PAIRS: usize = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baselines {
-    /// All ids alike.
+    /// All ids of the tokenizer alike.
     pub uniform: f64,
     /// By frequency.
     pub unigram: f64,

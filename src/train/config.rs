@@ -5,15 +5,13 @@
 //! loads to an equal config. Unknown keys, values out of range and keys that would have no effect are refused.
 //! Defaults are the recipe of System A (exp8) on the embedded language; numbers that follow from others are methods.
 
-mod around;
 mod data;
 mod meaning;
 mod reduced;
 
 use std::collections::BTreeMap;
 
-pub use around::{Around, OwnTokenizer, load_around};
-pub use data::{Data, DataKind, Invalid, Tokenizer, TokenizerKind};
+pub use data::{Data, DataKind, Invalid, Tokenizer, TokenizerKind, UnknownFiles};
 
 use crate::config_file::{self, Explanation, Problems, Root};
 use crate::model::ModelConfig;
@@ -71,7 +69,7 @@ options! {
         every: u32 = 10 => 0..=100_000_000;
         /// What `every` counts. Evaluations stand between updates: after the one that completes the count.
         unit: Unit = Unit::Updates;
-        /// Most windows of the validation set; 0 for all of them.
+        /// Most windows of the validation set; 0 for all of them, and for 256 of endless documents.
         windows: u32 = 0 => 0..=100_000_000;
     }
 }
@@ -205,13 +203,13 @@ options! {
 options! {
     /// Text sampled at the end of a run.
     pub struct Sample {
-        /// One sample for each; an empty text starts a document.
+        /// One sample for each; an empty text starts a document. The model sees the last `data.sequence_length` tokens.
         prompts: Vec<String> = vec![String::new()];
         /// Tokens of a sample.
         tokens: u32 = 128 => 0..=65_536;
-        /// Divides the logits; 0 always takes the likeliest token.
+        /// Divides the logits; 0 always takes the likeliest token, whatever `top_p` is.
         temperature: f64 = 0.8 => 0.0..=100.0;
-        /// Draws from the fewest likeliest tokens that together have this probability.
+        /// Draws from the fewest likeliest tokens, at least one, that together have this probability.
         top_p: f64 = 0.95 => 0.0..=1.0;
     }
 }

@@ -19,7 +19,7 @@ pub fn corpus(mut config: Config) -> Result<(Config, Corpus), DataError> {
         TokenizerKind::Bytes => Tokenizer::bytes(),
         TokenizerKind::Bpe => {
             let texts = language_texts(&config.data.language, &config.data.split)?;
-            Tokenizer::train(texts.into_iter(), config.data.tokenizer.vocabulary)?
+            Tokenizer::train(texts.into_iter(), config.data.tokenizer.vocabulary)?.tokenizer
         }
         TokenizerKind::File => {
             return Err(DataError::Options("data.tokenizer.kind: wanted \"bytes\" or \"bpe\": there are no files here".into()));

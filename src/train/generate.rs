@@ -1,11 +1,12 @@
 //! Text from a model: temperature and nucleus (top-p) sampling (Holtzman et al., arXiv 1904.09751).
 //!
 //! A state machine like the trainer: a token is one forward of the window, of which only the wanted position's logits
-//! come back. A draw depends on (seed, sample, token) alone.
+//! come back. A draw depends on (seed, sample, token) alone, and is among the ids that text has: not a model's ids beyond its
+//! tokenizer, nor bytes that are never in UTF-8 ([`Tokenizer::drawable`]).
 
 use std::rc::Rc;
 
-use super::{config::Config, error::TrainError, recording};
+use super::{config::Config, data_error::DataError, error::TrainError, recording, tokenizer::Tokenizer};
 use crate::{
     gpu::{Device, Download, Memory, Plan, PlanOptions, Segment, Step},
     random::Stream,
@@ -23,11 +24,47 @@ pub struct Draw {
     pub top_p: f64,
 }
 
+/// What a text goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// At least one: the end of a document where the tokenizer has one, as texts start as documents do, then the prompt's own.
+    pub tokens: Vec<u32>,
+    /// Of them, the first ones that lie beyond the model's window and so have no effect.
+    pub unseen: usize,
+}
+
+impl Prompt {
+    /// The tokens of `text` for a run of `config`.
+    ///
+    /// # Errors
+    /// If the tokenizer has no ids for some of it.
+    pub fn new(config: &Config, tokenizer: &Tokenizer, text: &str) -> Result<Prompt, DataError> {
+        let mut tokens: Vec<u32> = tokenizer.end_of_document().into_iter().collect();
+        tokens.extend(tokenizer.encode(text)?);
+        if tokens.is_empty() {
+            tokens.push(0);
+        }
+        let unseen = tokens.len().saturating_sub(config.data.sequence_length as usize);
+        Ok(Prompt { tokens, unseen })
+    }
+
+    /// What the user should know of a prompt that is longer than the window.
+    pub fn warning(&self) -> Option<String> {
+        let (all, seen) = (self.tokens.len(), self.tokens.len() - self.unseen);
+        let unseen = self.unseen;
+        (unseen > 0).then(|| {
+            format!("the prompt has {all} tokens, the model sees the last {seen} (data.sequence_length): the first {unseen} are cut")
+        })
+    }
+}
+
 /// The compiled sampling program of a run.
 pub struct Generator {
     plan: Plan,
     sampling: recording::Sampling,
     seed: u64,
+    /// Ids that are never drawn.
+    undrawable: Vec<u32>,
 }
 
 /// One text under way.
@@ -62,14 +99,21 @@ impl Generation {
 }
 
 impl Generator {
-    /// Compiles the sampling program on a run's memory.
+    /// Compiles the sampling program on a run's memory. It draws from all ids of the model.
     ///
     /// # Errors
     /// If it does not fit the device.
     pub fn new(config: &Config, device: &Device, memory: &mut Memory) -> Result<Generator, TrainError> {
         let sampling = recording::sampling(config, device.tier);
         let plan = Plan::compile(device, &sampling.program, memory, PlanOptions::default())?;
-        Ok(Generator { plan, sampling, seed: config.seed })
+        Ok(Generator { plan, sampling, seed: config.seed, undrawable: Vec::new() })
+    }
+
+    /// Draws only what text of `tokenizer` can have.
+    pub fn for_text(mut self, tokenizer: &Tokenizer, config: &Config) -> Generator {
+        let drawable = tokenizer.drawable();
+        self.undrawable = (0..config.model.vocabulary).filter(|id| drawable.binary_search(id).is_err()).collect();
+        self
     }
 
     /// Starts a text of `tokens` tokens after a prompt, which must not be empty. `sample` numbers the texts of a run.
@@ -99,7 +143,8 @@ impl Generator {
         }
         let Some(parts) = text.pending.as_ref().map_or(Ok(None), |p| p.poll(device))? else { return Ok(()) };
         text.pending = None;
-        let logits: Vec<f32> = parts[0].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut logits: Vec<f32> = parts[0].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        self.undrawable.iter().for_each(|id| logits[*id as usize] = f32::NEG_INFINITY);
         let stream = Stream { seed: self.seed, step: text.sample, stream: STREAM };
         let uniform = stream.uniform(text.tokens.len() as u32);
         text.tokens.push(choose(&logits, text.draw, f64::from(uniform)));
@@ -119,9 +164,13 @@ impl Generator {
     }
 }
 
-/// The token that a uniform number in [0, 1) picks from the nucleus; ties in probability go to the lowest token.
+/// The token that a uniform number in [0, 1) picks from the nucleus; ties in probability go to the lowest token. One whose logit is minus
+/// infinity is never picked, unless all are.
 pub fn choose(logits: &[f32], draw: Draw, uniform: f64) -> u32 {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    let mut order: Vec<u32> = (0..logits.len() as u32).filter(|token| logits[*token as usize] != f32::NEG_INFINITY).collect();
+    if order.is_empty() {
+        return 0;
+    }
     order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
     if draw.temperature <= 0.0 {
         return order[0];
@@ -175,5 +224,19 @@ mod tests {
         let draw = Draw { temperature: 1.0, top_p: 0.6 };
         let drawn: std::collections::BTreeSet<u32> = (0..100).map(|i| choose(&LOGITS, draw, f64::from(i) / 100.0)).collect();
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn what_no_text_has_is_never_drawn() {
+        const NONE: f32 = f32::NEG_INFINITY;
+        let draws = |draw| {
+            (0..100).map(|i| choose(&[0.0, NONE, NONE, 1.0], draw, f64::from(i) / 100.0)).collect::<std::collections::BTreeSet<u32>>()
+        };
+        assert_eq!(draws(Draw { temperature: 5.0, top_p: 1.0 }).into_iter().collect::<Vec<_>>(), [0, 3]);
+        // Of 0 and 3 alone, 3 has 73 %: the nucleus is that of what can be drawn.
+        assert_eq!(draws(Draw { temperature: 1.0, top_p: 0.7 }).into_iter().collect::<Vec<_>>(), [3]);
+        assert_eq!(draws(Draw { temperature: 0.0, top_p: 1.0 }).into_iter().collect::<Vec<_>>(), [3]);
+        assert_eq!(choose(&[0.0, NONE], Draw { temperature: 1.0, top_p: 1.0 }, 1.0 - f64::EPSILON), 0);
+        assert_eq!(choose(&[NONE, NONE], Draw { temperature: 1.0, top_p: 1.0 }, 0.5), 0);
     }
 }

@@ -62,7 +62,8 @@ options! {
         kind: ScheduleKind = ScheduleKind::Cosine;
         /// What warm-up and horizon count.
         unit: Unit = Unit::Updates;
-        /// Length of the warm-up: a count, or a percentage of the horizon.
+        /// Length W of the warm-up: a count, or a percentage of the horizon. The rate rises from 0, which is that of the run's first
+        /// update, in W steps of 1 / W; with 0 the first update has the full rate.
         warmup: Amount = Amount::Percent(5.0) => 0..=1_000_000_000;
         /// Where the schedule ends: a count, or a percentage of the run. May lie beyond the run's end.
         #[when("schedule.kind" = "cosine" | "linear" | "step" | "hold_then_linear")]

@@ -104,6 +104,9 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Bytes before the documents.
+    pub const HEADER: usize = HEADER;
+
     /// An empty shard for ids below `vocabulary` of the tokenizer with this SHA-256.
     pub fn new(vocabulary: u32, tokenizer: [u8; 32]) -> Self {
         Self { vocabulary, tokenizer, tokens: Tokens::new(vocabulary), ends: Vec::new() }
@@ -188,29 +191,16 @@ impl Shard {
         bytes
     }
 
+    /// Checks the first [`Shard::HEADER`] bytes of a shard of `size` bytes, so that a large file need not be read to be refused.
+    pub fn check_header(header: &[u8], size: u64) -> Result<(), DataError> {
+        Fields::read(header, size).map(|_| ())
+    }
+
     /// Reads what [`Shard::encode`] wrote; an error says what does not hold.
     pub fn decode(bytes: &[u8]) -> Result<Self, DataError> {
         let fault = |what: String| Err(DataError::Shard(what));
-        let Some((header, body)) = bytes.split_at_checked(HEADER) else {
-            return fault(format!("{} bytes, wanted at least the {HEADER} of a header", bytes.len()));
-        };
-        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
-        if header[..8] != MAGIC {
-            return fault("this is no token shard: it does not start with the magic bytes".into());
-        }
-        let [version, width, vocabulary, documents] = [word(8), word(12), word(16), word(20)];
-        let tokens = u64::from(word(24)) | u64::from(word(28)) << 32;
-        if version != VERSION {
-            return fault(format!("version {version}, wanted {VERSION}"));
-        }
-        let wanted_width = if vocabulary <= 1 << 16 { 2 } else { 4 };
-        if width != wanted_width {
-            return fault(format!("{width} bytes a token, wanted {wanted_width} for a vocabulary of {vocabulary}"));
-        }
-        let wanted = u128::from(documents) * 4 + u128::from(tokens) * u128::from(width);
-        if wanted != body.len() as u128 {
-            return fault(format!("{} bytes after the header, wanted {wanted}: truncated or appended to", body.len()));
-        }
+        let Fields { width, vocabulary, documents } = Fields::read(bytes, bytes.len() as u64)?;
+        let (header, body) = bytes.split_at(HEADER);
         if hash_of(bytes) != header[HASHED_HEADER..] {
             return fault("the SHA-256 does not match: the bytes have changed since they were written".into());
         }
@@ -234,6 +224,41 @@ impl Shard {
         }
         let tokenizer = header[32..64].try_into().expect("32 bytes");
         Ok(Self { vocabulary, tokenizer, tokens, ends })
+    }
+}
+
+/// What a header says that the bytes after it are.
+struct Fields {
+    width: u32,
+    vocabulary: u32,
+    documents: u32,
+}
+
+impl Fields {
+    fn read(bytes: &[u8], size: u64) -> Result<Self, DataError> {
+        let fault = |what: String| Err(DataError::Shard(what));
+        let Some((header, _)) = bytes.split_at_checked(HEADER) else {
+            return fault(format!("{} bytes, wanted at least the {HEADER} of a header", bytes.len()));
+        };
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        if header[..8] != MAGIC {
+            return fault("this is no token shard: it does not start with the magic bytes".into());
+        }
+        let [version, width, vocabulary, documents] = [word(8), word(12), word(16), word(20)];
+        let tokens = u64::from(word(24)) | u64::from(word(28)) << 32;
+        if version != VERSION {
+            return fault(format!("version {version}, wanted {VERSION}"));
+        }
+        let wanted_width = if vocabulary <= 1 << 16 { 2 } else { 4 };
+        if width != wanted_width {
+            return fault(format!("{width} bytes a token, wanted {wanted_width} for a vocabulary of {vocabulary}"));
+        }
+        let body = size.saturating_sub(HEADER as u64);
+        let wanted = u128::from(documents) * 4 + u128::from(tokens) * u128::from(width);
+        if wanted != u128::from(body) {
+            return fault(format!("{body} bytes after the header, wanted {wanted}: truncated or appended to"));
+        }
+        Ok(Self { width, vocabulary, documents })
     }
 }
 

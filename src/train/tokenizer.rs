@@ -12,22 +12,39 @@
 
 mod file;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use sha2::{Digest, Sha256};
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::utils::parallelism::set_parallelism;
-use tokenizers::{AddedToken, Tokenizer as Library};
+use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer as Library, Trainer as _};
 
 use crate::train::data_error::DataError;
 use file::File;
-pub use file::{MAX_BYTES, ModelFiles};
+pub use file::MAX_BYTES;
 
 /// Ends documents in a tokenizer trained here.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Ids of the byte-level alphabet and the end of documents: the least vocabulary of a trained tokenizer.
 pub const LEAST_TRAINED_VOCABULARY: u32 = 257;
+
+/// Most bytes of a word, between two breaks of the pattern, that a tokenizer is trained on in one piece.
+pub const LONGEST_TRAINED_WORD: usize = 1024;
+
+/// Bytes that no text holds: NUL, which readers refuse or replace, and those that UTF-8 never uses.
+const NEVER_IN_TEXT: [u8; 14] = [0x00, 0xc0, 0xc1, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe, 0xff];
+
+/// A tokenizer, and what its documents were like.
+pub struct Trained {
+    /// What was learned.
+    pub tokenizer: Tokenizer,
+    /// Words longer than [`LONGEST_TRAINED_WORD`], which were learned from in pieces.
+    pub cut_words: usize,
+    /// Bytes of the longest word.
+    pub longest_word: usize,
+}
 
 /// Text to ids and back.
 #[derive(Clone)]
@@ -51,13 +68,16 @@ impl Tokenizer {
 
     /// Learns byte-level BPE with at most `vocabulary` ids, 257 to 1,000,000; fewer where the documents hold fewer pairs that occur twice.
     /// The same documents give the same tokenizer.
-    pub fn train<S: AsRef<str> + Send>(documents: impl Iterator<Item = S> + Send, vocabulary: u32) -> Result<Self, DataError> {
+    ///
+    /// The time grows with the square of the longest word, by which a pattern's run of letters, digits, blanks or other characters is
+    /// meant; so longer ones are learned from in pieces of [`LONGEST_TRAINED_WORD`] bytes.
+    pub fn train<S: AsRef<str> + Send>(documents: impl Iterator<Item = S> + Send, vocabulary: u32) -> Result<Trained, DataError> {
         if !(LEAST_TRAINED_VOCABULARY..=file::MAX_VOCABULARY as u32).contains(&vocabulary) {
             let wanted = format!("wanted {LEAST_TRAINED_VOCABULARY} to {}", file::MAX_VOCABULARY);
             return Err(DataError::Tokenizer(format!("a trained vocabulary of {vocabulary} ids, {wanted}")));
         }
         let alphabet = ByteLevel::alphabet().into_iter().collect();
-        let trainer = BpeTrainerBuilder::new()
+        let mut trainer = BpeTrainerBuilder::new()
             .vocab_size(vocabulary as usize)
             .min_frequency(2)
             .max_token_length(Some(32))
@@ -66,10 +86,35 @@ impl Tokenizer {
             .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
             .build();
         set_parallelism(false); // The browser has no threads, and the order of sums shall not depend on them.
-        let mut library = Library::new(BPE::default());
-        library.with_pre_tokenizer(Some(ByteLevel::new(false, false, true)));
-        let trained = library.train(&mut TrainerWrapper::from(trainer), documents).and_then(|library| library.to_string(false));
-        Self::from_json(trained.map_err(|error| DataError::Tokenizer(format!("training failed: {error}")))?.as_bytes())
+        let pattern = ByteLevel::new(false, false, true);
+        let (cut_words, longest_word) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let words_of = |text: &str| {
+            let mut parted = PreTokenizedString::from(text);
+            pattern.pre_tokenize(&mut parted)?;
+            let mut words = Vec::new();
+            for (word, (start, end), _) in parted.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+                longest_word.fetch_max(end - start, Ordering::Relaxed);
+                if end - start <= LONGEST_TRAINED_WORD {
+                    words.push(word.to_owned());
+                    continue;
+                }
+                cut_words.fetch_add(1, Ordering::Relaxed);
+                // A character stands for a byte.
+                let symbols: Vec<char> = word.chars().collect();
+                words.extend(symbols.chunks(LONGEST_TRAINED_WORD).map(|piece| piece.iter().collect::<String>()));
+            }
+            Ok(words)
+        };
+        let mut model = BPE::default();
+        let learned = trainer.feed(documents, words_of).and_then(|()| trainer.train(&mut model)).and_then(|special| {
+            let mut library = Library::new(model);
+            library.with_pre_tokenizer(Some(pattern));
+            library.add_special_tokens(special)?;
+            library.to_string(false)
+        });
+        let json = learned.map_err(|error| DataError::Tokenizer(format!("training failed: {error}")))?;
+        let tokenizer = Self::from_json(json.as_bytes())?;
+        Ok(Trained { tokenizer, cut_words: cut_words.into_inner(), longest_word: longest_word.into_inner() })
     }
 
     /// Loads a `tokenizer.json`. An error says what is refused.
@@ -86,13 +131,6 @@ impl Tokenizer {
             .map_err(|error| DataError::Tokenizer(format!("the tokenizers library refuses this file: {error}")))?;
         library.set_encode_special_tokens(true);
         Ok(Self::new(file, Some(library)))
-    }
-
-    /// The tokenizer of a model's folder: the ids are those of transformers' `AutoTokenizer`. With it, what of the files a run does not
-    /// keep, a line each.
-    pub fn of_model(files: &ModelFiles) -> Result<(Self, Vec<String>), DataError> {
-        let (json, notes) = file::of_model(files)?;
-        Ok((Self::from_json(json.as_bytes())?, notes))
     }
 
     fn new(file: File, library: Option<Library>) -> Self {
@@ -142,6 +180,13 @@ impl Tokenizer {
     /// How many ids there are: V.
     pub fn vocabulary(&self) -> u32 {
         self.spelling.len() as u32
+    }
+
+    /// The ids that a sampler may draw: those that some text has, special tokens, and the end of a document. Ids of a model beyond
+    /// its tokenizer are none of them.
+    pub fn drawable(&self) -> Vec<u32> {
+        let occurs = |id: &u32| Some(*id) == self.end_of_document || !self.spelling(*id).iter().any(|byte| NEVER_IN_TEXT.contains(byte));
+        (0..self.vocabulary()).filter(occurs).collect()
     }
 
     /// The id that ends a document.

@@ -71,7 +71,7 @@ fn merged_tokens_carry_the_nats_of_their_bytes() {
     let data = Data { sequence_length: 8, batch: 1, language: options.clone(), ..Data::default() };
     let language = moelab::train::language::Language::new(&options);
     let texts: Vec<String> = (0..500).map(|index| language.document(0, index).text).collect();
-    let merged = Tokenizer::train(texts.iter(), 400).unwrap();
+    let merged = Tokenizer::train(texts.iter(), 400).unwrap().tokenizer;
     let nats_of_all = |tokenizer: Tokenizer| {
         let corpus = Dataset::from_language(tokenizer, &data, 0, 0).unwrap();
         Baselines::of(&corpus).entropy.unwrap() * corpus.validation_targets() as f64

@@ -5,7 +5,6 @@ mod data;
 mod generate;
 mod initial;
 mod language;
-mod model_tokenizer;
 mod shards;
 mod split;
 mod tokenizer;

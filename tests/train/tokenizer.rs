@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use moelab::train::language::{Language, LanguageOptions};
-use moelab::train::tokenizer::{END_OF_TEXT, MAX_BYTES, Tokenizer};
+use moelab::train::tokenizer::{END_OF_TEXT, LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
 use proptest::prelude::*;
 
 fn language_texts() -> Vec<String> {
@@ -12,7 +12,7 @@ fn language_texts() -> Vec<String> {
 }
 
 fn trained() -> Tokenizer {
-    Tokenizer::train(language_texts().iter(), 400).unwrap()
+    Tokenizer::train(language_texts().iter(), 400).unwrap().tokenizer
 }
 
 fn refused(json: &[u8]) -> String {
@@ -44,15 +44,43 @@ fn training_merges_what_the_documents_repeat() {
 #[test]
 fn the_same_documents_give_the_same_tokenizer() {
     assert_eq!(trained().to_json(), trained().to_json());
-    let fewer = Tokenizer::train(language_texts()[..200].iter(), 400).unwrap();
+    let fewer = Tokenizer::train(language_texts()[..200].iter(), 400).unwrap().tokenizer;
     assert_ne!(trained().hash(), fewer.hash());
 }
 
 #[test]
 fn a_vocabulary_can_be_smaller_than_asked_but_not_senseless() {
-    assert_eq!(Tokenizer::train(["abab"].iter(), 5000).unwrap().vocabulary(), 258);
+    assert_eq!(Tokenizer::train(["abab"].iter(), 5000).unwrap().tokenizer.vocabulary(), 258);
     assert!(Tokenizer::train(["abab"].iter(), 256).is_err());
     assert!(Tokenizer::train(["abab"].iter(), 2_000_000).is_err());
+}
+
+/// Letters without a blank: 4 times as many would take 16 times as long if they were learned from in one piece.
+#[test]
+fn long_words_are_learned_from_in_pieces() {
+    let letters =
+        |count: u32| (0..count).map(|i| char::from(b"ACGT"[(i.wrapping_mul(2_654_435_761) >> 28) as usize % 4])).collect::<String>();
+    let trained = Tokenizer::train([letters(3000), letters(200_000), "short words".into()].iter(), 300).unwrap();
+    assert_eq!((trained.cut_words, trained.longest_word), (2, 200_000));
+    assert_eq!(trained.tokenizer.vocabulary(), 300);
+    let limit = LONGEST_TRAINED_WORD;
+    let within = Tokenizer::train([letters(limit as u32)].iter(), 300).unwrap();
+    assert_eq!((within.cut_words, within.longest_word), (0, limit));
+    // A character is never parted: only its bytes are, as they are symbols of their own.
+    assert_eq!(Tokenizer::train(["é".repeat(limit)].iter(), 300).unwrap().cut_words, 1);
+}
+
+#[test]
+fn what_no_text_has_is_not_drawn() {
+    let bytes = Tokenizer::bytes().drawable();
+    assert_eq!(bytes.len(), 256 - 13, "id 0 ends documents");
+    assert!(bytes.contains(&0) && bytes.contains(&0x80) && bytes.contains(&0xf4) && !bytes.contains(&0xc0) && !bytes.contains(&0xff));
+    let trained = trained();
+    let drawable = trained.drawable();
+    // The trained one has an id for the byte 0 beside the one that ends documents.
+    assert_eq!(drawable.len(), 400 - 14);
+    let texts = language_texts();
+    assert!(texts.iter().flat_map(|text| trained.encode(text).unwrap()).all(|id| drawable.contains(&id)));
 }
 
 #[test]
@@ -143,6 +171,20 @@ fn sizes_are_bounded() {
     assert!(refused(with(&"x".repeat(1025)).as_bytes()).contains("token 1 has 1025 bytes, wanted 1 to 1024"));
     assert!(refused(&vec![b' '; MAX_BYTES + 1]).contains("32000001 bytes, wanted at most 32000000"));
     assert!(refused("[".repeat(100_000).as_bytes()).contains("wanted a tokenizer.json"));
+    let quoted = refused(with("b").replace("[]", &format!("[\"{}\"]", "x".repeat(1_000_000))).as_bytes());
+    assert!(quoted.len() < 700 && quoted.contains(" ... "), "{} bytes are told", quoted.len());
+    let steps = |normalizers: usize, splits: usize| {
+        let list = |step: &str, count: usize| vec![step; count].join(",");
+        format!(
+            r#"{{"normalizer":{{"type":"Sequence","normalizers":[{}]}},"pre_tokenizer":{{"type":"Sequence","pretokenizers":[{}]}},
+                "model":{{"vocab":{{"a":0}},"merges":[]}}}}"#,
+            list(r#"{"type":"NFC"}"#, normalizers),
+            list(r#"{"type":"Digits","individual_digits":true}"#, splits) + r#",{"type":"ByteLevel","add_prefix_space":false}"#
+        )
+    };
+    assert!(Tokenizer::from_json(steps(32, 31).as_bytes()).is_ok());
+    assert!(refused(steps(100_000, 1).as_bytes()).contains("100000 normalizers or pre-tokenizers in a sequence, wanted at most 32"));
+    assert!(refused(steps(1, 32).as_bytes()).contains("33 normalizers or pre-tokenizers in a sequence"));
     let deep = format!("{{\"truncation\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(refused(deep.as_bytes()).contains("wanted a tokenizer.json"), "deep nesting is refused, not followed");
 }

@@ -7,18 +7,23 @@ use crate::{choices, options};
 options! {
     /// What the model trains on. Paths are relative to the folder that the run is started in.
     pub struct Data {
-        /// Puts the embedded language, a token a byte, in place of the corpus and tokenizer that are stated below.
+        /// Puts the embedded language, a token a byte, in place of the corpus, tokenizer and `model.vocabulary` that an extended file, or
+        /// the file below a `--set`, states.
         embedded: bool = false;
         /// Where the documents come from.
         kind: DataKind = DataKind::Language;
-        /// Files, folders or glob patterns.
+        /// Files, folders or glob patterns; brackets in a name are written [[] and []]. Text is .txt, .text, .md or .markdown, JSON
+        /// lines are .jsonl or .ndjson, in any case; a folder gives these, and what it leaves out is told. Packed tokens: files.
         #[when("data.kind" = "text" | "tokens")]
         paths: Vec<String> = Vec::new();
-        /// What parts the documents of a text file: "file" for nothing, "blank lines", or the line that stands between two of
+        /// What a file of another ending is that a path or a pattern names.
+        #[when("data.kind" = "text")]
+        unknown_files: UnknownFiles = UnknownFiles::Refuse;
+        /// What parts the documents of a text file, of no effect on others: "file" for nothing, "blank lines", or the line that stands between two of
         /// them, for example "<|endoftext|>". Empty: "file" if there are several files, else "blank lines".
         #[when("data.kind" = "text")]
         separator: String = String::new();
-        /// What to do about bytes that are no UTF-8, and about NULs.
+        /// What to do about bytes that are no UTF-8, halves of surrogate pairs in JSON, and NULs.
         #[when("data.kind" = "text")]
         invalid: Invalid = Invalid::Refuse;
         /// Documents used, in the order of the files; 0 for all.
@@ -66,6 +71,18 @@ choices! {
 }
 
 choices! {
+    /// What a file is whose name does not tell.
+    pub enum UnknownFiles {
+        /// an error that names the files.
+        Refuse = "refuse",
+        /// text.
+        Text = "text",
+        /// JSON lines.
+        JsonLines = "jsonl",
+    }
+}
+
+choices! {
     /// What to do about bytes that are no UTF-8, and about NULs.
     pub enum Invalid {
         /// an error that names file and line.
@@ -80,7 +97,8 @@ options! {
     pub struct Tokenizer {
         /// Which tokenizer.
         kind: TokenizerKind = TokenizerKind::Bytes;
-        /// Tokens of the vocabulary, the 256 bytes among them.
+        /// Most tokens of the vocabulary, the 256 bytes and the end of documents among them; fewer are learned where the text has fewer
+        /// pairs that occur twice.
         #[when("data.tokenizer.kind" = "bpe")]
         vocabulary: u32 = 4096 => 257..=131_072;
         /// A `tokenizer.json`.

@@ -8,7 +8,9 @@ use crate::model::params::{self, OverrideFault};
 /// Adds every disagreement between keys, and fills in the vocabulary where the tokenizer tells it.
 pub(super) fn check(loaded: &mut Loaded<Config>) {
     if loaded.config.data.embedded {
+        let before = loaded.config.clone();
         loaded.config.use_embedded_corpus();
+        loaded.refuse_replaced("data.embedded", &before);
     }
     vocabulary(loaded);
     match loaded.config.model.attention.kind {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::{DataError, Dataset, Split, SplitOptions, TargetRule, Training, Windows};
-use crate::train::config::{Data, DataKind};
+use crate::train::config::Data;
 use crate::train::language::{Language, LanguageOptions};
 use crate::train::shards::{Shard, Tokens, digest};
 use crate::train::tokenizer::Tokenizer;
@@ -56,8 +56,11 @@ impl Dataset {
         let validation = Windows::cut(join(shard, &split.validation, separator), data.sequence_length, data.targets);
         let advice = "Add text, or lower data.sequence_length or data.batch";
         enough(&training, "training", least_windows, data, advice)?;
-        let advice = "Add text, or raise data.split.fraction, or lower data.sequence_length";
-        enough(&validation, "validation", 1, data, advice)?;
+        let (side, advice) = match split.training.is_empty() {
+            true => ("evaluated", "Add text: the model was trained on windows of this length"),
+            false => ("validation", "Add text, or raise data.split.fraction, or lower data.sequence_length"),
+        };
+        enough(&validation, side, 1, data, advice)?;
         let mut hash = Sha256::new_with_prefix(b"moelab documents\0");
         training.stream().hash_into(&mut hash);
         let training = Training::Epochs { windows: training, shuffle: data.shuffle, drop_last: data.drop_last };
@@ -192,12 +195,7 @@ impl Endless<'_> {
 fn separator(tokenizer: &Tokenizer, data: &Data) -> Result<Option<u32>, DataError> {
     let separator = tokenizer.end_of_document();
     if data.end_of_document && separator.is_none() {
-        let problem = match data.kind {
-            DataKind::Language => {
-                "the tokenizer has no end-of-document token, which the embedded language needs: train on text (data.kind = \"text\")"
-            }
-            _ => "the tokenizer has no end-of-document token: set data.end_of_document = false",
-        };
+        let problem = "the tokenizer has no end-of-document token: set data.end_of_document = false";
         return Err(DataError::Options(problem.into()));
     }
     Ok(separator.filter(|_| data.end_of_document))

@@ -3,13 +3,12 @@
 //! The `tokenizers` library panics on some files (a merge longer than the longest token is copied into a buffer of that
 //! token's size), allocates by the largest id in others, and runs any regular expression. So a file is read into the types
 //! below first, and what reaches the library is written from them:
-//! - at most [`MAX_BYTES`] bytes, [`MAX_VOCABULARY`] ids, as many merges, [`MAX_TOKEN`] bytes a token;
+//! - at most [`MAX_BYTES`] bytes, [`MAX_VOCABULARY`] ids, as many merges, [`MAX_TOKEN`] bytes a token, [`MAX_STEPS`] normalizers
+//!   and as many pre-tokenizers;
 //! - the model is BPE without dropout, prefix, suffix or byte fallback; every merge's parts and their concatenation are tokens;
 //! - ids, those of added tokens included, are 0, 1, 2 .. without gap or repetition, and no token is named twice;
-//! - pre-tokenizers are byte-level, digits, and splits at a known pattern that remove nothing; normalizers the Unicode forms and lower case;
+//! - pre-tokenizers are byte-level, digits, and splits at a known pattern; normalizers the Unicode forms and lower case;
 //! - truncation, padding, post-processor and decoder are dropped: nothing here needs them.
-
-mod of_model;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,8 +17,6 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::train::data_error::DataError;
-pub use of_model::ModelFiles;
-pub(super) use of_model::of_model;
 
 /// Most bytes of a file: 32 MB.
 pub const MAX_BYTES: usize = 32_000_000;
@@ -27,6 +24,8 @@ pub const MAX_BYTES: usize = 32_000_000;
 pub(super) const MAX_VOCABULARY: usize = 1_000_000;
 /// Most bytes of a token.
 const MAX_TOKEN: usize = 1024;
+/// Most normalizers, and most pre-tokenizers: each is a pass over the text.
+const MAX_STEPS: usize = 32;
 
 /// Names that tokenizers give to the end of a document, the first found is taken.
 pub(super) const ENDS_OF_DOCUMENT: [&str; 5] = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"];
@@ -38,9 +37,6 @@ const PATTERNS: [&str; 4] = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 ];
-
-/// Which of them is Qwen 2's.
-const QWEN2: usize = 2;
 
 /// A whole file.
 #[derive(Clone, Deserialize, Serialize)]
@@ -79,12 +75,6 @@ struct Added {
     normalized: bool,
     #[serde(default)]
     special: bool,
-}
-
-impl Added {
-    fn new(id: u32, content: String) -> Self {
-        Self { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }
-    }
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -179,24 +169,6 @@ enum Merge {
     Joined(String),
 }
 
-impl Model {
-    /// BPE without tokens.
-    fn empty() -> Self {
-        Self {
-            kind: Kind::Bpe,
-            dropout: None,
-            unk_token: None,
-            continuing_subword_prefix: None,
-            end_of_word_suffix: None,
-            fuse_unk: false,
-            byte_fallback: false,
-            ignore_merges: false,
-            vocab: Vocabulary(Vec::new()),
-            merges: Vec::new(),
-        }
-    }
-}
-
 fn version() -> String {
     "1.0".into()
 }
@@ -248,7 +220,18 @@ impl File {
     /// Ids are bytes: 256 tokens, no merges.
     pub fn bytes() -> Self {
         let vocab = Vocabulary((0..=u8::MAX).map(|byte| (symbol(byte).to_string(), byte.into())).collect());
-        let model = Model { vocab, ..Model::empty() };
+        let model = Model {
+            kind: Kind::Bpe,
+            dropout: None,
+            unk_token: None,
+            continuing_subword_prefix: None,
+            end_of_word_suffix: None,
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: false,
+            vocab,
+            merges: Vec::new(),
+        };
         Self {
             version: version(),
             truncation: (),
@@ -284,35 +267,6 @@ impl File {
         file.check_merges()?;
         file.check_steps()?;
         Ok(file)
-    }
-
-    /// The id of a token.
-    fn id_of(&self, token: &str) -> Option<u32> {
-        let added = self.added_tokens.iter().find(|added| added.content == token).map(|added| added.id);
-        added.or_else(|| self.model.vocab.0.iter().find(|(known, _)| known == token).map(|(_, id)| *id))
-    }
-
-    /// Adds a token, or makes one special that is there. Another id for a token, or another token for an id, is refused.
-    fn add(&mut self, new: Added) -> Result<(), DataError> {
-        if let Some(added) = self.added_tokens.iter_mut().find(|added| added.id == new.id && added.content == new.content) {
-            added.special |= new.special;
-            return Ok(());
-        }
-        let differs = self.id_of(&new.content).is_some_and(|id| id != new.id);
-        if differs || self.added_tokens.iter().any(|added| added.id == new.id) {
-            return Err(DataError::Tokenizer(format!("the files disagree about the token {:?} or its id {}", new.content, new.id)));
-        }
-        self.added_tokens.push(new);
-        Ok(())
-    }
-
-    /// Whether a text gets a blank before it.
-    fn adds_prefix_space(&self) -> bool {
-        let last = match &self.pre_tokenizer {
-            PreTokenizer::Sequence { pretokenizers } => pretokenizers.last(),
-            step => Some(step),
-        };
-        matches!(last, Some(PreTokenizer::ByteLevel { add_prefix_space: true, .. }))
     }
 
     fn check_model(&mut self) -> Result<(), DataError> {
@@ -390,9 +344,6 @@ impl File {
 
     fn check_steps(&self) -> Result<(), DataError> {
         let fault = |what: &str| Err(DataError::Tokenizer(what.into()));
-        if self.added_tokens.iter().any(|added| !added.special && (added.lstrip || added.rstrip)) {
-            return fault("an added token that takes the blanks beside it away (lstrip, rstrip): they would be lost");
-        }
         if let Some(Normalizer::Sequence { normalizers }) = &self.normalizer
             && normalizers.iter().any(|normalizer| matches!(normalizer, Normalizer::Sequence { .. }))
         {
@@ -402,14 +353,15 @@ impl File {
             PreTokenizer::Sequence { pretokenizers } => &pretokenizers[..],
             step => std::slice::from_ref(step),
         };
+        let normalizers = if let Some(Normalizer::Sequence { normalizers }) = &self.normalizer { normalizers.len() } else { 0 };
+        if let Some(most) = [normalizers, steps.len()].into_iter().find(|count| *count > MAX_STEPS) {
+            return fault(&format!("{most} normalizers or pre-tokenizers in a sequence, wanted at most {MAX_STEPS}"));
+        }
         let Some((PreTokenizer::ByteLevel { .. }, before)) = steps.split_last() else {
             return fault("the last pre-tokenizer is not ByteLevel, wanted byte-level BPE");
         };
         for step in before {
             match step {
-                PreTokenizer::Split { behavior: Behavior::Removed, .. } => {
-                    return fault("a Split that removes what it matches: its text would be lost, wanted another behavior");
-                }
                 PreTokenizer::Digits { .. } | PreTokenizer::Split { pattern: Pattern::String(_), .. } => {}
                 PreTokenizer::Split { pattern: Pattern::Regex(regex), .. } if PATTERNS.contains(&regex.as_str()) => {}
                 PreTokenizer::Split { .. } => {

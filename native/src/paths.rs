@@ -1,0 +1,214 @@
+//! From a path, folder or glob pattern to files.
+//!
+//! Patterns are as a shell has them: `*`, `?` and `[...]` within a name, `**` for any number of folders; names that start with a
+//! dot are matched by a dot only. `**` follows links to folders, but enters each folder once, so that links in a circle end.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use glob::{MatchOptions, Pattern};
+use moelab_native::input::{self, shown};
+
+/// Why something is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// A file whose name does not tell what it holds.
+    UnknownKind,
+    /// A Parquet file, which this build cannot read.
+    Parquet,
+    /// A link to a folder, in a folder.
+    Link,
+    /// Its name starts with a dot, in a folder.
+    Hidden,
+    /// A named pipe, a device, a socket, or a link to nothing.
+    Special,
+}
+
+impl Left {
+    /// As part of a sentence, after a number.
+    pub fn name(self) -> &'static str {
+        match self {
+            Left::UnknownKind => "of an unknown kind",
+            Left::Parquet => "Parquet, which needs a moelab built with `--features parquet`",
+            Left::Link => "links to folders",
+            Left::Hidden => "hidden",
+            Left::Special => "no regular files",
+        }
+    }
+}
+
+/// What a path names.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Files of any kind, in order.
+    pub files: Vec<PathBuf>,
+    /// Whether they come from a folder, where what cannot be read is left out.
+    pub from_folder: bool,
+    /// What is not taken.
+    pub left: Vec<(PathBuf, Left)>,
+}
+
+/// The files that `path` names: one file, those of a folder and of the folders in it, or the matches of a pattern.
+///
+/// # Errors
+/// A folder that cannot be read, a pattern that is none, a named pipe or device.
+pub fn find(path: &str) -> Result<Found> {
+    let (mut found, named) = (Found::default(), Path::new(path));
+    match fs::metadata(named) {
+        Ok(data) if data.is_dir() => {
+            found.from_folder = true;
+            walk(named, &mut found)?;
+        }
+        // Opened in order to refuse what is no regular file.
+        Ok(_) => {
+            input::open(named)?;
+            found.files.push(named.into());
+        }
+        Err(_) => {
+            let names: Vec<Component> = named.components().collect();
+            matches(PathBuf::new(), &names, &mut HashSet::new(), &mut found)?;
+            found.files.sort();
+            found.files.dedup();
+        }
+    }
+    Ok(found)
+}
+
+/// The files below a folder by name; links to folders and what starts with a dot are left out.
+fn walk(folder: &Path, found: &mut Found) -> Result<()> {
+    for name in names(folder)? {
+        let path = folder.join(&name);
+        let kind = fs::symlink_metadata(&path).with_context(|| shown(&path))?.file_type();
+        if is_hidden(&name) {
+            found.left.push((path, Left::Hidden));
+        } else if kind.is_dir() {
+            walk(&path, found)?;
+        } else if path.is_dir() {
+            found.left.push((path, Left::Link));
+        } else {
+            found.take(path);
+        }
+    }
+    Ok(())
+}
+
+/// The files below `folder` whose path from there matches `names`. `entered` holds the folders that a `**` has been in.
+fn matches(folder: PathBuf, names_left: &[Component], entered: &mut HashSet<(usize, PathBuf)>, found: &mut Found) -> Result<()> {
+    let Some((name, rest)) = names_left.split_first() else {
+        if !folder.is_dir() && !folder.as_os_str().is_empty() {
+            found.take(folder);
+        }
+        return Ok(());
+    };
+    let text = match name {
+        Component::Normal(text) => text.to_string_lossy(),
+        other => return matches(folder.join(other), rest, entered, found),
+    };
+    if !text.contains(['*', '?', '[']) {
+        let next = folder.join(name);
+        return if fs::symlink_metadata(&next).is_ok() { matches(next, rest, entered, found) } else { Ok(()) };
+    }
+    let place = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+    if !place.is_dir() {
+        return Ok(());
+    }
+    if text == "**" {
+        let real = fs::canonicalize(place).with_context(|| shown(place))?;
+        if !entered.insert((names_left.len(), real)) {
+            return Ok(());
+        }
+        matches(folder.clone(), rest, entered, found)?;
+    } else if text.contains("**") {
+        bail!("`**` stands for whole folders, wanted alone between `/`");
+    }
+    // As a shell does: `*` leaves hidden files out.
+    let options = MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+    let pattern = Pattern::new(&text)?;
+    for name in names(place)? {
+        let next = folder.join(&name);
+        if text == "**" {
+            if !is_hidden(&name) && next.is_dir() {
+                matches(next, names_left, entered, found)?;
+            }
+        } else if pattern.matches_with(&name.to_string_lossy(), options) {
+            matches(next, rest, entered, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names in a folder, in order.
+fn names(folder: &Path) -> Result<Vec<OsString>> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).with_context(|| shown(folder))?;
+    let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+impl Found {
+    fn take(&mut self, path: PathBuf) {
+        if path.is_file() { self.files.push(path) } else { self.left.push((path, Left::Special)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"text").unwrap();
+        }
+        folder
+    }
+
+    fn found(folder: &tempfile::TempDir, pattern: &str) -> Vec<String> {
+        let files = find(&folder.path().join(pattern).display().to_string()).unwrap().files;
+        files.iter().map(|file| file.strip_prefix(folder.path()).unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        let folder = folder(&["b.txt", "a.txt", ".c.txt", "d/e.txt", "d/f/g.txt", ".h/i.txt", "x[1].txt"]);
+        assert_eq!(found(&folder, "*.txt"), ["a.txt", "b.txt", "x[1].txt"]);
+        assert_eq!(found(&folder, "[ab].txt"), ["a.txt", "b.txt"]);
+        assert_eq!(found(&folder, "?.txt"), ["a.txt", "b.txt"]);
+        assert_eq!(found(&folder, ".*.txt"), [".c.txt"]);
+        assert_eq!(found(&folder, "*/e.txt"), ["d/e.txt"]);
+        assert_eq!(found(&folder, "**/*.txt"), ["a.txt", "b.txt", "d/e.txt", "d/f/g.txt", "x[1].txt"]);
+        assert_eq!(found(&folder, "d/../*/**/g.txt"), ["d/../d/f/g.txt"]);
+        assert_eq!(found(&folder, "x[1].txt"), ["x[1].txt"], "a file of that very name is no pattern");
+        assert_eq!(found(&folder, "x[[]1].txt"), ["x[1].txt"]);
+        assert_eq!(found(&folder, "a.txt/*"), [""; 0]);
+        let told = find(&folder.path().join("d/**g.txt").display().to_string()).unwrap_err().to_string();
+        assert!(told.contains("`**` stands for whole folders"), "{told}");
+        assert!(find("").unwrap().files.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_a_circle_end() {
+        use std::os::unix::fs::symlink;
+        let folder = folder(&["d/a.txt"]);
+        for link in ["d/one", "d/two", "three"] {
+            symlink(folder.path(), folder.path().join(link)).unwrap();
+        }
+        symlink("nowhere", folder.path().join("d/gone.txt")).unwrap();
+        assert_eq!(found(&folder, "**/a.txt"), ["d/a.txt"]);
+        assert_eq!(found(&folder, "three/d/*.txt"), ["three/d/a.txt"], "a link that is named is followed");
+        let Found { files, from_folder, left } = find(&folder.path().display().to_string()).unwrap();
+        assert_eq!((files.len(), from_folder), (1, true));
+        let reasons: Vec<_> = left.iter().map(|(_, reason)| *reason).collect();
+        assert_eq!(reasons, [Left::Special, Left::Link, Left::Link, Left::Link]);
+    }
+}

@@ -1,8 +1,8 @@
 //! The permutation against a stable sort on the host, bit for bit.
 
-use crate::harness::{Input, device, run_u32, tiers};
+use crate::harness::{Fixture, Input, device, run_u32, tiers};
 use moelab::{
-    gpu::{DType, Tensor, Tier},
+    gpu::{DType, Segment, Step, Tensor, Tier},
     ops::{Graph, Routing},
     random::Stream,
 };
@@ -71,6 +71,31 @@ fn takes_empty_and_full_experts() {
         }
         let without_two: Vec<u32> = experts_drawn(262, 5).iter().map(|e| if *e == 2 { 3 } else { *e }).collect();
         check_exact(tier, 131, 2, 5, without_two);
+    }
+}
+
+/// Tokens that fill up stand last, whatever they chose.
+#[test]
+fn tokens_that_fill_up_come_last() {
+    let device = device();
+    for tier in tiers(&device) {
+        for [tokens, real, k, experts] in [[7, 3, 1, 3], [131, 64, 2, 5], [131, 1, 8, 8], [509, 508, 2, 5], [509, 509, 2, 5]] {
+            let mut expert = experts_drawn(tokens * k, experts);
+            let inputs = [Input::u32("expert", [tokens, k], expert.clone()), Input::normal("gate", [tokens, k])];
+            let mut g = Graph::new(tier);
+            let t = inputs.each_ref().map(|input| input.declare(&mut g));
+            let routing = routing(&mut g, t[0], t[1], experts);
+            let p = g.permute(&routing);
+            let parts = [p.offsets, p.slot_of, p.assignment_of];
+            ["offsets", "slot_of", "assignment_of"].iter().zip(parts).for_each(|(name, part)| g.output(name, part));
+            let mut fixture = Fixture::new(&device, g.finish(), &inputs);
+            fixture.run(&Step { real_tokens: real, ..Step::default() }, &[Segment::Micro]);
+            expert[(real * k) as usize..].fill(experts - 1);
+            for (part, wanted) in parts.iter().zip(reference(&expert, experts)) {
+                let found: Vec<u32> = bytemuck::cast_slice(&fixture.read_bytes(part.id)).to_vec();
+                assert_eq!(found, wanted, "{real} of {tokens} tokens, {k} of {experts} experts ({tier:?})");
+            }
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub fn config_of_run(run: &Path) -> Result<Config> {
 }
 
 /// A config's text, no more of it than a config may have.
-fn read_text(path: &Path) -> Result<String, String> {
+pub fn read_text(path: &Path) -> Result<String, String> {
     let bytes = input::read(path, MAX_BYTES as u64).map_err(|e| e.to_string())?;
     String::from_utf8(bytes).map_err(|e| e.to_string())
 }
@@ -104,8 +104,22 @@ pub fn tokenizer_of_run(run: &Path) -> Result<Option<Tokenizer>> {
 }
 
 /// The data of a config, and the config with its vocabulary filled in. A run's own tokenizer is used where there is one.
-pub fn corpus(common: &Common, mut config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
+pub fn corpus(common: &Common, config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
     let own = run.map(tokenizer_of_run).transpose()?.flatten();
+    corpus_with(common, config, own, purpose)
+}
+
+/// The tokenizer that a config states, which is not one that is trained.
+pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
+    match config.data.tokenizer.kind {
+        TokenizerKind::File => tokenizer_file(Path::new(&config.data.tokenizer.path)),
+        TokenizerKind::Bytes => Ok(Tokenizer::bytes()),
+        TokenizerKind::Bpe => bail!("data.tokenizer.kind is \"bpe\", wanted one that is there already"),
+    }
+}
+
+/// As [`corpus`], with `own` in place of the config's tokenizer.
+pub fn corpus_with(common: &Common, mut config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
     if config.data.embedded && purpose == Purpose::Train {
         err!("data: the embedded language, a token a byte (data.embedded)");
     }

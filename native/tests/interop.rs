@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -82,7 +82,9 @@ fn a_model_goes_out_and_comes_back() {
     assert!(Path::new(&place.path("logits.safetensors")).exists());
     assert!(refusal(&["export", &run, &model]).contains("it is there already"));
 
-    json(&["import", &model, "--out", &back, "--config", &config]);
+    let said = json(&["import", &model, "--out", &back, "--config", &config]);
+    assert_eq!(said["not_kept"], Value::Array(Vec::new()), "{said}");
+    assert!(said["training"].as_array().unwrap().contains(&"model.dropout.ffn = 0.0 (default 0.1)".into()), "{said}");
     let evaluated = |run: &str| json(&["eval", run])["val_ce"].clone();
     assert_eq!(evaluated(&back), evaluated(&run), "the same weights on the same text");
     let sampled = |run: &str| json(&["sample", run, "--prompt", "De", "--tokens", "6"])["text"].clone();
@@ -118,8 +120,158 @@ fn a_broken_folder_makes_no_run() {
     fs::write(&weights, &bytes[..bytes.len() - 4]).unwrap();
     assert!(refusal(&["import", &model, "--out", &out]).contains("do not fill the file"));
     let golden = "tests/fixtures/hf/mixtral";
-    assert!(refusal(&["import", golden, "--out", &out]).contains("97 ids are too few for bytes"));
+    assert!(refusal(&["import", golden, "--out", &out]).contains("the model's folder has no tokenizer, and its ids are not guessed"));
     fs::remove_file(&weights).unwrap();
     assert!(refusal(&["import", &model, "--out", &out]).contains("model.safetensors"));
     assert!(!Path::new(&out).exists());
+}
+
+/// A folder with the golden tokenizer, its model a Mixtral of as many ids, and what else `files` say.
+fn model_with(place: &Place, name: &str, config: &Value, files: &[(&str, &str)]) -> String {
+    let model = place.path(name);
+    if !Path::new(&place.path("wide")).exists() {
+        fs::write(place.0.path().join("wide.toml"), MIXTRAL.replace("[model]", "[model]\nvocabulary = 300")).unwrap();
+        json(&["train", &place.path("wide.toml"), "--out", &place.path("wide"), "--set", "train.updates=1"]);
+    }
+    json(&["export", &place.path("wide"), &model]);
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"] {
+        fs::remove_file(Path::new(&model).join(file)).unwrap();
+    }
+    let path = Path::new(&model).join("config.json");
+    let mut found: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (key, value) in config.as_object().unwrap() {
+        found[key] = value.clone();
+    }
+    fs::write(&path, found.to_string()).unwrap();
+    files.iter().for_each(|(file, text)| fs::write(Path::new(&model).join(file), text).unwrap());
+    model
+}
+
+fn golden_tokenizer() -> Value {
+    let path = format!("{ROOT}/tests/fixtures/hf/tokenizers.json");
+    serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap()["tokenizer"].clone()
+}
+
+#[test]
+fn special_tokens_and_files_of_the_tokenizer_come_back() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let mut tokenizer = golden_tokenizer();
+    let bos = json!([{ "SpecialToken": { "id": "<|endoftext|>", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } }]);
+    tokenizer["post_processor"] = json!({ "type": "TemplateProcessing", "single": bos, "pair": bos,
+        "special_tokens": { "<|endoftext|>": { "id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"] } } });
+    let (tokenizer, generation) = (tokenizer.to_string(), json!({ "eos_token_id": [0, 5], "top_k": 7 }).to_string());
+    let of_tokenizer =
+        json!({ "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "add_bos_token": true }).to_string();
+    let files = [
+        ("tokenizer.json", tokenizer.as_str()),
+        ("generation_config.json", &generation),
+        ("tokenizer_config.json", &of_tokenizer),
+        ("chat_template.jinja", "{{ messages }}"),
+        ("LICENSE", "free"),
+    ];
+    let ids = json!({ "bos_token_id": 3, "eos_token_id": [0, 5], "pad_token_id": 4, "use_cache": false, "router_jitter_noise": 0.25 });
+    let model = model_with(&place, "model", &ids, &files);
+    let [run, again] = ["run", "again"].map(|name| place.path(name));
+    let said = json(&["import", &model, "--out", &run]);
+    let told = |what: &str| said["not_kept"].as_array().unwrap().iter().any(|line| line.as_str().unwrap().contains(what));
+    assert!(told("special tokens around a text") && told("the file LICENSE") && told("`router_jitter_noise` is 0.25"), "{said}");
+    json(&["export", &run, &again]);
+    for (file, text) in &files[..4] {
+        assert_eq!(&fs::read_to_string(Path::new(&again).join(file)).unwrap(), text, "{file}");
+    }
+    let config: Value = serde_json::from_slice(&fs::read(Path::new(&again).join("config.json")).unwrap()).unwrap();
+    for (key, value) in ids.as_object().unwrap() {
+        assert_eq!(&config[key], value, "{key}");
+    }
+    let ids = |run: &str| json(&["sample", run, "--prompt", "Hello world", "--tokens", "4", "--temperature", "0"])["text"].clone();
+    json(&["import", &again, "--out", &place.path("third")]);
+    assert_eq!(ids(&place.path("third")), ids(&run));
+    // Such a run has no weights but those of its checkpoint.
+    fs::remove_dir_all(Path::new(&run).join("checkpoints")).unwrap();
+    assert!(refusal(&["resume", &run]).contains("import the model again"));
+}
+
+#[test]
+fn a_vocabulary_with_merges_is_read_and_nothing_is_guessed() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let model = golden_tokenizer()["model"].clone();
+    let line = |pair: &Value| format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+    let merges = String::from("#version: 0.2\n") + &model["merges"].as_array().unwrap().iter().map(line).collect::<String>();
+    let vocab = model["vocab"].to_string();
+    let run = place.path("run");
+    // A Mixtral's class says nothing of how such files split text.
+    let folder = model_with(&place, "model", &json!({}), &[("vocab.json", &vocab), ("merges.txt", &merges)]);
+    assert!(refusal(&["import", &folder, "--out", &run]).contains("vocab.json and merges.txt do not say how"));
+    let none = model_with(&place, "none", &json!({}), &[]);
+    assert!(refusal(&["import", &none, "--out", &run]).contains("its ids are not guessed"));
+    json(&["import", &none, "--out", &place.path("bytes"), "--set", "data.tokenizer.kind=bytes"]);
+    let whole = golden_tokenizer().to_string();
+    let whole = model_with(&place, "whole", &json!({}), &[("tokenizer.json", &whole)]);
+    for (set, told) in [
+        ("data.tokenizer.kind=bpe", "a tokenizer that is trained here has other ids than the model's"),
+        ("data.tokenizer.kind=bytes", "data.tokenizer gives other ids than the model's own tokenizer"),
+        ("model.width=64", "an imported model is what its files say"),
+        ("model.depth.recursion.low_cycles=3", "`model.depth.recursion.low_cycles`"),
+        ("data.sequence_length=64", "by the model's files"),
+    ] {
+        let said = refusal(&["import", &whole, "--out", &run, "--set", set]);
+        assert!(said.contains(told), "{set}: no {told:?} in {said}");
+        assert!(!said.contains("config.json:"), "{set}: a place in a file that has no such line: {said}");
+    }
+    let said = json(&["import", &whole, "--out", &run, "--set", "model.dropout.ffn=0.25", "--set", "model.width=32"]);
+    assert_eq!(said["stated"], json!(["model.dropout.ffn = 0.25, as stated; the model's files mean 0.0"]), "{said}");
+    assert!(fs::read_to_string(Path::new(&run).join("config.effective.toml")).unwrap().contains("ffn = 0.25"));
+}
+
+#[test]
+fn a_model_with_a_long_context_takes_long_sequences() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let tokenizer = golden_tokenizer().to_string();
+    let model = model_with(&place, "model", &json!({ "max_position_embeddings": 4096 }), &[("tokenizer.json", &tokenizer)]);
+    let run = place.path("run");
+    json(&["import", &model, "--out", &run, "--set", "data.sequence_length=1024", "--set", "data.batch=1"]);
+    assert!(fs::read_to_string(Path::new(&run).join("config.effective.toml")).unwrap().contains("sequence_length = 1024"));
+}
+
+#[test]
+fn an_import_touches_no_models_folder() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let tokenizer = golden_tokenizer().to_string();
+    let model = model_with(&place, "model", &json!({}), &[("tokenizer.json", &tokenizer)]);
+    let before = files_of(&model);
+    assert!(refusal(&["import", &model, "--out", &model]).contains("this is a model's folder"));
+    assert_eq!(files_of(&model), before);
+}
+
+fn files_of(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let mut files: Vec<(String, Vec<u8>)> =
+        entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_or_too_large_is_refused_before_it_is_read() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let tokenizer = golden_tokenizer().to_string();
+    let model = model_with(&place, "model", &json!({}), &[("tokenizer.json", &tokenizer)]);
+    let run = place.path("run");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let path = Path::new(&model).join(file);
+        let kept = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let said = refusal(&["import", &model, "--out", &run]);
+        assert!(said.contains("a named pipe, wanted a regular file"), "{file}: {said}");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, kept).unwrap();
+    }
+    // Sparse: three billion bytes that would take a while to read.
+    let weights = fs::File::create(Path::new(&model).join("model.safetensors")).unwrap();
+    weights.set_len(3_000_000_000).unwrap();
+    let said = refusal(&["import", &model, "--out", &run]);
+    assert!(said.contains("is not a safetensors file"), "{said}");
+    assert!(!Path::new(&run).exists());
 }

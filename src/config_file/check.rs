@@ -35,6 +35,13 @@ pub struct Entry {
     pub value_span: Range<usize>,
 }
 
+impl Entry {
+    /// Whether a `--set` argument set it.
+    pub fn is_set(&self) -> bool {
+        self.rank == usize::MAX
+    }
+}
+
 /// What came out of all layers.
 pub(super) struct Checked<C> {
     pub config: C,

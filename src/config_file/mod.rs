@@ -52,6 +52,8 @@ pub struct Loaded<C> {
     tainted: BTreeSet<String>,
     /// Every layer could be read, so that a value seen is a value meant.
     complete: bool,
+    /// Beginning of the keys that were given apart from the layers, and who gave them.
+    given: Option<(&'static str, &'static str)>,
 }
 
 /// Reads `path` and what it extends with `reader`, lays `sets` (each `key=value`) over it, and checks all of it.
@@ -69,6 +71,7 @@ pub fn load<C: Root>(reader: &dyn Fn(&str) -> Result<String, String>, path: &str
         problems: checked.problems,
         tainted: checked.tainted,
         complete: readable && checked.complete,
+        given: None,
         sources,
     }
 }
@@ -86,7 +89,10 @@ impl<C> Loaded<C> {
         for (key, text) in labels {
             match self.entries.get(*key) {
                 Some(entry) => problem = problem.label(entry.source, entry.value_span.clone(), format!("`{key}`: {text}")),
-                None => problem = problem.note(format!("`{key}`: {text} (by default)")),
+                None => {
+                    let given = self.given.filter(|(prefix, _)| key.starts_with(prefix));
+                    problem = problem.note(format!("`{key}`: {text} ({})", given.map_or("by default", |(_, by)| by)));
+                }
             }
         }
         let help = help.into();
@@ -115,6 +121,18 @@ impl<C> Loaded<C> {
                 format!("remove one of the two; what an extended file states may be replaced by `{decider}`"),
             );
         }
+    }
+
+    /// Whether nothing was found wrong so far.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Forgets what layers say of the keys that begin with `prefix`: their values were put into `config` from elsewhere, `by` says
+    /// from where.
+    pub fn give(&mut self, prefix: &'static str, by: &'static str) {
+        self.entries.retain(|key, _| !key.starts_with(prefix));
+        self.given = Some((prefix, by));
     }
 
     /// The config, or all problems.

@@ -11,12 +11,17 @@ use crate::{
     train::{checkpoint::NamedTensor, tokenizer::Tokenizer, trainer::Trainer},
 };
 
+/// Beginning of the names under which a run keeps files of the model that it was imported from.
+pub const SOURCE: &str = "source.";
+/// The first of them, by which such a run is known: without a checkpoint it has no weights to go on from.
+pub const SOURCE_CONFIG: &str = "source.config.json";
+
 /// Makes the folder of a run whose checkpoint at update 0 holds `weights`: parameters by name, and such states as the
-/// selection biases of routers. It can be evaluated, sampled from, and resumed.
+/// selection biases of routers. `files` are kept beside it. It can be evaluated, sampled from, and resumed.
 ///
 /// # Errors
 /// Weights that are not those of the config's model, a model that does not fit the device, a folder that is occupied.
-pub fn import(opening: Opening, weights: Vec<NamedTensor>) -> Result<(), SessionError> {
+pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, Vec<u8>)>) -> Result<(), SessionError> {
     let Opening { config, device, corpus, store, tag, .. } = opening;
     let effective = effective_config(&config, &device, &corpus);
     let (tokenizer, hash) = (corpus.tokenizer().map(Tokenizer::to_json), config.hash());
@@ -44,6 +49,9 @@ pub fn import(opening: Opening, weights: Vec<NamedTensor>) -> Result<(), Session
     folder.write(EFFECTIVE_CONFIG, effective.as_bytes())?;
     if let Some(tokenizer) = tokenizer {
         folder.write(TOKENIZER, tokenizer.as_bytes())?;
+    }
+    for (name, bytes) in &files {
+        folder.write(name, bytes)?;
     }
     folder.save_checkpoint(&snapshot, 1)?;
     Ok(())

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::{
     figure::Figure,
+    import::SOURCE_CONFIG,
     plot::LossPlot,
     record::{self, ExitReason, Summary},
     report::Report,
@@ -145,6 +146,9 @@ impl Session {
             warnings.extend(differences.into_iter().map(|d| format!("{d}: equal bits are no longer promised")));
             update = loaded.snapshot.state.update;
             trainer.restore(&loaded.snapshot);
+        } else if folder.read(SOURCE_CONFIG)?.is_some() {
+            let problem = "its weights were imported and no checkpoint holds them: import the model again";
+            return Err(SessionError::Mismatch(problem.into()));
         }
         warnings.extend(folder.rewind(update)?);
         Ok(Session { session, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })

@@ -5,12 +5,14 @@
 //! loads to an equal config. Unknown keys, values out of range and keys that would have no effect are refused.
 //! Defaults are the recipe of System A (exp8) on the embedded language; numbers that follow from others are methods.
 
+mod around;
 mod data;
 mod meaning;
 mod reduced;
 
 use std::collections::BTreeMap;
 
+pub use around::{Around, OwnTokenizer, load_around};
 pub use data::{Data, DataKind, Invalid, Tokenizer, TokenizerKind, UnknownFiles};
 
 use crate::config_file::{self, Explanation, Problems, Root};

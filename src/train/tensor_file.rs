@@ -85,8 +85,16 @@ pub(super) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<
 
 /// Bounds the header before the official reader sees it: that reader accepts 100 MB, and adds sizes unchecked.
 pub(super) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+    read_header(name, bytes, bytes.len() as u64).map(|_| ())
+}
+
+/// Most bytes at the start of a file that its header may take.
+pub const HEAD_BYTES: usize = 8 + HEADER_LIMIT_BYTES;
+
+/// The header of a file of `length` bytes, of whose start `head` holds [`HEAD_BYTES`], or all there are.
+pub(super) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<Metadata, CheckpointError> {
     let too_large = |what, found, limit| CheckpointError::TooLarge { file: name.to_string(), what, found, limit };
-    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+    let Some((length, rest)) = head.split_first_chunk::<8>() else {
         return Err(header(name, "it has fewer than 8 bytes"));
     };
     let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
@@ -99,10 +107,10 @@ pub(super) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointErr
     if count > TENSOR_LIMIT {
         return Err(too_large("its number of tensors", count, TENSOR_LIMIT));
     }
-    if metadata.data_len() != rest.len() - length {
+    if metadata.data_len() as u64 != file_length.saturating_sub(8 + length as u64) {
         return Err(header(name, "its tensors do not fill the file"));
     }
-    Ok(())
+    Ok(metadata)
 }
 
 /// Everything in which the stored tensors differ from the expected ones, the first few spelt out.
@@ -143,5 +151,38 @@ fn check_finite(file: &str, tensor: &str, data: &[f32]) -> Result<(), Checkpoint
 }
 
 fn header(file: &str, problem: impl ToString) -> CheckpointError {
-    CheckpointError::Header { file: file.to_string(), problem: problem.to_string() }
+    // What the reader says may quote the file.
+    CheckpointError::Header { file: file.to_string(), problem: cut(&problem.to_string(), 200) }
+}
+
+/// A name or value from a file, cut to what a message can hold, with what could steer a terminal or break a line escaped.
+pub(super) fn shortened(text: &str) -> String {
+    cut(text, 60)
+}
+
+/// At most so many characters of a text from a file, escaped as [`shortened`].
+pub(super) fn cut(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == most {
+            return shown + "...";
+        }
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_files_is_cut_and_cannot_steer_a_terminal() {
+        assert_eq!(shortened("a\u{1b}[31m\u{202e}b\n\u{9b}\"'\\"), "a\\u{1b}[31m\\u{202e}b\\n\\u{9b}\"'\\");
+        assert_eq!(shortened(&"x".repeat(100_000)).len(), 63);
+        assert_eq!(shortened("naïve"), "naïve");
+    }
 }

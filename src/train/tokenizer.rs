@@ -22,7 +22,7 @@ use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, 
 
 use crate::train::data_error::DataError;
 use file::File;
-pub use file::MAX_BYTES;
+pub use file::{MAX_BYTES, ModelFiles};
 
 /// Ends documents in a tokenizer trained here.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -131,6 +131,13 @@ impl Tokenizer {
             .map_err(|error| DataError::Tokenizer(format!("the tokenizers library refuses this file: {error}")))?;
         library.set_encode_special_tokens(true);
         Ok(Self::new(file, Some(library)))
+    }
+
+    /// The tokenizer of a model's folder: the ids are those of transformers' `AutoTokenizer`. With it, what of the files a run does not
+    /// keep, a line each.
+    pub fn of_model(files: &ModelFiles) -> Result<(Self, Vec<String>), DataError> {
+        let (json, notes) = file::of_model(files)?;
+        Ok((Self::from_json(json.as_bytes())?, notes))
     }
 
     fn new(file: File, library: Option<Library>) -> Self {

@@ -3,11 +3,11 @@
 use std::fs;
 
 use moelab::{
-    model::ModelConfig,
+    model::{ModelConfig, config::BalanceKind},
     random::Stream,
     train::{
         checkpoint::NamedTensor,
-        hugging_face::{Imported, export, import},
+        hugging_face::{Imported, describe, export, import},
     },
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -63,7 +63,7 @@ impl Files {
 }
 
 fn imported(config: &[u8], files: &[(&str, &[u8])]) -> Result<Imported, String> {
-    import(config, files, &ModelConfig::default()).map_err(|error| error.to_string())
+    import(config, files).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -72,18 +72,19 @@ fn tensors_that_are_not_those_of_the_model_are_told() {
     files.tensors.retain(|tensor| tensor.0 != "model.layers.1.block_sparse_moe.experts.2.w3.weight");
     files.tensor("model.norm.weight").2 = vec![8, 8];
     files.tensor("model.layers.0.self_attn.q_proj.weight").1 = Dtype::I32;
-    files.tensor("model.layers.0.input_layernorm.weight").3[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
     files.tensors.push(("model.layers.9.extra".into(), Dtype::F32, vec![1], vec![0; 4]));
     let said = files.refusal();
     for told in [
         "`model.layers.1.block_sparse_moe.experts.2.w3.weight` [24, 64] is missing",
         "`model.norm.weight` is [8, 8], wanted [64] of F32, BF16 or F16",
         "`model.layers.0.self_attn.q_proj.weight` is I32, wanted [32, 64] of F32, BF16 or F16",
-        "`model.layers.0.input_layernorm.weight` is NaN at element 1",
         "`model.layers.9.extra` [1] is no tensor of such a model",
     ] {
         assert!(said.contains(told), "no {told:?} in {said}");
     }
+    let mut files = Files::of("mixtral");
+    files.tensor("model.layers.0.input_layernorm.weight").3[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(files.refusal().contains("`model.layers.0.input_layernorm.weight` is NaN at element 1"));
     let mut hrm = Files::of("hrm_text");
     hrm.tensor("model.z_L_init").3[..4].copy_from_slice(&1f32.to_le_bytes());
     assert!(hrm.refusal().contains("`model.z_L_init` is not zero"));
@@ -111,6 +112,7 @@ fn what_would_change_the_function_is_refused() {
         ("qwen3_moe", "decoder_sparse_step", json!(2), "`decoder_sparse_step` is 2"),
         ("qwen3_moe", "use_sliding_window", json!(true), "`use_sliding_window` is true"),
         ("glm4_moe", "n_group", json!(8), "8 groups of 8 experts"),
+        ("deepseek_v3", "n_group", json!(1), "`topk_group` is 2, wanted at most `n_group`, 1"),
         ("deepseek_v3", "num_key_value_heads", json!(2), "as many as `num_attention_heads`"),
         ("deepseek_v3", "scoring_func", json!("softmax"), "wanted \"sigmoid\""),
         ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true), "`scale_attn_by_inverse_layer_idx` is true"),
@@ -124,6 +126,17 @@ fn what_would_change_the_function_is_refused() {
         ("llama", "num_hidden_layers", json!(1e12), "wanted an integer"),
         ("llama", "rms_norm_eps", json!(-1.0), "`rms_norm_eps` is -1.0, wanted a number from"),
         ("llama", "head_dim", json!(0), "wanted null or an integer"),
+        ("qwen3_moe", "head_dim", json!(null), "`head_dim` is null, wanted an integer"),
+        ("glm4_moe", "norm_topk_prob", json!(null), "`norm_topk_prob` is null, wanted true or false"),
+        ("deepseek_v3", "head_dim", json!(12), "`head_dim` is 12, wanted `qk_rope_head_dim`"),
+        ("mixtral", "router_aux_loss_coef", json!(null), "`router_aux_loss_coef` is null"),
+        ("llama", "rope_parameters", json!({ "rope_theta": null }), "`rope_theta` is null"),
+        (
+            "llama",
+            "\u{1b}[31m",
+            json!("\u{202e}"),
+            "`\\u{1b}[31m` is not known here, and may change what the model computes: it is \"\\u{202e}\"",
+        ),
     ] {
         let said = Files::of(model).set(key, value).refusal();
         assert!(said.contains(told), "{model} {key}: no {told:?} in {said}");
@@ -132,6 +145,100 @@ fn what_would_change_the_function_is_refused() {
     files.config.as_object_mut().unwrap().remove("vocab_size");
     let said = files.set("hidden_size", json!(0)).refusal();
     assert!(said.contains("`vocab_size` is missing") && said.contains("`hidden_size` is 0"), "every problem at once: {said}");
+}
+
+#[test]
+fn a_key_that_must_be_stated_is_missed() {
+    let mut files = Files::of("hrm_text");
+    files.config.as_object_mut().unwrap().remove("prefix_lm");
+    assert!(files.refusal().contains("`prefix_lm` is missing, which means true"));
+}
+
+#[test]
+fn many_and_long_problems_make_a_short_message() {
+    let mut files = Files::of("llama");
+    for key in 0..5000 {
+        files = files.set(&format!("{}{key}", "x".repeat(100)), json!(["y".repeat(70)]));
+    }
+    let said = files.refusal();
+    assert!(said.len() < 4000 && said.contains("and 4984 more"), "{} bytes", said.len());
+    let mut files = Files::of("llama");
+    for tensor in 0..5000 {
+        files.tensors.push((format!("{}{tensor}", "\u{1b}".repeat(100)), Dtype::F32, vec![1; 300], vec![0; 4]));
+    }
+    let said = files.refusal();
+    assert!(said.len() < 8000 && said.contains("and 4984 more") && !said.contains('\u{1b}'), "{} bytes", said.len());
+}
+
+#[test]
+fn headers_are_held_against_the_model_before_the_weights() {
+    let files = Files::of("llama");
+    let weights = Files::weights(&files.tensors);
+    let described = describe(files.config.to_string().as_bytes()).unwrap();
+    let header = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let check = |head: &[u8], length: usize| described.check_headers(&[("w", head, length as u64)]).map_err(|error| error.to_string());
+    assert_eq!(check(&weights[..header], weights.len()), Ok(()));
+    assert!(check(&weights[..header], weights.len() + 1).unwrap_err().contains("do not fill the file"));
+    assert!(check(&[0xff; 64], 3_000_000_000).unwrap_err().contains("at most"));
+    assert!(check(&weights[..header - 1], weights.len()).unwrap_err().contains("cut off"));
+}
+
+#[test]
+fn a_tensor_in_two_files_is_refused() {
+    let files = Files::of("llama");
+    let [first, rest] = [&files.tensors[..7], &files.tensors[6..]].map(Files::weights);
+    let said = imported(files.config.to_string().as_bytes(), &[("1", &first), ("2", &rest)]).unwrap_err();
+    assert!(said.contains("is in `1` and in `2`: wanted it once"), "{said}");
+}
+
+#[test]
+fn layers_that_predict_further_tokens_are_left_out_and_told() {
+    let mut files = Files::of("deepseek_v3");
+    let wanted = files.import().unwrap();
+    files.tensors.push(("model.layers.2.eh_proj.weight".into(), Dtype::F32, vec![2], vec![0; 8]));
+    let found = files.import().unwrap();
+    assert_eq!(found.tensors, wanted.tensors);
+    assert!(found.notes.iter().any(|note| note.starts_with("1 tensors of layers that predict further tokens")), "{:?}", found.notes);
+    let said = files.set("num_nextn_predict_layers", json!(0)).refusal();
+    assert!(said.contains("`model.layers.2.eh_proj.weight` [2] is no tensor of such a model"), "{said}");
+}
+
+#[test]
+fn a_width_that_heads_do_not_divide_is_read_where_the_width_of_a_head_is_stated() {
+    let mut files = Files::of("llama").set("hidden_size", json!(62)).set("intermediate_size", json!(62));
+    for (_, _, shape, bytes) in &mut files.tensors {
+        shape.iter_mut().filter(|side| **side == 64).for_each(|side| *side = 62);
+        bytes.truncate(4 * shape.iter().product::<usize>());
+    }
+    let restored: Vec<(&str, Vec<usize>)> = vec![("q_proj", vec![64, 62]), ("o_proj", vec![62, 64])];
+    for (end, shape) in restored {
+        for tensor in files.tensors.iter_mut().filter(|tensor| tensor.0.contains(end)) {
+            tensor.2 = shape.clone();
+            tensor.3 = vec![0; 4 * 64 * 62];
+        }
+    }
+    let found = files.import().unwrap();
+    assert_eq!((found.model.width, found.model.attention.heads, found.model.attention.head_width), (62, 4, 16));
+    let said = export(&found.model, &found.tensors, None, None).unwrap_err().to_string();
+    assert!(said.contains("a width of 62 does not divide into 4 heads"), "transformers does not load such a model: {said}");
+}
+
+#[test]
+fn training_is_what_the_files_state() {
+    let set = |model: &str, key: &str, value: Value| Files::of(model).set(key, value).import().unwrap();
+    let mut plain = Files::of("gpt2");
+    for key in ["resid_pdrop", "embd_pdrop", "attn_pdrop"] {
+        plain.config.as_object_mut().unwrap().remove(key);
+    }
+    let gpt2 = plain.import().unwrap().model.dropout;
+    assert_eq!([gpt2.residual, gpt2.embedding, gpt2.attention, gpt2.ffn, gpt2.head], [0.1, 0.1, 0.1, 0.0, 0.0]);
+    let quiet = Files::of("mixtral").import().unwrap();
+    assert_eq!((quiet.model.balance.kind, quiet.model.router.noise), (BalanceKind::Off, 0.0));
+    assert!(quiet.notes.iter().any(|note| note.contains("`router_aux_loss_coef` is 0.001: no balance loss")), "{:?}", quiet.notes);
+    let balanced = set("mixtral", "output_router_logits", json!(true)).model.balance;
+    assert_eq!((balanced.kind, balanced.coefficient), (BalanceKind::HfMixtral, 0.001));
+    let jittered = set("mixtral", "router_jitter_noise", json!(0.01));
+    assert!(jittered.notes.iter().any(|note| note.starts_with("`router_jitter_noise` is 0.01")), "{:?}", jittered.notes);
 }
 
 #[test]
@@ -160,6 +267,7 @@ fn other_forms_of_the_same_model_are_read() {
         *bytes = bytes.chunks_exact(4).flat_map(|b| [b[2], b[3]]).collect();
     }
     let halves = halves.import().unwrap();
+    assert!(halves.notes[0].contains("BF16"), "{:?}", halves.notes);
     for (half, whole) in halves.tensors.iter().zip(&wanted.tensors) {
         let cut: Vec<f32> = whole.data.iter().map(|v| f32::from_bits(v.to_bits() & 0xffff_0000)).collect();
         assert_eq!(half.data, cut, "{}", half.name);
@@ -238,7 +346,7 @@ fn reasons(change: &str) -> Vec<String> {
     }
     let model: ModelConfig = model.try_into().unwrap();
     let none: [NamedTensor; 0] = [];
-    match export(&model, &none, None) {
+    match export(&model, &none, None, None) {
         Ok(_) => Vec::new(),
         Err(refusal) => refusal.reasons.into_iter().map(|reason| format!("{}: {reason}", refusal.model_type)).collect(),
     }

@@ -5,6 +5,7 @@ mod faults;
 mod harness;
 mod hugging_face;
 mod hugging_face_refused;
+mod hugging_face_variants;
 mod idle_experts;
 mod oracle;
 mod pairwise;

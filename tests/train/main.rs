@@ -5,6 +5,7 @@ mod data;
 mod generate;
 mod initial;
 mod language;
+mod model_tokenizer;
 mod shards;
 mod split;
 mod tokenizer;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::{DataError, Dataset, Split, SplitOptions, TargetRule, Training, Windows};
-use crate::train::config::Data;
+use crate::train::config::{Data, DataKind};
 use crate::train::language::{Language, LanguageOptions};
 use crate::train::shards::{Shard, Tokens, digest};
 use crate::train::tokenizer::Tokenizer;
@@ -195,7 +195,12 @@ impl Endless<'_> {
 fn separator(tokenizer: &Tokenizer, data: &Data) -> Result<Option<u32>, DataError> {
     let separator = tokenizer.end_of_document();
     if data.end_of_document && separator.is_none() {
-        let problem = "the tokenizer has no end-of-document token: set data.end_of_document = false";
+        let problem = match data.kind {
+            DataKind::Language => {
+                "the tokenizer has no end-of-document token, which the embedded language needs: train on text (data.kind = \"text\")"
+            }
+            _ => "the tokenizer has no end-of-document token: set data.end_of_document = false",
+        };
         return Err(DataError::Options(problem.into()));
     }
     Ok(separator.filter(|_| data.end_of_document))

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::keys::{Flat, Json, from_text, shortened, shown};
-use super::model_type::ModelType;
+use super::model_type::{Fixed, ModelType};
 use crate::config_file::{Condition, Value};
 use crate::model::config::{AttentionKind, ModelConfig, PositionKind};
 
@@ -25,11 +25,12 @@ router = { scores = "softmax", softmax = "selected", scale = 1.0, groups = 1, ke
 head.tied = false
 "#;
 
-/// A training in which nothing is random and nothing but the cross-entropy is trained on.
+/// A training in which nothing is random and nothing but the cross-entropy is trained on: what a model type does not state
+/// otherwise, as transformers trains it.
 const QUIET: &str = r#"
 balance.kind = "none"
 dropout = { embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }
-router.noise = 0.0
+router = { noise = 0.0, selection_bias_rate = 0.0 }
 "#;
 
 /// Keys that training alone reads: what a model computes does not depend on them.
@@ -47,7 +48,7 @@ const TRAINING_ONLY: [&str; 10] = [
 ];
 
 /// Keys of `config.json` that change nothing of what a model computes from tokens.
-const WITHOUT_EFFECT: [&str; 30] = [
+const WITHOUT_EFFECT: [&str; 28] = [
     "_attn_implementation_autoset",
     "_name_or_path",
     "architectures",
@@ -58,8 +59,6 @@ const WITHOUT_EFFECT: [&str; 30] = [
     "ep_size",
     "model_type",
     "n_ctx",
-    "num_mtp_layers",
-    "num_nextn_predict_layers",
     "output_router_logits",
     "pad_token_id",
     "pretraining_tp",
@@ -80,12 +79,13 @@ const WITHOUT_EFFECT: [&str; 30] = [
     "attn_implementation",
 ];
 
-/// The config of the model that `json` describes; what only training reads is that of `base`, unless `json` states it.
+/// The config of the model that `json` describes, with the training that it states.
 ///
 /// # Errors
 /// Everything that is missing, out of range, unknown, or not for moelab's models.
-pub(super) fn read(model_type: &ModelType, json: &Json, base: &ModelConfig) -> Result<ModelConfig, Vec<String>> {
-    let mut flat = flat(base);
+pub(super) fn read(model_type: &ModelType, json: &Json) -> Result<ModelConfig, Vec<String>> {
+    let quiet: ModelConfig = toml::from_str(QUIET).expect("a constant of this module is a config");
+    let mut flat = flat(&quiet);
     let training_only: Flat = flat.iter().filter(|(key, _)| is_training_only(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
     flat.extend(parsed(PLAIN));
     flat.extend(parsed(model_type.always));
@@ -93,13 +93,19 @@ pub(super) fn read(model_type: &ModelType, json: &Json, base: &ModelConfig) -> R
     let keys = model_type.keys.iter().copied().flatten();
     let mut problems: Vec<String> = keys.clone().filter_map(|key| key.read(json, &mut flat).err()).collect();
     problems.extend(model_type.rules.iter().filter_map(|rule| (rule.read)(json, &mut flat).err()));
-    for (key, only) in model_type.fixed.iter().chain(model_type.switched_off) {
-        if let Some(found) = json.get(*key).filter(|found| **found != from_text(only)) {
-            problems.push(format!("`{key}` is {}, which moelab's models have not: wanted {only}", shown(found)));
+    for Fixed { key, only, absent } in model_type.fixed.iter().chain(model_type.switched_off) {
+        match json.get(*key) {
+            Some(found) if *found != from_text(only) => {
+                problems.push(format!("`{key}` is {}, which moelab's models have not: wanted {only}", shown(found)));
+            }
+            None if absent != only => {
+                problems.push(format!("`{key}` is missing, which means {absent}, and moelab's models have it not: wanted {only}"));
+            }
+            _ => {}
         }
     }
     let of_rules = model_type.rules.iter().flat_map(|rule| rule.reads).copied();
-    let of_pairs = model_type.fixed.iter().chain(model_type.switched_off).map(|(key, _)| *key);
+    let of_pairs = model_type.fixed.iter().chain(model_type.switched_off).map(|fixed| fixed.key);
     let known: BTreeSet<&str> =
         keys.map(|key| key.json).chain(of_rules).chain(of_pairs).chain(model_type.ignored.iter().copied()).chain(WITHOUT_EFFECT).collect();
     for (key, found) in json.iter().filter(|(key, _)| !known.contains(key.as_str())) {
@@ -110,8 +116,55 @@ pub(super) fn read(model_type: &ModelType, json: &Json, base: &ModelConfig) -> R
 
 /// The model that transformers makes of `model`, trained without whatever `config.json` does not state.
 pub(super) fn kept(model_type: &ModelType, model: &ModelConfig) -> Result<ModelConfig, Vec<String>> {
-    let quiet = toml::from_str(QUIET).expect("a constant of this module is a config");
-    read(model_type, &write(model_type, model), &quiet)
+    read(model_type, &write(model_type, model))
+}
+
+/// The keys of a `config.json` that change nothing of what a model computes and that an export of the model gives back as they were.
+pub(super) fn carried(json: &Json) -> Json {
+    const OWN: [&str; 6] = ["_name_or_path", "architectures", "dtype", "model_type", "torch_dtype", "transformers_version"];
+    let also = ["router_aux_loss_coef"];
+    let is_carried = |key: &str| (WITHOUT_EFFECT.contains(&key) || also.contains(&key)) && !OWN.contains(&key);
+    json.iter().filter(|(key, _)| is_carried(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A setting that training alone reads, and that a user may choose for an imported model. What begins with `init` or a copy of the
+/// embedding has done its work when a model has weights.
+pub fn is_setting_of_training(key: &str) -> bool {
+    is_training_only(key) && !is_of_start(key)
+}
+
+fn is_of_start(key: &str) -> bool {
+    key.starts_with("init.") || key == "head.starts_as_embedding"
+}
+
+/// The settings of training of a model that are not moelab's defaults, as `model.dropout.ffn = 0.0 (default 0.1)`.
+pub fn settings_of_training(model: &ModelConfig) -> Vec<String> {
+    let (ours, defaults) = (flat(&resolved(model)), flat(&ModelConfig::default()));
+    let mut found = Vec::new();
+    ModelConfig::kind().leaves(&mut |key, _, conditions| {
+        let applies = conditions.iter().all(|condition| holds(&ours, condition));
+        if applies && is_setting_of_training(key) && ours[key] != defaults[key] {
+            found.push(format!("model.{key} = {} (default {})", ours[key], defaults[key]));
+        }
+    });
+    found
+}
+
+/// A key of a model's config, below `model`, in the form of TOML; `None` where the model's other keys switch it off.
+pub fn value_of(model: &ModelConfig, key: &str) -> Option<toml::Value> {
+    let flat = flat(&resolved(model));
+    let mut applies = false;
+    ModelConfig::kind().leaves(&mut |leaf, _, conditions| {
+        applies |= leaf == key && conditions.iter().all(|condition| holds(&flat, condition));
+    });
+    applies.then(|| flat[key].clone())
+}
+
+/// The model with one key, below `model`, set to a value that its schema allows.
+pub fn with_value(model: &ModelConfig, key: &str, value: &toml::Value) -> ModelConfig {
+    let mut flat = flat(model);
+    flat.insert(key.into(), value.clone());
+    model_of(&flat)
 }
 
 /// What `config.json` of this type says of `model`, whether it fits or not.
@@ -122,10 +175,9 @@ pub(super) fn write(model_type: &ModelType, model: &ModelConfig) -> Json {
     json.insert("architectures".into(), vec![model_type.architecture].into());
     json.insert("model_type".into(), model_type.name.into());
     json.insert("dtype".into(), "float32".into());
-    json.insert("use_cache".into(), true.into());
     model_type.keys.iter().copied().flatten().for_each(|key| key.write(&flat, &mut json));
     model_type.rules.iter().for_each(|rule| (rule.write)(&model, &mut json));
-    json.extend(model_type.fixed.iter().map(|(key, only)| ((*key).to_string(), from_text(only))));
+    json.extend(model_type.fixed.iter().map(|fixed| (fixed.key.to_string(), from_text(fixed.only))));
     json
 }
 
@@ -152,8 +204,7 @@ impl Difference {
 
     /// The setting that is lost, unless it has done its work when training begins.
     pub fn lost_setting(&self) -> Option<String> {
-        let is_start = self.key.starts_with("init.") || self.key == "head.starts_as_embedding";
-        (self.is_training_only && !is_start).then(|| format!("model.{} = {}", self.key, self.ours))
+        is_setting_of_training(&self.key).then(|| format!("model.{} = {}", self.key, self.ours))
     }
 }
 

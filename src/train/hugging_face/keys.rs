@@ -6,6 +6,7 @@ use serde_json::Value as Found;
 
 use crate::config_file::{Kind, Value};
 use crate::model::config::ModelConfig;
+pub(super) use crate::train::tensor_file::shortened;
 
 /// A model's config by dotted keys, every key there.
 pub(super) type Flat = BTreeMap<String, toml::Value>;
@@ -22,6 +23,8 @@ pub(super) struct Key {
     form: Form,
     /// What an absent key means, as JSON; no model goes without the others.
     absent: Option<&'static str>,
+    /// What `null` means, as JSON. transformers keeps a `null` and refuses most, so it is never taken for an absent key.
+    null: Option<&'static str>,
 }
 
 /// How the values of a [`Key`] correspond.
@@ -37,17 +40,17 @@ enum Form {
 impl Key {
     /// The same value under both names.
     pub const fn same(json: &'static str, ours: &'static [&'static str]) -> Key {
-        Key { json, ours, form: Form::Same, absent: None }
+        Key { json, ours, form: Form::Same, absent: None, null: None }
     }
 
     /// Named choices: pairs of the JSON text and the name of the choice.
     pub const fn named(json: &'static str, ours: &'static [&'static str], names: &'static [(&'static str, &'static str)]) -> Key {
-        Key { json, ours, form: Form::Named(names), absent: None }
+        Key { json, ours, form: Form::Named(names), absent: None, null: None }
     }
 
-    /// As [`Key::same`], with `null`, or nothing, for 0.
-    pub const fn null_for_zero(json: &'static str, ours: &'static [&'static str]) -> Key {
-        Key { json, ours, form: Form::NullForZero, absent: Some("null") }
+    /// As [`Key::same`], where 0 here is not allowed and 0 there is `null` here.
+    pub const fn positive(json: &'static str, ours: &'static [&'static str]) -> Key {
+        Key { json, ours, form: Form::NullForZero, absent: None, null: None }
     }
 
     /// What an absent key means, as JSON.
@@ -55,19 +58,29 @@ impl Key {
         Key { absent: Some(absent), ..self }
     }
 
+    /// What `null` means, as JSON; of a [`Key::positive`], `null` itself is 0 there.
+    pub const fn or_null(self, null: &'static str) -> Key {
+        Key { null: Some(null), ..self }
+    }
+
     pub fn read(&self, json: &Json, flat: &mut Flat) -> Result<(), String> {
-        let absent = self.absent.map(from_text);
-        let found = json.get(self.json).filter(|found| !(found.is_null() && absent.is_some())).or(absent.as_ref());
-        let Some(found) = found else { return Err(format!("`{}` is missing", self.json)) };
+        let meant = match json.get(self.json) {
+            None => self.absent.map(from_text),
+            Some(Found::Null) => self.null.map(from_text),
+            Some(_) => None,
+        };
+        let is_allowed_null = meant.as_ref().is_some_and(Found::is_null);
+        let Some(found) = meant.as_ref().or(json.get(self.json)) else { return Err(format!("`{}` is missing", self.json)) };
         let wanted = |what: &str| format!("`{}` is {}, wanted {what}", self.json, shown(found));
         for ours in self.ours {
             let kind = ModelConfig::kind().find(ours).cloned().expect("a key of the table is a key of the model");
             let value = match self.form {
                 Form::Same => converted(found, &kind).ok_or_else(|| wanted(&kind.allowed()))?,
-                Form::NullForZero if found.is_null() => toml::Value::Integer(0),
+                Form::NullForZero if is_allowed_null => toml::Value::Integer(0),
                 Form::NullForZero => {
                     let value = converted(found, &kind).filter(|value| value.as_integer() != Some(0));
-                    value.ok_or_else(|| wanted(&format!("null or {}, but not 0", kind.allowed())))?
+                    let or_null = if self.null == Some("null") { "null or " } else { "" };
+                    value.ok_or_else(|| wanted(&format!("{or_null}{}, but not 0", kind.allowed())))?
                 }
                 Form::Named(names) => {
                     let text = found.to_string();
@@ -127,8 +140,26 @@ pub(super) fn shown(found: &Found) -> String {
     shortened(&found.to_string())
 }
 
-pub(super) fn shortened(text: &str) -> String {
-    const MOST: usize = 60;
-    let cut: String = text.chars().take(MOST).collect();
-    if cut.len() < text.len() { cut + "..." } else { cut }
+/// Most problems of a file that are told one by one.
+const MOST_PROBLEMS: usize = 16;
+
+/// The first problems, and how many more there are.
+pub(super) fn first_of(mut problems: Vec<String>) -> Vec<String> {
+    if problems.len() > MOST_PROBLEMS {
+        let more = problems.len() - MOST_PROBLEMS;
+        problems.truncate(MOST_PROBLEMS);
+        problems.push(format!("and {more} more"));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_problems_are_told() {
+        let told = first_of((0..50_001).map(|i| i.to_string()).collect());
+        assert_eq!((told.len(), told[16].as_str()), (17, "and 49985 more"));
+    }
 }

@@ -16,15 +16,34 @@ pub(super) struct ModelType {
     /// What its keys say together.
     pub rules: &'static [Rule],
     /// Keys that have one value in moelab's models; they are written.
-    pub fixed: &'static [(&'static str, &'static str)],
+    pub fixed: &'static [Fixed],
     /// Keys as those, that are not written.
-    pub switched_off: &'static [(&'static str, &'static str)],
+    pub switched_off: &'static [Fixed],
     /// Keys that follow from others.
     pub ignored: &'static [&'static str],
     /// What transformers refuses of such a model.
     pub limits: fn(&ModelConfig) -> Vec<String>,
+    /// What it refuses though other programs do not: such a model is read, and not written.
+    pub unwritable: fn(&ModelConfig) -> Vec<String>,
     /// Its tensors.
     pub layout: Layout,
+}
+
+/// A key of `config.json` that has one value in moelab's models.
+#[derive(Clone, Copy)]
+pub(super) struct Fixed {
+    pub key: &'static str,
+    /// That value, as JSON.
+    pub only: &'static str,
+    /// What transformers takes where the key is absent, as JSON.
+    pub absent: &'static str,
+}
+
+impl Fixed {
+    /// A key that is absent where it has its value.
+    pub const fn new(key: &'static str, only: &'static str) -> Fixed {
+        Fixed { key, only, absent: only }
+    }
 }
 
 /// A tensor of the tree and its name in a file. Names lack their end, `.weight` or `.bias`; those of blocks begin in the block.

@@ -1,13 +1,15 @@
 //! The model types of transformers that moelab's models can be: for each its keys in `config.json` and its tensors.
 //!
 //! Written after transformers 5.23 (`models/*/configuration_*.py`, `models/*/modeling_*.py`, `conversion_mapping.py`), whose
-//! files are also those of 4.x: one tensor an expert. OLMoE is not among them: its QK norm goes over a whole projection, that
+//! files are also those of 4.x: one tensor an expert. What an absent key and a `null` mean is held against it for every key
+//! (`tests/fixtures/hf/variants.json`). OLMoE is not among them: its QK norm goes over a whole projection, that
 //! of moelab over each head.
 
 use super::keys::Key;
-use super::model_type::{Layout, ModelType, Row};
+use super::model_type::{Fixed, Layout, ModelType, Row};
 use super::rules::{
-    DENSE_LAYERS, EMBEDDING_SCALE, EXPERTS, GRADIENT_CYCLES, INNER_WIDTH, PARTIAL_ROPE, ROPE, ROPE_OF_MIXTRAL, SAME_HEADS, STACKS,
+    BALANCE_LOSS, DENSE_LAYERS, EMBEDDING_SCALE, EXPERTS, GRADIENT_CYCLES, INNER_WIDTH, KEPT_GROUPS, PARTIAL_ROPE, PREDICTION_LAYERS, ROPE,
+    ROPE_OF_MIXTRAL, ROTARY_HEAD, SAME_HEADS, STACKS,
 };
 use crate::model::config::ModelConfig;
 
@@ -33,12 +35,15 @@ const COMMON: &[Key] = &[
     Key::same("max_position_embeddings", &["context"]),
     Key::same("rms_norm_eps", &["norm.eps"]),
     Key::same("tie_word_embeddings", &["head.tied"]).or("false"),
-    Key::same("attention_dropout", &["dropout.attention"]).or("0.0"),
     Key::same("initializer_range", &["init.std"]).or("0.02"),
 ];
 const LAYERS: &[Key] = &[Key::same("num_hidden_layers", &["depth.layers"])];
-const GROUPED_HEADS: &[Key] =
-    &[Key::null_for_zero("num_key_value_heads", &["attention.kv_heads"]), Key::null_for_zero("head_dim", &["attention.head_width"])];
+const DROPOUT: &[Key] = &[Key::same("attention_dropout", &["dropout.attention"]).or("0.0")];
+/// The same, where `null` is none.
+const DROPOUT_OR_NULL: &[Key] = &[DROPOUT[0].or_null("0.0")];
+const KV_HEADS: Key = Key::positive("num_key_value_heads", &["attention.kv_heads"]);
+/// D / H where it is absent.
+const HEAD_WIDTH: Key = Key::positive("head_dim", &["attention.head_width"]).or("null");
 const BIAS_ON_ALL: &[Key] = &[Key::same("attention_bias", &["attention.bias", "attention.output_bias"]).or("false")];
 const DENSE: &[Key] = &[Key::same("intermediate_size", &["ffn.width"])];
 const EXPERTS_A_TOKEN: &[Key] = &[Key::same("num_experts_per_tok", &["router.top_k"])];
@@ -52,11 +57,14 @@ const SIGMOID_ROUTER: &[Key] = &[
     Key::same("n_group", &["router.groups"]),
     Key::same("topk_group", &["router.kept_groups"]),
     Key::same("first_k_dense_replace", &["ffn.dense_layers"]),
-    Key::same("norm_topk_prob", &["router.normalize"]).or("true"),
 ];
-const SIGMOID_OFF: &[(&str, &str)] =
-    &[("scoring_func", "\"sigmoid\""), ("topk_method", "\"noaux_tc\""), ("moe_layer_freq", "1"), ("quantization_config", "null")];
-const OFF: &[(&str, &str)] = &[("quantization_config", "null")];
+const SIGMOID_OFF: &[Fixed] = &[
+    Fixed::new("scoring_func", "\"sigmoid\""),
+    Fixed::new("topk_method", "\"noaux_tc\""),
+    Fixed::new("moe_layer_freq", "1"),
+    Fixed::new("quantization_config", "null"),
+];
+const OFF: &[Fixed] = &[Fixed::new("quantization_config", "null")];
 
 const ATTENTION: &[Row] = &[
     Row::Whole("attention_norm", "input_layernorm"),
@@ -123,10 +131,15 @@ static GPT2: ModelType = ModelType {
         Key::same("initializer_range", &["init.std"]).or("0.02"),
     ]],
     rules: &[INNER_WIDTH],
-    fixed: &[("scale_attn_weights", "true"), ("scale_attn_by_inverse_layer_idx", "false"), ("add_cross_attention", "false")],
+    fixed: &[
+        Fixed::new("scale_attn_weights", "true"),
+        Fixed::new("scale_attn_by_inverse_layer_idx", "false"),
+        Fixed::new("add_cross_attention", "false"),
+    ],
     switched_off: OFF,
     ignored: &[],
     limits: |_| Vec::new(),
+    unwritable: |_| Vec::new(),
     layout: Layout {
         top: &[Row::Whole("embedding", "transformer.wte"), Row::Whole("positions", "transformer.wpe"), Row::Whole("head", "lm_head")],
         networks: &[("", "transformer.")],
@@ -147,12 +160,20 @@ static LLAMA: ModelType = ModelType {
     name: "llama",
     architecture: "LlamaForCausalLM",
     always: "",
-    keys: &[COMMON, LAYERS, GROUPED_HEADS, BIAS_ON_ALL, DENSE, &[Key::same("mlp_bias", &["ffn.bias"]).or("false")]],
+    keys: &[
+        COMMON,
+        LAYERS,
+        BIAS_ON_ALL,
+        DENSE,
+        DROPOUT_OR_NULL,
+        &[KV_HEADS.or("null").or_null("null"), HEAD_WIDTH.or_null("null"), Key::same("mlp_bias", &["ffn.bias"]).or("false")],
+    ],
     rules: &[ROPE],
     fixed: &[],
     switched_off: OFF,
     ignored: &[],
-    limits: width_divides_into_heads,
+    limits: |_| Vec::new(),
+    unwritable: width_divides_into_heads,
     layout: DECODER,
 };
 
@@ -160,12 +181,20 @@ static MIXTRAL: ModelType = ModelType {
     name: "mixtral",
     architecture: "MixtralForCausalLM",
     always: r#"ffn.kind = "moe""#,
-    keys: &[COMMON, LAYERS, GROUPED_HEADS, DENSE, EXPERTS_A_TOKEN, &[Key::same("num_local_experts", &["router.experts"])]],
-    rules: &[ROPE_OF_MIXTRAL],
-    fixed: &[("sliding_window", "null")],
+    keys: &[
+        COMMON,
+        LAYERS,
+        DENSE,
+        DROPOUT,
+        EXPERTS_A_TOKEN,
+        &[KV_HEADS.or("8"), HEAD_WIDTH.or_null("null"), Key::same("num_local_experts", &["router.experts"])],
+    ],
+    rules: &[ROPE_OF_MIXTRAL, BALANCE_LOSS],
+    fixed: &[Fixed::new("sliding_window", "null")],
     switched_off: OFF,
     ignored: &[],
     limits: |_| Vec::new(),
+    unwritable: |_| Vec::new(),
     layout: Layout {
         block: &[
             ATTENTION,
@@ -190,18 +219,23 @@ static QWEN3_MOE: ModelType = ModelType {
     keys: &[
         COMMON,
         LAYERS,
-        GROUPED_HEADS,
         BIAS_ON_ALL,
         DENSE_AND_EXPERTS,
+        DROPOUT,
         EXPERTS_A_TOKEN,
-        &[Key::named("norm_topk_prob", &["router.softmax"], &[("true", "selected"), ("false", "all")]).or("false")],
+        &[
+            KV_HEADS.or("4"),
+            HEAD_WIDTH,
+            Key::named("norm_topk_prob", &["router.softmax"], &[("true", "selected"), ("false", "all")]).or("false"),
+        ],
     ],
-    rules: &[ROPE, DENSE_LAYERS, EXPERTS],
-    fixed: &[("decoder_sparse_step", "1"), ("use_sliding_window", "false")],
+    rules: &[ROPE, DENSE_LAYERS, EXPERTS, BALANCE_LOSS],
+    fixed: &[Fixed::new("decoder_sparse_step", "1"), Fixed::new("use_sliding_window", "false")],
     switched_off: OFF,
     // Only read where `use_sliding_window` is true.
     ignored: &["sliding_window", "max_window_layers"],
     limits: |_| Vec::new(),
+    unwritable: |_| Vec::new(),
     layout: DECODER,
 };
 
@@ -215,17 +249,24 @@ static GLM4_MOE: ModelType = ModelType {
     keys: &[
         COMMON,
         LAYERS,
-        GROUPED_HEADS,
         DENSE_AND_EXPERTS,
+        DROPOUT,
         EXPERTS_A_TOKEN,
         SIGMOID_ROUTER,
-        &[Key::same("attention_bias", &["attention.bias"]).or("false"), Key::same("use_qk_norm", &["attention.qk_norm"]).or("false")],
+        &[
+            KV_HEADS.or("8"),
+            HEAD_WIDTH,
+            Key::same("norm_topk_prob", &["router.normalize"]).or("true"),
+            Key::same("attention_bias", &["attention.bias"]).or("false"),
+            Key::same("use_qk_norm", &["attention.qk_norm"]).or("false"),
+        ],
     ],
-    rules: &[PARTIAL_ROPE],
+    rules: &[PARTIAL_ROPE, KEPT_GROUPS, PREDICTION_LAYERS],
     fixed: &[],
     switched_off: SIGMOID_OFF,
     ignored: &[],
     limits: sigmoid_router,
+    unwritable: |_| Vec::new(),
     layout: Layout { block: &[ATTENTION, FFN, MOE, BIAS_AND_SHARED_EXPERTS], ..DECODER },
 };
 
@@ -242,22 +283,27 @@ static DEEPSEEK_V3: ModelType = ModelType {
         LAYERS,
         BIAS_ON_ALL,
         DENSE_AND_EXPERTS,
+        DROPOUT_OR_NULL,
         EXPERTS_A_TOKEN,
         SIGMOID_ROUTER,
         &[
-            Key::null_for_zero("q_lora_rank", &["attention.latent.query_rank"]),
+            Key::same("norm_topk_prob", &["router.normalize"]).or("true").or_null("false"),
+            Key::positive("q_lora_rank", &["attention.latent.query_rank"]).or("1536").or_null("null"),
             Key::same("kv_lora_rank", &["attention.latent.kv_rank"]),
             Key::same("qk_nope_head_dim", &["attention.latent.nope_width"]),
             Key::same("qk_rope_head_dim", &["attention.latent.rope_width"]),
             Key::same("v_head_dim", &["attention.latent.value_width"]),
-            Key::named("rope_interleave", &["positions.pairing"], &[("true", "interleaved"), ("false", "half_split")]).or("true"),
+            Key::named("rope_interleave", &["positions.pairing"], &[("true", "interleaved"), ("false", "half_split")])
+                .or("true")
+                .or_null("false"),
         ],
     ],
-    rules: &[ROPE, SAME_HEADS],
+    rules: &[ROPE, SAME_HEADS, ROTARY_HEAD, KEPT_GROUPS, PREDICTION_LAYERS],
     fixed: &[],
     switched_off: SIGMOID_OFF,
-    ignored: &["head_dim", "qk_head_dim"],
+    ignored: &["qk_head_dim"],
     limits: sigmoid_router,
+    unwritable: |_| Vec::new(),
     layout: Layout {
         block: &[
             &[
@@ -299,17 +345,23 @@ static HRM_TEXT: ModelType = ModelType {
     keys: &[
         COMMON,
         DENSE,
+        DROPOUT_OR_NULL,
         &[
-            Key::null_for_zero("head_dim", &["attention.head_width"]),
+            HEAD_WIDTH.or("128"),
             Key::same("H_cycles", &["depth.recursion.high_cycles"]),
             Key::same("L_cycles", &["depth.recursion.low_cycles"]),
         ],
     ],
     rules: &[ROPE, STACKS, EMBEDDING_SCALE, GRADIENT_CYCLES],
-    fixed: &[("attention_bias", "false"), ("mlp_bias", "false"), ("prefix_lm", "false")],
+    fixed: &[
+        Fixed::new("attention_bias", "false"),
+        Fixed::new("mlp_bias", "false"),
+        Fixed { key: "prefix_lm", only: "false", absent: "true" },
+    ],
     switched_off: OFF,
     ignored: &[],
-    limits: width_divides_into_heads,
+    limits: |_| Vec::new(),
+    unwritable: width_divides_into_heads,
     layout: Layout {
         top: &[Row::Whole("embedding", "model.embed_tokens"), Row::Zeros("model.z_L_init"), Row::Whole("head", "lm_head")],
         networks: &[("low.", "model.L_module."), ("high.", "model.H_module.")],

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Found, json};
 
-use super::keys::{Flat, Json, Rule, converted, shown};
+use super::keys::{Flat, Json, Rule, converted, shortened, shown};
 use crate::config_file::Value;
-use crate::model::config::{EmbeddingScale, ModelConfig, Recursion, RecursionGradient};
+use crate::model::config::{BalanceKind, EmbeddingScale, ModelConfig, Recursion, RecursionGradient};
 
 const ROPE_KEYS: &[&str] = &["rope_parameters", "rope_theta", "rope_scaling", "partial_rotary_factor"];
 
@@ -25,45 +25,50 @@ pub(super) const PARTIAL_ROPE: Rule = Rule {
     write: |model, json| write_rope(model, json, true),
 };
 
-/// Reads both the form of transformers 5 (`rope_parameters`) and that of 4 (keys of their own); the former wins.
+/// Reads both the form of transformers 5 (`rope_parameters`) and that of 4 (`rope_scaling` and keys of their own). As in
+/// transformers, a `rope_scaling` with content takes the place of all of `rope_parameters`, and what neither states is that of the
+/// keys of their own.
 fn read_rope(json: &Json, flat: &mut Flat, base: f64, partial: Option<f64>) -> Result<(), String> {
-    let none = Json::new();
-    let mut parameters = &none;
-    for key in ["rope_scaling", "rope_parameters"] {
+    let (none, mut parameters, mut of) = (Json::new(), None, "rope_parameters");
+    for key in ["rope_parameters", "rope_scaling"] {
         match json.get(key) {
             None | Some(Found::Null) => {}
-            Some(Found::Object(found)) => parameters = found,
+            Some(Found::Object(found)) if found.is_empty() => {}
+            Some(Found::Object(found)) => (parameters, of) = (Some(found), key),
             Some(found) => return Err(format!("`{key}` is {}, wanted an object", shown(found))),
         }
-        for (name, found) in parameters {
-            let is_plain = match name.as_str() {
-                "rope_type" | "type" => found.as_str() == Some("default"),
-                name => matches!(name, "rope_theta" | "partial_rotary_factor"),
-            };
-            if !is_plain {
-                return Err(format!("`{key}.{name}` is {}: moelab's rotary positions are not scaled", shown(found)));
-            }
+    }
+    let parameters = parameters.unwrap_or(&none);
+    for (name, found) in parameters {
+        let is_plain = match name.as_str() {
+            "rope_type" | "type" => found.as_str() == Some("default"),
+            name => matches!(name, "rope_theta" | "partial_rotary_factor"),
+        };
+        if !is_plain {
+            return Err(format!("`{of}.{}` is {}: moelab's rotary positions are not scaled", shortened(name), shown(found)));
         }
     }
-    let stated = |key: &str| parameters.get(key).or(json.get(key)).filter(|found| !found.is_null());
-    if let Some(found) = stated("rope_theta") {
-        set(flat, "positions.base", "rope_theta", found)?;
-    } else {
-        flat.insert("positions.base".into(), base.into());
+    match parameters.get("rope_theta").or(json.get("rope_theta")) {
+        Some(found) => set(flat, "positions.base", "rope_theta", found)?,
+        None => drop(flat.insert("positions.base".into(), base.into())),
     }
     let width = match number(flat, "attention.head_width") {
         0 => number(flat, "width") / number(flat, "attention.heads").max(1),
         stated => stated,
     };
-    read_fraction(flat, stated("partial_rotary_factor"), partial, width)
+    // A `null` beside the parameters stands in the way of the type's own share, and means whole heads.
+    let beside = json.get("partial_rotary_factor");
+    let share = parameters.get("partial_rotary_factor").or(beside.filter(|found| !found.is_null()));
+    let absent = if beside.is_some_and(Found::is_null) { 1.0 } else { partial.unwrap_or(1.0) };
+    read_fraction(flat, share, absent, partial.is_some(), width)
 }
 
 /// The share of a head of `width` that is turned; transformers rounds the turned width down.
-fn read_fraction(flat: &mut Flat, found: Option<&Found>, partial: Option<f64>, width: i64) -> Result<(), String> {
-    let Some(share) = found.map_or(Some(partial.unwrap_or(1.0)), Found::as_f64).filter(|share| *share > 0.0 && *share <= 1.0) else {
+fn read_fraction(flat: &mut Flat, found: Option<&Found>, absent: f64, may_be_partial: bool, width: i64) -> Result<(), String> {
+    let Some(share) = found.map_or(Some(absent), Found::as_f64).filter(|share| *share > 0.0 && *share <= 1.0) else {
         return Err(format!("`partial_rotary_factor` is {}, wanted a number above 0 and at most 1", found.map(shown).unwrap_or_default()));
     };
-    if partial.is_none() && share != 1.0 {
+    if !may_be_partial && share != 1.0 {
         return Err(format!("`partial_rotary_factor` is {share}, models of this type turn whole heads"));
     }
     let turned = (width as f64 * share).floor();
@@ -126,14 +131,91 @@ pub(super) const EXPERTS: Rule = Rule {
     },
 };
 
+/// The balance loss of training, which transformers adds where `output_router_logits` is true.
+pub(super) const BALANCE_LOSS: Rule = Rule {
+    reads: &["output_router_logits", "router_aux_loss_coef"],
+    read: |json, flat| {
+        let is_on = match json.get("output_router_logits") {
+            None => false,
+            Some(found) => found.as_bool().ok_or_else(|| format!("`output_router_logits` is {}, wanted true or false", shown(found)))?,
+        };
+        flat.insert("balance.kind".into(), if is_on { "hf_mixtral" } else { "none" }.into());
+        set(flat, "balance.coefficient", "router_aux_loss_coef", json.get("router_aux_loss_coef").unwrap_or(&json!(0.001)))
+    },
+    write: |model, json| {
+        let is_on = model.balance.kind == BalanceKind::HfMixtral;
+        json.insert("output_router_logits".into(), is_on.into());
+        if is_on {
+            json.insert("router_aux_loss_coef".into(), model.balance.coefficient.into());
+        }
+    },
+};
+
+/// Layers beyond the last that predict further tokens; moelab's models have none.
+pub(super) const PREDICTION_LAYERS: Rule = Rule {
+    reads: &["num_nextn_predict_layers", "num_mtp_layers"],
+    read: |json, _| match json.get("num_nextn_predict_layers").filter(|found| !found.is_null()) {
+        Some(found) if found.as_u64().is_none() => Err(format!("`num_nextn_predict_layers` is {}, wanted an integer from 0", shown(found))),
+        _ => Ok(()),
+    },
+    write: |_, json| {
+        json.insert("num_nextn_predict_layers".into(), 0.into());
+    },
+};
+
+/// How many such layers a file may hold.
+pub(super) fn prediction_layers(json: &Json) -> u64 {
+    json.get("num_nextn_predict_layers").and_then(Found::as_u64).unwrap_or(0)
+}
+
+/// What `config.json` says of training that no setting of moelab's is, a line each.
+pub(super) fn not_carried(json: &Json) -> Vec<String> {
+    let stated = |key: &str| json.get(key).and_then(Found::as_f64).filter(|value| *value != 0.0);
+    let told = |key: &str, what: &str| stated(key).map(|value| format!("`{key}` is {value}: {what}"));
+    let is_off = json.get("output_router_logits").and_then(Found::as_bool) != Some(true);
+    let without_loss = is_off.then(|| told("router_aux_loss_coef", "no balance loss, as `output_router_logits` is not true")).flatten();
+    [
+        told("router_jitter_noise", "moelab's noise is on the router's logits (model.router.noise), and is off"),
+        told("aux_loss_alpha", "transformers trains without this balance loss; set model.balance to train with one"),
+        without_loss,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A token cannot choose from more groups than there are.
+pub(super) const KEPT_GROUPS: Rule = Rule {
+    reads: &[],
+    read: |_, flat| match (number(flat, "router.groups"), number(flat, "router.kept_groups")) {
+        (groups, kept) if kept > groups => Err(format!("`topk_group` is {kept}, wanted at most `n_group`, {groups}")),
+        _ => Ok(()),
+    },
+    write: |_, _| {},
+};
+
+/// DeepSeek-V3's `head_dim` is that of the rotary positions.
+pub(super) const ROTARY_HEAD: Rule = Rule {
+    reads: &["head_dim"],
+    read: |json, flat| match json.get("head_dim") {
+        Some(found) if found.as_i64() != Some(number(flat, "attention.latent.rope_width")) => {
+            Err(format!("`head_dim` is {}, wanted `qk_rope_head_dim` or no such key", shown(found)))
+        }
+        _ => Ok(()),
+    },
+    write: |_, _| {},
+};
+
 /// Latent attention has as many heads of keys as of queries.
 pub(super) const SAME_HEADS: Rule = Rule {
     reads: &["num_key_value_heads"],
-    read: |json, flat| match json.get("num_key_value_heads").filter(|found| !found.is_null()) {
-        Some(found) if found.as_i64() != Some(number(flat, "attention.heads")) => {
-            Err(format!("`num_key_value_heads` is {}, wanted as many as `num_attention_heads`", shown(found)))
+    read: |json, flat| {
+        let absent = json!(128);
+        let found = json.get("num_key_value_heads").unwrap_or(&absent);
+        match found.is_null() || found.as_i64() == Some(number(flat, "attention.heads")) {
+            true => Ok(()),
+            false => Err(format!("`num_key_value_heads` is {}, wanted as many as `num_attention_heads`", shown(found))),
         }
-        _ => Ok(()),
     },
     write: |model, json| {
         json.insert("num_key_value_heads".into(), model.attention.heads.into());

@@ -4,16 +4,17 @@
 //! tensor of a file is parts of ours, one below the other, or the transpose of one: that serves writing, reading, and
 //! anything else that has the shape of a parameter, such as a gradient.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 
+use super::keys::{first_of, shortened};
 use super::model_type::{Layout, ModelType, Row};
 use crate::model::{ModelConfig, params::parameters};
 use crate::train::checkpoint::NamedTensor;
-use crate::train::tensor_file::check_header;
+use crate::train::tensor_file::cut;
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,57 +171,151 @@ fn transposed(data: &[f32], columns: usize) -> Vec<f32> {
 
 /// Names that files of models hold beside the parameters: masks and frequencies, which follow from the config.
 const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"];
-/// Most problems that are told.
-const PROBLEMS_SHOWN: usize = 8;
+
+/// A tensor as the header of a file has it.
+struct Listed<'a> {
+    file: &'a str,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+/// Which tensor of the files is which of the table.
+pub(super) struct Matched {
+    table: Vec<Stored>,
+    /// Their names in the files, in the order of the table.
+    names: Vec<String>,
+    /// The files hold a head that must be the embedding.
+    repeats_embedding: bool,
+    /// What is in the files and is not carried, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Holds what the headers of files list against the model. `predictions` layers beyond the last may be in the files; they are not
+/// read.
+///
+/// # Errors
+/// Every tensor that is missing, too many, there twice, or of another shape or type.
+pub(super) fn matched(
+    model_type: &ModelType,
+    model: &ModelConfig,
+    predictions: u64,
+    headers: &[(&str, Metadata)],
+) -> Result<Matched, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut found: BTreeMap<String, Listed> = BTreeMap::new();
+    for (file, header) in headers {
+        for (name, info) in header.tensors() {
+            if let Some(before) = found.get(&name) {
+                problems.push(format!(
+                    "`{}` is in `{}` and in `{}`: wanted it once",
+                    shortened(&name),
+                    shortened(before.file),
+                    shortened(file)
+                ));
+            }
+            found.insert(name, Listed { file, dtype: info.dtype, shape: info.shape.clone() });
+        }
+    }
+    let mut notes = Vec::new();
+    let layers = u64::from(model.depth.layers);
+    let before = found.len();
+    for layer in layers..layers.saturating_add(predictions.min(MOST_PREDICTIONS)) {
+        let prefix = format!("model.layers.{layer}.");
+        found.retain(|name, _| !name.starts_with(&prefix));
+    }
+    if found.len() < before {
+        let count = before - found.len();
+        notes
+            .push(format!("{count} tensors of layers that predict further tokens (`num_nextn_predict_layers`): moelab's models have none"));
+    }
+    let table = stored(model_type, model);
+    let prefix = model_type.layout.networks[0].1.split_inclusive('.').next().unwrap_or_default();
+    let (mut names, mut types) = (Vec::new(), BTreeSet::new());
+    for stored in &table {
+        // The base model of transformers, saved alone, lacks the prefix of the whole.
+        let bare = stored.name.strip_prefix(prefix).filter(|_| !found.contains_key(&stored.name));
+        let name = bare.unwrap_or(&stored.name).to_string();
+        match found.remove(&name) {
+            None => problems.push(format!("`{}` {:?} is missing", stored.name, stored.shape)),
+            Some(listed) => {
+                types.insert(format!("{:?}", listed.dtype));
+                problems.extend(fault(&name, &listed, &stored.shape));
+            }
+        }
+        names.push(name);
+    }
+    let head = found.remove("lm_head.weight").filter(|_| model.head.tied);
+    let repeats_embedding = head.is_some();
+    problems.extend(head.and_then(|head| fault("lm_head.weight", &head, &table[0].shape)));
+    found.retain(|name, _| !BUFFERS.iter().any(|end| name.ends_with(end)));
+    problems.extend(found.iter().map(|(name, listed)| {
+        let (file, name, shape) = (shortened(listed.file), shortened(name), shape(&listed.shape));
+        format!("`{file}`: `{name}` {shape} is no tensor of such a model")
+    }));
+    types.remove("F32");
+    if !types.is_empty() {
+        let types = types.into_iter().collect::<Vec<_>>().join(" and ");
+        notes.push(format!("the type of the weights, {types}: the run keeps them as F32, which holds every value exactly"));
+    }
+    if problems.is_empty() { Ok(Matched { table, names, repeats_embedding, notes }) } else { Err(first_of(problems)) }
+}
+
+/// Most layers beyond the last that are looked for.
+const MOST_PREDICTIONS: u64 = 64;
+
+/// A shape, cut to what a message can hold.
+fn shape(shape: &[usize]) -> String {
+    shortened(&format!("{shape:?}"))
+}
+
+/// What is wrong with a tensor by its header.
+fn fault(name: &str, found: &Listed, wanted: &[usize]) -> Option<String> {
+    let is_known = matches!(found.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16);
+    let told = match (found.shape == wanted, is_known) {
+        (true, true) => return None,
+        (false, _) => shape(&found.shape),
+        (true, false) => format!("{:?}", found.dtype),
+    };
+    Some(format!("`{}`: `{}` is {told}, wanted {wanted:?} of F32, BF16 or F16", shortened(found.file), shortened(name)))
+}
 
 /// Reads the tensors of a model from the bytes of one or several files, each with its name for messages.
 ///
 /// # Errors
-/// Every tensor that is missing, too many, of another shape or type, or not finite.
-pub(super) fn read(model_type: &ModelType, model: &ModelConfig, files: &[(&str, &[u8])]) -> Result<Vec<NamedTensor>, Vec<String>> {
+/// Every tensor that is not finite, or not what it must be in such a model.
+pub(super) fn read(
+    model_type: &ModelType,
+    model: &ModelConfig,
+    matched: &Matched,
+    files: &[(&str, &[u8])],
+) -> Result<Vec<NamedTensor>, Vec<String>> {
     let mut opened = Vec::new();
     for (file, bytes) in files {
-        check_header(file, bytes).map_err(|error| vec![error.to_string()])?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| vec![format!("`{file}`: {error}")])?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| vec![format!("`{file}`: {}", cut(&error.to_string(), 200))])?;
         opened.push((*file, tensors));
     }
-    let mut found: BTreeMap<String, (&str, TensorView)> = BTreeMap::new();
-    for (file, tensors) in &opened {
-        found.extend(tensors.iter().map(|(name, view)| (name.to_string(), (*file, view))));
-    }
-    let prefix = model_type.layout.networks[0].1.split_inclusive('.').next().unwrap_or_default();
-    let table = stored(model_type, model);
+    let find = |name: &str| {
+        let view = opened.iter().find_map(|(file, tensors)| Some((*file, tensors.tensor(name).ok()?)));
+        view.ok_or_else(|| format!("`{}` is missing", shortened(name)))
+    };
     let (mut problems, mut read) = (Vec::new(), Vec::new());
-    for stored in &table {
-        // The base model of transformers, saved alone, lacks the prefix of the whole.
-        let entry = found.remove(&stored.name).or_else(|| found.remove(stored.name.strip_prefix(prefix)?));
-        match entry
-            .ok_or_else(|| format!("`{}` {:?} is missing", stored.name, stored.shape))
-            .and_then(|(file, view)| values(stored, file, &view))
-        {
+    for (stored, name) in matched.table.iter().zip(&matched.names) {
+        match find(name).and_then(|(file, view)| values(stored, file, &view)) {
             Ok(data) => read.push(data),
             Err(problem) => problems.push(problem),
         }
     }
-    if model.head.tied
-        && let Some((file, head)) = found.remove("lm_head.weight")
-        && found_embedding(&table, &read).is_none_or(|embedding| decoded(&head).as_deref() != Some(embedding))
-    {
-        problems.push(format!("`{file}`: `lm_head.weight` is not the embedding, which the head shares (`tie_word_embeddings`)"));
+    if problems.is_empty() && matched.repeats_embedding {
+        match find("lm_head.weight") {
+            // The first tensor of every table is the embedding.
+            Ok((_, head)) if decoded(&head).as_ref() == read.first() => {}
+            Ok((file, _)) => {
+                problems.push(format!("`{file}`: `lm_head.weight` is not the embedding, which the head shares (`tie_word_embeddings`)"));
+            }
+            Err(problem) => problems.push(problem),
+        }
     }
-    found.retain(|name, _| !BUFFERS.iter().any(|end| name.ends_with(end)));
-    problems.extend(found.iter().map(|(name, (file, view))| format!("`{file}`: `{name}` {:?} is no tensor of such a model", view.shape())));
-    if problems.len() > PROBLEMS_SHOWN {
-        let more = problems.len() - PROBLEMS_SHOWN;
-        problems.truncate(PROBLEMS_SHOWN);
-        problems.push(format!("and {more} more"));
-    }
-    if problems.is_empty() { Ok(scattered(model_type, model, &table, &read)) } else { Err(problems) }
-}
-
-/// The first tensor of every table is the embedding.
-fn found_embedding<'a>(table: &[Stored], read: &'a [Vec<f32>]) -> Option<&'a [f32]> {
-    (read.len() == table.len()).then(|| read[0].as_slice())
+    if problems.is_empty() { Ok(scattered(model_type, model, &matched.table, &read)) } else { Err(first_of(problems)) }
 }
 
 /// The tensors of the tree, put together from those of the table.

@@ -7,8 +7,10 @@
 //!   and as many pre-tokenizers;
 //! - the model is BPE without dropout, prefix, suffix or byte fallback; every merge's parts and their concatenation are tokens;
 //! - ids, those of added tokens included, are 0, 1, 2 .. without gap or repetition, and no token is named twice;
-//! - pre-tokenizers are byte-level, digits, and splits at a known pattern; normalizers the Unicode forms and lower case;
+//! - pre-tokenizers are byte-level, digits, and splits at a known pattern that remove nothing; normalizers the Unicode forms and lower case;
 //! - truncation, padding, post-processor and decoder are dropped: nothing here needs them.
+
+mod of_model;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +19,9 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::train::data_error::DataError;
+use crate::train::tensor_file::{cut, shortened};
+pub use of_model::ModelFiles;
+pub(super) use of_model::of_model;
 
 /// Most bytes of a file: 32 MB.
 pub const MAX_BYTES: usize = 32_000_000;
@@ -37,6 +42,9 @@ const PATTERNS: [&str; 4] = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 ];
+
+/// Which of them is Qwen 2's.
+const QWEN2: usize = 2;
 
 /// A whole file.
 #[derive(Clone, Deserialize, Serialize)]
@@ -75,6 +83,12 @@ struct Added {
     normalized: bool,
     #[serde(default)]
     special: bool,
+}
+
+impl Added {
+    fn new(id: u32, content: String) -> Self {
+        Self { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }
+    }
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -169,6 +183,24 @@ enum Merge {
     Joined(String),
 }
 
+impl Model {
+    /// BPE without tokens.
+    fn empty() -> Self {
+        Self {
+            kind: Kind::Bpe,
+            dropout: None,
+            unk_token: None,
+            continuing_subword_prefix: None,
+            end_of_word_suffix: None,
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: false,
+            vocab: Vocabulary(Vec::new()),
+            merges: Vec::new(),
+        }
+    }
+}
+
 fn version() -> String {
     "1.0".into()
 }
@@ -220,18 +252,7 @@ impl File {
     /// Ids are bytes: 256 tokens, no merges.
     pub fn bytes() -> Self {
         let vocab = Vocabulary((0..=u8::MAX).map(|byte| (symbol(byte).to_string(), byte.into())).collect());
-        let model = Model {
-            kind: Kind::Bpe,
-            dropout: None,
-            unk_token: None,
-            continuing_subword_prefix: None,
-            end_of_word_suffix: None,
-            fuse_unk: false,
-            byte_fallback: false,
-            ignore_merges: false,
-            vocab,
-            merges: Vec::new(),
-        };
+        let model = Model { vocab, ..Model::empty() };
         Self {
             version: version(),
             truncation: (),
@@ -259,6 +280,7 @@ impl File {
         let mut file: Self = match serde_json::from_slice(json) {
             Ok(file) => file,
             Err(error) => {
+                let error = cut(&error.to_string(), 200);
                 return fault(format!("{error}; wanted a tokenizer.json with a byte-level BPE model and known pre-tokenizers"));
             }
         };
@@ -267,6 +289,39 @@ impl File {
         file.check_merges()?;
         file.check_steps()?;
         Ok(file)
+    }
+
+    /// The id of a token.
+    fn id_of(&self, token: &str) -> Option<u32> {
+        let added = self.added_tokens.iter().find(|added| added.content == token).map(|added| added.id);
+        added.or_else(|| self.model.vocab.0.iter().find(|(known, _)| known == token).map(|(_, id)| *id))
+    }
+
+    /// Adds a token, or makes one special that is there. Another id for a token, or another token for an id, is refused.
+    fn add(&mut self, new: Added) -> Result<(), DataError> {
+        if let Some(added) = self.added_tokens.iter_mut().find(|added| added.id == new.id && added.content == new.content) {
+            added.special |= new.special;
+            return Ok(());
+        }
+        let differs = self.id_of(&new.content).is_some_and(|id| id != new.id);
+        if differs || self.added_tokens.iter().any(|added| added.id == new.id) {
+            return Err(DataError::Tokenizer(format!(
+                "the files disagree about the token \"{}\" or its id {}",
+                shortened(&new.content),
+                new.id
+            )));
+        }
+        self.added_tokens.push(new);
+        Ok(())
+    }
+
+    /// Whether a text gets a blank before it.
+    fn adds_prefix_space(&self) -> bool {
+        let last = match &self.pre_tokenizer {
+            PreTokenizer::Sequence { pretokenizers } => pretokenizers.last(),
+            step => Some(step),
+        };
+        matches!(last, Some(PreTokenizer::ByteLevel { add_prefix_space: true, .. }))
     }
 
     fn check_model(&mut self) -> Result<(), DataError> {
@@ -285,7 +340,7 @@ impl File {
         for merge in &mut model.merges {
             if let Merge::Joined(joined) = merge {
                 let Some((first, second)) = joined.split_once(' ') else {
-                    return Err(DataError::Tokenizer(format!("the merge {joined:?} is no pair of tokens")));
+                    return Err(DataError::Tokenizer(format!("the merge \"{}\" is no pair of tokens", shortened(joined))));
                 };
                 *merge = Merge::Pair(first.into(), second.into());
             }
@@ -306,7 +361,7 @@ impl File {
             }
             let repeats = place >= self.model.vocab.0.len() && id_of.get(token.as_str()) == Some(&id);
             if id_of.insert(token, id).is_some() && !repeats {
-                return fault(format!("the token {token:?} occurs twice"));
+                return fault(format!("the token \"{}\" occurs twice", shortened(token)));
             }
         }
         if id_of.len() > MAX_VOCABULARY {
@@ -333,17 +388,21 @@ impl File {
             let Merge::Pair(first, second) = merge else { unreachable!("joined merges were parted") };
             let whole = format!("{first}{second}");
             if let Some(token) = [first, second, &whole].into_iter().find(|token| !tokens.contains(token.as_str())) {
-                return fault(format!("the merge of {first:?} and {second:?} needs the token {token:?}, which is not in the vocabulary"));
+                let [first, second, token] = [first, second, token].map(|token| format!("\"{}\"", shortened(token)));
+                return fault(format!("the merge of {first} and {second} needs the token {token}, which is not in the vocabulary"));
             }
         }
         match unk_token.as_ref().filter(|unknown| !tokens.contains(unknown.as_str())) {
-            Some(unknown) => fault(format!("unk_token is {unknown:?}, which is not in the vocabulary")),
+            Some(unknown) => fault(format!("unk_token is \"{}\", which is not in the vocabulary", shortened(unknown))),
             None => Ok(()),
         }
     }
 
     fn check_steps(&self) -> Result<(), DataError> {
         let fault = |what: &str| Err(DataError::Tokenizer(what.into()));
+        if self.added_tokens.iter().any(|added| !added.special && (added.lstrip || added.rstrip)) {
+            return fault("an added token that takes the blanks beside it away (lstrip, rstrip): they would be lost");
+        }
         if let Some(Normalizer::Sequence { normalizers }) = &self.normalizer
             && normalizers.iter().any(|normalizer| matches!(normalizer, Normalizer::Sequence { .. }))
         {
@@ -362,6 +421,9 @@ impl File {
         };
         for step in before {
             match step {
+                PreTokenizer::Split { behavior: Behavior::Removed, .. } => {
+                    return fault("a Split that removes what it matches: its text would be lost, wanted another behavior");
+                }
                 PreTokenizer::Digits { .. } | PreTokenizer::Split { pattern: Pattern::String(_), .. } => {}
                 PreTokenizer::Split { pattern: Pattern::Regex(regex), .. } if PATTERNS.contains(&regex.as_str()) => {}
                 PreTokenizer::Split { .. } => {

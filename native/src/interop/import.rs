@@ -1,0 +1,136 @@
+//! `moelab import`: a run of a model from elsewhere. Nothing is guessed, and what the run does not keep is a line of output.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use moelab::{
+    lab::{
+        import::{self, SOURCE, SOURCE_CONFIG},
+        session::{Opening, TOKENIZER},
+    },
+    train::{
+        config::{Around, OwnTokenizer, load_around},
+        hugging_face::{self, CONFIG, WEIGHTS, settings_of_training},
+        tokenizer::Tokenizer,
+    },
+};
+use moelab_native::{out, print, store::Directory};
+use serde_json::{Value, json};
+
+use super::{
+    GENERATION, is_bytes,
+    model_folder::{ModelFolder, left_out, weight_files},
+};
+use crate::{Common, corpus::Purpose, open};
+
+/// Makes a run of a model from elsewhere.
+#[derive(Args)]
+pub struct ImportArgs {
+    /// A folder with config.json, safetensors and the files of a tokenizer.
+    folder: PathBuf,
+    /// The new run's folder.
+    #[arg(long)]
+    out: PathBuf,
+    /// A config whose data, training and optimizers the run takes. Default: the defaults, on the embedded language.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Change one of its keys, for example data.sequence_length=64. Of the model's keys only settings of training can be changed, for
+    /// example model.dropout.ffn=0.1. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Makes a run of a model from elsewhere.
+pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
+    let dir = &args.folder;
+    let is_model = [CONFIG, WEIGHTS].iter().any(|name| args.out.join(name).exists());
+    ensure!(!is_model, "{}: this is a model's folder, choose a new folder for the run", print::path(&args.out));
+    let folder = ModelFolder::read(dir)?;
+    let described = hugging_face::describe(&folder.config)?;
+    let weights = weight_files(dir)?;
+    let heads: Vec<(&str, &[u8], u64)> = weights.iter().map(|file| (file.name.as_str(), file.head.as_slice(), file.length)).collect();
+    described.check_headers(&heads)?;
+    let mut notes = left_out(dir, &weights.iter().map(|file| file.name.as_str()).collect::<Vec<_>>())?;
+
+    let own = folder.tokenizer(described.model_type())?;
+    let place = match &own {
+        None => OwnTokenizer::Missing,
+        Some((tokenizer, _)) if is_bytes(tokenizer) => OwnTokenizer::Bytes,
+        Some(_) => OwnTokenizer::File(args.out.join(TOKENIZER).display().to_string()),
+    };
+    let Around { config, notes: departures, states_tokenizer } = load(&described.model, &place, args)?;
+    let stated = states_tokenizer.then(|| open::tokenizer(&config)).transpose()?;
+    let (tokenizer, of_tokenizer) = match (stated, own) {
+        (Some(stated), Some((own, _))) => {
+            ensure!(
+                stated.digest() == own.digest(),
+                "data.tokenizer gives other ids than the model's own tokenizer: leave it out of the config to take the model's"
+            );
+            (own, Vec::new())
+        }
+        (Some(stated), None) => (stated, Vec::new()),
+        (None, Some((own, notes))) => (own, notes),
+        (None, None) => unreachable!("a config without a tokenizer was refused"),
+    };
+    notes.extend(of_tokenizer);
+    notes.extend(end_of_document(&folder.config, &tokenizer));
+    let (config, corpus) = open::corpus_with(common, config, Some(tokenizer), Purpose::Train)?;
+
+    let device = Rc::new(open::device(common)?);
+    let read = weights.into_iter().map(|file| file.read()).collect::<Result<Vec<_>>>()?;
+    let files: Vec<(&str, &[u8])> = read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let imported = described.read(&files)?;
+    drop(read);
+    notes.extend(imported.notes);
+    let training = settings_of_training(&config.model);
+
+    let mut kept = vec![(SOURCE_CONFIG.to_string(), folder.config)];
+    kept.extend(folder.kept.into_iter().map(|(name, bytes)| (format!("{SOURCE}{name}"), bytes)));
+    let store = Directory::open(&args.out).with_context(|| print::path(&args.out))?;
+    let opening = Opening {
+        config,
+        device,
+        corpus,
+        store: Box::new(store),
+        tag: open::tag(),
+        clock: open::clock(),
+        rasterize: None,
+        name: open::name(&args.out),
+    };
+    import::import(opening, imported.tensors, kept)?;
+    let out = print::path(&args.out);
+    if common.json {
+        print::json(&json!({ "run": args.out, "not_kept": notes, "stated": departures, "training": training }));
+    } else {
+        out!("{out}: a run before its first update\nmoelab eval {out}\nmoelab sample {out}\nmoelab resume {out}");
+        training.iter().for_each(|setting| out!("training as the model's files state it: {setting}"));
+        departures.iter().for_each(|line| out!("{line}"));
+        notes.iter().for_each(|line| out!("not kept: {line}"));
+    }
+    Ok(())
+}
+
+/// The user's config, or the defaults, around the model.
+fn load(model: &moelab::model::ModelConfig, tokenizer: &OwnTokenizer, args: &ImportArgs) -> Result<Around> {
+    Ok(match &args.config {
+        Some(file) => load_around(model, tokenizer, &|path| open::read_text(Path::new(path)), &file.display().to_string(), &args.sets)?,
+        None => load_around(model, tokenizer, &|_| Ok(String::new()), "defaults", &args.sets)?,
+    })
+}
+
+/// Where a run separates documents by another token than those that end a text for the model.
+fn end_of_document(config_json: &[u8], tokenizer: &Tokenizer) -> Option<String> {
+    let config: Value = serde_json::from_slice(config_json).ok()?;
+    let ends: Vec<u64> = match &config["eos_token_id"] {
+        Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
+        id => id.as_u64().into_iter().collect(),
+    };
+    let own = tokenizer.end_of_document()?;
+    let differs = !ends.is_empty() && !ends.contains(&u64::from(own));
+    differs
+        .then(|| format!("`eos_token_id` {ends:?} as the end of a document: the run separates documents by id {own}; {GENERATION} is kept"))
+}

@@ -1,34 +1,33 @@
-//! From errors to exit codes.
+//! From the end of a command to the exit code of the process.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done; of a run: it made all its updates or stopped early |
+//! | 2 | bad input, or any fault that is not one of the others |
+//! | 3 | the run diverged |
+//! | 4 | the device was lost |
+//! | 74 | the last checkpoint, the summary or a result could not be written (as `EX_IOERR` in sysexits.h) |
+//! | 75 | the same command, or `moelab resume`, may succeed later: the run was interrupted, or its folder is busy (as `EX_TEMPFAIL`) |
+//! | 130 | ended at once by a second Ctrl-C or SIGTERM |
+//!
+//! A run's code is that of the reason in its summary ([`ExitReason::exit_code`]). An error before a run started, or of another
+//! command, has the reason that a run would have had.
 
 use std::process::ExitCode;
 
-use moelab::{config_file::Problems, gpu::GpuError, train::TrainError};
+use moelab::{
+    config_file::Problems,
+    lab::{record::ExitReason, session::SessionError, store::StoreError},
+};
 use moelab_native::{err, print};
 
-/// Bad input, or any fault that is not one of the others.
-const BAD_INPUT: u8 = 2;
-const DIVERGED: u8 = 3;
-const DEVICE_LOST: u8 = 4;
-/// As in sysexits.h: an error of input or output.
-const NOT_WRITTEN: u8 = 74;
-/// As in sysexits.h: the same command may succeed later.
 const TRY_AGAIN: u8 = 75;
 
-/// Someone else holds what is needed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Busy(pub String);
-
 /// Prints the error, if any, and gives the exit code.
-pub fn report(outcome: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = outcome else {
-        return match print::lost_output() {
-            None => ExitCode::SUCCESS,
-            Some(error) => {
-                err!("error: the result could not be written to stdout: {error}");
-                ExitCode::from(NOT_WRITTEN)
-            }
-        };
+pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
+    let error = match outcome {
+        Ok(reason) => return ExitCode::from(reason.exit_code()),
+        Err(error) => error,
     };
     if let Some(problems) = error.downcast_ref::<Problems>() {
         err!("{problems}");
@@ -38,16 +37,25 @@ pub fn report(outcome: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(code(&error))
 }
 
+/// What a command that is no run and went well comes to: a result that could not be written is none.
+pub fn result((): ()) -> anyhow::Result<ExitReason> {
+    if let Some(error) = print::lost_output() {
+        err!("error: the result could not be written to stdout: {error}");
+        return Ok(ExitReason::SaveFailed);
+    }
+    Ok(ExitReason::Completed)
+}
+
 fn code(error: &anyhow::Error) -> u8 {
-    let gpu = error.downcast_ref::<GpuError>().or(match error.downcast_ref::<TrainError>() {
-        Some(TrainError::Gpu(gpu)) => Some(gpu),
+    if let Some(StoreError::Busy { .. }) = error.downcast_ref().or(match error.downcast_ref() {
+        Some(SessionError::Store(error)) => Some(error),
         _ => None,
-    });
-    if gpu.is_some_and(GpuError::is_lost) {
-        return DEVICE_LOST;
+    }) {
+        return TRY_AGAIN;
     }
-    if matches!(error.downcast_ref::<TrainError>(), Some(TrainError::Diverged { .. })) {
-        return DIVERGED;
-    }
-    if error.downcast_ref::<Busy>().is_some() { TRY_AGAIN } else { BAD_INPUT }
+    let session = error.downcast_ref().map(ExitReason::of_session);
+    let store = error.downcast_ref().map(ExitReason::of_store);
+    let train = error.downcast_ref().map(ExitReason::of_train);
+    let gpu = error.downcast_ref().map(ExitReason::of_gpu);
+    session.or(store).or(train).or(gpu).unwrap_or(ExitReason::Failed).exit_code()
 }

@@ -1,5 +1,5 @@
 //! The door that every operation on a file passes which changes a run, an export or the cache, so that a test can stop the
-//! binary at each of them.
+//! binary at each of them; and the door to a device that a test wants lost.
 //!
 //! In a debug build `MOELAB_FAULT=KIND:N` lets the N-th of these operations (counted from 0) go wrong, and `MOELAB_FAULT_LOG=FILE`
 //! lists them, one a line. A release build reads neither variable and the door is a plain call.
@@ -12,13 +12,15 @@
 //! | `enospc` | the same, for want of space |
 //! | `short` | a write writes half of its bytes and fails for want of space; any other operation fails |
 //! | `full` | every write from the N-th on fails for want of space |
+//!
+//! `MOELAB_FAULT_DEVICE=N` loses the device after update N.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 #[cfg(debug_assertions)]
-pub use injected::{operation, remove_dir_all, write_all};
+pub use injected::{device_is_lost_after, operation, remove_dir_all, write_all};
 
 /// Passes an operation through the door; an error is its injected failure.
 #[cfg(not(debug_assertions))]
@@ -39,6 +41,13 @@ pub fn write_all(file: &mut File, bytes: &[u8], _path: &Path) -> io::Result<()> 
 #[inline]
 pub fn remove_dir_all(folder: &Path) -> io::Result<()> {
     std::fs::remove_dir_all(folder)
+}
+
+/// Whether a test wants the device lost after this update.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn device_is_lost_after(_update: u32) -> bool {
+    false
 }
 
 #[cfg(debug_assertions)]
@@ -94,6 +103,12 @@ mod injected {
             Kind::Error => io::Error::other("injected I/O error"),
             Kind::NoSpace | Kind::Short | Kind::Full => io::Error::new(ErrorKind::StorageFull, "injected: no space left on device"),
         }
+    }
+
+    /// Whether a test wants the device lost after this update.
+    pub fn device_is_lost_after(update: u32) -> bool {
+        static UPDATE: LazyLock<Option<u32>> = LazyLock::new(|| std::env::var("MOELAB_FAULT_DEVICE").ok()?.parse().ok());
+        *UPDATE == Some(update)
     }
 
     /// Passes an operation through the door; an error is its injected failure.

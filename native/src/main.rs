@@ -1,6 +1,6 @@
 //! The command line of moelab. Progress goes to stderr; results to stdout, with `--json` one JSON object a line.
 //!
-//! Exit codes: 0 done, 2 bad input, 3 diverged, 4 device lost, 75 try again.
+//! Exit codes: see [`exit`].
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
@@ -17,6 +17,7 @@ mod open;
 mod parquet_rows;
 mod paths;
 mod probe;
+mod signals;
 mod ticker;
 mod train;
 
@@ -144,18 +145,18 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Train { config, out } => train::train(&common, &config, out.as_deref()),
         Command::Resume { run } => train::resume(&common, &run),
-        Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()),
+        Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()).and_then(exit::result),
         Command::Sample { run, prompt, tokens, temperature, top_p } => {
-            train::sample(&common, &run, &prompt, &train::SampleArgs { tokens, temperature, top_p })
+            train::sample(&common, &run, &prompt, &train::SampleArgs { tokens, temperature, top_p }).and_then(exit::result)
         }
-        Command::Export(args) => interop::export(&common, &args),
-        Command::Import(args) => interop::import(&common, &args),
-        Command::Check { config } => inspect::check(&common, &config),
-        Command::Params { config } => inspect::params(&common, &config),
-        Command::Probe { config } => probe::probe(&common, &config),
-        Command::Listing { config, tier } => inspect::listing(&config, tier),
-        Command::Adapters => inspect::adapters(&common),
-        Command::Bench(args) => bench::bench(&common, &args),
+        Command::Export(args) => interop::export(&common, &args).and_then(exit::result),
+        Command::Import(args) => interop::import(&common, &args).and_then(exit::result),
+        Command::Check { config } => inspect::check(&common, &config).and_then(exit::result),
+        Command::Params { config } => inspect::params(&common, &config).and_then(exit::result),
+        Command::Probe { config } => probe::probe(&common, &config).and_then(exit::result),
+        Command::Listing { config, tier } => inspect::listing(&config, tier).and_then(exit::result),
+        Command::Adapters => inspect::adapters(&common).and_then(exit::result),
+        Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
     };
     exit::report(outcome)
 }

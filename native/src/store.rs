@@ -38,7 +38,7 @@ impl Directory {
         let directory = Self { root: checked_root(root)?, lock: None };
         match directory.root.is_dir() {
             true => Ok(directory),
-            false => Err(medium("open", &print::path(root), "there is no such folder")),
+            false => Err(refused("open", &print::path(root), "there is no such folder")),
         }
     }
 
@@ -79,7 +79,7 @@ impl Directory {
     fn place_to_change(&self, path: &str) -> Result<PathBuf, StoreError> {
         match self.lock {
             Some(_) => self.place(path),
-            None => Err(medium("change", path, "this run is open for reading only")),
+            None => Err(refused("change", path, "this run is open for reading only")),
         }
     }
 
@@ -193,7 +193,7 @@ fn checked_root(root: &Path) -> Result<PathBuf, StoreError> {
 
 fn refuse_link(place: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(place) {
-        Ok(data) if data.file_type().is_symlink() => Err(medium("use", &print::path(place), "it is a symbolic link")),
+        Ok(data) if data.file_type().is_symlink() => Err(refused("use", &print::path(place), "it is a symbolic link")),
         _ => Ok(()),
     }
 }
@@ -218,6 +218,14 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn medium(action: &'static str, path: &str, problem: impl ToString) -> StoreError {
+fn medium(action: &'static str, path: &str, error: io::Error) -> StoreError {
+    let (path, problem) = (path.to_string(), error.to_string());
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => StoreError::NoSpace { action, path, problem },
+        _ => StoreError::Medium { action, path, problem },
+    }
+}
+
+fn refused(action: &'static str, path: &str, problem: &str) -> StoreError {
     StoreError::Medium { action, path: path.to_string(), problem: problem.to_string() }
 }

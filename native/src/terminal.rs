@@ -1,22 +1,24 @@
 //! Progress and results on the terminal.
 //!
 //! All text comes from pure functions of events; [`Terminal`] only decides where it goes: into a bar where stderr is a terminal,
-//! else one line every so many updates. Text from outside (samples, names) is stripped of control characters, which a terminal
+//! else one line a second at most, and one for each incident. Text from outside (samples, names) is stripped of control characters, which a terminal
 //! would obey.
 
 use crate::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moelab::lab::plot::thousands;
-use moelab::lab::record::Summary;
-use moelab::train::metrics::{Event, SampleRecord};
+use moelab::lab::record::{Baselines, Summary};
+use moelab::train::metrics::{Event, SampleRecord, Time, UpdateRecord};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
-/// Updates from which speed and the time left are estimated.
+/// Updates from which the time left is estimated.
 const WINDOW: usize = 50;
 /// Before so many seconds of a session no time left is given: the first updates compile and warm up.
 const WARM_UP_SECONDS: f64 = 3.0;
+/// Least time between two lines of progress where stderr is no terminal.
+const LINE_SECONDS: f64 = 1.0;
 const FINAL: &str = "final";
 
 /// What a run has said so far.
@@ -30,8 +32,9 @@ pub struct Progress {
     /// Of AdamW and Muon.
     lr: [f64; 2],
     session: u32,
-    /// Update, tokens and seconds of the last updates of this session.
-    window: VecDeque<(u32, u64, f64)>,
+    tokens_per_second: Option<f64>,
+    /// Update and seconds of the last updates of this session.
+    window: VecDeque<(u32, f64)>,
     skipped: u64,
 }
 
@@ -44,22 +47,7 @@ impl Progress {
     /// Takes in an event.
     pub fn note(&mut self, event: &Event) {
         match event {
-            Event::Update(record) => {
-                if record.time.session != self.session {
-                    self.session = record.time.session;
-                    self.window.clear();
-                }
-                (self.update, self.lr) = (record.update, [record.lr_adamw, record.lr_muon]);
-                self.train_ce = record.train_ce;
-                self.skipped += u64::from(record.skipped);
-                if self.window.back().is_some_and(|(last, ..)| *last >= record.update) {
-                    self.window.clear(); // The run went back: what stood here is to come again.
-                }
-                self.window.push_back((record.update, record.tokens, record.time.seconds));
-                if self.window.len() > WINDOW {
-                    self.window.pop_front();
-                }
-            }
+            Event::Update(record) => self.note_update(record),
             Event::Eval(record) => {
                 self.val_ce = Some(record.val_ce);
                 if record.val_ce.is_finite() && self.best.is_none_or(|(best, _)| record.val_ce < best) {
@@ -70,17 +58,28 @@ impl Progress {
         }
     }
 
-    /// Tokens a second by the clock, evaluations and checkpoints between the updates included.
-    pub fn tokens_per_second(&self) -> Option<f64> {
-        let (first, last) = (self.window.front()?, self.window.back()?);
-        Some((last.1 - first.1) as f64 / (last.2 - first.2)).filter(|rate| rate.is_finite() && *rate > 0.0)
+    /// Takes in an update, whether it has a line in the metrics or not.
+    pub fn note_update(&mut self, record: &UpdateRecord) {
+        let went_back = record.update <= self.update;
+        if record.time.session != self.session || went_back {
+            self.session = record.time.session;
+            self.window.clear();
+        }
+        (self.update, self.lr) = (record.update, [record.lr_adamw, record.lr_muon]);
+        self.train_ce = record.train_ce;
+        self.tokens_per_second = record.time.tokens_per_second;
+        self.skipped += u64::from(record.skipped);
+        self.window.push_back((record.update, record.time.seconds));
+        if self.window.len() > WINDOW {
+            self.window.pop_front();
+        }
     }
 
     /// Seconds until the last update, once there is something to estimate them from.
     pub fn seconds_left(&self) -> Option<f64> {
         let (first, last) = (self.window.front()?, self.window.back()?);
-        let per_update = (last.2 - first.2) / f64::from(last.0 - first.0);
-        let sound = last.2 >= WARM_UP_SECONDS && self.window.len() >= 3 && per_update.is_finite();
+        let per_update = (last.1 - first.1) / f64::from(last.0 - first.0);
+        let sound = last.1 >= WARM_UP_SECONDS && self.window.len() >= 3 && per_update.is_finite();
         sound.then(|| per_update * f64::from(self.total.saturating_sub(self.update)))
     }
 
@@ -93,7 +92,7 @@ impl Progress {
         }
         let [adamw, muon] = self.lr;
         add(if muon > 0.0 { format!("lr {adamw:.1e}, Muon {muon:.1e}") } else { format!("lr {adamw:.1e}") });
-        if let Some(rate) = self.tokens_per_second() {
+        if let Some(rate) = self.tokens_per_second {
             add(format!("{} tokens/s", thousands(rate.round() as u64)));
         }
         if self.skipped > 0 {
@@ -105,40 +104,50 @@ impl Progress {
         text
     }
 
-    /// The line for an event in a log: every `every` updates and at the last, every evaluation, every incident.
-    pub fn line(&self, event: &Event, every: u32) -> Option<String> {
-        let width = self.total.to_string().len();
-        let place = |update: u32| format!("update {update:>width$}/{}", self.total);
+    /// Where the run stands, as a line.
+    pub fn update_line(&self) -> String {
+        format!("{}  {}", self.place(self.update), self.status())
+    }
+
+    /// The line for an event that is no update.
+    pub fn line(&self, event: &Event) -> Option<String> {
         match event {
-            Event::Update(record) => {
-                let due = record.update % every.max(1) == 0 || record.update == self.total;
-                due.then(|| format!("{}  {}", place(record.update), self.status()))
-            }
             Event::Eval(record) => {
                 let best = self.best.map_or(String::new(), |(ce, update)| format!("  best {ce:.4} at {update}"));
                 let accuracy = 100.0 * record.accuracy;
-                Some(format!("{}  validation {:.4}  accuracy {accuracy:.1} %{best}", place(record.update), record.val_ce))
+                Some(format!("{}  validation {:.4}  accuracy {accuracy:.1} %{best}", self.place(record.update), record.val_ce))
             }
             Event::Incident(record) => {
-                let detail = print::name(&record.detail);
-                Some(format!("{}  {}: {detail}", place(record.update), record.incident.words()))
+                Some(format!("{}  {}: {}", self.place(record.update), record.incident.words(), print::name(&record.detail)))
             }
-            Event::Header(_) | Event::Sample(_) => None,
+            Event::Update(_) | Event::Header(_) | Event::Sample(_) => None,
         }
+    }
+
+    fn place(&self, update: u32) -> String {
+        let width = self.total.to_string().len();
+        format!("update {update:>width$}/{}", self.total)
     }
 }
 
 /// The result of a run: its losses against the baselines.
 pub fn result_table(summary: &Summary) -> String {
     let mut text = format!(
-        "{}: {}\n{} updates, {} tokens, {} tokens/s, {}\n\n",
+        "{}: {}\n{} updates, {} tokens, {}{}\n",
         print::name(&summary.name),
         summary.exit.words(),
         thousands(u64::from(summary.updates)),
         thousands(summary.tokens),
-        thousands(summary.tokens_per_second.round() as u64),
+        summary.tokens_per_second.map_or(String::new(), |rate| format!("{} tokens/s, ", thousands(rate.round() as u64))),
         print::name(&summary.adapter),
     );
+    if let Some(detail) = &summary.detail {
+        let _ = writeln!(text, "{}", print::name(detail));
+    }
+    if let Some(update) = summary.blew_up_at {
+        let _ = writeln!(text, "it blew up: from update {update} on its loss was far too high");
+    }
+    text.push('\n');
     let _ = writeln!(text, "  {:<24} {:>12} {:>11} {:>14}", "validation", "nats a token", "perplexity", "final minus it");
     let mut row = |name: &str, ce: Option<f64>| {
         let Some(ce) = ce else { return };
@@ -146,12 +155,12 @@ pub fn result_table(summary: &Summary) -> String {
         let line = format!("  {name:<24} {ce:>12.4} {:>11.2} {difference:>14}", ce.exp());
         let _ = writeln!(text, "{}", line.trim_end());
     };
-    for (name, ce) in summary.baselines.named() {
+    for (name, ce) in summary.baselines.iter().flat_map(Baselines::named) {
         row(name, Some(ce));
     }
     row(&summary.best_update.map_or("best".to_string(), |update| format!("best, at update {update}")), summary.best_val_ce);
     row(FINAL, summary.final_val_ce);
-    row("entropy of the source", summary.baselines.entropy);
+    row("entropy of the source", summary.baselines.and_then(|baselines| baselines.entropy));
     if summary.skipped_updates > 0 {
         let _ = writeln!(text, "\n  updates skipped for a non-finite loss or gradient: {}", summary.skipped_updates);
     }
@@ -173,43 +182,68 @@ pub fn samples(samples: &[SampleRecord]) -> String {
 /// Where the text goes.
 pub struct Terminal {
     progress: Progress,
-    every: u32,
     bar: Option<ProgressBar>,
+    /// Session and seconds of the last line of progress.
+    last_line: Option<(u32, f64)>,
     log: Box<dyn Write>,
 }
 
 impl Terminal {
-    /// Progress on stderr: a bar where it is a terminal, else a line every `every` updates.
-    pub fn stderr(total_updates: u32, every: u32) -> Self {
+    /// Progress on stderr: a bar where it is a terminal, else lines.
+    pub fn stderr(total_updates: u32) -> Self {
         let style = "{bar:24} {pos}/{len}  {msg}";
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = std::io::stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(8);
             ProgressBar::with_draw_target(Some(u64::from(total_updates)), target).with_style(style.progress_chars("━╸ "))
         });
-        Self { progress: Progress::new(total_updates), every, bar, log: Box::new(print::Stderr) }
+        Self { bar, ..Self::lines(total_updates, Box::new(print::Stderr)) }
     }
 
     /// Progress as lines into `log`.
-    pub fn lines(total_updates: u32, every: u32, log: Box<dyn Write>) -> Self {
-        Self { progress: Progress::new(total_updates), every, bar: None, log }
+    pub fn lines(total_updates: u32, log: Box<dyn Write>) -> Self {
+        Self { progress: Progress::new(total_updates), bar: None, last_line: None, log }
     }
 
     /// Shows an event. A terminal that cannot be written to is no reason to end a run.
     pub fn show(&mut self, event: &Event) {
-        self.progress.note(event);
-        match (&self.bar, event) {
-            (Some(bar), Event::Update(record)) => {
-                bar.set_position(u64::from(record.update));
-                bar.set_message(self.progress.status());
-            }
-            (Some(bar), event) => self.progress.line(event, self.every).into_iter().for_each(|line| bar.println(line)),
-            (None, event) => {
-                if let Some(line) = self.progress.line(event, self.every) {
-                    let _ = writeln!(self.log, "{line}");
-                }
-            }
+        if let Event::Update(record) = event {
+            return self.show_update(record);
         }
+        self.progress.note(event);
+        let Some(line) = self.progress.line(event) else { return };
+        // What a line of an evaluation says stands in the next line of an update as well.
+        if self.bar.is_some() || !matches!(event, Event::Eval(_)) || self.is_due(event.time().copied().unwrap_or_default()) {
+            self.say(&line);
+        }
+    }
+
+    /// Shows an update, whether it has a line in the metrics or not.
+    pub fn show_update(&mut self, record: &UpdateRecord) {
+        self.progress.note_update(record);
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(record.update));
+            bar.set_message(self.progress.status());
+        } else if self.is_due(record.time) {
+            self.say(&self.progress.update_line());
+        }
+    }
+
+    /// Shows a line above the progress.
+    pub fn say(&mut self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(print::visible(line)),
+            None => drop(writeln!(self.log, "{line}")),
+        }
+    }
+
+    /// Whether it is time for another line of progress.
+    fn is_due(&mut self, time: Time) -> bool {
+        let is_due = self.last_line.is_none_or(|(session, last)| session != time.session || time.seconds - last >= LINE_SECONDS);
+        if is_due {
+            self.last_line = Some((time.session, time.seconds));
+        }
+        is_due
     }
 
     /// Ends the progress and shows the result.

@@ -3,12 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
+    sync::atomic::Ordering,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use moelab::{
     gpu::Device,
     lab::{
+        record::ExitReason,
         run_folder::RunFolder,
         session::{Happened, Opening, Session, TOKENIZER},
     },
@@ -24,8 +26,8 @@ use moelab::{
 };
 use serde_json::json;
 
-use crate::{Common, ConfigArgs, corpus::Purpose, open};
-use moelab_native::{err, out, print, raster, store::Directory, terminal::Terminal};
+use crate::{Common, ConfigArgs, corpus::Purpose, open, signals};
+use moelab_native::{err, fault, out, print, raster, store::Directory, terminal::Terminal};
 
 /// Options of `sample` that override the config's.
 pub struct SampleArgs {
@@ -58,7 +60,7 @@ impl SampleArgs {
 }
 
 /// Trains a config into a new folder.
-pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<()> {
+pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<ExitReason> {
     let config = open::config(args)?;
     let folder = match out {
         Some(folder) => folder.to_path_buf(),
@@ -72,7 +74,7 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<(
 }
 
 /// Goes on with a run.
-pub fn resume(common: &Common, run: &Path) -> Result<()> {
+pub fn resume(common: &Common, run: &Path) -> Result<ExitReason> {
     let config = open::config_of_run(run)?;
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(common, config, Some(run), Purpose::Train)?;
@@ -101,20 +103,30 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
     Ok(Path::new("runs").join(format!("{name}-{number}")))
 }
 
-/// Drives a session to its end, with live progress on stderr and, with `--json`, every event on stdout.
-fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<()> {
-    let config = session.trainer().config();
-    let mut terminal = Terminal::stderr(config.train.updates, config.train.log_every);
+/// Drives a session to its end, with live progress on stderr and, with `--json`, every line of the metrics and then the summary on
+/// stdout. The first Ctrl-C or SIGTERM ends the run in order, the second ends the process.
+fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<ExitReason> {
+    let mut terminal = Terminal::stderr(session.trainer().config().train.updates);
+    let stop = signals::stop_requested()?;
+    let mut is_stopping = false;
     err!("{} on {}", print::path(folder), print::name(&session.trainer().device().adapter.name));
     let mut samples = Vec::new();
     loop {
+        if !is_stopping && stop.load(Ordering::Relaxed) {
+            is_stopping = true;
+            session.interrupt();
+            terminal.say("stopping after the updates under way, with a checkpoint; once more to end at once");
+        }
         let happened = session.advance()?;
         if happened.is_empty() {
-            session.wait()?;
+            session.wait();
         }
         for event in happened {
             match event {
                 Happened::Logged(event) => {
+                    if event.update().is_some_and(fault::device_is_lost_after) {
+                        session.trainer().device().destroy();
+                    }
                     terminal.show(&event);
                     if common.json {
                         print::json_line(&event.to_line());
@@ -123,15 +135,19 @@ fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<()> {
                         samples.push(record);
                     }
                 }
-                Happened::Warning(text) => err!("warning: {text}"),
+                Happened::Unlogged(record) => terminal.show_update(&record),
+                Happened::Warning(text) => terminal.say(&format!("warning: {}", print::visible(&text))),
                 Happened::Saved(_) => {}
                 Happened::Finished(summary) => {
                     terminal.finish(&summary, &samples);
                     err!("\nreport  {}\nplot    {}", print::path(&folder.join("report.md")), print::path(&folder.join("loss.png")));
-                    if common.json {
-                        print::json(&*summary);
+                    if summary.exit.is_resumable() {
+                        err!("resume  moelab resume {}", print::path(folder));
                     }
-                    return Ok(());
+                    if common.json {
+                        print::json(&summary);
+                    }
+                    return Ok(summary.exit);
                 }
             }
         }

@@ -1,11 +1,13 @@
 //! Floor 5: runs as things to keep, compare and report. Knows training; never touches wgpu or a window.
 
 pub mod bench;
+mod ending;
 pub mod figure;
 pub mod import;
 pub mod memory;
 pub mod plot;
 pub mod probe;
+mod rate;
 pub mod record;
 pub mod report;
 pub mod run_folder;

@@ -7,7 +7,7 @@
 
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
 use super::record::{Baselines, Summary};
-use crate::train::metrics::Event;
+use crate::train::metrics::{Event, Incident};
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 500.0;
@@ -59,24 +59,24 @@ impl LossPlot {
         if summary.skipped_updates > 0 {
             subtitle += &format!(", {} skipped", summary.skipped_updates);
         }
-        Self::new(title, &format!("{subtitle}, on {}", summary.adapter), &summary.baselines, events)
+        Self::new(title, &format!("{subtitle}, on {}", summary.adapter), summary.baselines.as_ref(), events)
     }
 
     /// The plot of a run that may still be going on.
-    pub fn new(title: &str, subtitle: &str, baselines: &Baselines, events: &[Event]) -> Self {
+    pub fn new(title: &str, subtitle: &str, baselines: Option<&Baselines>, events: &[Event]) -> Self {
         let mut plot = Self { title: title.to_string(), subtitle: subtitle.to_string(), ..Self::default() };
         for event in events {
             match event {
                 Event::Update(record) => {
                     plot.train.push([f64::from(record.update), record.train_ce]);
-                    plot.skipped.extend(record.skipped.then_some(f64::from(record.update)));
                 }
+                Event::Incident(record) if record.incident == Incident::NonFinite => plot.skipped.push(f64::from(record.update)),
                 Event::Eval(record) => plot.validation.push([f64::from(record.update), record.val_ce]),
                 _ => {}
             }
         }
-        plot.baselines = baselines.named().map(|(name, value)| (name.to_string(), value)).collect();
-        plot.entropy = baselines.entropy;
+        plot.baselines = baselines.into_iter().flat_map(Baselines::named).map(|(name, value)| (name.to_string(), value)).collect();
+        plot.entropy = baselines.and_then(|baselines| baselines.entropy);
         plot
     }
 

@@ -1,10 +1,9 @@
-//! The result of a run: `summary.json`.
+//! The result of a run: `summary.json`. Every run that starts leaves one, however it ended.
 //!
 //! What was not measured is `null`, never 0. Cross-entropies are in nats a token.
 
 pub use crate::train::baselines::Baselines;
 use crate::train::exact;
-use crate::train::metrics::Event;
 use serde::{Deserialize, Serialize};
 
 /// Version of `summary.json`.
@@ -20,6 +19,9 @@ pub struct Summary {
     pub name: String,
     /// Why the run ended.
     pub exit: ExitReason,
+    /// The words of what ended it, where that is an error.
+    #[serde(default)]
+    pub detail: Option<String>,
     /// Validation cross-entropy after the last update.
     pub final_val_ce: Option<f64>,
     /// Lowest validation cross-entropy of all evaluations.
@@ -32,19 +34,25 @@ pub struct Summary {
     pub skipped_updates: u64,
     /// Times the run went back to a checkpoint.
     pub rollbacks: u32,
+    /// The first update of the first blow-up: a loss that was finite and far too high.
+    #[serde(default)]
+    pub blew_up_at: Option<u32>,
     /// Training tokens seen.
     pub tokens: u64,
-    /// Training tokens a second over the whole run, evaluations and checkpoints included.
-    #[serde(with = "exact")]
-    pub tokens_per_second: f64,
+    /// Training tokens a second: of each start those after its first update, evaluations and checkpoints included. `None` where
+    /// that is less than [`RATE_SECONDS`](crate::train::metrics::RATE_SECONDS) in all.
+    #[serde(with = "exact::option", default)]
+    pub tokens_per_second: Option<f64>,
     /// Name of the adapter.
     pub adapter: String,
     /// Name and version of its driver.
     pub driver: String,
-    /// Hash of the final weights (`checkpoint::weights_sha256`).
-    pub weights_sha256: String,
+    /// Hash of the weights after the last update (`checkpoint::weights_sha256`), if the folder holds a checkpoint of them.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
     /// What the losses are to be held against.
-    pub baselines: Baselines,
+    #[serde(default)]
+    pub baselines: Option<Baselines>,
     /// Hash of the effective config.
     pub config_sha256: String,
     /// Hash of the training and validation tokens.
@@ -67,17 +75,25 @@ pub enum ExitReason {
     Interrupted,
     /// Too many updates in a row were not finite, roll-backs included.
     Diverged,
-    /// The device was lost and did not come back; it can be resumed.
+    /// The device was lost; it can be resumed.
     DeviceLost,
+    /// The run's folder is out of space; it can be resumed from its last checkpoint.
+    OutOfSpace,
+    /// The last checkpoint or the log could not be written for another reason; it can be resumed from its last checkpoint.
+    SaveFailed,
+    /// Any other fault, of the device or of a file.
+    Failed,
 }
 
 impl ExitReason {
-    /// Exit code of the command line: 0 done, 3 diverged, 4 device lost, 75 try again.
+    /// Exit code of the command line: 0 done, 2 a fault, 3 diverged, 4 device lost, 74 not saved, 75 try again.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Completed | Self::EarlyStopped => 0,
+            Self::Failed => 2,
             Self::Diverged => 3,
             Self::DeviceLost => 4,
+            Self::OutOfSpace | Self::SaveFailed => 74,
             Self::Interrupted => 75,
         }
     }
@@ -90,39 +106,21 @@ impl ExitReason {
             Self::Interrupted => "was stopped and can be resumed",
             Self::Diverged => "diverged: too many updates in a row were not finite",
             Self::DeviceLost => "ended because the device was lost; it can be resumed",
+            Self::OutOfSpace => "ended because there was no space left to save it; it can be resumed from its last checkpoint",
+            Self::SaveFailed => "ended because it could not be saved; it can be resumed from its last checkpoint",
+            Self::Failed => "ended because of a fault",
         }
+    }
+
+    /// Whether `moelab resume` has something left to do.
+    pub fn is_resumable(self) -> bool {
+        matches!(self, Self::Interrupted | Self::DeviceLost | Self::OutOfSpace | Self::SaveFailed)
     }
 }
 
 impl Summary {
-    /// Takes `final_val_ce`, `best_val_ce`, `best_update`, `updates` and `tokens` from the lines of the run.
-    ///
-    /// The final loss is that of an evaluation after the last update; without one it stays unknown.
-    pub fn measure(&mut self, events: &[Event]) {
-        let (mut evals, mut last) = (Vec::new(), None);
-        for event in events {
-            match event {
-                Event::Update(record) => last = Some(record),
-                Event::Eval(record) => evals.push(record),
-                _ => {}
-            }
-        }
-        (self.updates, self.tokens) = last.map_or((0, 0), |record| (record.update, record.tokens));
-        let known = |ce: f64| Some(ce).filter(|ce| ce.is_finite());
-        self.final_val_ce = evals.last().filter(|eval| eval.update == self.updates).and_then(|eval| known(eval.val_ce));
-        let finite = evals.iter().filter(|eval| eval.val_ce.is_finite());
-        // The earliest of equals, as early stopping counts it.
-        let best = finite.min_by(|a, b| a.val_ce.total_cmp(&b.val_ce));
-        (self.best_val_ce, self.best_update) = (best.map(|eval| eval.val_ce), best.map(|eval| eval.update));
-    }
-
     /// The file, with a line feed at the end.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("it has string keys and numbers") + "\n"
-    }
-
-    /// Reads what [`Summary::to_json`] wrote. The error says where it is wrong.
-    pub fn from_json(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|error| format!("summary.json: {error}"))
     }
 }

@@ -5,8 +5,8 @@
 //! cannot become a heading or an image.
 
 use super::plot::thousands;
-use super::record::Summary;
-use crate::train::metrics::{EvalRecord, Event, IncidentRecord, SampleRecord, UpdateRecord};
+use super::record::{Baselines, Summary};
+use crate::train::metrics::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, UpdateRecord};
 use std::fmt::Write;
 
 /// An expert with less than this part of its fair share is called starved.
@@ -81,25 +81,34 @@ impl Report<'_> {
     }
 }
 
-/// One sentence with the result.
+/// What became of the run, in a sentence or two; a blow-up is the first of them.
 fn verdict(summary: &Summary) -> String {
-    let ended = format!("The run {}", summary.exit.words());
+    let mut text = String::new();
+    if let Some(update) = summary.blew_up_at {
+        let _ = write!(text, "**The run blew up: from update {update} on its loss was far too high** (see the incidents below). ");
+    }
+    let _ = write!(text, "The run {}", summary.exit.words());
+    if let Some(detail) = &summary.detail {
+        let _ = write!(text, " ({})", inline(detail));
+    }
     let Some(ce) = summary.final_val_ce else {
-        return format!("{ended}. There is no evaluation after its last update.");
+        return text + ". There is no evaluation after its last update.";
     };
-    let bigram = summary.baselines.bigram;
-    let side = if ce < bigram { "below" } else { "above" };
-    let mut text = format!(
-        "{ended}. After {} updates ({} tokens) its validation cross-entropy is **{ce:.4} nats a token**, {:.4} {side} the bigram baseline",
+    let _ = write!(
+        text,
+        ". After {} updates ({} tokens) its validation cross-entropy is **{ce:.4} nats a token**",
         thousands(u64::from(summary.updates)),
-        thousands(summary.tokens),
-        (ce - bigram).abs()
+        thousands(summary.tokens)
     );
-    if let Some(entropy) = summary.baselines.entropy {
-        let _ = write!(text, " and {:.4} above the entropy of the source", ce - entropy);
-        if bigram > entropy && ce < bigram {
-            let share = 100.0 * (bigram - ce) / (bigram - entropy);
-            let _ = write!(text, ": it learnt {share:.0} % of what lies between the two");
+    if let Some(Baselines { bigram, entropy, .. }) = summary.baselines {
+        let side = if ce < bigram { "below" } else { "above" };
+        let _ = write!(text, ", {:.4} {side} the bigram baseline", (ce - bigram).abs());
+        if let Some(entropy) = entropy {
+            let _ = write!(text, " and {:.4} above the entropy of the source", ce - entropy);
+            if bigram > entropy && ce < bigram {
+                let share = 100.0 * (bigram - ce) / (bigram - entropy);
+                let _ = write!(text, ": it learnt {share:.0} % of what lies between the two");
+            }
         }
     }
     text + "."
@@ -109,7 +118,8 @@ fn verdict(summary: &Summary) -> String {
 fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
     let mut warnings = Vec::new();
     if summary.skipped_updates > 0 {
-        let at: Vec<String> = lines.updates.iter().filter(|u| u.skipped).take(5).map(|u| u.update.to_string()).collect();
+        let at = lines.incidents.iter().filter(|line| line.incident == Incident::NonFinite);
+        let at: Vec<String> = at.take(5).map(|line| line.update.to_string()).collect();
         let skipped = summary.skipped_updates;
         warnings.push(format!("Updates skipped for a non-finite loss or gradient: {skipped} (first: {}).", at.join(", ")));
     }
@@ -122,7 +132,7 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
     }
     match (summary.final_val_ce, summary.best_val_ce, summary.best_update) {
         (None, ..) => warnings.push("The final validation loss is unknown.".to_string()),
-        (Some(ce), ..) if ce >= summary.baselines.bigram => {
+        (Some(ce), ..) if summary.baselines.is_some_and(|baselines| ce >= baselines.bigram) => {
             warnings.push("The model is no better than counting pairs of tokens.".to_string());
         }
         (Some(ce), Some(best), Some(update)) if ce > best + 0.02 => {
@@ -130,7 +140,7 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
         }
         _ => {}
     }
-    if let (Some(best), Some(entropy)) = (summary.best_val_ce, summary.baselines.entropy)
+    if let (Some(best), Some(entropy)) = (summary.best_val_ce, summary.baselines.and_then(|baselines| baselines.entropy))
         && best < entropy - 0.01
     {
         warnings.push("The loss is below the entropy of the source: the validation text leaked, or is too short.".to_string());
@@ -156,13 +166,13 @@ fn write_losses(text: &mut String, summary: &Summary, lines: &Lines) -> std::fmt
             writeln!(text, "| {name} | {ce:.4} | {:.2} | {difference} |", ce.exp())
         }
     };
-    for (name, ce) in summary.baselines.named() {
+    for (name, ce) in summary.baselines.iter().flat_map(Baselines::named) {
         row(name, Some(ce), true)?;
     }
     let best = summary.best_update.map_or("best".to_string(), |update| format!("best, at update {update}"));
     row(&best, summary.best_val_ce, true)?;
     row("**final**", summary.final_val_ce, false)?;
-    row("entropy of the source", summary.baselines.entropy, true)?;
+    row("entropy of the source", summary.baselines.and_then(|baselines| baselines.entropy), true)?;
     writeln!(text)?;
     if let Some(eval) = lines.evals.last() {
         let (targets, accuracy) = (thousands(eval.targets), 100.0 * eval.accuracy);
@@ -219,9 +229,9 @@ fn write_origin(text: &mut String, summary: &Summary) -> std::fmt::Result {
     let rows = [
         ("adapter", summary.adapter.clone()),
         ("driver", summary.driver.clone()),
-        ("tokens a second", thousands(summary.tokens_per_second.round() as u64)),
+        ("tokens a second", summary.tokens_per_second.map(|rate| thousands(rate.round() as u64)).unwrap_or_default()),
         ("moelab", summary.version.clone()),
-        ("SHA-256 of the final weights", summary.weights_sha256.clone()),
+        ("SHA-256 of the final weights", summary.weights_sha256.clone().unwrap_or_default()),
         ("of the config", summary.config_sha256.clone()),
         ("of the data", summary.data_sha256.clone()),
         ("of the tokenizer", summary.tokenizer_sha256.clone()),

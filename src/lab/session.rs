@@ -4,16 +4,19 @@
 //! its own, a browser in a worker. What happened comes out as [`Happened`]; everything that must last is in the folder
 //! before it is told. Clocks belong to the driver: it gives one.
 //!
+//! A session that was opened ends with [`Happened::Finished`], whatever ends it: an error on the way becomes the reason in the
+//! run's summary. The one error that [`Session::advance`] returns is that the summary itself cannot be written.
+//!
 //! Long because it is one state machine.
 
 use std::rc::Rc;
 
 use super::{
+    ending::{self, Ending, Material},
     figure::Figure,
     import::SOURCE_CONFIG,
-    plot::LossPlot,
-    record::{self, ExitReason, Summary},
-    report::Report,
+    rate::Rate,
+    record::{ExitReason, Summary},
     run_folder::RunFolder,
     store::{Store, StoreError},
 };
@@ -22,11 +25,11 @@ use crate::{
     train::{
         Config, Corpus, TrainError,
         baselines::Baselines,
-        checkpoint,
+        checkpoint::{self, Snapshot},
         generate::{Draw, Generation, Generator, Prompt},
-        metrics::{Event, Incident, IncidentRecord, SampleRecord, Time},
+        metrics::{Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord},
         tokenizer::Tokenizer,
-        trainer::{Progress, Trainer},
+        trainer::{End, Progress, Trainer},
     },
 };
 
@@ -35,6 +38,8 @@ use crate::{
 pub enum Happened {
     /// A line was added to the metrics.
     Logged(Event),
+    /// An update between two lines of the metrics.
+    Unlogged(UpdateRecord),
     /// A checkpoint was saved, in this folder of the run.
     Saved(String),
     /// Something that the user should read.
@@ -52,6 +57,16 @@ pub enum SessionError {
     /// The run's folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The run is over, and the folder cannot even take the summary.
+    #[error("the run {}{}, and its summary could not be written: {error}", .reason.words(), .detail.as_ref().map(|d| format!(" ({d})")).unwrap_or_default())]
+    Unwritten {
+        /// Why it ended.
+        reason: ExitReason,
+        /// The error that ended it.
+        detail: Option<String>,
+        /// Why it cannot be written.
+        error: StoreError,
+    },
     /// The folder's checkpoint is of another run.
     #[error("this run cannot be resumed: {0}")]
     Mismatch(String),
@@ -82,8 +97,15 @@ pub type Rasterize = fn(&Figure) -> Result<Vec<u8>, String>;
 
 enum Phase {
     Training,
-    Sampling { generator: Box<Generator>, texts: Vec<(String, Generation)>, next: usize },
-    Sampled,
+    /// Training ended for this reason.
+    Sampling {
+        ended: ExitReason,
+        generator: Box<Generator>,
+        texts: Vec<(String, Generation)>,
+        next: usize,
+    },
+    /// Summary and report come next.
+    Ending(Ending),
     Finished,
 }
 
@@ -93,14 +115,17 @@ pub struct Session {
     folder: RunFolder,
     clock: Box<dyn Fn() -> f64>,
     started: f64,
-    last_update: (f64, u64),
+    rate: Rate,
     session: u32,
     rasterize: Option<Rasterize>,
     name: String,
-    baselines: Baselines,
-    weights_sha256: String,
+    baselines: Option<Baselines>,
+    /// Update and hash of the weights of the newest checkpoint.
+    saved: Option<(u32, String)>,
+    /// Why the newest save failed.
+    unsaved: Option<StoreError>,
     phase: Phase,
-    stopped_early: bool,
+    is_interrupted: bool,
     warnings: Vec<String>,
 }
 
@@ -138,27 +163,28 @@ impl Session {
         let mut folder = RunFolder::open(store, &tag)?;
         let mut warnings = Vec::new();
         let session = 1 + folder.events()?.iter().filter_map(Event::time).map(|t| t.session).max().unwrap_or(0);
-        let mut update = 0;
+        let (mut update, mut saved) = (0, None);
         if let Some(loaded) = folder.load_newest(&trainer.expected())? {
             let differences = loaded.snapshot.state.identity.check(&trainer.state().identity);
             let differences = differences.map_err(|d| SessionError::Mismatch(d.join("; ")))?;
             warnings.extend(loaded.warnings);
             warnings.extend(differences.into_iter().map(|d| format!("{d}: equal bits are no longer promised")));
             update = loaded.snapshot.state.update;
+            saved = Some((update, checkpoint::weights_sha256(&loaded.snapshot.tensors)));
             trainer.restore(&loaded.snapshot);
         } else if folder.read(SOURCE_CONFIG)?.is_some() {
             let problem = "its weights were imported and no checkpoint holds them: import the model again";
             return Err(SessionError::Mismatch(problem.into()));
         }
         warnings.extend(folder.rewind(update)?);
-        Ok(Session { session, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })
+        Ok(Session { session, saved, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
     fn assemble(trainer: Trainer, folder: RunFolder, clock: Box<dyn Fn() -> f64>, rasterize: Option<Rasterize>, name: String) -> Session {
         let started = clock();
         Session {
-            last_update: (started, trainer.state().tokens),
-            baselines: trainer.corpus().baselines().unwrap_or_default(),
+            rate: Rate::default(),
+            baselines: trainer.corpus().baselines(),
             trainer,
             folder,
             clock,
@@ -166,9 +192,10 @@ impl Session {
             session: 0,
             rasterize,
             name,
-            weights_sha256: String::new(),
+            saved: None,
+            unsaved: None,
             phase: Phase::Training,
-            stopped_early: false,
+            is_interrupted: false,
             warnings: Vec::new(),
         }
     }
@@ -178,59 +205,61 @@ impl Session {
         &self.trainer
     }
 
-    /// Seconds since the session was opened.
-    pub fn seconds(&self) -> f64 {
-        (self.clock)() - self.started
-    }
-
-    /// Cross-entropies that a loss is held against.
-    pub fn baselines(&self) -> &Baselines {
-        &self.baselines
+    /// Asks the run to end soon: the updates under way end, a checkpoint is saved, and the summary says that the run was
+    /// interrupted. An evaluation or sample under way is left; a resumed run makes it again.
+    pub fn interrupt(&mut self) {
+        self.is_interrupted = true;
+        self.trainer.interrupt();
     }
 
     /// Submits and takes what there is. Empty: the device is busy.
     ///
     /// # Errors
-    /// A lost device, a run that diverged, a folder that cannot be written.
+    /// If the run is over and its summary cannot be written.
     pub fn advance(&mut self) -> Result<Vec<Happened>, SessionError> {
         let mut happened: Vec<Happened> = std::mem::take(&mut self.warnings).into_iter().map(Happened::Warning).collect();
-        match &mut self.phase {
-            Phase::Training => {
-                for progress in self.trainer.advance()? {
-                    self.take(progress, &mut happened)?;
+        match &self.phase {
+            Phase::Ending(ending) => {
+                let ending = ending.clone();
+                self.phase = Phase::Finished;
+                self.finish(ending, &mut happened)?;
+            }
+            Phase::Finished => {}
+            Phase::Training | Phase::Sampling { .. } => {
+                if let Err(error) = self.proceed(&mut happened) {
+                    self.phase = Phase::Ending(Ending::from(&error));
                 }
             }
-            Phase::Sampling { .. } => self.sample(&mut happened)?,
-            Phase::Sampled => self.finish(&mut happened)?,
-            Phase::Finished => {}
         }
         Ok(happened)
     }
 
-    /// Blocks until there is something to take. Native only in effect.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn wait(&self) -> Result<(), SessionError> {
-        match &self.phase {
-            Phase::Training => Ok(self.trainer.wait()?),
-            Phase::Sampling { texts, next, .. } => match texts.get(*next) {
-                Some((_, text)) => Ok(text.wait(self.trainer.device())?),
-                None => Ok(()),
-            },
-            Phase::Sampled | Phase::Finished => Ok(()),
+    fn proceed(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+        if let Phase::Sampling { .. } = self.phase {
+            return self.sample(happened);
+        }
+        for progress in self.trainer.advance()? {
+            self.take(progress, happened)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks until there is something to take. Native only in effect. A lost device ends the run at the next
+    /// [`Session::advance`].
+    pub fn wait(&mut self) {
+        let waited = match &self.phase {
+            Phase::Training => self.trainer.wait(),
+            Phase::Sampling { texts, next, .. } => texts.get(*next).map_or(Ok(()), |(_, text)| text.wait(self.trainer.device())),
+            Phase::Ending(_) | Phase::Finished => Ok(()),
+        };
+        if let Err(error) = waited {
+            self.phase = Phase::Ending(Ending::from(&SessionError::from(error)));
         }
     }
 
-    fn time(&mut self, tokens: Option<u64>) -> Time {
-        let now = (self.clock)();
-        let mut time = Time { session: self.session, seconds: now - self.started, tokens_per_second: 0.0 };
-        if let Some(tokens) = tokens {
-            let (then, before) = self.last_update;
-            time.tokens_per_second = tokens.saturating_sub(before) as f64 / (now - then).max(1e-9);
-            self.last_update = (now, tokens);
-        }
-        time
+    /// The time of a line that is no update's.
+    fn time(&self) -> Time {
+        Time { session: self.session, seconds: (self.clock)() - self.started, tokens_per_second: None }
     }
 
     fn log(&mut self, event: Event, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
@@ -242,40 +271,67 @@ impl Session {
     fn take(&mut self, progress: Progress, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
         match progress {
             Progress::Update(mut record) => {
-                record.time = self.time(Some(record.tokens));
-                self.log(Event::Update(record), happened)
+                record.time = self.time();
+                record.time.tokens_per_second = self.rate.note(record.time.seconds, record.tokens);
+                let train = &self.trainer.config().train;
+                if record.update.is_multiple_of(train.log_every) || record.update == train.updates {
+                    return self.log(Event::Update(record), happened);
+                }
+                happened.push(Happened::Unlogged(record));
+                Ok(())
             }
             Progress::Eval(mut record) => {
-                record.time = self.time(None);
+                record.time = self.time();
                 self.log(Event::Eval(record), happened)
             }
             Progress::Incident(mut record) => {
-                record.time = self.time(None);
+                record.time = self.time();
                 happened.push(Happened::Warning(record.detail.clone()));
                 self.log(Event::Incident(record), happened)
             }
-            Progress::Checkpoint { snapshot } => {
-                self.weights_sha256 = checkpoint::weights_sha256(&snapshot.tensors);
-                let keep = self.trainer.config().train.checkpoint.keep as usize;
-                match self.folder.save_checkpoint(&snapshot, keep) {
-                    Ok(folder) => happened.push(Happened::Saved(folder)),
-                    // A failed save is reported; the checkpoint before is untouched and the run goes on.
-                    Err(error) => {
-                        let detail = error.to_string();
-                        let time = self.time(None);
-                        let update = snapshot.state.update;
-                        happened.push(Happened::Warning(format!("the checkpoint of update {update} was not saved: {detail}")));
-                        self.log(Event::Incident(IncidentRecord { update, incident: Incident::CheckpointFailed, detail, time }), happened)?;
-                    }
-                }
+            Progress::Checkpoint { snapshot } => self.save(&snapshot, happened),
+            Progress::WantsRollback => self.roll_back(happened),
+            Progress::Done { end } => self.end(end),
+        }
+    }
+
+    /// A failed save is reported; the checkpoint before is untouched and the run goes on.
+    fn save(&mut self, snapshot: &Snapshot, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+        let keep = self.trainer.config().train.checkpoint.keep as usize;
+        let update = snapshot.state.update;
+        match self.folder.save_checkpoint(snapshot, keep) {
+            Ok(folder) => {
+                (self.saved, self.unsaved) = (Some((update, checkpoint::weights_sha256(&snapshot.tensors))), None);
+                happened.push(Happened::Saved(folder));
                 Ok(())
             }
-            Progress::WantsRollback => self.roll_back(happened),
-            Progress::Done { stopped_early } => {
-                self.stopped_early = stopped_early;
-                self.begin_sampling()
+            Err(error) => {
+                let (detail, time) = (error.to_string(), self.time());
+                happened.push(Happened::Warning(format!("the checkpoint of update {update} was not saved: {detail}")));
+                self.unsaved = Some(error);
+                self.log(
+                    Event::Incident(IncidentRecord { update, incident: Incident::CheckpointFailed, detail, since: None, time }),
+                    happened,
+                )
             }
         }
+    }
+
+    /// After the last checkpoint. A run whose last weights are not in its folder is not done, whatever else it reached.
+    fn end(&mut self, end: End) -> Result<(), SessionError> {
+        let reason = match end {
+            End::Completed => ExitReason::Completed,
+            End::EarlyStopped => ExitReason::EarlyStopped,
+            End::Interrupted => ExitReason::Interrupted,
+        };
+        if let Some(error) = &self.unsaved {
+            self.phase = Phase::Ending(Ending::from(error));
+        } else if reason == ExitReason::Interrupted {
+            self.phase = Phase::Ending(reason.into());
+        } else {
+            self.begin_sampling(reason)?;
+        }
+        Ok(())
     }
 
     fn roll_back(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
@@ -289,12 +345,12 @@ impl Session {
         self.take(progress, happened)
     }
 
-    fn begin_sampling(&mut self) -> Result<(), SessionError> {
+    fn begin_sampling(&mut self, ended: ExitReason) -> Result<(), SessionError> {
         let config = self.trainer.config().clone();
         let draw = Draw { temperature: config.sample.temperature, top_p: config.sample.top_p };
         let prompts = config.sample.prompts.clone();
         let Some(tokenizer) = self.trainer.corpus().tokenizer() else {
-            self.phase = Phase::Sampled;
+            self.phase = Phase::Ending(ended.into());
             return Ok(());
         };
         let mut encoded = Vec::new();
@@ -315,13 +371,20 @@ impl Session {
             (text, generator.start(prompt.tokens, config.sample.tokens as usize, draw, sample as u32))
         };
         let texts = encoded.into_iter().map(start).collect();
-        self.phase = Phase::Sampling { generator: Box::new(generator), texts, next: 0 };
+        self.phase = Phase::Sampling { ended, generator: Box::new(generator), texts, next: 0 };
         Ok(())
     }
 
     fn sample(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
-        let Phase::Sampling { generator, texts, next } = &mut self.phase else { return Ok(()) };
-        let Some((prompt, text)) = texts.get_mut(*next) else { return self.finish(happened) };
+        let Phase::Sampling { ended, generator, texts, next } = &mut self.phase else { return Ok(()) };
+        let Some((prompt, text)) = texts.get_mut(*next) else {
+            self.phase = Phase::Ending((*ended).into());
+            return Ok(());
+        };
+        if self.is_interrupted {
+            self.phase = Phase::Ending(ExitReason::Interrupted.into());
+            return Ok(());
+        }
         let (device, memory) = self.trainer.device_and_memory();
         generator.advance(device, memory, text)?;
         if !text.is_done() {
@@ -336,67 +399,26 @@ impl Session {
             text: self.trainer.corpus().tokenizer().map(|t| t.decode(&continuation)).unwrap_or_default(),
             temperature: config.sample.temperature,
             top_p: config.sample.top_p,
-            time: Time::default(),
+            time: self.time(),
         };
-        let time = self.time(None);
-        self.log(Event::Sample(SampleRecord { time, ..record }), happened)
+        self.log(Event::Sample(record), happened)
     }
 
-    fn finish(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
-        let events = self.folder.events()?;
-        let summary = self.summarize(&events);
-        let plot = LossPlot::from_run(&self.name, &summary, &events).figure();
-        self.folder.write("loss.svg", plot.to_svg().as_bytes())?;
-        match self.rasterize.map(|draw| draw(&plot)) {
-            Some(Ok(png)) => self.folder.write("loss.png", &png)?,
-            Some(Err(problem)) => happened.push(Happened::Warning(format!("loss.png was not drawn: {problem}"))),
-            None => {}
-        }
-        let config = self.trainer.config().to_effective_toml();
-        let report = Report { summary: &summary, events: &events, config: &config, plot: Some("loss.svg") };
-        self.folder.write("report.md", report.to_markdown().as_bytes())?;
-        let json = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
-        self.folder.write("summary.json", format!("{json}\n").as_bytes())?;
-        self.phase = Phase::Finished;
+    fn finish(&mut self, ending: Ending, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+        let of = Material {
+            name: &self.name,
+            config: self.trainer.config(),
+            state: self.trainer.state(),
+            baselines: self.baselines,
+            saved: self.saved.as_ref(),
+            rasterize: self.rasterize,
+        };
+        let Ending { reason, detail } = ending.clone();
+        let written = ending::write(&mut self.folder, ending, &of, happened);
+        let summary = written.map_err(|error| SessionError::Unwritten { reason, detail, error })?;
         happened.push(Happened::Finished(Box::new(summary)));
         Ok(())
     }
-
-    fn summarize(&self, events: &[Event]) -> Summary {
-        let state = self.trainer.state();
-        let last = events.iter().rev().find_map(|e| if let Event::Eval(record) = e { Some(record.val_ce) } else { None });
-        let seconds: f64 = seconds_of_all_sessions(events);
-        Summary {
-            schema: record::SCHEMA,
-            name: self.name.clone(),
-            exit: if self.stopped_early { ExitReason::EarlyStopped } else { ExitReason::Completed },
-            final_val_ce: last,
-            best_val_ce: state.best.map(|b| b.val_ce),
-            best_update: state.best.map(|b| b.update),
-            updates: state.update,
-            skipped_updates: state.skipped.non_finite,
-            rollbacks: state.skipped.rollbacks,
-            tokens: state.tokens,
-            tokens_per_second: state.tokens as f64 / seconds.max(1e-9),
-            adapter: state.identity.adapter.clone(),
-            driver: state.identity.driver.clone(),
-            weights_sha256: self.weights_sha256.clone(),
-            baselines: self.baselines,
-            config_sha256: state.identity.config.clone(),
-            data_sha256: state.identity.data.clone(),
-            tokenizer_sha256: state.identity.tokenizer.clone(),
-            version: env!("CARGO_PKG_VERSION").to_string(),
-        }
-    }
-}
-
-/// The seconds of the last line of each session, summed: what the run took, waiting between sessions aside.
-fn seconds_of_all_sessions(events: &[Event]) -> f64 {
-    let mut seconds = std::collections::BTreeMap::new();
-    for time in events.iter().filter_map(Event::time) {
-        seconds.insert(time.session, time.seconds);
-    }
-    seconds.values().sum()
 }
 
 /// The config with all defaults, under a comment that names versions, adapter and hashes.

@@ -54,6 +54,16 @@ pub enum StoreError {
         /// What the medium says.
         problem: String,
     },
+    /// The medium is full.
+    #[error("cannot {action} `{path}`: {problem}: free some space")]
+    NoSpace {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// What the medium says.
+        problem: String,
+    },
     /// Too little room for a checkpoint.
     #[error("a checkpoint needs {wanted} bytes free (twice its size), there are {free}: free some space or keep fewer")]
     Full {

@@ -39,6 +39,8 @@ options! {
         schedule: ScheduleOptions;
         /// What to do about updates that are not finite.
         nan: Nan;
+        /// When a loss that is finite counts as a blow-up.
+        alarms: Alarms;
         /// Text sampled at the end of a run.
         sample: Sample;
     }
@@ -53,7 +55,7 @@ options! {
         micro_batches: u32 = 4 => 1..=65_536;
         /// What the micro-batches of an update weigh where they are not equally full, as the last of an epoch may be.
         weighting: Weighting = Weighting::Token;
-        /// Updates between two lines of metrics.
+        /// Distance of two lines of updates in the metrics. Each is about its own update; evaluations and incidents always have a line.
         log_every: u32 = 1 => 1..=1_000_000;
         /// Evaluation on the validation set: cross-entropy only, without dropout and router noise.
         evaluation: Evaluation;
@@ -81,7 +83,7 @@ options! {
     pub struct EarlyStopping {
         /// Evaluations without improvement after which the run ends; 0 switches it off.
         patience: u32 = 0 => 0..=1_000_000;
-        /// Nats by which a loss must fall below the best one to count as improvement.
+        /// Nats by which a loss must fall below the one that last counted as improvement to count itself. Smaller gains add up.
         min_delta: f64 = 0.001 => 0.0..=10.0;
     }
 }
@@ -180,17 +182,6 @@ choices! {
     }
 }
 
-impl MuonScale {
-    /// The factor for a matrix of this shape.
-    pub fn factor(self, rows: u32, columns: u32) -> f32 {
-        let (rows, columns) = (rows as f32, columns as f32);
-        match self {
-            MuonScale::MaxOneRowsOverCols => (rows / columns).max(1.0).sqrt(),
-            MuonScale::MatchRmsAdamW => 0.2 * rows.max(columns).sqrt(),
-        }
-    }
-}
-
 options! {
     /// Updates whose gradient is not finite are always skipped: parameters and moments stay as they were, the skip is counted.
     /// After an update whose result is not finite, though its gradient was, the run goes back at once.
@@ -199,6 +190,18 @@ options! {
         roll_back_after: u32 = 10 => 0..=100_000;
         /// Times that it goes back before the run ends as diverged.
         stop_after: u32 = 3 => 0..=1000;
+    }
+}
+
+options! {
+    /// When a finite loss counts as a blow-up: an incident, a warning and the first sentence of the report. The run goes on.
+    pub struct Alarms {
+        /// Updates in a row whose training loss must be too high; 0 switches all alarms off.
+        window: u32 = 20 => 0..=10_000;
+        /// Times the loss of a uniform guess (ln V) that a training or validation loss may be after the warm-up; 0 for no limit.
+        above_uniform: f64 = 1.1 => 0.0..=1e6;
+        /// Times the lowest running perplexity of training that its perplexity may be; 0 for no limit.
+        perplexity_rise: f64 = 3.0 => 0.0..=1e9;
     }
 }
 

@@ -4,7 +4,8 @@
 //! makes the reading exact too). JSON has no word for the others, and a diverged run must still be recordable, so they
 //! are written as the strings `"nan"`, `"inf"` and `"-inf"`; of a NaN only its being one is kept.
 //!
-//! Use as `#[serde(with = "exact")]` on an `f64` `exact::list` on a `Vec<f32>`, `exact::table` on a `Vec<Vec<f32>>`.
+//! Use as `#[serde(with = "exact")]` on an `f64`, `exact::option` on an `Option<f64>` (absent is `null`), `exact::list` on a
+//! `Vec<f32>`, `exact::table` on a `Vec<Vec<f32>>`.
 
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::ser::Serializer;
@@ -56,6 +57,32 @@ impl Visitor<'_> for FloatVisitor {
             "-inf" => Ok(f64::NEG_INFINITY),
             other => Err(E::invalid_value(Unexpected::Str(other), &self)),
         }
+    }
+}
+
+/// The same for what may be absent, which is `null`.
+pub mod option {
+    use super::*;
+
+    struct Exact(f64);
+
+    impl<'de> Deserialize<'de> for Exact {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            super::deserialize(deserializer).map(Exact)
+        }
+    }
+
+    /// Writes a value as [`super::serialize`] does.
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads what [`serialize`] wrote.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<Exact>::deserialize(deserializer)?.map(|exact| exact.0))
     }
 }
 

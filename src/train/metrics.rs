@@ -2,7 +2,11 @@
 //!
 //! Guaranteed: the same run writes the same bytes, but for the object `time` of a line. All that a clock or the number of
 //! restarts can change stands in there, and [`without_time`] drops it for a comparison. Floats return to the bit, and a
-//! non-finite value is written as a string instead of being lost (see [`exact`]).
+//! non-finite value is written as a string instead of being lost (see [`exact`]). What was not measured is `null`, never 0.
+//!
+//! `train.log_every` is the distance of two lines of updates. A line is about its own update alone, not a mean over those in between,
+//! so that a resumed run writes the same lines wherever it was stopped; those in between leave no line, but for incidents
+//! (a skipped update is one), which are always written. So are evaluations and the last update.
 //! The trainer has no clock: `time` is given by whoever drives it.
 
 use super::exact;
@@ -44,10 +48,19 @@ pub struct Time {
     /// Seconds since the present start.
     #[serde(with = "exact")]
     pub seconds: f64,
-    /// Training tokens a second, over the updates since the line before.
-    #[serde(with = "exact")]
-    pub tokens_per_second: f64,
+    /// Training tokens a second, over the last updates of the present start: at most
+    /// [`RATE_UPDATES`] of them, at least [`RATE_LEAST_UPDATES`] and [`RATE_SECONDS`], with the evaluations and checkpoints
+    /// between them. `None` before there are so many, and in lines that are not of updates.
+    #[serde(with = "exact::option", default)]
+    pub tokens_per_second: Option<f64>,
 }
+
+/// Most updates that a speed is measured over.
+pub const RATE_UPDATES: usize = 50;
+/// Fewest updates that a speed is measured over.
+pub const RATE_LEAST_UPDATES: usize = 2;
+/// Least time that a speed is measured over: results of several updates can arrive together.
+pub const RATE_SECONDS: f64 = 1.0;
 
 /// One optimizer update. Losses are in nats, means over the update's targets or real tokens, or over its micro-batches' means, as
 /// `train.weighting` says; rows that fill a micro-batch up are in no number.
@@ -62,21 +75,22 @@ pub struct UpdateRecord {
     /// Training cross-entropy, nats a token; auxiliary losses are not in it.
     #[serde(with = "exact")]
     pub train_ce: f64,
-    /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
-    #[serde(with = "exact")]
-    pub balance: f64,
+    /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number). `None`, as what
+    /// follows, in a model without a router.
+    #[serde(with = "exact::option", default)]
+    pub balance: Option<f64>,
     /// The same within each sequence, then the mean over sequences (DeepSeek-V3); 1 at balance.
-    #[serde(with = "exact", default)]
-    pub balance_sequence: f64,
+    #[serde(with = "exact::option", default)]
+    pub balance_sequence: Option<f64>,
     /// The same with the shares of the whole update's assignments; 1 at balance.
-    #[serde(with = "exact", default)]
-    pub balance_global_batch: f64,
+    #[serde(with = "exact::option", default)]
+    pub balance_global_batch: Option<f64>,
     /// Over the tokens of all layers together, the K choices summed (Hugging Face Mixtral); K at balance.
-    #[serde(with = "exact", default)]
-    pub balance_hf_mixtral: f64,
+    #[serde(with = "exact::option", default)]
+    pub balance_hf_mixtral: Option<f64>,
     /// Router z-loss before its coefficient.
-    #[serde(with = "exact")]
-    pub z: f64,
+    #[serde(with = "exact::option", default)]
+    pub z: Option<f64>,
     /// Share of targets that were the most probable token.
     #[serde(with = "exact")]
     pub accuracy: f64,
@@ -150,6 +164,9 @@ pub struct IncidentRecord {
     pub incident: Incident,
     /// Where, how many, what was done.
     pub detail: String,
+    /// The first update that it is about, where it took several to notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u32>,
     /// Wall-clock facts.
     pub time: Time,
 }
@@ -162,6 +179,8 @@ pub enum Incident {
     NonFinite,
     /// The run went back to a checkpoint.
     RolledBack,
+    /// The loss is finite and far too high (see [`alarms`](super::alarms)); the run went on.
+    BlowUp,
     /// The device was lost and opened again.
     DeviceLost,
     /// A checkpoint could not be saved; the run went on.
@@ -178,6 +197,7 @@ impl Incident {
         match self {
             Self::NonFinite => "not finite",
             Self::RolledBack => "rolled back",
+            Self::BlowUp => "blew up",
             Self::DeviceLost => "device lost",
             Self::CheckpointFailed => "checkpoint not saved",
             Self::CheckpointDamaged => "checkpoint damaged",

@@ -1,5 +1,6 @@
 //! Floor 4: data, schedules, optimizers, the trainer and its checkpoints. No files, no clocks, no target questions.
 
+pub mod alarms;
 pub mod baselines;
 pub mod checkpoint;
 mod checkpoint_error;

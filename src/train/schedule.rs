@@ -115,9 +115,19 @@ impl Schedule {
 
     /// The factor on the learning rates of the update that follows `updates_done` updates.
     pub fn at_update(&self, updates_done: u32) -> f64 {
+        self.multiplier(self.position(updates_done))
+    }
+
+    /// Whether the warm-up lies before the update that follows `updates_done` updates.
+    pub fn is_warm(&self, updates_done: u32) -> bool {
+        self.position(updates_done) >= self.warmup
+    }
+
+    /// s after `updates_done` updates.
+    fn position(&self, updates_done: u32) -> u32 {
         match self.unit {
-            Unit::Updates => self.multiplier(updates_done),
-            Unit::MicroSteps => self.multiplier(updates_done.saturating_mul(self.micro_batches)),
+            Unit::Updates => updates_done,
+            Unit::MicroSteps => updates_done.saturating_mul(self.micro_batches),
         }
     }
 

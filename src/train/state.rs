@@ -3,7 +3,7 @@
 //! Everything random is a function of (seed, step, stream), so no generator has a state to keep: the seed and the counters
 //! below are the whole of it. Floats survive to the bit (see [`exact`]).
 
-use super::exact;
+use super::{alarms::AlarmState, exact};
 use serde::{Deserialize, Serialize};
 
 /// The counters and hashes of a run between two updates.
@@ -24,8 +24,17 @@ pub struct TrainState {
     pub schedule: SchedulePosition,
     /// The best evaluation so far.
     pub best: Option<BestEval>,
-    /// Evaluations since the best one, for early stopping.
+    /// The validation loss that last counted as improvement, for early stopping; checkpoints from before it was kept have none.
+    #[serde(with = "exact::option", default)]
+    pub improved_to: Option<f64>,
+    /// Evaluations since the last that counted as improvement, for early stopping.
     pub evaluations_since_best: u32,
+    /// The evaluation that is due after this update was not made: the run was interrupted before its end.
+    #[serde(default)]
+    pub evaluation_pending: bool,
+    /// What the alarms remember.
+    #[serde(default)]
+    pub alarms: AlarmState,
     /// Updates that were not applied.
     pub skipped: Skipped,
     /// What the run was made from.
@@ -43,7 +52,10 @@ impl TrainState {
             data: DataCursor::default(),
             schedule: SchedulePosition::default(),
             best: None,
+            improved_to: None,
             evaluations_since_best: 0,
+            evaluation_pending: false,
+            alarms: AlarmState::default(),
             skipped: Skipped::default(),
             identity,
         }

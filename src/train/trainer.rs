@@ -11,6 +11,7 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use super::{
+    alarms::Alarm,
     checkpoint::{Expected, NamedTensor, Snapshot},
     config::{Config, Weighting},
     corpus::Corpus,
@@ -48,9 +49,20 @@ pub enum Progress {
     WantsRollback,
     /// The run is over; the last checkpoint has been given.
     Done {
-        /// Stopped because the validation loss no longer improved.
-        stopped_early: bool,
+        /// Why.
+        end: End,
     },
+}
+
+/// Why training is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All updates were made.
+    Completed,
+    /// The validation loss no longer improved.
+    EarlyStopped,
+    /// [`Trainer::interrupt`] was called; a resumed run goes on.
+    Interrupted,
 }
 
 struct Flight {
@@ -106,8 +118,11 @@ pub struct Trainer {
     moment_names: Vec<String>,
     evaluated_at: Option<u32>,
     saved_at: Option<u32>,
-    best_is_unsaved: bool,
-    stopped_early: bool,
+    /// The newest evaluation changed what a checkpoint of its update must hold.
+    evaluation_is_unsaved: bool,
+    is_interrupted: bool,
+    /// What the next call of [`Trainer::advance`] returns, so that the progress before it is not lost.
+    failed: Option<TrainError>,
 }
 
 impl Trainer {
@@ -152,8 +167,9 @@ impl Trainer {
             phase: Phase::Training,
             evaluated_at: None,
             saved_at: None,
-            best_is_unsaved: false,
-            stopped_early: false,
+            evaluation_is_unsaved: false,
+            is_interrupted: false,
+            failed: None,
         })
     }
 
@@ -201,20 +217,43 @@ impl Trainer {
     /// # Errors
     /// A lost or faulty device, or a run that diverged. The trainer is not usable afterwards.
     pub fn advance(&mut self) -> Result<Vec<Progress>, TrainError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let mut progress = Vec::new();
-        self.collect(&mut progress)?;
+        match self.proceed(&mut progress) {
+            Err(error) if progress.is_empty() => Err(error),
+            Err(error) => {
+                self.failed = Some(error);
+                Ok(progress)
+            }
+            Ok(()) => Ok(progress),
+        }
+    }
+
+    fn proceed(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        self.collect(progress)?;
+        if self.is_interrupted && matches!(self.phase, Phase::Evaluating { .. }) {
+            self.phase = Phase::Training;
+        }
         match &mut self.phase {
-            Phase::Training => self.train(&mut progress)?,
-            Phase::Evaluating { .. } => self.evaluate(&mut progress)?,
-            Phase::Saving { .. } => self.save(&mut progress)?,
+            Phase::Training => self.train(progress)?,
+            Phase::Evaluating { .. } => self.evaluate(progress)?,
+            Phase::Saving { .. } => self.save(progress)?,
             Phase::WaitingForRollback => {}
             Phase::Finished { is_told } => {
                 if !std::mem::replace(is_told, true) {
-                    progress.push(Progress::Done { stopped_early: self.stopped_early });
+                    progress.push(Progress::Done { end: self.end() });
                 }
             }
         }
-        Ok(progress)
+        Ok(())
+    }
+
+    /// Ends the run soon: the updates under way end, a checkpoint is given, then [`Progress::Done`]. An evaluation under way is
+    /// left; a run that is resumed from the checkpoint makes it first.
+    pub fn interrupt(&mut self) {
+        self.is_interrupted = true;
     }
 
     /// Blocks until the oldest work under way has come back. Native only in effect.
@@ -222,6 +261,9 @@ impl Trainer {
     /// # Errors
     /// A lost or faulty device.
     pub fn wait(&self) -> Result<(), TrainError> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
         let oldest = match &self.phase {
             Phase::Saving { download } => Some(download),
             Phase::Evaluating { pending, .. } => pending.front().map(|(download, _)| download),
@@ -239,11 +281,12 @@ impl Trainer {
 
     fn train(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         let submitted = self.submitted_updates();
-        let is_over = submitted >= self.config.train.updates || self.stopped_early;
-        let evaluation_due = submitted > 0 && self.config.evaluation_due(submitted) && self.evaluated_at != Some(submitted);
+        let is_over = submitted >= self.config.train.updates || self.is_stopped_early() || self.is_interrupted;
+        let lacks_evaluation = submitted > 0 && self.config.evaluation_due(submitted) && self.evaluated_at != Some(submitted);
+        let evaluation_due = lacks_evaluation && !self.is_interrupted;
         let every = self.config.train.checkpoint.every;
         let scheduled = is_over || (every > 0 && submitted.is_multiple_of(every));
-        let save_due = submitted > 0 && (scheduled || self.best_is_unsaved) && self.saved_at != Some(submitted);
+        let save_due = submitted > 0 && (self.evaluation_is_unsaved || scheduled && self.saved_at != Some(submitted));
         if !(is_over || evaluation_due || save_due) {
             if self.in_flight.len() < IN_FLIGHT {
                 self.submit_update()?;
@@ -259,12 +302,55 @@ impl Trainer {
         }
         if save_due {
             let names: Vec<String> = self.parameter_names.iter().chain(&self.moment_names).cloned().collect();
-            self.best_is_unsaved = false;
+            self.evaluation_is_unsaved = false;
+            self.state.evaluation_pending = lacks_evaluation;
             self.phase = Phase::Saving { download: self.memory.download(&self.device, &names) };
             return Ok(());
         }
         self.phase = Phase::Finished { is_told: false };
         Ok(())
+    }
+
+    /// Whether the newest evaluations end the run. Follows from the state alone, so that a finished run that is resumed has nothing
+    /// left to do.
+    fn is_stopped_early(&self) -> bool {
+        let patience = self.config.train.early_stopping.patience;
+        patience > 0 && self.state.evaluations_since_best >= patience
+    }
+
+    fn end(&self) -> End {
+        match () {
+            () if self.is_interrupted && self.state.evaluation_pending => End::Interrupted,
+            () if self.state.update >= self.config.train.updates => End::Completed,
+            () if self.is_stopped_early() => End::EarlyStopped,
+            () => End::Interrupted,
+        }
+    }
+
+    /// ln V, what a guess among all ids costs.
+    fn uniform(&self) -> f64 {
+        f64::from(self.config.model.vocabulary).ln()
+    }
+
+    fn raise(&self, alarm: Alarm, progress: &mut Vec<Progress>) {
+        let Alarm { since, detail } = alarm;
+        let update = self.state.update;
+        progress.push(Progress::Incident(IncidentRecord {
+            update,
+            incident: Incident::BlowUp,
+            detail,
+            since: Some(since),
+            time: Default::default(),
+        }));
+    }
+
+    /// Takes an update that was made into the alarms.
+    fn watch(&mut self, loss: f64, progress: &mut Vec<Progress>) {
+        let (update, uniform) = (self.state.update, self.uniform());
+        let is_warm = self.schedule.is_warm(update.saturating_sub(1));
+        for alarm in self.state.alarms.note_update(&self.config.alarms, update, loss, uniform, is_warm) {
+            self.raise(alarm, progress);
+        }
     }
 
     fn step(&self, micro_step: u64, batch: &Batch) -> Step {
@@ -388,8 +474,11 @@ impl Trainer {
             self.state.tokens = record.tokens;
             self.state.schedule.updates = record.update;
             self.state.schedule.micro_steps = record.micro_steps;
-            let skipped = record.skipped;
+            let (skipped, loss) = (record.skipped, record.train_ce);
             progress.push(Progress::Update(record));
+            if !skipped && !is_damaged {
+                self.watch(loss, progress);
+            }
             if is_damaged {
                 self.note_damage(progress)?;
             } else {
@@ -445,7 +534,7 @@ impl Trainer {
     }
 
     fn incident(&self, incident: Incident, detail: String) -> Progress {
-        Progress::Incident(IncidentRecord { update: self.state.update, incident, detail, time: Default::default() })
+        Progress::Incident(IncidentRecord { update: self.state.update, incident, detail, since: None, time: Default::default() })
     }
 
     fn evaluate(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
@@ -492,23 +581,36 @@ impl Trainer {
             expert_load: loads.iter().map(|l| l.iter().map(|v| *v as f32).collect()).collect(),
             time: Default::default(),
         };
-        self.judge(&record);
+        let alarm = self.judge(&record);
         progress.push(Progress::Eval(record));
+        alarm.into_iter().for_each(|alarm| self.raise(alarm, progress));
         self.phase = Phase::Training;
         Ok(())
     }
 
-    /// Keeps the best evaluation and decides on early stopping.
-    fn judge(&mut self, record: &EvalRecord) {
+    /// Keeps the best evaluation, counts towards early stopping, and may raise an alarm.
+    ///
+    /// An evaluation improves if it is more than `min_delta` below the last one that did; that reference stays where it is in
+    /// between, so that small gains add up.
+    fn judge(&mut self, record: &EvalRecord) -> Option<Alarm> {
         self.evaluated_at = Some(record.update);
-        let stopping = &self.config.train.early_stopping;
-        let threshold = self.state.best.map_or(f64::INFINITY, |b| b.val_ce - stopping.min_delta);
-        self.state.evaluations_since_best = if record.val_ce < threshold { 0 } else { self.state.evaluations_since_best + 1 };
-        if self.state.best.is_none_or(|b| record.val_ce < b.val_ce) {
-            self.state.best = Some(BestEval { update: record.update, val_ce: record.val_ce });
-            self.best_is_unsaved = self.config.train.checkpoint.best;
+        let state = &mut self.state;
+        let reference = state.improved_to.or(state.best.map(|best| best.val_ce)).unwrap_or(f64::INFINITY);
+        if record.val_ce < reference - self.config.train.early_stopping.min_delta {
+            state.improved_to = Some(record.val_ce);
+            state.evaluations_since_best = 0;
+        } else {
+            state.evaluations_since_best += 1;
         }
-        self.stopped_early = stopping.patience > 0 && self.state.evaluations_since_best >= stopping.patience;
+        if record.val_ce.is_finite() && state.best.is_none_or(|best| record.val_ce < best.val_ce) {
+            state.best = Some(BestEval { update: record.update, val_ce: record.val_ce });
+            self.evaluation_is_unsaved = self.config.train.checkpoint.best;
+        }
+        // A checkpoint that was saved without this evaluation is out of date.
+        self.evaluation_is_unsaved |= std::mem::take(&mut self.state.evaluation_pending);
+        let is_warm = self.schedule.is_warm(record.update.saturating_sub(1));
+        let uniform = self.uniform();
+        self.state.alarms.note_evaluation(&self.config.alarms, record.update, record.val_ce, uniform, is_warm)
     }
 
     fn save(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
@@ -559,11 +661,10 @@ impl Trainer {
         self.phase = Phase::Training;
         let identity = self.state.identity.clone();
         self.state = TrainState { identity, ..snapshot.state.clone() };
-        // What a checkpoint follows has been done: it is saved after the evaluation of its update.
-        self.evaluated_at = Some(self.state.update);
+        // What a checkpoint follows has been done: it is saved after the evaluation of its update, unless that was interrupted.
+        self.evaluated_at = (!self.state.evaluation_pending).then_some(self.state.update);
         self.saved_at = Some(self.state.update);
-        self.best_is_unsaved = false;
-        self.stopped_early = false;
+        self.evaluation_is_unsaved = false;
     }
 
     /// Goes back to a snapshot after too many skipped updates, and on with data that the run has not seen: the same
@@ -611,9 +712,10 @@ fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], weights: &[MicroWeigh
     };
     record.accuracy = correct / targets.max(1.0);
     let mean = |index: usize| routing.iter().map(|l| l[index]).sum::<f64>() / layers.max(1) as f64;
-    record.balance = mean(BalanceLoss::SWITCH);
-    record.balance_sequence = mean(BalanceLoss::SEQUENCE);
-    record.z = mean(BalanceLoss::Z);
+    let of_routers = |value: f64| (layers > 0).then_some(value);
+    record.balance = of_routers(mean(BalanceLoss::SWITCH));
+    record.balance_sequence = of_routers(mean(BalanceLoss::SEQUENCE));
+    record.z = of_routers(mean(BalanceLoss::Z));
     let over_layers =
         |values: &dyn Fn(&[f64]) -> &[f64], e: usize| routing.iter().map(|l| values(l)[e]).sum::<f64>() / layers.max(1) as f64;
     let experts = routing.first().map_or(0, |l| BalanceLoss::load(l).len());
@@ -621,9 +723,9 @@ fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], weights: &[MicroWeigh
         experts as f64 * (0..experts).map(|e| load(e) * probability(e)).sum::<f64>()
     };
     let by_layer = routing.iter().map(|l| products(&|e| BalanceLoss::load(l)[e], &|e| BalanceLoss::mean_probability(l)[e]));
-    record.balance_global_batch = by_layer.sum::<f64>() / layers.max(1) as f64;
+    record.balance_global_batch = of_routers(by_layer.sum::<f64>() / layers.max(1) as f64);
     let pooled = products(&|e| over_layers(&BalanceLoss::load, e), &|e| over_layers(&BalanceLoss::mean_probability, e));
-    record.balance_hf_mixtral = f64::from(config.model.router.top_k) * pooled;
+    record.balance_hf_mixtral = of_routers(f64::from(config.model.router.top_k) * pooled);
     record.router_entropy = routing.iter().map(|l| l[BalanceLoss::ENTROPY] as f32).collect();
     record.expert_load = routing.iter().map(|l| BalanceLoss::load(l).iter().map(|v| *v as f32).collect()).collect();
     record.grad_norm = f64::from(clip[0]);

@@ -6,7 +6,7 @@ use moelab::model::config::{
 };
 use moelab::model::cost::{self, Counts};
 use moelab::model::params::{self, Group, Part};
-use moelab::train::config::{Config, MuonScale};
+use moelab::train::config::Config;
 use moelab::train::schedule::{Schedule, balance_coefficient};
 
 use crate::{load, load_text};
@@ -345,7 +345,4 @@ fn what_follows_from_a_config() {
     assert_eq!((config.tokens_per_micro_batch(), config.tokens_per_update()), (12_288, 49_152));
     assert_eq!((config.model.head_width(), config.model.rope_width(), config.model.qkv_rows()), (48, 48, 1152));
     assert!((config.model.embedding_scale() - 384f32.sqrt()).abs() < 1e-6);
-    let qkv = MuonScale::MaxOneRowsOverCols.factor(1152, 384);
-    assert!((qkv - 3f32.sqrt()).abs() < 1e-6 && MuonScale::MaxOneRowsOverCols.factor(8, 384) == 1.0);
-    assert!((MuonScale::MatchRmsAdamW.factor(400, 100) - 4.0).abs() < 1e-6);
 }

@@ -5,14 +5,14 @@ use moelab::train::metrics::{self, Event, Header, Incident, IncidentRecord, Time
 /// The format is a promise to scripts; a change of it is a new schema.
 #[test]
 fn lines_look_as_they_always_did() {
-    let time = Time { session: 1, seconds: 2.5, tokens_per_second: f64::NAN };
+    let time = Time { session: 1, seconds: 2.5, tokens_per_second: Some(f64::NAN) };
     let record = UpdateRecord {
         update: 3,
         micro_steps: 6,
         tokens: 3072,
         train_ce: 0.1 + 0.2,
-        balance: 1.0,
-        z: f64::INFINITY,
+        balance: Some(1.0),
+        z: Some(f64::INFINITY),
         grad_norm: f64::NAN,
         clip_factor: 0.5,
         lr_adamw: 3e-4,
@@ -22,21 +22,31 @@ fn lines_look_as_they_always_did() {
         time,
         ..UpdateRecord::default()
     };
-    let incident = IncidentRecord { update: 3, incident: Incident::NonFinite, detail: "a\n\"b\"".into(), time: Time::default() };
+    let incident =
+        IncidentRecord { update: 3, incident: Incident::NonFinite, detail: "a\n\"b\"".into(), since: None, time: Time::default() };
     let events =
         [Event::Header(Header { schema: metrics::SCHEMA, config: "cafe".into() }), Event::Update(record), Event::Incident(incident)];
     insta::assert_snapshot!(events.iter().map(Event::to_line).collect::<String>(), @r#"
     {"kind":"header","schema":1,"config":"cafe"}
-    {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"balance_sequence":0.0,"balance_global_batch":0.0,"balance_hf_mixtral":0.0,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}
-    {"kind":"incident","update":3,"incident":"non_finite","detail":"a\n\"b\"","time":{"session":0,"seconds":0.0,"tokens_per_second":0.0}}
+    {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"balance_sequence":null,"balance_global_batch":null,"balance_hf_mixtral":null,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}
+    {"kind":"incident","update":3,"incident":"non_finite","detail":"a\n\"b\"","time":{"session":0,"seconds":0.0,"tokens_per_second":null}}
     "#);
     let text: String = events.iter().map(Event::to_line).collect();
     // Lines of runs from before the conventions of the balance loss were told apart.
-    let older = text.replace(r#""balance_sequence":0.0,"balance_global_batch":0.0,"balance_hf_mixtral":0.0,"#, "");
+    let older = text.replace(r#""balance_sequence":null,"balance_global_batch":null,"balance_hf_mixtral":null,"#, "");
     assert!(older.len() < text.len());
     assert_eq!(metrics::read(&older).expect("older lines read").iter().map(Event::to_line).collect::<String>(), text);
     let again: String = metrics::read(&text).expect("they read back").iter().map(Event::to_line).collect();
     assert_eq!(again, text);
+}
+
+/// A dense model's line of commit daf866d, word for word: its zeros were no measurements, and stay as they are.
+#[test]
+fn a_line_of_an_older_version_reads() {
+    let older = r#"{"kind":"update","update":1,"micro_steps":4,"tokens":256,"train_ce":5.5,"balance":0.0,"balance_sequence":0.0,"balance_global_batch":0.0,"balance_hf_mixtral":0.0,"z":0.0,"accuracy":0.0,"grad_norm":1.0,"clip_factor":1.0,"lr_adamw":0.0,"lr_muon":0.0,"skipped":false,"expert_load":[],"router_entropy":[],"time":{"session":0,"seconds":0.5,"tokens_per_second":6295997.0}}"#;
+    let Ok(Event::Update(record)) = Event::from_line(older) else { panic!("it reads") };
+    assert_eq!((record.balance, record.time.tokens_per_second), (Some(0.0), Some(6_295_997.0)));
+    assert_eq!(Event::Update(record).to_line().trim_end(), older);
 }
 
 #[test]

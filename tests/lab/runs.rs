@@ -1,5 +1,6 @@
 //! A pretended run whose every state follows from its update, so that any snapshot and any line can be made again.
 
+use moelab::train::alarms::AlarmState;
 use moelab::train::checkpoint::{NamedTensor, Snapshot};
 use moelab::train::metrics::{EvalRecord, Event, Time, UpdateRecord};
 use moelab::train::state::{BestEval, DataCursor, Identity, SchedulePosition, Skipped, TrainState};
@@ -28,7 +29,10 @@ pub fn snapshot(update: u32) -> Snapshot {
         data: DataCursor { offset: mix(1) },
         schedule: SchedulePosition { updates: update, micro_steps: u64::from(update) * 3 },
         best: (update >= 4).then_some(best),
+        improved_to: (update >= 4).then_some(best.val_ce),
         evaluations_since_best: update % 4,
+        evaluation_pending: false,
+        alarms: AlarmState::default(),
         skipped: Skipped { non_finite: 2, in_a_row: 0, rollbacks: 1 },
         identity: Identity { config: "c0ffee".into(), data: "da7a".into(), ..Identity::default() },
     };
@@ -44,7 +48,7 @@ pub fn snapshot(update: u32) -> Snapshot {
 
 /// The lines of `update`: one update, and an evaluation after every second.
 pub fn lines(update: u32, session: u32) -> Vec<Event> {
-    let time = Time { session, seconds: f64::from(update) + 0.1 * f64::from(session), tokens_per_second: 1234.5 };
+    let time = Time { session, seconds: f64::from(update) + 0.1 * f64::from(session), tokens_per_second: Some(1234.5) };
     let ce = 1.0 + (mix(u64::from(update)) >> 11) as f64 * 2f64.powi(-53);
     let record = UpdateRecord {
         update,

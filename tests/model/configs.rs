@@ -67,7 +67,9 @@ fn assert_sound(ran: &Ran, updates: usize, what: &str) {
     let finite = |numbers: &[f64]| numbers.iter().all(|number| number.is_finite());
     assert_eq!(ran.updates.len(), updates, "{what}");
     for record in &ran.updates {
-        assert!(finite(&[record.train_ce, record.balance, record.z, record.grad_norm]) && !record.skipped, "{what}: {record:?}");
+        let routed = record.balance.into_iter().chain(record.z).collect::<Vec<_>>();
+        assert!(finite(&[record.train_ce, record.grad_norm]) && finite(&routed) && !record.skipped, "{what}: {record:?}");
+        assert_eq!(routed.len(), if record.expert_load.is_empty() { 0 } else { 2 }, "absent without a router, {what}: {record:?}");
         assert!(record.grad_norm > 0.0, "{what}: {record:?}");
     }
     assert!(!ran.evals.is_empty() && ran.evals.iter().all(|eval| finite(&[eval.val_ce])), "{what}: {:?}", ran.evals);

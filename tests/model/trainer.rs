@@ -17,7 +17,7 @@ use moelab::{
         data::Batch,
         metrics::{EvalRecord, UpdateRecord},
         recording,
-        trainer::{Progress, Trainer},
+        trainer::{End, Progress, Trainer},
     },
 };
 
@@ -124,8 +124,8 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
                     ran.wants_rollback = true;
                     return ran;
                 }
-                Progress::Done { stopped_early } => {
-                    ran.stopped_early = stopped_early;
+                Progress::Done { end } => {
+                    ran.stopped_early = end == End::EarlyStopped;
                     return ran;
                 }
             }
@@ -506,7 +506,8 @@ fn what_is_logged_of_an_update_follows_from_its_micro_batches() {
             global,
             K * product(&all),
         ];
-        let conventions = [found.balance, found.balance_sequence, found.z, found.balance_global_batch, found.balance_hf_mixtral];
+        let conventions =
+            [found.balance, found.balance_sequence, found.z, found.balance_global_batch, found.balance_hf_mixtral].map(Option::unwrap);
         assert_close(&[&[found.train_ce, found.accuracy], &conventions[..]].concat(), &wanted, 1e-5, "means over an update");
         assert!(all_differ(&conventions, 1e-3), "each convention has a value of its own: {conventions:?}");
         for l in 0..2 {

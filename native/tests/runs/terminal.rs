@@ -8,7 +8,7 @@ use std::io::Write;
 use std::rc::Rc;
 
 fn update(update: u32, seconds: f64) -> Event {
-    let time = Time { session: 0, seconds, tokens_per_second: 1.0 };
+    let time = Time { session: 0, seconds, tokens_per_second: (seconds >= 1.0).then_some(18_204.4) };
     let train_ce = 4.0 - f64::from(update) / 100.0;
     Event::Update(UpdateRecord {
         update,
@@ -22,7 +22,8 @@ fn update(update: u32, seconds: f64) -> Event {
 }
 
 fn eval(update: u32, val_ce: f64) -> Event {
-    Event::Eval(EvalRecord { update, val_ce, accuracy: 0.4567, ..EvalRecord::default() })
+    let time = Time { session: 0, seconds: f64::from(update) * 0.225 + 2.0, tokens_per_second: None };
+    Event::Eval(EvalRecord { update, val_ce, accuracy: 0.4567, time, ..EvalRecord::default() })
 }
 
 #[derive(Clone, Default)]
@@ -43,18 +44,20 @@ fn summary() -> Summary {
         schema: 1,
         name: "quickstart".into(),
         exit: ExitReason::Completed,
+        detail: None,
         final_val_ce: Some(1.4019),
         best_val_ce: Some(1.398),
         best_update: Some(380),
         updates: 400,
         skipped_updates: 1,
         rollbacks: 0,
+        blew_up_at: None,
         tokens: 1_638_400,
-        tokens_per_second: 18_204.4,
+        tokens_per_second: Some(18_204.4),
         adapter: "llvmpipe".into(),
         driver: String::new(),
-        weights_sha256: String::new(),
-        baselines: Baselines { uniform: 4.1589, unigram: 3.3456, bigram: 2.0311, entropy: Some(1.2954) },
+        weights_sha256: None,
+        baselines: Some(Baselines { uniform: 4.1589, unigram: 3.3456, bigram: 2.0311, entropy: Some(1.2954) }),
         config_sha256: String::new(),
         data_sha256: String::new(),
         tokenizer_sha256: String::new(),
@@ -65,15 +68,21 @@ fn summary() -> Summary {
 #[test]
 fn a_log_reads_as_ever() {
     let log = Log::default();
-    let mut terminal = Terminal::lines(400, 100, Box::new(log.clone()));
-    for at in 1..=400 {
+    let mut terminal = Terminal::lines(400, Box::new(log.clone()));
+    for at in (1..=400).step_by(57) {
         terminal.show(&update(at, f64::from(at) * 0.225));
-        if at % 200 == 0 {
+        if at % 200 > 100 {
             terminal.show(&eval(at, 5.0 / f64::from(at).sqrt()));
         }
     }
     let detail = "loss\nnan \u{1b}[31m".to_string();
-    terminal.show(&Event::Incident(IncidentRecord { update: 400, incident: Incident::NonFinite, detail, time: Time::default() }));
+    terminal.show(&Event::Incident(IncidentRecord {
+        update: 400,
+        incident: Incident::NonFinite,
+        detail,
+        since: None,
+        time: Time::default(),
+    }));
     let sample = SampleRecord {
         update: 400,
         prompt: "The ".into(),
@@ -94,14 +103,20 @@ fn what_is_unknown_is_left_out() {
         best_val_ce: None,
         best_update: None,
         skipped_updates: 0,
-        baselines: Baselines { entropy: None, ..summary().baselines },
+        baselines: None,
+        tokens_per_second: None,
         exit: ExitReason::Diverged,
         ..summary()
     };
     let table = result_table(&bare);
     assert!(table.starts_with("quickstart: diverged"), "{table}");
     assert!(
-        !table.contains("  final  ") && !table.contains("best") && !table.contains("entropy of") && !table.contains("skipped"),
+        !table.contains("  final  ")
+            && !table.contains("tokens/s")
+            && !table.contains("uniform")
+            && !table.contains("best")
+            && !table.contains("entropy of")
+            && !table.contains("skipped"),
         "{table}"
     );
     assert_eq!(samples(&[]), "");
@@ -121,29 +136,32 @@ fn the_time_left_is_sound() {
     }
     let left = progress.seconds_left().expect("there is enough to tell");
     assert!((left - 2.0 * 897.0).abs() < 1e-6, "{left}");
-    let rate = progress.tokens_per_second().expect("there is enough to tell");
-    assert!((rate - 2048.0).abs() < 1e-6, "{rate}");
     progress.note(&update(1000, 1e6));
     assert_eq!(progress.seconds_left(), Some(0.0));
     // A resumed session has a clock of its own.
     let mut resumed = Progress::new(1000);
     resumed.note(&update(500, 900.0));
-    let time = Time { session: 1, seconds: 0.5, tokens_per_second: 0.0 };
+    let time = Time { session: 1, seconds: 0.5, tokens_per_second: None };
     resumed.note(&Event::Update(UpdateRecord { update: 501, time, ..UpdateRecord::default() }));
-    assert_eq!((resumed.seconds_left(), resumed.tokens_per_second()), (None, None));
+    assert_eq!(resumed.seconds_left(), None);
 }
 
+/// A thousand updates and evaluations in three seconds, then an incident.
 #[test]
-fn lines_come_when_they_are_due() {
-    let mut progress = Progress::new(25);
-    let mut due = Vec::new();
-    for at in 1..=25 {
-        progress.note(&update(at, f64::from(at)));
-        due.extend(progress.line(&update(at, f64::from(at)), 10).map(|_| at));
+fn there_is_one_line_a_second_at_most() {
+    let log = Log::default();
+    let mut terminal = Terminal::lines(1000, Box::new(log.clone()));
+    for at in 1..=1000 {
+        let Event::Update(record) = update(at, f64::from(at) * 0.003) else { unreachable!() };
+        terminal.show_update(&record);
+        let time = record.time;
+        terminal.show(&Event::Eval(EvalRecord { update: at, val_ce: f64::NAN, time, ..EvalRecord::default() }));
     }
-    assert_eq!(due, [10, 20, 25]);
-    progress.note(&eval(25, 2.0));
-    progress.note(&eval(25, f64::NAN));
-    let line = progress.line(&eval(25, f64::NAN), 10).expect("every evaluation is shown");
-    assert_eq!(line, "update 25/25  validation NaN  accuracy 45.7 %  best 2.0000 at 25");
+    let (detail, time) = ("nan".to_string(), Time { seconds: 3.0, ..Time::default() });
+    terminal.show(&Event::Incident(IncidentRecord { update: 1000, incident: Incident::NonFinite, detail, since: None, time }));
+    let text = String::from_utf8(log.0.borrow().clone()).expect("text is UTF-8");
+    let shown: Vec<&str> = text.lines().collect();
+    assert_eq!(shown.len(), 4, "{text}");
+    assert!(shown[1].starts_with("update  335/1000  train") && shown[1].contains("val NaN"), "{text}");
+    assert_eq!(shown[3], "update 1000/1000  not finite: nan");
 }

@@ -1,0 +1,192 @@
+//! How a run ends: why, and the files that say so.
+//!
+//! A run that ended leaves `summary.json`, `report.md` and the plot, whatever ended it, as far as its folder can be written. The
+//! reason in the summary is what the process's exit code is made from ([`ExitReason::exit_code`]).
+//!
+//! Summary, report and plot are functions of the log and of the newest state, so that resuming a finished run writes them again
+//! as they were.
+
+use std::collections::BTreeMap;
+
+use super::{
+    plot::LossPlot,
+    record::{self, ExitReason, Summary},
+    report::Report,
+    run_folder::RunFolder,
+    session::{Happened, Rasterize, SessionError},
+    store::StoreError,
+};
+use crate::gpu::GpuError;
+use crate::train::{
+    Config, TrainError,
+    baselines::Baselines,
+    metrics::{Event, Incident, RATE_SECONDS},
+    state::TrainState,
+};
+
+/// Why a run ends.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    pub reason: ExitReason,
+    /// The error that ended it.
+    pub detail: Option<String>,
+}
+
+impl From<ExitReason> for Ending {
+    fn from(reason: ExitReason) -> Ending {
+        Ending { reason, detail: None }
+    }
+}
+
+impl From<&StoreError> for Ending {
+    fn from(error: &StoreError) -> Ending {
+        Ending { reason: ExitReason::of_store(error), detail: Some(error.to_string()) }
+    }
+}
+
+impl From<&SessionError> for Ending {
+    fn from(error: &SessionError) -> Ending {
+        Ending { reason: ExitReason::of_session(error), detail: Some(error.to_string()) }
+    }
+}
+
+/// The reason that an error is, in a run or before one.
+impl ExitReason {
+    /// Of a session.
+    pub fn of_session(error: &SessionError) -> ExitReason {
+        match error {
+            SessionError::Store(error) => Self::of_store(error),
+            SessionError::Train(error) => Self::of_train(error),
+            SessionError::Unwritten { .. } => Self::SaveFailed,
+            SessionError::Mismatch(_) => Self::Failed,
+        }
+    }
+
+    /// Of a run's folder.
+    pub fn of_store(error: &StoreError) -> ExitReason {
+        match error {
+            StoreError::Full { .. } | StoreError::NoSpace { .. } => Self::OutOfSpace,
+            StoreError::Medium { .. } | StoreError::Checkpoint(_) => Self::SaveFailed,
+            _ => Self::Failed,
+        }
+    }
+
+    /// Of a trainer.
+    pub fn of_train(error: &TrainError) -> ExitReason {
+        match error {
+            TrainError::Diverged { .. } => Self::Diverged,
+            TrainError::Gpu(error) => Self::of_gpu(error),
+        }
+    }
+
+    /// Of a device.
+    pub fn of_gpu(error: &GpuError) -> ExitReason {
+        if error.is_lost() { Self::DeviceLost } else { Self::Failed }
+    }
+}
+
+/// What the files are made from.
+pub(super) struct Material<'a> {
+    pub name: &'a str,
+    pub config: &'a Config,
+    pub state: &'a TrainState,
+    pub baselines: Option<Baselines>,
+    /// Update and hash of the newest checkpoint.
+    pub saved: Option<&'a (u32, String)>,
+    pub rasterize: Option<Rasterize>,
+}
+
+/// Writes plot, report and summary. What cannot be written but for the summary becomes a warning, and the reason if the run had
+/// ended well.
+///
+/// # Errors
+/// If the summary cannot be written.
+pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, happened: &mut Vec<Happened>) -> Result<Summary, StoreError> {
+    let events = folder.events().unwrap_or_else(|error| {
+        happened.push(Happened::Warning(format!("the report is without the metrics: {error}")));
+        Vec::new()
+    });
+    let mut summary = summarize(&ending, of, &events);
+    let plot = write_plot(folder, of, &summary, &events, happened);
+    let report = write_report(folder, of, &summary, &events);
+    for (what, written) in [("plot", plot), ("report", report)] {
+        let Err(error) = written else { continue };
+        happened.push(Happened::Warning(format!("the {what} was not written: {error}")));
+        if summary.exit.exit_code() == 0 {
+            let ending = Ending::from(&error);
+            (summary.exit, summary.detail) = (ending.reason, ending.detail);
+        }
+    }
+    folder.write("summary.json", summary.to_json().as_bytes())?;
+    Ok(summary)
+}
+
+fn write_plot(
+    folder: &mut RunFolder,
+    of: &Material,
+    summary: &Summary,
+    events: &[Event],
+    happened: &mut Vec<Happened>,
+) -> Result<(), StoreError> {
+    let plot = LossPlot::from_run(of.name, summary, events).figure();
+    folder.write("loss.svg", plot.to_svg().as_bytes())?;
+    match of.rasterize.map(|draw| draw(&plot)) {
+        Some(Ok(png)) => folder.write("loss.png", &png)?,
+        Some(Err(problem)) => happened.push(Happened::Warning(format!("loss.png was not drawn: {problem}"))),
+        None => {}
+    }
+    Ok(())
+}
+
+fn write_report(folder: &mut RunFolder, of: &Material, summary: &Summary, events: &[Event]) -> Result<(), StoreError> {
+    let config = of.config.to_effective_toml();
+    let report = Report { summary, events, config: &config, plot: Some("loss.svg") };
+    folder.write("report.md", report.to_markdown().as_bytes())
+}
+
+fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
+    let state = of.state;
+    let last = events.iter().rev().find_map(|event| if let Event::Eval(record) = event { Some(record) } else { None });
+    let blow_up = |event: &Event| match event {
+        Event::Incident(record) if record.incident == Incident::BlowUp => Some(record.since.unwrap_or(record.update)),
+        _ => None,
+    };
+    Summary {
+        schema: record::SCHEMA,
+        name: of.name.to_string(),
+        exit: ending.reason,
+        detail: ending.detail.clone(),
+        final_val_ce: last.filter(|eval| eval.update == state.update).map(|eval| eval.val_ce).filter(|ce| ce.is_finite()),
+        best_val_ce: state.best.map(|best| best.val_ce),
+        best_update: state.best.map(|best| best.update),
+        updates: state.update,
+        skipped_updates: state.skipped.non_finite,
+        rollbacks: state.skipped.rollbacks,
+        blew_up_at: events.iter().find_map(blow_up),
+        tokens: state.tokens,
+        tokens_per_second: tokens_per_second(events),
+        adapter: state.identity.adapter.clone(),
+        driver: state.identity.driver.clone(),
+        weights_sha256: of.saved.filter(|(update, _)| *update == state.update).map(|(_, hash)| hash.clone()),
+        baselines: of.baselines,
+        config_sha256: state.identity.config.clone(),
+        data_sha256: state.identity.data.clone(),
+        tokenizer_sha256: state.identity.tokenizer.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    }
+}
+
+/// Tokens over seconds between the first and the last update line of each start, all starts together; waiting between starts, and
+/// what comes before the first update (compiling), aside.
+fn tokens_per_second(events: &[Event]) -> Option<f64> {
+    let mut starts: BTreeMap<u32, [(u64, f64); 2]> = BTreeMap::new();
+    for event in events {
+        if let Event::Update(record) = event {
+            let now = (record.tokens, record.time.seconds);
+            starts.entry(record.time.session).or_insert([now, now])[1] = now;
+        }
+    }
+    let tokens: u64 = starts.values().map(|[first, last]| last.0.saturating_sub(first.0)).sum();
+    let seconds: f64 = starts.values().map(|[first, last]| last.1 - first.1).sum();
+    (seconds >= RATE_SECONDS).then(|| tokens as f64 / seconds)
+}

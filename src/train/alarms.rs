@@ -1,0 +1,191 @@
+//! Alarms: a training run whose losses are finite and yet show that it blew up.
+//!
+//! Two things raise an alarm; both thresholds are config ([`Alarms`]):
+//! - *Above the uniform baseline.* After the warm-up, `window` updates in a row have a training loss above `above_uniform` times
+//!   ln V, what a guess among all V ids costs; or an evaluation has.
+//! - *Risen.* `window` updates in a row have a training perplexity above `perplexity_rise` times the lowest running one. The
+//!   running loss is an exponential mean over about `window` updates, and counts once there are so many. The comparison
+//!   is of perplexities, so that a loss near 0 may double and a loss of 5 may not.
+//!
+//! An alarm is one incident with its first update; it is raised again only after a loss that was not too high. The run goes on: a
+//! blow-up can recover, and what to do about it is the user's choice. Losses that are not finite are the business of
+//! [`Nan`](super::config::Nan) and count for nothing here.
+//! What is remembered stands in the checkpoint, so that a resumed run raises the same alarms.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Alarms;
+
+/// What the alarms remember between updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmState {
+    /// Finite training losses so far.
+    losses: u64,
+    /// Exponential mean of the training loss, nats.
+    running: f64,
+    /// The lowest it has been, once it counts.
+    lowest: Option<f64>,
+    above_uniform: Excursion,
+    risen: Excursion,
+    /// The newest evaluation was above the uniform baseline, and it was told.
+    validation_is_above: bool,
+}
+
+/// Updates in a row whose loss was too high.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Excursion {
+    /// The first of them.
+    since: u32,
+    length: u32,
+}
+
+impl Excursion {
+    /// Takes in an update; whether this one makes it an alarm.
+    fn note(&mut self, update: u32, is_high: bool, window: u32) -> bool {
+        if !is_high {
+            *self = Excursion::default();
+            return false;
+        }
+        if self.length == 0 {
+            self.since = update;
+        }
+        self.length = self.length.saturating_add(1);
+        self.length == window
+    }
+}
+
+/// An alarm: since which update, and what for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    /// The first update whose loss was too high.
+    pub since: u32,
+    /// In words, with numbers.
+    pub detail: String,
+}
+
+/// What to do about a blow-up.
+const REMEDY: &str =
+    "lower the learning rates (optimizer.adamw.lr, optimizer.muon.lr), lengthen schedule.warmup, or clip harder (optimizer.clip_norm)";
+
+impl AlarmState {
+    /// Takes in an update that was made. `uniform` is ln V.
+    pub fn note_update(&mut self, config: &Alarms, update: u32, loss: f64, uniform: f64, is_warm: bool) -> Vec<Alarm> {
+        let window = config.window;
+        if window == 0 || !loss.is_finite() {
+            return Vec::new();
+        }
+        let mut alarms = Vec::new();
+        let limit = config.above_uniform * uniform;
+        if self.above_uniform.note(update, config.above_uniform > 0.0 && is_warm && loss > limit, window) {
+            let since = self.above_uniform.since;
+            let detail = format!(
+                "the training loss has been above {limit:.4} since update {since} ({} times that of a uniform guess): {loss:.4} at update {update}; {REMEDY}",
+                config.above_uniform
+            );
+            alarms.push(Alarm { since, detail });
+        }
+        let limit = self.lowest.filter(|_| config.perplexity_rise > 0.0).map(|lowest| lowest + config.perplexity_rise.ln());
+        if self.risen.note(update, limit.is_some_and(|limit| loss > limit), window) {
+            let (since, lowest) = (self.risen.since, self.lowest.unwrap_or_default());
+            let detail = format!(
+                "the training loss rose and stayed: it was {lowest:.4} and has been more than {:.4} above that since update {since} (perplexity times {}): {loss:.4} at update {update}; {REMEDY}",
+                config.perplexity_rise.ln(),
+                config.perplexity_rise
+            );
+            alarms.push(Alarm { since, detail });
+        }
+        self.losses += 1;
+        self.running += (loss - self.running) / self.losses.min(u64::from(window)) as f64;
+        if self.losses >= u64::from(window) {
+            self.lowest = Some(self.lowest.map_or(self.running, |lowest| lowest.min(self.running)));
+        }
+        alarms
+    }
+
+    /// Takes in an evaluation. It is a mean over the whole validation set, so that one is enough.
+    pub fn note_evaluation(&mut self, config: &Alarms, update: u32, loss: f64, uniform: f64, is_warm: bool) -> Option<Alarm> {
+        let limit = config.above_uniform * uniform;
+        let is_above = config.window > 0 && config.above_uniform > 0.0 && is_warm && loss.is_finite() && loss > limit;
+        let was_above = std::mem::replace(&mut self.validation_is_above, is_above);
+        // The training loss has told it already.
+        let is_told = was_above || self.above_uniform.length >= config.window;
+        (is_above && !is_told).then(|| {
+            let training = &mut self.above_uniform;
+            // It was under way in the training loss, which then need not tell it again.
+            let since = if training.length > 0 { training.since } else { update };
+            training.length = if training.length > 0 { config.window } else { 0 };
+            let times = config.above_uniform;
+            let detail = format!(
+                "the validation loss at update {update} is {loss:.4}, above {limit:.4} ({times} times that of a uniform guess), since update {since}; {REMEDY}"
+            );
+            Alarm { since, detail }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: Alarms = Alarms { window: 4, above_uniform: 1.1, perplexity_rise: 3.0 };
+    const UNIFORM: f64 = 5.0;
+
+    /// Updates at which an alarm was raised, each with its first update.
+    fn raised(losses: &[f64], warmup: u32) -> Vec<(u32, u32)> {
+        let mut state = AlarmState::default();
+        let of_update = |(update, loss): (u32, &f64)| {
+            let alarms = state.note_update(&CONFIG, update, *loss, UNIFORM, update > warmup);
+            alarms.into_iter().map(move |alarm| (update, alarm.since)).collect::<Vec<_>>()
+        };
+        (1..).zip(losses).flat_map(of_update).collect()
+    }
+
+    #[test]
+    fn a_loss_above_uniform_after_the_warm_up_is_an_alarm_once() {
+        let losses = [5.6; 12];
+        assert_eq!(raised(&losses, 3), [(7, 4)], "updates 4 to 7 are the first four after the warm-up");
+        assert_eq!(raised(&losses, 9), [], "three are too few");
+        assert_eq!(raised(&[5.4; 12], 0), [], "an untrained model is a little above ln V");
+        let recovered = [&[5.6; 5][..], &[5.0], &[5.6; 5]].concat();
+        assert_eq!(raised(&recovered, 0), [(4, 1), (10, 7)]);
+    }
+
+    #[test]
+    fn a_loss_that_rises_and_stays_is_an_alarm() {
+        let risen = [&[2.0; 8][..], &[3.2; 5]].concat();
+        assert_eq!(raised(&risen, 0), [(12, 9)]);
+        let spikes = [&[2.0; 8][..], &[4.9; 3], &[2.0], &[4.9; 3], &[f64::NAN, f64::INFINITY], &[2.0]].concat();
+        assert_eq!(raised(&spikes, 0), [], "what comes back within the window is a spike");
+        let memorised = [&[2.0; 8][..], &[0.01; 30], &[0.5; 8]].concat();
+        assert_eq!(raised(&memorised, 0), [], "a small loss may vary");
+    }
+
+    #[test]
+    fn an_evaluation_is_enough_and_is_told_once() {
+        let mut state = AlarmState::default();
+        let mut note = |update, loss, is_warm| state.note_evaluation(&CONFIG, update, loss, UNIFORM, is_warm).map(|alarm| alarm.since);
+        assert_eq!(note(10, 144.0, false), None);
+        assert_eq!(
+            [note(20, 144.0, true), note(30, 144.0, true), note(40, 4.0, true), note(50, 6.0, true)],
+            [Some(20), None, None, Some(50)]
+        );
+    }
+
+    #[test]
+    fn an_evaluation_in_the_middle_names_the_first_update_and_is_the_only_alarm() {
+        let config = Alarms { perplexity_rise: 0.0, ..CONFIG };
+        let mut state = AlarmState::default();
+        let mut alarms = Vec::new();
+        for update in 1..=20 {
+            alarms.extend(state.note_update(&config, update, if update < 3 { 5.0 } else { 9.0 }, UNIFORM, true));
+            if update == 4 {
+                alarms.extend(state.note_evaluation(&config, update, 9.0, UNIFORM, true));
+            }
+        }
+        let since: Vec<u32> = alarms.iter().map(|alarm| alarm.since).collect();
+        assert_eq!(since, [3], "{alarms:?}");
+        assert!(alarms[0].detail.contains("update 4 is 9.0000") && alarms[0].detail.contains("since update 3"), "{alarms:?}");
+    }
+}

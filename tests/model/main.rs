@@ -13,5 +13,6 @@ mod probe;
 mod real_tokens;
 mod sampling;
 mod sanity;
+mod session;
 mod trainer;
 mod twin;

@@ -213,8 +213,9 @@ fn a_run_stops_exactly_when_its_patience_ends() {
     });
 }
 
-/// What early stopping is defined as, from the logged evaluations alone: (the update that ends the run, the best).
-fn stop_by_hand(evals: &[EvalRecord], patience: usize, min_delta: f64) -> (Option<u32>, u32) {
+/// What early stopping is defined as, from the logged evaluations alone: (the update that ends the run, the best). A reference that
+/// follows every gain is what it is not.
+fn stop_by_hand(evals: &[EvalRecord], patience: usize, min_delta: f64, follows: bool) -> (Option<u32>, u32) {
     let mut reference = f64::INFINITY;
     let mut without = 0;
     let mut stop = None;
@@ -222,6 +223,9 @@ fn stop_by_hand(evals: &[EvalRecord], patience: usize, min_delta: f64) -> (Optio
         without += 1;
         if eval.val_ce < reference - min_delta {
             (reference, without) = (eval.val_ce, 0);
+        }
+        if follows {
+            reference = reference.min(eval.val_ce);
         }
         if without == patience && stop.is_none() {
             stop = Some(eval.update);
@@ -241,8 +245,11 @@ fn an_overfitted_run_stops_and_keeps_the_weights_of_its_lowest_loss() {
         let batches = batches(&whole, 2);
         let run = |config: &Config| run(config, device, &batches[..1], &batches[1..]);
         let unstopped = run(&whole);
-        for (patience, min_delta) in [(3, 0.0), (2, 0.02)] {
-            let (stop, best) = stop_by_hand(&unstopped.evals, patience, min_delta);
+        let stop_by_hand = |patience, min_delta, follows| stop_by_hand(&unstopped.evals, patience, min_delta, follows);
+        let small_gains = |delta: &f64| stop_by_hand(2, *delta, true) != stop_by_hand(2, *delta, false);
+        let min_delta = (1..100).map(|i| f64::from(i) * 0.005).find(small_gains).expect("gains that count together only");
+        for (patience, min_delta) in [(3, 0.0), (2, min_delta)] {
+            let (stop, best) = stop_by_hand(patience, min_delta, false);
             let stop = stop.expect("the loss turns up");
             assert!(1 < best && best <= stop && stop < 30, "best {best}, stop {stop}");
             let stopping = format!("train.early_stopping={{patience={patience},min_delta={min_delta:?}}}");
@@ -258,7 +265,8 @@ fn an_overfitted_run_stops_and_keeps_the_weights_of_its_lowest_loss() {
             assert_eq!(ran.snapshot(best).state.best, Some(lowest));
         }
         // The run that asked for no least gain went on past its best.
-        assert!(stop_by_hand(&unstopped.evals, 3, 0.0).0 > Some(stop_by_hand(&unstopped.evals, 3, 0.0).1));
+        let (stop, best) = stop_by_hand(3, 0.0, false);
+        assert!(stop > Some(best));
     });
 }
 

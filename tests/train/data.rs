@@ -254,9 +254,12 @@ fn the_hash_is_that_of_the_data() {
     let base = hash(&texts, &data(16, 4));
     assert_eq!(base.len(), 64);
     assert_eq!(base, hash(&texts, &data(16, 2)), "the batch size is no data");
-    let mut changed = texts.clone();
-    changed[11].push('!');
-    assert_ne!(base, hash(&changed, &data(16, 4)));
+    // Of either side.
+    for document in 0..texts.len() {
+        let mut changed = texts.clone();
+        changed[document].push('!');
+        assert_ne!(base, hash(&changed, &data(16, 4)), "document {document}");
+    }
     assert_ne!(base, hash(&texts, &data(8, 4)));
     assert_ne!(base, hash(&texts, &Data { end_of_document: false, ..data(16, 4) }));
     let language = |nouns| {

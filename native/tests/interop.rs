@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use moelab::train::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -221,6 +222,56 @@ fn a_vocabulary_with_merges_is_read_and_nothing_is_guessed() {
     let said = json(&["import", &whole, "--out", &run, "--set", "model.dropout.ffn=0.25", "--set", "model.width=32"]);
     assert_eq!(said["stated"], json!(["model.dropout.ffn = 0.25, as stated; the model's files mean 0.0"]), "{said}");
     assert!(fs::read_to_string(Path::new(&run).join("config.effective.toml")).unwrap().contains("ffn = 0.25"));
+}
+
+/// A GPT-2 without `tokenizer.json`, as old folders have it.
+#[test]
+fn a_gpt2_with_vocabulary_and_merges_has_the_ids_of_auto_tokenizer() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let gpt2 = r#"
+        [model]
+        vocabulary = 300
+        width = 32
+        context = 32
+        depth.layers = 1
+        embedding.scale = "one"
+        norm.kind = "layer_norm"
+        positions.kind = "learned"
+        attention = { heads = 2, bias = true, output_bias = true }
+        ffn = { kind = "dense", width = 64, activation = "gelu_tanh", bias = true }
+        [data]
+        sequence_length = 32
+        batch = 2
+        [train]
+        updates = 1
+        micro_batches = 1
+        evaluation.windows = 4
+        [schedule]
+        warmup = 0
+        [sample]
+        tokens = 0
+    "#;
+    fs::write(place.0.path().join("gpt2.toml"), gpt2).unwrap();
+    let [run, model, back] = ["run", "model", "back"].map(|name| place.path(name));
+    json(&["train", &place.path("gpt2.toml"), "--out", &run]);
+    json(&["export", &run, &model]);
+    let place_of = |file: &str| Path::new(&model).join(file);
+    fs::remove_file(place_of("tokenizer.json")).unwrap();
+    let golden: Value = serde_json::from_slice(&fs::read(format!("{ROOT}/tests/fixtures/hf/tokenizers.json")).unwrap()).unwrap();
+    let (vocab, merges) = (&golden["tokenizer"]["model"]["vocab"], &golden["tokenizer"]["model"]["merges"]);
+    let line = |pair: &Value| format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+    fs::write(place_of("vocab.json"), vocab.to_string()).unwrap();
+    fs::write(place_of("merges.txt"), merges.as_array().unwrap().iter().map(line).collect::<String>()).unwrap();
+    for space in [false, true] {
+        let config = json!({ "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": space });
+        fs::write(place_of("tokenizer_config.json"), config.to_string()).unwrap();
+        let back = format!("{back}{space}");
+        json(&["import", &model, "--out", &back]);
+        let own = Tokenizer::from_json(&fs::read(Path::new(&back).join("tokenizer.json")).unwrap()).unwrap();
+        let ids: Vec<Vec<u32>> =
+            golden["texts"].as_array().unwrap().iter().map(|text| own.encode(text.as_str().unwrap()).unwrap()).collect();
+        assert_eq!(json!(ids), golden["ids"][usize::from(space)], "add_prefix_space = {space}");
+    }
 }
 
 #[test]

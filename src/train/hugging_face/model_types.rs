@@ -31,12 +31,13 @@ const COMMON: &[Key] = &[
     Key::same("vocab_size", &["vocabulary"]),
     Key::same("hidden_size", &["width"]),
     Key::same("num_attention_heads", &["attention.heads"]),
-    Key::named("hidden_act", &["ffn.activation"], ACTIVATIONS),
+    Key::named("hidden_act", &["ffn.activation"], ACTIVATIONS).or("\"silu\""),
     Key::same("max_position_embeddings", &["context"]),
-    Key::same("rms_norm_eps", &["norm.eps"]),
     Key::same("tie_word_embeddings", &["head.tied"]).or("false"),
     Key::same("initializer_range", &["init.std"]).or("0.02"),
 ];
+/// eps of the norms; the types differ in what an absent one means.
+const EPS: Key = Key::same("rms_norm_eps", &["norm.eps"]);
 const LAYERS: &[Key] = &[Key::same("num_hidden_layers", &["depth.layers"])];
 const DROPOUT: &[Key] = &[Key::same("attention_dropout", &["dropout.attention"]).or("0.0")];
 /// The same, where `null` is none.
@@ -46,18 +47,16 @@ const KV_HEADS: Key = Key::positive("num_key_value_heads", &["attention.kv_heads
 const HEAD_WIDTH: Key = Key::positive("head_dim", &["attention.head_width"]).or("null");
 const BIAS_ON_ALL: &[Key] = &[Key::same("attention_bias", &["attention.bias", "attention.output_bias"]).or("false")];
 const DENSE: &[Key] = &[Key::same("intermediate_size", &["ffn.width"])];
-const EXPERTS_A_TOKEN: &[Key] = &[Key::same("num_experts_per_tok", &["router.top_k"])];
+const EXPERTS_A_TOKEN: Key = Key::same("num_experts_per_tok", &["router.top_k"]);
 const DENSE_AND_EXPERTS: &[Key] =
     &[Key::same("intermediate_size", &["ffn.dense_width"]), Key::same("moe_intermediate_size", &["ffn.width"])];
-/// The router of GLM-4.5 and DeepSeek-V3.
-const SIGMOID_ROUTER: &[Key] = &[
-    Key::same("n_routed_experts", &["router.experts"]),
-    Key::same("n_shared_experts", &["ffn.shared_experts"]),
-    Key::same("routed_scaling_factor", &["router.scale"]),
-    Key::same("n_group", &["router.groups"]),
-    Key::same("topk_group", &["router.kept_groups"]),
-    Key::same("first_k_dense_replace", &["ffn.dense_layers"]),
-];
+// The router of GLM-4.5 and DeepSeek-V3.
+const ROUTED_EXPERTS: Key = Key::same("n_routed_experts", &["router.experts"]);
+const SHARED_EXPERTS: Key = Key::same("n_shared_experts", &["ffn.shared_experts"]).or("1");
+const SCALE: Key = Key::same("routed_scaling_factor", &["router.scale"]);
+const GROUPS: Key = Key::same("n_group", &["router.groups"]);
+const GROUPS_A_TOKEN: Key = Key::same("topk_group", &["router.kept_groups"]);
+const FIRST_DENSE: Key = Key::same("first_k_dense_replace", &["ffn.dense_layers"]);
 const SIGMOID_OFF: &[Fixed] = &[
     Fixed::new("scoring_func", "\"sigmoid\""),
     Fixed::new("topk_method", "\"noaux_tc\""),
@@ -122,7 +121,8 @@ static GPT2: ModelType = ModelType {
                 ("\"relu\"", "relu"),
                 ("\"relu2\"", "relu_squared"),
             ],
-        ),
+        )
+        .or("\"gelu_new\""),
         Key::same("layer_norm_epsilon", &["norm.eps"]).or("1e-5"),
         Key::same("tie_word_embeddings", &["head.tied"]).or("true"),
         Key::same("resid_pdrop", &["dropout.residual"]).or("0.1"),
@@ -166,7 +166,12 @@ static LLAMA: ModelType = ModelType {
         BIAS_ON_ALL,
         DENSE,
         DROPOUT_OR_NULL,
-        &[KV_HEADS.or("null").or_null("null"), HEAD_WIDTH.or_null("null"), Key::same("mlp_bias", &["ffn.bias"]).or("false")],
+        &[
+            EPS.or("1e-6"),
+            KV_HEADS.or("null").or_null("null"),
+            HEAD_WIDTH.or_null("null"),
+            Key::same("mlp_bias", &["ffn.bias"]).or("false"),
+        ],
     ],
     rules: &[ROPE],
     fixed: &[],
@@ -186,8 +191,13 @@ static MIXTRAL: ModelType = ModelType {
         LAYERS,
         DENSE,
         DROPOUT,
-        EXPERTS_A_TOKEN,
-        &[KV_HEADS.or("8"), HEAD_WIDTH.or_null("null"), Key::same("num_local_experts", &["router.experts"])],
+        &[
+            EPS.or("1e-5"),
+            EXPERTS_A_TOKEN.or("2"),
+            KV_HEADS.or("8"),
+            HEAD_WIDTH.or_null("null"),
+            Key::same("num_local_experts", &["router.experts"]).or("8"),
+        ],
     ],
     rules: &[ROPE_OF_MIXTRAL, BALANCE_LOSS],
     fixed: &[Fixed::new("sliding_window", "null")],
@@ -222,8 +232,9 @@ static QWEN3_MOE: ModelType = ModelType {
         BIAS_ON_ALL,
         DENSE_AND_EXPERTS,
         DROPOUT,
-        EXPERTS_A_TOKEN,
         &[
+            EPS.or("1e-6"),
+            EXPERTS_A_TOKEN.or("8"),
             KV_HEADS.or("4"),
             HEAD_WIDTH,
             Key::named("norm_topk_prob", &["router.softmax"], &[("true", "selected"), ("false", "all")]).or("false"),
@@ -251,9 +262,15 @@ static GLM4_MOE: ModelType = ModelType {
         LAYERS,
         DENSE_AND_EXPERTS,
         DROPOUT,
-        EXPERTS_A_TOKEN,
-        SIGMOID_ROUTER,
         &[
+            EPS.or("1e-5"),
+            EXPERTS_A_TOKEN.or("8"),
+            ROUTED_EXPERTS.or("128"),
+            SHARED_EXPERTS,
+            SCALE.or("1.0"),
+            GROUPS.or("1"),
+            GROUPS_A_TOKEN.or("1"),
+            FIRST_DENSE.or("1"),
             KV_HEADS.or("8"),
             HEAD_WIDTH,
             Key::same("norm_topk_prob", &["router.normalize"]).or("true"),
@@ -284,9 +301,15 @@ static DEEPSEEK_V3: ModelType = ModelType {
         BIAS_ON_ALL,
         DENSE_AND_EXPERTS,
         DROPOUT_OR_NULL,
-        EXPERTS_A_TOKEN,
-        SIGMOID_ROUTER,
         &[
+            EPS.or("1e-6"),
+            EXPERTS_A_TOKEN.or("8"),
+            ROUTED_EXPERTS.or("256"),
+            SHARED_EXPERTS,
+            SCALE.or("2.5"),
+            GROUPS.or("8"),
+            GROUPS_A_TOKEN.or("4"),
+            FIRST_DENSE.or("3"),
             Key::same("norm_topk_prob", &["router.normalize"]).or("true").or_null("false"),
             Key::positive("q_lora_rank", &["attention.latent.query_rank"]).or("1536").or_null("null"),
             Key::same("kv_lora_rank", &["attention.latent.kv_rank"]),
@@ -347,6 +370,7 @@ static HRM_TEXT: ModelType = ModelType {
         DENSE,
         DROPOUT_OR_NULL,
         &[
+            EPS.or("1e-6"),
             HEAD_WIDTH.or("128"),
             Key::same("H_cycles", &["depth.recursion.high_cycles"]),
             Key::same("L_cycles", &["depth.recursion.low_cycles"]),

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{Added, DataError, File, Merge, Model, Normalizer, PATTERNS, Pattern, PreTokenizer, QWEN2, Vocabulary};
 use crate::train::tensor_file::{cut, shortened};
+use crate::train::tokenizer::END_OF_TEXT;
 use crate::train::tokenizer::file::{Behavior, Kind};
 
 /// The contents of the tokenizer files in a model's folder, where they are there.
@@ -43,6 +44,17 @@ enum Splitting {
     Qwen2,
 }
 
+impl Splitting {
+    /// The special tokens that the class has where no file states others.
+    fn special_tokens(&self) -> &'static [&'static str] {
+        match self {
+            Splitting::AsFile => &[],
+            Splitting::Gpt2 => &["unk_token", "bos_token", "eos_token"],
+            Splitting::Qwen2 => &["unk_token", "eos_token", "pad_token"],
+        }
+    }
+}
+
 /// Names under which files state a special token.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 /// Names under which they state several.
@@ -56,6 +68,7 @@ pub(in crate::train::tokenizer) fn of_model(files: &ModelFiles) -> Result<(Strin
     }
     let class = config.get("tokenizer_class").and_then(Value::as_str).map(|class| class.strip_suffix("Fast").unwrap_or(class));
     let splitting = splitting(files, class)?;
+    let defaults = splitting.special_tokens();
     let space = match config.get("add_prefix_space") {
         None | Some(Value::Null) => false,
         Some(found) => match found.as_bool() {
@@ -79,7 +92,7 @@ pub(in crate::train::tokenizer) fn of_model(files: &ModelFiles) -> Result<(Strin
             file.pre_tokenizer = PreTokenizer::Sequence { pretokenizers: vec![split, level(false)] };
         }
     }
-    add_tokens(&mut file, files, &config, &mut notes)?;
+    add_tokens(&mut file, files, &config, defaults, &mut notes)?;
     Ok((file.to_json(), notes))
 }
 
@@ -125,9 +138,16 @@ fn parsed(files: &ModelFiles) -> Result<File, DataError> {
 }
 
 /// Tokens that other files add, and special tokens that they name.
-fn add_tokens(file: &mut File, files: &ModelFiles, config: &Map<String, Value>, notes: &mut Vec<String>) -> Result<(), DataError> {
+fn add_tokens(
+    file: &mut File,
+    files: &ModelFiles,
+    config: &Map<String, Value>,
+    defaults: &[&'static str],
+    notes: &mut Vec<String>,
+) -> Result<(), DataError> {
     let map = object("special_tokens_map.json", files.special_tokens)?;
-    let mut named: Vec<(&str, String)> = Vec::new();
+    let unstated = defaults.iter().filter(|name| !config.contains_key(**name) && !map.contains_key(**name));
+    let mut named: Vec<(&str, String)> = unstated.map(|name| (*name, END_OF_TEXT.to_string())).collect();
     for source in [config, &map] {
         named.extend(NAMED.iter().filter_map(|name| Some((*name, content(source.get(*name)?)?))));
         for name in LISTS {
@@ -154,8 +174,9 @@ fn add_tokens(file: &mut File, files: &ModelFiles, config: &Map<String, Value>, 
         };
         file.add(added)?;
     }
-    for (name, token) in &named {
+    for (place, (name, token)) in named.iter().enumerate() {
         match file.id_of(token) {
+            None if named[..place].iter().any(|(_, before)| before == token) => {}
             Some(id) => file.add(Added { special: true, ..Added::new(id, token.clone()) })?,
             None => notes.push(format!(
                 "`{}` (`{name}`) has no id in the tokenizer's files: transformers gives it a new one, the run has none",

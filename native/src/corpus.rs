@@ -91,9 +91,9 @@ fn had(data: &Data, texts: impl FnOnce() -> Result<Vec<String>>) -> Result<Token
 
 /// Text files, tokenized: from the cache where they are in it.
 fn packed(data: &Data, tokenizer: Option<Tokenizer>, cache: &Cache) -> Result<(Tokenizer, Shard)> {
+    let ticker = Ticker::new("reading the text", None);
     let documents = Documents::find(data)?;
     let (mut digests, mut bytes) = (Vec::new(), 0);
-    let ticker = Ticker::new("reading the text", None);
     documents.each(|text| {
         digests.push(digest(text.as_bytes()));
         ticker.add(text.len());

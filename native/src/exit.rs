@@ -32,7 +32,8 @@ pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         err!("{problems}");
     } else {
-        err!("error: {error:#}");
+        // Names from outside may hold line feeds: no line but ours starts at the margin.
+        err!("error: {}", format!("{error:#}").replace('\n', "\n  "));
     }
     ExitCode::from(code(&error))
 }

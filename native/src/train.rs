@@ -136,7 +136,7 @@ fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<ExitRea
                     }
                 }
                 Happened::Unlogged(record) => terminal.show_update(&record),
-                Happened::Warning(text) => terminal.say(&format!("warning: {}", print::visible(&text))),
+                Happened::Warning(text) => terminal.say(&format!("warning: {}", print::name(&text))),
                 Happened::Saved(_) => {}
                 Happened::Finished(summary) => {
                     terminal.finish(&summary, &samples);
@@ -184,7 +184,7 @@ fn restore_best(trainer: &mut Trainer, run: &Path) -> Result<Identity> {
     let Some(loaded) = folder.load_best(&trainer.expected())? else {
         bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };
-    loaded.warnings.iter().for_each(|w| err!("warning: {w}"));
+    loaded.warnings.iter().for_each(|w| err!("warning: {}", print::name(w)));
     trainer.restore(&loaded.snapshot);
     Ok(loaded.snapshot.state.identity)
 }

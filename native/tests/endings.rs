@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::train::metrics::without_time;
+use moelab::train::{checkpoint::sha256_hex, metrics::without_time};
 use moelab_native::store::Directory;
 use serde_json::Value;
 
@@ -467,4 +467,25 @@ fn the_terminal_shows_what_was_asked_for_and_nothing_else() {
     let line = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(!line.chars().any(|c| c.is_control() && c != '\n'), "{line:?}");
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["prompt"], prompt);
+}
+
+/// A run folder from a stranger: the name of its adapter steers the terminal and forges a line.
+#[test]
+fn names_in_a_checkpoint_stay_within_their_line() {
+    let place = Place::new();
+    assert_code(&place.train("run", &["train.updates=2"]).output().unwrap(), 0);
+    let folder = place.path("run/checkpoints/update-00000002");
+    let [state, manifest] = ["state.json", "manifest.json"].map(|name| fs::read_to_string(folder.join(name)).unwrap());
+    let adapter = serde_json::from_str::<Value>(&state).unwrap()["identity"]["adapter"].to_string();
+    let hostile = state.replace(&adapter, r#""evil\u001b[2J\nerror: forged""#);
+    assert_ne!(hostile, state);
+    let entry = |state: &str| (format!("\"bytes\": {}", state.len()), sha256_hex(state.as_bytes()));
+    let (before, after) = (entry(&state), entry(&hostile));
+    let forged = manifest.replace(&before.0, &after.0).replace(&before.1, &after.1);
+    fs::write(folder.join("state.json"), hostile).unwrap();
+    fs::write(folder.join("manifest.json"), forged).unwrap();
+    let output = place.resume("run");
+    assert_code(&output, 0);
+    let said = stderr(&output);
+    assert!(said.contains("evil\\u{1b}[2J\\nerror: forged") && !said.contains('\u{1b}'), "{said:?}");
 }

@@ -95,6 +95,7 @@ fn every_committed_config_trains_and_passes_its_probes_at_its_reduced_size() {
         }
         let ran = drive(&mut trainer(&config, &device, corpus, PlanOptions::default()));
         assert_sound(&ran, 10, &path);
+        assert!(ran.incidents.is_empty(), "an alarm, {path}: {:?}", ran.incidents);
         let [first, last] = [ran.updates.first(), ran.updates.last()].map(|record| record.unwrap().train_ce);
         println!("{path}: {first:.4} -> {last:.4}, {:.1} s", began.elapsed().as_secs_f64());
         // A byte of 256 costs ln 256 = 5.5 at first; no schedule here is so slow that ten updates gain nothing.

@@ -13,7 +13,7 @@ use moelab::{
         Config, Corpus,
         config::load,
         data::Batch,
-        metrics::{EvalRecord, UpdateRecord},
+        metrics::{EvalRecord, IncidentRecord, UpdateRecord},
         trainer::{Progress, Trainer},
     },
 };
@@ -111,6 +111,7 @@ pub fn batch(config: &Config, seed: u64) -> Batch {
 pub struct Ran {
     pub updates: Vec<UpdateRecord>,
     pub evals: Vec<EvalRecord>,
+    pub incidents: Vec<IncidentRecord>,
     pub weights_sha256: String,
 }
 
@@ -134,7 +135,8 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
                     ran.weights_sha256 = moelab::train::checkpoint::weights_sha256(&snapshot.tensors);
                 }
                 Progress::Done { .. } => return ran,
-                Progress::Incident(_) | Progress::WantsRollback => {}
+                Progress::Incident(record) => ran.incidents.push(record),
+                Progress::WantsRollback => {}
             }
         }
     }

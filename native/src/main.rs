@@ -75,10 +75,7 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Go on with a run from its newest good checkpoint.
-    Resume {
-        /// The run's folder.
-        run: PathBuf,
-    },
+    Resume(train::ResumeArgs),
     /// Evaluate a run's best checkpoint.
     Eval {
         /// The run's folder.
@@ -144,7 +141,7 @@ fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let outcome = match command {
         Command::Train { config, out } => train::train(&common, &config, out.as_deref()),
-        Command::Resume { run } => train::resume(&common, &run),
+        Command::Resume(args) => train::resume(&common, &args),
         Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()).and_then(exit::result),
         Command::Sample { run, prompt, tokens, temperature, top_p } => {
             train::sample(&common, &run, &prompt, &train::SampleArgs { tokens, temperature, top_p }).and_then(exit::result)

@@ -52,9 +52,9 @@ pub fn config(args: &ConfigArgs) -> Result<Config> {
     Ok(load(&|_| Ok(text.clone()), &format!("{path}, reduced"), &args.sets)?)
 }
 
-/// Reads the effective config of a run.
-pub fn config_of_run(run: &Path) -> Result<Config> {
-    config(&ConfigArgs { config: run.join(EFFECTIVE_CONFIG), sets: Vec::new(), reduced: false })
+/// Reads the effective config of a run, with changes to it.
+pub fn config_of_run(run: &Path, sets: &[String]) -> Result<Config> {
+    config(&ConfigArgs { config: run.join(EFFECTIVE_CONFIG), sets: sets.to_vec(), reduced: false })
 }
 
 /// A config's text, no more of it than a config may have.

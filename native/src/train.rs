@@ -7,9 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
 use moelab::{
+    config_file::Class,
     gpu::Device,
     lab::{
+        identity::check,
         record::ExitReason,
         run_folder::RunFolder,
         session::{Happened, Opening, Session, TOKENIZER},
@@ -18,8 +21,8 @@ use moelab::{
         Config, Corpus,
         config::{Sample, TokenizerKind},
         generate::{Draw, Generator, Prompt},
+        identity::{self, Identity},
         metrics::Event,
-        state::Identity,
         tokenizer::Tokenizer,
         trainer::{Progress, Trainer},
     },
@@ -73,13 +76,36 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<E
     drive(common, Session::start(opening(config, device, corpus, store, &folder))?, &folder)
 }
 
+/// Goes on with a run from its newest good checkpoint.
+#[derive(Args)]
+pub struct ResumeArgs {
+    /// The run's folder.
+    run: PathBuf,
+    /// Change one key of the run, for example train.updates=20. May be repeated. What may be changed follows from the key's class; what
+    /// was changed is kept in the run's log, summary and report.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Go on though settings of this class differ from what the run was trained with.
+    #[arg(long, value_name = "CLASS")]
+    allow: Vec<Allowed>,
+}
+
+/// A class of settings that may differ if the user says so.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Allowed {
+    /// How the weights move: learning rates, schedules, dropout, balance losses.
+    Optimisation,
+}
+
 /// Goes on with a run.
-pub fn resume(common: &Common, run: &Path) -> Result<ExitReason> {
-    let config = open::config_of_run(run)?;
+pub fn resume(common: &Common, args: &ResumeArgs) -> Result<ExitReason> {
+    let run = &args.run;
+    let config = open::config_of_run(run, &args.sets)?;
+    let allowed: Vec<Class> = args.allow.iter().map(|Allowed::Optimisation| Class::Optimisation).collect();
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(common, config, Some(run), Purpose::Train)?;
     let store = Directory::open(run).with_context(|| print::path(run))?;
-    drive(common, Session::resume(opening(config, device, corpus, store, run))?, run)
+    drive(common, Session::resume(opening(config, device, corpus, store, run), &allowed)?, run)
 }
 
 fn opening(config: Config, device: Rc<Device>, corpus: Corpus, store: Directory, folder: &Path) -> Opening {
@@ -165,7 +191,7 @@ fn check_prompts(config: &Config, corpus: &Corpus) -> Result<()> {
 
 /// A trainer with the weights of a run's best checkpoint, on its own data or on the text at `data`.
 fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
-    let mut config = open::config_of_run(run)?;
+    let mut config = open::config_of_run(run, &[])?;
     let purpose = if data.is_some() { Purpose::Evaluate } else { Purpose::Train };
     if let Some(path) = data {
         open::evaluate_on(&mut config, path);
@@ -173,20 +199,23 @@ fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
     let device = Rc::new(open::device(common)?);
     let (config, corpus) = open::corpus(common, config, Some(run), purpose)?;
     let mut trainer = Trainer::new(config, device, corpus, Default::default())?;
-    restore_best(&mut trainer, run)?;
+    let now = trainer.state().identity.clone();
+    let purpose = if data.is_some() { identity::Purpose::Weights } else { identity::Purpose::Evaluate };
+    restore_best(&mut trainer, run, &now, purpose)?;
     Ok(trainer)
 }
 
-/// Gives a trainer the weights of a run's best checkpoint, and tells of what run they are.
-fn restore_best(trainer: &mut Trainer, run: &Path) -> Result<Identity> {
+/// Gives a trainer the weights of a run's best checkpoint, if the run is what it was: `now` is what was found of it.
+fn restore_best(trainer: &mut Trainer, run: &Path, now: &Identity, purpose: identity::Purpose) -> Result<()> {
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let folder = RunFolder::open(Box::new(store), &open::tag())?;
     let Some(loaded) = folder.load_best(&trainer.expected())? else {
         bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };
-    loaded.warnings.iter().for_each(|w| err!("warning: {}", print::name(w)));
+    let agreement = check(&folder, &loaded.snapshot.state.identity, now, purpose)?;
+    loaded.warnings.iter().chain(&agreement.notes).for_each(|w| err!("warning: {}", print::name(w)));
     trainer.restore(&loaded.snapshot);
-    Ok(loaded.snapshot.state.identity)
+    Ok(())
 }
 
 /// Evaluates a run's best checkpoint on its validation set or on other text.
@@ -216,7 +245,7 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
 
 /// Draws text from a run's best checkpoint. It needs what is in the run's folder only, not the corpus.
 pub fn sample(common: &Common, run: &Path, text: &str, args: &SampleArgs) -> Result<()> {
-    let config = open::config_of_run(run)?;
+    let config = open::config_of_run(run, &[])?;
     let sample = args.over(&config.sample)?;
     let tokenizer = match open::tokenizer_of_run(run)? {
         Some(tokenizer) => tokenizer,
@@ -228,12 +257,8 @@ pub fn sample(common: &Common, run: &Path, text: &str, args: &SampleArgs) -> Res
     let device = Rc::new(open::device(common)?);
     let no_data = Corpus::Batches { training: Vec::new(), validation: Vec::new() };
     let mut trainer = Trainer::new(config.clone(), device, no_data, Default::default())?;
-    let identity = restore_best(&mut trainer, run)?;
-    ensure!(
-        identity.tokenizer == tokenizer.hash(),
-        "{}: this is not the tokenizer that the run was trained with, so its ids are other text: bring that file back",
-        print::path(&run.join(TOKENIZER))
-    );
+    let now = Identity::new(&config, "", &tokenizer.hash(), "", "");
+    restore_best(&mut trainer, run, &now, identity::Purpose::Weights)?;
     let (device, memory) = trainer.device_and_memory();
     let device = device.clone();
     let generator = Generator::new(&config, &device, memory)?.for_text(&tokenizer, &config);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Root;
-use super::schema::{Kind, literal, lookup};
+use super::schema::{Class, Kind, literal, lookup};
 
 /// All that is known of one key, for help texts and tooltips.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,6 +20,8 @@ pub struct Explanation {
     pub choices: Vec<(String, String)>,
     /// When the key applies; empty for always.
     pub applies: Vec<String>,
+    /// What a change of it means to a run that has begun.
+    pub class: Class,
 }
 
 /// Explains every key of a config, in the order of the schema.
@@ -38,6 +40,7 @@ pub fn explain<C: Root>() -> Vec<Explanation> {
             default: lookup(&defaults, path).map(literal).unwrap_or_default(),
             choices,
             applies: conditions.iter().map(ToString::to_string).collect(),
+            class: field.class,
         });
     });
     all

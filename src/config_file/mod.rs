@@ -21,6 +21,7 @@ mod explain;
 mod layers;
 mod problem;
 mod schema;
+mod settings;
 mod value;
 mod write;
 
@@ -32,7 +33,8 @@ pub use check::{Entries, Entry};
 pub use explain::{Explanation, explain};
 pub use layers::{MAX_BYTES, MAX_DEPTH};
 pub use problem::{Label, Place, Problem, Problems, Sources};
-pub use schema::{Amount, Choice, Condition, Field, Kind, Ranged, Value};
+pub use schema::{Amount, Choice, Class, Condition, Field, Kind, Ranged, Value};
+pub use settings::{Settings, settings};
 pub use write::effective_toml;
 
 /// A whole config: the root of a schema.

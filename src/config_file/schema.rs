@@ -64,6 +64,46 @@ pub struct Field {
     pub kind: Kind,
     /// The key applies only then; a table's condition holds for all keys below it.
     pub when: Option<Condition>,
+    /// What a change of it means to a run that has begun. Of a table below, its own declaration says it key by key.
+    pub class: Class,
+}
+
+/// What a key is to a run, and so what follows if a run that has begun finds another value there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The function that the weights and the optimizer's moments belong to: another value is another model.
+    Model,
+    /// Which text a run sees, and in what order.
+    Data,
+    /// How the weights move: another value goes on as another run would, and must be asked for.
+    Optimisation,
+    /// Where a run ends and where it is measured; no update depends on it but through schedules that are relative to it.
+    Length,
+    /// What is kept, printed, and found where. No number of the training depends on it.
+    Bookkeeping,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 5] = [Class::Model, Class::Data, Class::Optimisation, Class::Length, Class::Bookkeeping];
+
+    /// As messages and the command line name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Model => "model",
+            Class::Data => "data",
+            Class::Optimisation => "optimisation",
+            Class::Length => "length",
+            Class::Bookkeeping => "bookkeeping",
+        }
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// "`key` is one of `among`", where `key` is the full path of a choice.
@@ -200,12 +240,16 @@ impl<T: Value> Value for BTreeMap<String, T> {
 
 /// Declares a struct of options with its defaults, ranges and docs.
 ///
-/// A line reads `name: Type = default => range;`. Without `= default` the type's own default holds, without `=> range` the
-/// whole type is allowed. `#[when("full.key" = "a" | "b")]` before a line says that it applies only then.
+/// It reads `struct Name: class`, where the [`Class`] is that of every key but those with a `#[class(other)]` before them: a
+/// table without one does not compile. A line reads `name: Type = default => range;`. Without `= default` the type's own default
+/// holds, without `=> range` the whole type is allowed. `#[when("full.key" = "a" | "b")]` before a line says that it applies only
+/// then; it stands before `#[class(...)]`.
+///
+/// A default is part of the format of run folders, which keep the values that differ from it: it is never changed.
 #[macro_export]
 macro_rules! options {
-    ($(#[doc = $doc:literal])+ $vis:vis struct $name:ident {
-        $($(#[doc = $field_doc:literal])+ $(#[when($when:literal = $($among:literal)|+)])?
+    ($(#[doc = $doc:literal])+ $vis:vis struct $name:ident : $class:ident {
+        $($(#[doc = $field_doc:literal])+ $(#[when($when:literal = $($among:literal)|+)])? $(#[class($own:ident)])?
           $field:ident : $type:ty $(= $default:expr)? $(=> $range:expr)?;)+
     }) => {
         $(#[doc = $doc])+
@@ -226,6 +270,7 @@ macro_rules! options {
                     doc: concat!($($field_doc),+).trim().to_owned(),
                     kind: $crate::options!(@kind $type $(, $range)?),
                     when: [$($crate::config_file::Condition { key: $when, among: &[$($among),+] })?].first().copied(),
+                    class: [$($crate::options!(@class $own),)? $crate::options!(@class $class)][0],
                 },)+])
             }
         }
@@ -233,6 +278,11 @@ macro_rules! options {
     (@default $type:ty) => { <$type>::default() };
     (@default $type:ty, $default:expr) => { $default };
     (@kind $type:ty) => { <$type as $crate::config_file::Value>::kind() };
+    (@class model) => { $crate::config_file::Class::Model };
+    (@class data) => { $crate::config_file::Class::Data };
+    (@class optimisation) => { $crate::config_file::Class::Optimisation };
+    (@class length) => { $crate::config_file::Class::Length };
+    (@class bookkeeping) => { $crate::config_file::Class::Bookkeeping };
     (@kind $type:ty, $range:expr) => { <$type as $crate::config_file::Ranged>::within($range) };
 }
 

@@ -58,7 +58,7 @@ impl ExitReason {
             SessionError::Store(error) => Self::of_store(error),
             SessionError::Train(error) => Self::of_train(error),
             SessionError::Unwritten { .. } => Self::SaveFailed,
-            SessionError::Mismatch(_) => Self::Failed,
+            SessionError::Mismatch(_) | SessionError::Refused(_) => Self::Failed,
         }
     }
 
@@ -169,6 +169,7 @@ fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
         driver: state.identity.driver.clone(),
         weights_sha256: of.saved.filter(|(update, _)| *update == state.update).map(|(_, hash)| hash.clone()),
         baselines: of.baselines,
+        changes: state.changes.clone(),
         config_sha256: state.identity.config.clone(),
         data_sha256: state.identity.data.clone(),
         tokenizer_sha256: state.identity.tokenizer.clone(),

@@ -3,6 +3,7 @@
 pub mod bench;
 mod ending;
 pub mod figure;
+pub mod identity;
 pub mod import;
 pub mod memory;
 pub mod plot;

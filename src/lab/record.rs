@@ -4,6 +4,7 @@
 
 pub use crate::train::baselines::Baselines;
 use crate::train::exact;
+use crate::train::identity::Change;
 use serde::{Deserialize, Serialize};
 
 /// Version of `summary.json`.
@@ -53,7 +54,10 @@ pub struct Summary {
     /// What the losses are to be held against.
     #[serde(default)]
     pub baselines: Option<Baselines>,
-    /// Hash of the effective config.
+    /// Settings that were changed on the way.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// Hash of the effective config that the run was started with.
     pub config_sha256: String,
     /// Hash of the training and validation tokens.
     pub data_sha256: String,

@@ -126,6 +126,11 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
     if summary.rollbacks > 0 {
         warnings.push(format!("The run went back to a checkpoint {} times.", summary.rollbacks));
     }
+    if !summary.changes.is_empty() {
+        let changes: Vec<String> =
+            summary.changes.iter().map(|change| format!("{} (after update {})", inline(&change.to_string()), change.update)).collect();
+        warnings.push(format!("Settings were changed on the way, so this is no run of one config: {}.", changes.join("; ")));
+    }
     let not_finite = lines.evals.iter().filter(|eval| !eval.val_ce.is_finite()).count();
     if not_finite > 0 {
         warnings.push(format!("{not_finite} of {} evaluations were not finite.", lines.evals.len()));

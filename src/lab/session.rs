@@ -14,6 +14,7 @@ use std::rc::Rc;
 use super::{
     ending::{self, Ending, Material},
     figure::Figure,
+    identity::{self, TakenUp},
     import::SOURCE_CONFIG,
     rate::Rate,
     record::{ExitReason, Summary},
@@ -21,12 +22,14 @@ use super::{
     store::{Store, StoreError},
 };
 use crate::{
+    config_file::Class,
     gpu::{Device, PlanOptions},
     train::{
         Config, Corpus, TrainError,
         baselines::Baselines,
         checkpoint::{self, Snapshot},
         generate::{Draw, Generation, Generator, Prompt},
+        identity::Refused,
         metrics::{Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord},
         tokenizer::Tokenizer,
         trainer::{End, Progress, Trainer},
@@ -70,6 +73,9 @@ pub enum SessionError {
     /// The folder's checkpoint is of another run.
     #[error("this run cannot be resumed: {0}")]
     Mismatch(String),
+    /// What was found is not what the run was made from.
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 /// How a session is opened.
@@ -153,30 +159,28 @@ impl Session {
         Ok(Session::assemble(trainer, folder, clock, rasterize, name))
     }
 
-    /// Goes on with a run from its newest good checkpoint, or from its start if it has none yet.
+    /// Goes on with a run from its newest good checkpoint, or from its start if it has none yet. Its settings are the opening's, if
+    /// those may differ from what it was trained with: `allowed` are the classes that may because the user said so.
     ///
     /// # Errors
     /// If no checkpoint is good, or config, data or tokenizer are not those of the run.
-    pub fn resume(opening: Opening) -> Result<Session, SessionError> {
+    pub fn resume(opening: Opening, allowed: &[Class]) -> Result<Session, SessionError> {
         let Opening { config, device, corpus, store, tag, clock, rasterize, name } = opening;
+        let effective = effective_config(&config, &device, &corpus);
         let mut trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
         let mut folder = RunFolder::open(store, &tag)?;
-        let mut warnings = Vec::new();
         let session = 1 + folder.events()?.iter().filter_map(Event::time).map(|t| t.session).max().unwrap_or(0);
-        let (mut update, mut saved) = (0, None);
-        if let Some(loaded) = folder.load_newest(&trainer.expected())? {
-            let differences = loaded.snapshot.state.identity.check(&trainer.state().identity);
-            let differences = differences.map_err(|d| SessionError::Mismatch(d.join("; ")))?;
-            warnings.extend(loaded.warnings);
-            warnings.extend(differences.into_iter().map(|d| format!("{d}: equal bits are no longer promised")));
-            update = loaded.snapshot.state.update;
-            saved = Some((update, checkpoint::weights_sha256(&loaded.snapshot.tensors)));
-            trainer.restore(&loaded.snapshot);
-        } else if folder.read(SOURCE_CONFIG)?.is_some() {
+        let loaded = folder.load_newest(&trainer.expected())?;
+        if loaded.is_none() && folder.read(SOURCE_CONFIG)?.is_some() {
             let problem = "its weights were imported and no checkpoint holds them: import the model again";
             return Err(SessionError::Mismatch(problem.into()));
         }
+        let TakenUp { update, saved, mut warnings, lines } = identity::take_up(&mut trainer, &mut folder, loaded, &effective, allowed)?;
         warnings.extend(folder.rewind(update)?);
+        for mut line in lines {
+            line.time.session = session;
+            folder.append(&Event::Incident(line))?;
+        }
         Ok(Session { session, saved, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 

@@ -18,7 +18,7 @@ use crate::{
 
 options! {
     /// A decoder language model: embedding, L blocks of attention and FFN with residuals, norm, head.
-    pub struct ModelConfig {
+    pub struct ModelConfig: model {
         /// Vocabulary V; 0 takes the size of the tokenizer.
         vocabulary: u32 = 0 => 0..=1_048_576;
         /// Width D of the residual stream.
@@ -54,7 +54,7 @@ options! {
 
 options! {
     /// Blocks.
-    pub struct Depth {
+    pub struct Depth: model {
         /// How blocks share parameters.
         kind: DepthKind = DepthKind::Indexed;
         /// Blocks a token passes through, L; with recursion, blocks of one call of a network.
@@ -94,7 +94,7 @@ choices! {
 
 options! {
     /// Token embedding.
-    pub struct Embedding {
+    pub struct Embedding: model {
         /// Factor on the embedding.
         scale: EmbeddingScale = EmbeddingScale::SqrtWidth;
     }
@@ -114,7 +114,7 @@ choices! {
 
 options! {
     /// Norms.
-    pub struct Norm {
+    pub struct Norm: model {
         /// Which norm.
         kind: NormKind = NormKind::RmsNorm;
         /// Learned factor for each column.
@@ -137,7 +137,7 @@ choices! {
 
 options! {
     /// How the model knows positions.
-    pub struct Positions {
+    pub struct Positions: model {
         /// Rotary positions (RoPE) turn pairs of head dimensions by position * base^(-2i / rotated width).
         kind: PositionKind = PositionKind::Rope;
         /// Which dimensions of a head make a pair. Weights do not carry over from one to the other.
@@ -176,7 +176,7 @@ choices! {
 
 options! {
     /// Causal attention.
-    pub struct Attention {
+    pub struct Attention: model {
         /// How queries, keys and values are made.
         kind: AttentionKind = AttentionKind::Heads;
         /// Query heads, H.
@@ -214,7 +214,7 @@ choices! {
 
 options! {
     /// Multi-head latent attention.
-    pub struct Latent {
+    pub struct Latent: model {
         /// Width of the compressed queries; 0 leaves them uncompressed.
         query_rank: u32 = 0 => 0..=16_384;
         /// Width of the compressed keys and values.
@@ -232,7 +232,7 @@ options! {
 
 options! {
     /// Feed-forward network.
-    pub struct Ffn {
+    pub struct Ffn: model {
         /// One network for all tokens, or experts behind a router.
         kind: FfnKind = FfnKind::Moe;
         /// Hidden width F, of each expert where there are experts.
@@ -283,12 +283,13 @@ choices! {
 
 options! {
     /// Router: the K experts with the largest scores, ties to the lowest index.
-    pub struct Router {
+    pub struct Router: model {
         /// Experts in a layer, E.
         experts: u32 = 8 => 1..=MAX_EXPERTS;
         /// Experts that a token visits, K.
         top_k: u32 = 2 => 1..=MAX_EXPERTS_PER_TOKEN;
         /// Standard deviation of the normal noise on the logits, in training only.
+        #[class(optimisation)]
         noise: f64 = 0.1 => 0.0..=100.0;
         /// How logits become scores.
         scores: RouterScores = RouterScores::Softmax;
@@ -310,6 +311,7 @@ options! {
         selection_bias: SelectionBias = SelectionBias::Off;
         /// Step of that bias, taken once an update towards the experts with fewer tokens than the mean.
         #[when("model.router.selection_bias" = "loss_free")]
+        #[class(optimisation)]
         selection_bias_rate: f64 = 0.001 => 0.0..=1.0;
     }
 }
@@ -346,7 +348,7 @@ choices! {
 
 options! {
     /// Losses that keep the router healthy.
-    pub struct Balance {
+    pub struct Balance: optimisation {
         /// Which load-balancing loss.
         kind: BalanceKind = BalanceKind::Switch;
         /// Factor on the load-balancing loss of each layer.
@@ -365,7 +367,7 @@ options! {
 
 options! {
     /// How the factor on the load-balancing loss moves, in updates.
-    pub struct BalanceSchedule {
+    pub struct BalanceSchedule: optimisation {
         /// Shape.
         kind: BalanceScheduleKind = BalanceScheduleKind::Constant;
         /// The factor that it ends with.
@@ -418,7 +420,7 @@ choices! {
 
 options! {
     /// Output projection.
-    pub struct Head {
+    pub struct Head: model {
         /// Uses the embedding's matrix.
         tied: bool = true;
         /// Starts an untied projection as a copy of the embedding.
@@ -428,7 +430,7 @@ options! {
 
 options! {
     /// Dropout probabilities, one for each place.
-    pub struct Dropout {
+    pub struct Dropout: optimisation {
         /// On the scaled embedding.
         embedding: f64 = 0.1 => 0.0..=0.95;
         /// On the attention probabilities.
@@ -444,7 +446,7 @@ options! {
 
 options! {
     /// Initial weights: matrices and embeddings normal, gains 1, biases 0.
-    pub struct InitOptions {
+    pub struct InitOptions: model {
         /// Standard deviation of every matrix and embedding.
         std: f64 = 0.02 => 0.0..=10.0;
         /// Divides the deviation of the projections into the residual stream by sqrt(2 L) (GPT-2).

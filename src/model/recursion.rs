@@ -5,7 +5,7 @@ use crate::{choices, options};
 options! {
     /// Recursion over a high state z_H and a low state z_L: in each of the high cycles z_L is updated `low_cycles` times
     /// and z_H once.
-    pub struct Recursion {
+    pub struct Recursion: model {
         /// Cycles of the high state.
         high_cycles: u32 = 2 => 1..=16;
         /// Updates of the low state in each of them.
@@ -21,9 +21,11 @@ options! {
         /// Where the states start.
         start: RecursionStart = RecursionStart::Embedding;
         /// Which calls give gradients.
+        #[class(optimisation)]
         gradient: RecursionGradient = RecursionGradient::LowSteps;
         /// Updates of the low state with gradient in the last high cycle; earlier high cycles have one.
         #[when("model.depth.recursion.gradient" = "low_steps")]
+        #[class(optimisation)]
         low_gradient_steps: u32 = 2 => 1..=16;
         /// What the head reads.
         head: HeadReads = HeadReads::State;

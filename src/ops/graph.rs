@@ -21,6 +21,8 @@ pub struct Graph {
     /// The class of adapters that kernels are chosen for.
     pub tier: Tier,
     program: Program,
+    /// The first tensor of each name: programs have up to a million.
+    index: HashMap<String, TensorId>,
     /// Dispatches that have yet to write each tensor before it may be read.
     missing_writes: Vec<u32>,
     wants_grad: Vec<bool>,
@@ -39,6 +41,7 @@ impl Graph {
         Graph {
             tier,
             program: Program::default(),
+            index: HashMap::new(),
             missing_writes: Vec::new(),
             wants_grad: Vec::new(),
             gradients: HashMap::new(),
@@ -65,8 +68,9 @@ impl Graph {
     fn create(&mut self, name: &str, shape: Shape, dtype: DType, role: Role) -> Tensor {
         let is_local = matches!(role, Role::Activation | Role::Output);
         let name = if is_local && !self.scopes.is_empty() { format!("{}.{name}", self.scopes.join(".")) } else { name.into() };
-        assert!(role.is_planned() || self.program.find(&name).is_none(), "two tensors named {name}");
+        assert!(role.is_planned() || !self.index.contains_key(&name), "two tensors named {name}");
         let id = TensorId(self.program.tensors.len() as u32);
+        self.index.entry(name.clone()).or_insert(id);
         self.program.tensors.push(TensorInfo { name, shape, dtype, role, values: None });
         self.missing_writes.push(u32::from(is_local));
         self.wants_grad.push(role == Role::Parameter);
@@ -164,12 +168,16 @@ impl Graph {
         let info = &mut self.program.tensors[t.id.0 as usize];
         assert!(matches!(info.role, Role::Activation | Role::Output), "output {name}: {} is a {:?}", info.name, info.role);
         info.role = Role::Output;
-        info.name = name.into();
+        let before = std::mem::replace(&mut info.name, name.into());
+        if self.index.get(&before) == Some(&t.id) {
+            self.index.remove(&before);
+        }
+        self.index.entry(name.into()).or_insert(t.id);
     }
 
     /// The tensor of this name.
     pub fn find(&self, name: &str) -> Option<Tensor> {
-        self.program.find(name).map(|id| {
+        self.index.get(name).map(|&id| {
             let info = self.program.tensor(id);
             Tensor { id, shape: info.shape, dtype: info.dtype, is_detached: false }
         })

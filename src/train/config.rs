@@ -24,7 +24,7 @@ use crate::{choices, options};
 
 options! {
     /// A run.
-    pub struct Config {
+    pub struct Config: data {
         /// Seed of everything random: initial weights, order of the data, dropout, router noise, samples.
         seed: u64 = 42;
         /// The model.
@@ -48,14 +48,17 @@ options! {
 
 options! {
     /// Length of the run and what happens on the way.
-    pub struct Train {
+    pub struct Train: optimisation {
         /// Optimizer updates of the whole run.
+        #[class(length)]
         updates: u32 = 250 => 1..=100_000_000;
         /// Micro-batches accumulated into one update.
+        #[class(data)]
         micro_batches: u32 = 4 => 1..=65_536;
         /// What the micro-batches of an update weigh where they are not equally full, as the last of an epoch may be.
         weighting: Weighting = Weighting::Token;
         /// Distance of two lines of updates in the metrics. Each is about its own update; evaluations and incidents always have a line.
+        #[class(bookkeeping)]
         log_every: u32 = 1 => 1..=1_000_000;
         /// Evaluation on the validation set: cross-entropy only, without dropout and router noise.
         evaluation: Evaluation;
@@ -68,7 +71,7 @@ options! {
 
 options! {
     /// Evaluation on the validation set.
-    pub struct Evaluation {
+    pub struct Evaluation: length {
         /// Distance between two evaluations; 0 for one at the end only. There is always one at the end.
         every: u32 = 10 => 0..=100_000_000;
         /// What `every` counts. Evaluations stand between updates: after the one that completes the count.
@@ -80,7 +83,7 @@ options! {
 
 options! {
     /// Ends the run when the validation loss no longer improves.
-    pub struct EarlyStopping {
+    pub struct EarlyStopping: length {
         /// Evaluations without improvement after which the run ends; 0 switches it off.
         patience: u32 = 0 => 0..=1_000_000;
         /// Nats by which a loss must fall below the one that last counted as improvement to count itself. Smaller gains add up.
@@ -90,7 +93,7 @@ options! {
 
 options! {
     /// Checkpoints.
-    pub struct Checkpoint {
+    pub struct Checkpoint: bookkeeping {
         /// Updates between two checkpoints; 0 for one at the end only.
         every: u32 = 100 => 0..=100_000_000;
         /// Newest checkpoints kept.
@@ -102,7 +105,7 @@ options! {
 
 options! {
     /// Optimizers.
-    pub struct Optimizer {
+    pub struct Optimizer: optimisation {
         /// Largest global L2 norm of the gradient over all parameters; larger ones are scaled down to it. 0 switches it off.
         clip_norm: f64 = 1.0 => 0.0..=1e6;
         /// What an update does to an expert that no token of its micro-batches was sent to; calls of a recursive model that
@@ -115,13 +118,14 @@ options! {
         muon: Muon;
         /// Optimizer by parameter name, for example "*.router.weight" = "adamw"; `*` stands for any characters, the most
         /// specific pattern wins. Without overrides Muon takes the matrices of the blocks, AdamW everything else.
+        #[class(model)]
         overrides: BTreeMap<String, Group>;
     }
 }
 
 options! {
     /// AdamW with decoupled weight decay.
-    pub struct AdamW {
+    pub struct AdamW: optimisation {
         /// Learning rate at the schedule's peak.
         lr: f64 = 0.001 => 0.0..=10.0;
         /// Decay of the first moment.
@@ -139,7 +143,7 @@ options! {
 
 options! {
     /// Muon: Nesterov momentum whose matrices are orthogonalised by five Newton-Schulz iterations.
-    pub struct Muon {
+    pub struct Muon: optimisation {
         /// Learning rate at the schedule's peak.
         lr: f64 = 0.01 => 0.0..=10.0;
         /// Decay of the momentum.
@@ -185,7 +189,7 @@ choices! {
 options! {
     /// Updates whose gradient is not finite are always skipped: parameters and moments stay as they were, the skip is counted.
     /// After an update whose result is not finite, though its gradient was, the run goes back at once.
-    pub struct Nan {
+    pub struct Nan: optimisation {
         /// Skips in a row after which the run goes back to its last good checkpoint; 0 for never.
         roll_back_after: u32 = 10 => 0..=100_000;
         /// Times that it goes back before the run ends as diverged.
@@ -195,7 +199,7 @@ options! {
 
 options! {
     /// When a finite loss counts as a blow-up: an incident, a warning and the first sentence of the report. The run goes on.
-    pub struct Alarms {
+    pub struct Alarms: bookkeeping {
         /// Updates in a row whose training loss must be too high; 0 switches all alarms off.
         window: u32 = 20 => 0..=10_000;
         /// Times the loss of a uniform guess (ln V) that a training or validation loss may be after the warm-up; 0 for no limit.
@@ -207,7 +211,7 @@ options! {
 
 options! {
     /// Text sampled at the end of a run.
-    pub struct Sample {
+    pub struct Sample: bookkeeping {
         /// One sample for each; an empty text starts a document. The model sees the last `data.sequence_length` tokens.
         prompts: Vec<String> = vec![String::new()];
         /// Tokens of a sample.

@@ -32,7 +32,7 @@ pub const END_OF_DOCUMENT: u8 = grammar::END;
 
 options! {
     /// The embedded artificial language.
-    pub struct LanguageOptions {
+    pub struct LanguageOptions: data {
         /// Which language: its words, and the documents of each stream. Apart from the run's seed, so that runs with other
         /// seeds are measured on the same text.
         seed: u64 = 0;

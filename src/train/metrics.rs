@@ -189,6 +189,8 @@ pub enum Incident {
     CheckpointDamaged,
     /// The run went on with another adapter or driver: equal bits are no longer promised.
     AdapterChanged,
+    /// The run went on with other settings.
+    SettingsChanged,
 }
 
 impl Incident {
@@ -202,6 +204,7 @@ impl Incident {
             Self::CheckpointFailed => "checkpoint not saved",
             Self::CheckpointDamaged => "checkpoint damaged",
             Self::AdapterChanged => "other adapter",
+            Self::SettingsChanged => "settings changed",
         }
     }
 }

@@ -13,6 +13,7 @@ mod error;
 pub mod exact;
 pub mod generate;
 pub mod hugging_face;
+pub mod identity;
 pub mod language;
 pub mod metrics;
 mod optimizer;

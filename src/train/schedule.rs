@@ -57,7 +57,7 @@ choices! {
 
 options! {
     /// Learning-rate schedule, a factor on every learning rate.
-    pub struct ScheduleOptions {
+    pub struct ScheduleOptions: optimisation {
         /// Shape after the warm-up.
         kind: ScheduleKind = ScheduleKind::Cosine;
         /// What warm-up and horizon count.

@@ -3,6 +3,7 @@
 //! Everything random is a function of (seed, step, stream), so no generator has a state to keep: the seed and the counters
 //! below are the whole of it. Floats survive to the bit (see [`exact`]).
 
+pub use super::identity::{Change, Identity};
 use super::{alarms::AlarmState, exact};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,9 @@ pub struct TrainState {
     pub skipped: Skipped,
     /// What the run was made from.
     pub identity: Identity,
+    /// Settings that were changed on the way, in the order in which that happened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 impl TrainState {
@@ -58,6 +62,7 @@ impl TrainState {
             alarms: AlarmState::default(),
             skipped: Skipped::default(),
             identity,
+            changes: Vec::new(),
         }
     }
 }
@@ -103,45 +108,4 @@ pub struct Skipped {
     pub in_a_row: u32,
     /// Times the run went back to a checkpoint because too many were skipped in a row.
     pub rollbacks: u32,
-}
-
-/// Hashes (lower-case hex) and names of what a run is made from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// Of the effective config.
-    pub config: String,
-    /// Of the training and validation tokens.
-    pub data: String,
-    /// Of the tokenizer.
-    pub tokenizer: String,
-    /// Name of the adapter.
-    pub adapter: String,
-    /// Name and version of its driver.
-    pub driver: String,
-}
-
-impl Identity {
-    /// Compares the identity in a checkpoint (`self`) with that of the process that wants to go on.
-    ///
-    /// `Err` lists what forbids a resume: another config, other data, another tokenizer. `Ok` lists what only ends the
-    /// promise of equal bits: another adapter or driver. Every entry names what differs, what was wanted and found.
-    pub fn check(&self, now: &Identity) -> Result<Vec<String>, Vec<String>> {
-        let differ = |what: &str, wanted: &str, found: &str| {
-            (wanted != found).then(|| format!("{what}: the checkpoint has `{wanted}`, this run `{found}`"))
-        };
-        let refused: Vec<String> = [
-            differ("config hash", &self.config, &now.config),
-            differ("data hash", &self.data, &now.data),
-            differ("tokenizer hash", &self.tokenizer, &now.tokenizer),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if !refused.is_empty() {
-            return Err(refused);
-        }
-        let warned = [differ("adapter", &self.adapter, &now.adapter), differ("driver", &self.driver, &now.driver)];
-        Ok(warned.into_iter().flatten().collect())
-    }
 }

@@ -20,7 +20,7 @@ use super::{
     metrics::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
     recording::{self, Evaluation, Training},
     schedule::{Schedule, balance_coefficient},
-    state::{BestEval, Identity, TrainState},
+    state::{BestEval, Change, Identity, TrainState},
 };
 use crate::{
     gpu::{Device, Download, Memory, Plan, PlanOptions, Role, Segment, Step, TensorId},
@@ -144,13 +144,7 @@ impl Trainer {
             let tensors = training.program.tensors.iter();
             tensors.filter(move |t| t.role == role && t.dtype == crate::gpu::DType::F32).map(|t| t.name.clone()).collect()
         };
-        let identity = Identity {
-            config: config.hash(),
-            data: corpus.hash(),
-            tokenizer: corpus.tokenizer_hash(),
-            adapter: device.adapter.name.clone(),
-            driver: device.adapter.driver.clone(),
-        };
+        let identity = Identity::new(&config, &corpus.hash(), &corpus.tokenizer_hash(), &device.adapter.name, &device.adapter.driver);
         Ok(Trainer {
             schedule: config.learning_rates(),
             state: TrainState::new(config.seed, identity),
@@ -181,6 +175,16 @@ impl Trainer {
     /// Where the run stands.
     pub fn state(&self) -> &TrainState {
         &self.state
+    }
+
+    /// Notes settings that this run goes on with, other than before.
+    pub fn note_changes(&mut self, changes: Vec<Change>) {
+        self.state.changes.extend(changes);
+    }
+
+    /// Keeps the hash of the config that this run was started with, as its log has it.
+    pub fn keep_started_as(&mut self, config_hash: String) {
+        self.state.identity.config = config_hash;
     }
 
     /// The run's config.
@@ -659,7 +663,8 @@ impl Trainer {
         }
         self.in_flight.clear();
         self.phase = Phase::Training;
-        let identity = self.state.identity.clone();
+        // What goes on from here is of this process, but a run keeps the name that it was started under.
+        let identity = Identity { config: snapshot.state.identity.config.clone(), ..self.state.identity.clone() };
         self.state = TrainState { identity, ..snapshot.state.clone() };
         // What a checkpoint follows has been done: it is saved after the evaluation of its update, unless that was interrupted.
         self.evaluated_at = (!self.state.evaluation_pending).then_some(self.state.update);

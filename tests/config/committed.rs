@@ -128,6 +128,18 @@ fn every_key_is_explained() {
     assert_eq!(find("schedule.kind").choices.len(), 5);
 }
 
+/// Run folders keep the settings that differ from the defaults, each under its class: a default or a class that changes would make an
+/// older run another run. Lines may be added to the list, never changed.
+#[test]
+fn classes_and_defaults_are_those_that_run_folders_were_written_with() {
+    let listed: Vec<String> = config::explain().iter().map(|key| format!("{} {} = {}", key.class, key.key, key.default)).collect();
+    let kept: Vec<&str> = include_str!("keys.txt").lines().collect();
+    let changed: Vec<_> = kept.iter().filter(|line| !listed.iter().any(|key| key == *line)).collect();
+    assert!(changed.is_empty(), "changed or gone: {changed:#?}");
+    let new: Vec<_> = listed.iter().filter(|line| !kept.contains(&line.as_str())).cloned().collect();
+    assert!(new.is_empty(), "add to tests/config/keys.txt:\n{}", new.join("\n"));
+}
+
 #[test]
 fn what_other_trainers_call_a_key_points_at_a_key() {
     let all = config::explain();

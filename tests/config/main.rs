@@ -3,6 +3,7 @@
 mod broken;
 mod committed;
 mod numbers;
+mod ranges;
 mod studies;
 
 use moelab::config_file::Problems;

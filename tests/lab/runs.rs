@@ -35,6 +35,7 @@ pub fn snapshot(update: u32) -> Snapshot {
         alarms: AlarmState::default(),
         skipped: Skipped { non_finite: 2, in_a_row: 0, rollbacks: 1 },
         identity: Identity { config: "c0ffee".into(), data: "da7a".into(), ..Identity::default() },
+        changes: Vec::new(),
     };
     let tensors = vec![
         tensor("embedding.weight", &[13, 8], update),

@@ -3,6 +3,7 @@
 mod baselines;
 mod data;
 mod generate;
+mod identity;
 mod initial;
 mod language;
 mod model_tokenizer;

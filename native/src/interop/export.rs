@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use moelab::{
     gpu::Tier,
     lab::{
+        identity::check,
         import::{SOURCE, SOURCE_CONFIG},
         run_folder::{Loaded, RunFolder},
         session::TOKENIZER,
@@ -18,6 +19,7 @@ use moelab::{
     train::{
         Config,
         hugging_face::{self, CONFIG, HfModel, WEIGHTS},
+        identity::{self, Identity},
         recording,
         tokenizer::Tokenizer,
     },
@@ -55,7 +57,7 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     let Format::Hf = args.format;
     let (run, folder) = (&args.run, &args.folder);
     ensure!(!folder.exists(), "{}: it is there already, choose a new folder", print::path(folder));
-    let mut config = open::config_of_run(run)?;
+    let mut config = open::config_of_run(run, &[])?;
     open::resolve_vocabulary(&mut config)?;
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let runs = RunFolder::open(Box::new(store), &open::tag())?;
@@ -63,8 +65,11 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     let Some(loaded) = runs.load_best(&expected)? else {
         bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };
-    loaded.warnings.iter().for_each(|w| err!("warning: {w}"));
     let tokenizer = Some(run.join(TOKENIZER)).filter(|path| path.exists()).map(|path| tokenizer_file(&path)).transpose()?;
+    let saved = &loaded.snapshot.state.identity;
+    let digest = tokenizer.as_ref().map_or_else(|| saved.tokenizer.clone(), Tokenizer::hash);
+    let agreement = check(&runs, saved, &Identity::new(&config, "", &digest, "", ""), identity::Purpose::Weights)?;
+    loaded.warnings.iter().chain(&agreement.notes).for_each(|w| err!("warning: {}", print::name(w)));
     let weights = [&loaded.snapshot.tensors[..], &loaded.snapshot.optimizer[..]].concat();
     let end = tokenizer.as_ref().and_then(Tokenizer::end_of_document);
     let source = runs.read(SOURCE_CONFIG)?;

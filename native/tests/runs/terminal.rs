@@ -57,6 +57,7 @@ fn summary() -> Summary {
         adapter: "llvmpipe".into(),
         driver: String::new(),
         weights_sha256: None,
+        changes: Vec::new(),
         baselines: Some(Baselines { uniform: 4.1589, unigram: 3.3456, bigram: 2.0311, entropy: Some(1.2954) }),
         config_sha256: String::new(),
         data_sha256: String::new(),

@@ -6,7 +6,7 @@ use crate::{choices, options};
 
 options! {
     /// What the model trains on. Paths are relative to the folder that the run is started in.
-    pub struct Data {
+    pub struct Data: data {
         /// Puts the embedded language, a token a byte, in place of the corpus, tokenizer and `model.vocabulary` that an extended file, or
         /// the file below a `--set`, states.
         embedded: bool = false;
@@ -15,6 +15,7 @@ options! {
         /// Files, folders or glob patterns; brackets in a name are written [[] and []]. Text is .txt, .text, .md or .markdown, JSON
         /// lines are .jsonl or .ndjson, in any case; a folder gives these, and what it leaves out is told. Packed tokens: files.
         #[when("data.kind" = "text" | "tokens")]
+        #[class(bookkeeping)]
         paths: Vec<String> = Vec::new();
         /// What a file of another ending is that a path or a pattern names.
         #[when("data.kind" = "text")]
@@ -94,7 +95,7 @@ choices! {
 
 options! {
     /// Text to tokens and back.
-    pub struct Tokenizer {
+    pub struct Tokenizer: data {
         /// Which tokenizer.
         kind: TokenizerKind = TokenizerKind::Bytes;
         /// Most tokens of the vocabulary, the 256 bytes and the end of documents among them; fewer are learned where the text has fewer
@@ -103,6 +104,7 @@ options! {
         vocabulary: u32 = 4096 => 257..=131_072;
         /// A `tokenizer.json`.
         #[when("data.tokenizer.kind" = "file")]
+        #[class(bookkeeping)]
         path: String = String::new();
     }
 }

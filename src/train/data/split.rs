@@ -24,7 +24,7 @@ choices! {
 
 options! {
     /// How documents are split into training and validation.
-    pub struct SplitOptions {
+    pub struct SplitOptions: data {
         /// Share of the documents kept for validation; rounded, at least one document on each side.
         fraction: f64 = 0.1 => 0.0001..=0.5;
         /// Which.

@@ -1,0 +1,32 @@
+//! The settings of a config that differ from the defaults, by class: what tells one run from another.
+
+use std::collections::BTreeMap;
+
+use super::Root;
+use super::schema::{Class, Kind, literal, lookup};
+
+/// Values as TOML, by class and full path.
+pub type Settings = BTreeMap<Class, BTreeMap<String, String>>;
+
+/// The keys of `config` that apply and differ from the defaults. A key at its default is left out, so that a key that a later
+/// release adds changes nothing here.
+pub fn settings<C: Root>(config: &C) -> Settings {
+    let values = toml::Table::try_from(config).expect("a config of plain tables is TOML");
+    let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");
+    let mut found = Settings::new();
+    C::kind().leaves(&mut |path, field, conditions| {
+        let name = |key: &str| lookup(&values, key).and_then(toml::Value::as_str);
+        if !conditions.iter().all(|condition| name(condition.key).is_some_and(|name| condition.among.contains(&name))) {
+            return;
+        }
+        let absent = match field.kind {
+            Kind::Map(_) => "{}".to_owned(),
+            _ => String::new(),
+        };
+        let text = |table: &toml::Table| lookup(table, path).map_or(absent.clone(), literal);
+        if text(&values) != text(&defaults) {
+            found.entry(field.class).or_default().insert(path.to_owned(), text(&values));
+        }
+    });
+    found
+}

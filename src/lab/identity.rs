@@ -1,0 +1,118 @@
+//! Holds a run's folder against what its checkpoints were made from, and changes its settings.
+//!
+//! What forbids what, and what follows, is [`train::identity`](crate::train::identity)'s. A change of settings is kept in this order: the
+//! config that the run was started with is copied to [`STARTED_CONFIG`], unless it is there; the effective config is written anew; the
+//! checkpoint is saved again, now with the new settings and the list of changes; the log gets a line. A crash on the way leaves a
+//! folder in which the same command does the rest.
+
+use super::{
+    run_folder::{Loaded, RunFolder},
+    session::{EFFECTIVE_CONFIG, SessionError},
+};
+use crate::{
+    config_file::{self, Class},
+    train::{
+        checkpoint,
+        identity::{self, Agreement, Change, Identity, Purpose, Refused},
+        metrics::{Event, Incident, IncidentRecord, Time},
+        trainer::Trainer,
+    },
+};
+
+/// Name of the file with the settings that a run was started with, where they were changed since.
+pub const STARTED_CONFIG: &str = "config.started.toml";
+
+/// Holds the identity in a checkpoint of `folder` against what was found `now`.
+///
+/// # Errors
+/// A folder that cannot be read, or differences that forbid `purpose`.
+pub fn check(folder: &RunFolder, saved: &Identity, now: &Identity, purpose: Purpose) -> Result<Agreement, SessionError> {
+    let started = text(folder, STARTED_CONFIG)?;
+    let effective = text(folder, EFFECTIVE_CONFIG)?.unwrap_or_default();
+    let completed = match started.map(|started| saved.completed(&started)) {
+        Some(Ok(completed)) => completed,
+        _ => saved.completed(&effective)?,
+    };
+    Ok(completed.check(now, purpose)?)
+}
+
+/// Takes a run up where `loaded` left it: checks that it may go on, restores the trainer, and keeps what was changed. `effective` is the
+/// text of the effective config from here on.
+pub(super) fn take_up(
+    trainer: &mut Trainer,
+    folder: &mut RunFolder,
+    loaded: Option<Loaded>,
+    effective: &str,
+    allowed: &[Class],
+) -> Result<TakenUp, SessionError> {
+    let before = text(folder, EFFECTIVE_CONFIG)?.unwrap_or_default();
+    let written = identity::recorded(&before).map_err(|problem| SessionError::Mismatch(format!("{EFFECTIVE_CONFIG}: {problem}")))?;
+    let (now, update) = (trainer.config().clone(), loaded.as_ref().map_or(0, |loaded| loaded.snapshot.state.update));
+    let edits = identity::changes(&config_file::settings(&written), &config_file::settings(&now), update);
+    let header = folder.events()?.into_iter().find_map(|event| if let Event::Header(header) = event { Some(header.config) } else { None });
+    let Some(loaded) = loaded else {
+        return without_checkpoint(trainer, &before, header, &edits);
+    };
+    if now.train.updates < update {
+        let made = format!("`train.updates` is {}, and the run has made {update} updates: state {update} or more", now.train.updates);
+        return Err(SessionError::Mismatch(made));
+    }
+    let Loaded { mut snapshot, warnings, .. } = loaded;
+    let agreement = check(folder, &snapshot.state.identity, &trainer.state().identity, Purpose::Resume { update, allowed })?;
+    let saved = Some((update, checkpoint::weights_sha256(&snapshot.tensors)));
+    let mut taken = TakenUp { update, saved, warnings, lines: Vec::new() };
+    trainer.restore(&snapshot);
+    trainer.note_changes(agreement.changes.clone());
+    let bookkeeping = edits.into_iter().filter(|change| change.class == Class::Bookkeeping);
+    let changes: Vec<Change> = agreement.changes.into_iter().chain(bookkeeping).collect();
+    taken.warnings.extend(agreement.notes.iter().cloned());
+    taken.lines.extend(agreement.notes.into_iter().map(|note| incident(update, Incident::AdapterChanged, note)));
+    if changes.is_empty() {
+        return Ok(taken);
+    }
+    if text(folder, STARTED_CONFIG)?.is_none() {
+        folder.write(STARTED_CONFIG, before.as_bytes())?;
+    }
+    folder.write(EFFECTIVE_CONFIG, effective.as_bytes())?;
+    snapshot.state = trainer.state().clone();
+    folder.save_checkpoint(&snapshot, now.train.checkpoint.keep as usize)?;
+    taken.warnings.extend(changes.iter().map(|change| format!("from update {} on, {change}", update + 1)));
+    taken.warnings.extend(identity::rates_already_used(&now, &changes, update));
+    taken.lines.extend(changes.iter().map(|change| incident(update, Incident::SettingsChanged, change.to_string())));
+    Ok(taken)
+}
+
+/// What a session that takes a run up has to do next: drop lines beyond `update`, log `lines`, tell `warnings`.
+pub(super) struct TakenUp {
+    pub update: u32,
+    /// The checkpoint that the folder holds: update and hash of its weights.
+    pub saved: Option<(u32, String)>,
+    pub warnings: Vec<String>,
+    pub lines: Vec<IncidentRecord>,
+}
+
+/// A run that was ended before its first checkpoint starts over; there is nothing that a change could be held against.
+fn without_checkpoint(trainer: &mut Trainer, before: &str, header: Option<String>, edits: &[Change]) -> Result<TakenUp, SessionError> {
+    let written = checkpoint::sha256_hex(identity::effective_body(before).as_bytes());
+    let was_edited = header.as_ref().is_some_and(|header| *header != written);
+    if was_edited || edits.iter().any(|change| change.class != Class::Bookkeeping) {
+        let mut reasons: Vec<String> = edits.iter().map(ToString::to_string).collect();
+        if was_edited {
+            reasons.push(format!("{EFFECTIVE_CONFIG}: it was edited, its settings have sha256 {written}"));
+        }
+        reasons.push("the run has no checkpoint yet, so nothing is lost: start a new one with the other settings by `moelab train`".into());
+        return Err(Refused { reasons }.into());
+    }
+    if let Some(header) = header {
+        trainer.keep_started_as(header);
+    }
+    Ok(TakenUp { update: 0, saved: None, warnings: Vec::new(), lines: Vec::new() })
+}
+
+fn incident(update: u32, incident: Incident, detail: String) -> IncidentRecord {
+    IncidentRecord { update, incident, detail, time: Time::default() }
+}
+
+fn text(folder: &RunFolder, name: &str) -> Result<Option<String>, SessionError> {
+    Ok(folder.read(name)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}

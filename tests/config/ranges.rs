@@ -1,0 +1,128 @@
+//! Every numeric key at both ends of its range, alone and in pairs: a config is refused with a message that names a key, or all three
+//! of its programs are recorded and their memory is planned, for both tiers, in bounded time.
+//!
+//! `MOELAB_RANGE_PAIRS=2000 cargo test --test config ranges` tries as many pairs; the usual run a part of them.
+
+use std::fmt::Write;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use moelab::config_file::{Kind, Value};
+use moelab::gpu::memory::plan_memory;
+use moelab::gpu::{Program, Tier};
+use moelab::train::config::Config;
+use moelab::train::recording;
+
+use crate::load_text;
+
+/// A case that takes longer is a hang. The slowest takes a tenth of it in this profile, on a busy machine.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Pairs of the usual run.
+const FEW_PAIRS: usize = 150;
+
+/// A model so small that its ranges are what matters.
+const SMALL: &str = "model.width=16 model.attention.heads=2 model.ffn.width=16 model.depth.layers=1 model.router.experts=4 \
+                     data.sequence_length=16 data.batch=2 train.micro_batches=1";
+
+/// One key at one end: what to set for it, its conditions first.
+type Setting = (String, Vec<String>);
+
+/// The numeric keys at the ends of their ranges.
+fn ends() -> Vec<Setting> {
+    let mut found = Vec::new();
+    Config::kind().leaves(&mut |path, field, conditions| {
+        let values: Vec<String> = match field.kind {
+            Kind::Integer { min, max } => vec![min.to_string(), max.to_string()],
+            Kind::Real { min, max } => vec![format!("{min:?}"), format!("{max:?}")],
+            Kind::Amount { max } => vec!["0".into(), max.to_string(), "'0%'".into(), "'100%'".into()],
+            _ => Vec::new(),
+        };
+        for value in values {
+            let mut sets: Vec<String> = conditions.iter().map(|c| format!("{}={}", c.key, c.among[0])).collect();
+            sets.push(format!("{path}={value}"));
+            found.push((format!("{path}={value}"), sets));
+        }
+    });
+    found
+}
+
+/// Checks a config as `moelab check` does. `Ok(true)` if it was accepted, an error if it was refused without naming a key.
+fn check(sets: &[String]) -> Result<bool, String> {
+    let config = match load_text("", &sets.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(config) => config,
+        Err(problems) if problems.iter().all(|(problem, _)| problem.key.is_some()) => return Ok(false),
+        Err(problems) => return Err(format!("no key is named: {problems}")),
+    };
+    for tier in [Tier::Portable, Tier::Cpu] {
+        let plan = |program: &Program| plan_memory(program, true).total_bytes();
+        plan(&recording::training(&config, tier).program);
+        plan(&recording::evaluation(&config, tier).program);
+        plan(&recording::sampling(&config, tier).program);
+    }
+    let _ = (config.tokens_per_update(), config.learning_rates().at_update(u32::MAX), config.evaluation_due(config.train.updates));
+    Ok(true)
+}
+
+/// Runs each case on a thread of its own, so that a panic or a hang is told with its case. Gives the number of accepted ones.
+fn try_all(cases: Vec<(String, Vec<String>)>) -> usize {
+    let (mut accepted, mut faults, mut slowest) = (0, String::new(), (Duration::ZERO, String::new()));
+    for (name, sets) in cases {
+        let (sender, receiver) = mpsc::channel();
+        let started = Instant::now();
+        let thread = std::thread::spawn(move || sender.send(check(&sets)));
+        match receiver.recv_timeout(LONGEST) {
+            Ok(Ok(is_accepted)) => accepted += usize::from(is_accepted),
+            Ok(Err(message)) => writeln!(faults, "{name}: {message}").unwrap(),
+            Err(mpsc::RecvTimeoutError::Timeout) => writeln!(faults, "{name}: no answer after {LONGEST:?}").unwrap(),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let panic = thread.join().expect_err("it sent nothing");
+                let text = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                writeln!(faults, "{name}: it panics: {}", text.unwrap_or_default()).unwrap();
+            }
+        }
+        if started.elapsed() > slowest.0 {
+            slowest = (started.elapsed(), name);
+        }
+    }
+    println!("{accepted} accepted; slowest: {} in {:?}", slowest.1, slowest.0);
+    assert!(faults.is_empty(), "{faults}");
+    accepted
+}
+
+fn over(base: &str, settings: &[&Setting]) -> (String, Vec<String>) {
+    let name = settings.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
+    let keys: Vec<&str> = settings.iter().flat_map(|(_, sets)| sets).filter_map(|set| set.split('=').next()).collect();
+    let base = base.split_whitespace().filter(|set| !keys.contains(&set.split('=').next().unwrap_or_default())).map(str::to_owned);
+    let mut sets: Vec<String> = base.collect();
+    for set in settings.iter().flat_map(|(_, sets)| sets) {
+        let key = set.split('=').next();
+        sets.retain(|other| other.split('=').next() != key);
+        sets.push(set.clone());
+    }
+    (name, sets)
+}
+
+#[test]
+fn every_numeric_key_at_both_ends_is_refused_or_planned() {
+    let ends = ends();
+    assert!(ends.len() > 150, "{}", ends.len());
+    let defaults = ends.iter().map(|setting| over("", &[setting]));
+    let small = ends.iter().map(|setting| over(SMALL, &[setting]));
+    let cases: Vec<_> = defaults.chain(small).collect();
+    let tried = cases.len();
+    let accepted = try_all(cases);
+    assert!(accepted > tried / 2, "{accepted} of {tried}");
+}
+
+#[test]
+fn random_pairs_of_ends_are_refused_or_planned() {
+    let pairs = std::env::var("MOELAB_RANGE_PAIRS").map_or(FEW_PAIRS, |n| n.parse().expect("a number"));
+    let ends = ends();
+    let mut seed = 0x5eed_u64;
+    let mut draw = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % ends.len()
+    };
+    let cases = (0..pairs).map(|_| (draw(), draw())).map(|(a, b)| over(SMALL, &[&ends[a], &ends[b]])).collect();
+    try_all(cases);
+}

@@ -2,35 +2,43 @@
 
 use anyhow::Result;
 use moelab::{
-    gpu::{Program, Role, Tier, memory::plan_memory},
+    gpu::{AdapterSummary, Program, Role, Tier, memory::plan_memory},
     model::cost::{cost, counts},
-    train::recording,
+    train::{Config, recording},
 };
-use moelab_native::{out, print};
-use serde_json::json;
+use moelab_native::{err, out, print};
+use serde_json::{Value, json};
 
 use crate::{Common, ConfigArgs, open};
 
-/// Bytes that a run needs on its adapter.
+/// Bytes of the buffers that a run creates on its adapter.
 struct MemoryEstimate {
     parameters: u64,
     gradients: u64,
     moments: u64,
     activations: u64,
+    evaluation: u64,
+    inputs: u64,
     largest_tensor: u64,
     largest_name: String,
     largest_role: Role,
 }
 
 impl MemoryEstimate {
-    fn of(program: &Program) -> MemoryEstimate {
-        let sum = |role: Role| program.tensors.iter().filter(|t| t.role == role).map(|t| t.bytes()).sum();
+    fn of(config: &Config, tier: Tier) -> MemoryEstimate {
+        let program = recording::training(config, tier).program;
+        let evaluation = recording::evaluation(config, tier).program;
+        let sum =
+            |program: &Program, roles: &[Role]| program.tensors.iter().filter(|t| roles.contains(&t.role)).map(|t| t.bytes()).sum::<u64>();
+        let inputs = [Role::Input, Role::Output, Role::Constant];
         let largest = program.tensors.iter().max_by_key(|t| t.bytes()).expect("a model has tensors");
         MemoryEstimate {
-            parameters: sum(Role::Parameter),
-            gradients: sum(Role::ParameterGradient),
-            moments: sum(Role::State),
-            activations: plan_memory(program, true).total_bytes(),
+            parameters: sum(&program, &[Role::Parameter]),
+            gradients: sum(&program, &[Role::ParameterGradient]),
+            moments: sum(&program, &[Role::State]),
+            activations: plan_memory(&program, true).total_bytes(),
+            evaluation: plan_memory(&evaluation, true).total_bytes(),
+            inputs: sum(&program, &inputs) + sum(&evaluation, &inputs),
             largest_tensor: largest.bytes(),
             largest_name: largest.name.clone(),
             largest_role: largest.role,
@@ -38,7 +46,41 @@ impl MemoryEstimate {
     }
 
     fn total(&self) -> u64 {
-        self.parameters + self.gradients + self.moments + self.activations
+        self.parameters + self.gradients + self.moments + self.activations + self.evaluation + self.inputs
+    }
+}
+
+/// What the total leaves out, to be said beside it.
+const NOT_COUNTED: &str =
+    "not counted: images of operands, compiled kernels, the driver and the tokenized text, some 100 to 150 MiB on llvmpipe";
+
+/// Bytes of the machine's memory: all of it, and what programs could still take. `None` where the system does not tell.
+fn machine_memory() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some((1024 * kibibytes("MemTotal")?, 1024 * kibibytes("MemAvailable")?))
+}
+
+/// Whether the adapter's buffers are memory of the machine: a CPU rasteriser.
+fn uses_machine_memory(adapter: &AdapterSummary) -> bool {
+    adapter.tier == Tier::Cpu.name()
+}
+
+/// Holds the total against the memory that the adapter draws on, as far as anyone tells it. The text is a warning.
+fn too_much(total: u64, adapter: &AdapterSummary) -> Option<String> {
+    let (all, available) = machine_memory().filter(|_| uses_machine_memory(adapter))?;
+    let least = format!("the run would take at least {} of memory", mebibytes(total));
+    match () {
+        () if total > all => Some(format!("{least}, the machine has {}: it cannot run here", mebibytes(all))),
+        () if total > available => Some(format!(
+            "{least}, of the machine's {} only {} are free: it would swap, or be killed",
+            mebibytes(all),
+            mebibytes(available)
+        )),
+        () => None,
     }
 }
 
@@ -51,28 +93,39 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::resolve_vocabulary(&mut config)?;
     let device = open::device(common)?;
-    let estimate = MemoryEstimate::of(&recording::training(&config, device.tier).program);
-    let most = device.adapter.max_binding_bytes;
+    let estimate = MemoryEstimate::of(&config, device.tier);
+    let (most, total) = (device.adapter.max_binding_bytes, estimate.total());
+    let machine = machine_memory().filter(|_| uses_machine_memory(&device.adapter));
+    let parts = [
+        ("parameters", estimate.parameters),
+        ("gradients", estimate.gradients),
+        ("optimizer", estimate.moments),
+        ("activations", estimate.activations),
+        ("evaluation", estimate.evaluation),
+        ("inputs", estimate.inputs),
+        ("total", total),
+    ];
     if common.json {
-        let memory = json!({
-            "parameters": estimate.parameters, "gradients": estimate.gradients, "optimizer": estimate.moments,
-            "activations": estimate.activations, "total": estimate.total(), "largest_tensor": estimate.largest_tensor,
-        });
-        print::json(&json!({ "adapter": device.adapter, "bytes": memory, "fits": estimate.largest_tensor <= most }));
+        let mut memory: serde_json::Map<String, Value> = parts.iter().map(|(what, bytes)| ((*what).to_owned(), (*bytes).into())).collect();
+        memory.insert("largest_tensor".into(), estimate.largest_tensor.into());
+        memory.insert("machine".into(), json!(machine.map(|(all, _)| all)));
+        memory.insert("machine_available".into(), json!(machine.map(|(_, available)| available)));
+        let fits = estimate.largest_tensor <= most && machine.is_none_or(|(all, _)| total <= all);
+        print::json(&json!({ "adapter": device.adapter, "bytes": memory, "fits": fits }));
     } else {
         out!("{}: no problems", print::path(&args.config));
-        out!("on {} ({} kernels):", print::name(&device.adapter.name), device.tier.name());
-        for (what, bytes) in [
-            ("parameters", estimate.parameters),
-            ("gradients", estimate.gradients),
-            ("optimizer", estimate.moments),
-            ("activations", estimate.activations),
-            ("total", estimate.total()),
-        ] {
+        out!("on {} ({} kernels), the buffers of a run:", print::name(&device.adapter.name), device.tier.name());
+        for (what, bytes) in parts {
             out!("  {what:12} {:>12}", mebibytes(bytes));
         }
+        out!("  {NOT_COUNTED}");
         out!("  largest tensor {}, the adapter takes {}", mebibytes(estimate.largest_tensor), mebibytes(most));
+        match machine {
+            Some((all, free)) => out!("  the adapter uses the machine's memory: {}, {} of it free", mebibytes(all), mebibytes(free)),
+            None => out!("  the adapter does not tell how much memory it has: hold the total against its data sheet"),
+        }
     }
+    too_much(total, &device.adapter).into_iter().for_each(|warning| err!("warning: {warning}"));
     let remedy = match estimate.largest_role {
         Role::Parameter | Role::ParameterGradient | Role::State => {
             "choose another adapter, or a smaller model: its shape follows from the keys of `model`, not from the batch"

@@ -187,3 +187,29 @@ fn settings_are_changed_by_resume_and_what_was_changed_is_kept() {
     let text = place.refused(&["export", "run", "exported-again"]);
     assert!(text.contains("`model.norm.eps` is 1e-5"), "{text}");
 }
+
+#[test]
+fn check_holds_the_whole_run_against_the_machine() {
+    let place = Place::new();
+    let check = |sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+        let output = place.run(&[&["check", "base.toml", "--json"], &sets[..]].concat());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (json, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (small, _) = check(&[]);
+    assert_eq!(small["fits"], true);
+    let parts = ["parameters", "gradients", "optimizer", "activations", "evaluation", "inputs"];
+    let sum: u64 = parts.iter().map(|part| small["bytes"][*part].as_u64().unwrap()).sum();
+    assert_eq!(small["bytes"]["total"], sum);
+    // No buffer of it is large; all of them together are more than any machine that runs these tests has.
+    let (large, warning) = check(&["model.depth.layers=256", "data.batch=1024", "model.width=512", "model.attention.heads=8"]);
+    if small["adapter"]["tier"] == "cpu" && Path::new("/proc/meminfo").exists() {
+        assert!(large["bytes"]["total"].as_u64() > large["bytes"]["machine"].as_u64(), "{large}");
+        assert_eq!(large["fits"], false, "{large}");
+        assert!(warning.contains("it cannot run here"), "{warning}");
+    }
+    // Sequences by the ten thousand were a panic in the middle of recording.
+    let text = place.refused(&["check", "base.toml", "--set", "data.batch=65536"]);
+    assert!(text.contains("data.batch") && text.contains("32767"), "{text}");
+}

@@ -3,6 +3,8 @@
 //! wgpu tracks the use of whole buffers and forbids reading and writing one buffer in one dispatch, so a slot is a
 //! buffer of its own and a tensor owns it from the command that writes it to the last that reads it, both included.
 
+use std::collections::BTreeSet;
+
 use super::{Program, TensorId};
 
 /// Where each tensor lives.
@@ -39,28 +41,44 @@ pub fn lifetimes(program: &Program) -> Vec<Option<(usize, usize)>> {
 ///
 /// Greedy by time, best fit: a new tensor takes the free slot that wastes least, growing it if none is large enough.
 /// What the update reads from the micro-batch keeps its slot through all micro-batches, as lifetimes are taken over
-/// one micro-batch followed by the update.
+/// one micro-batch followed by the update. Free slots are kept in the order of their sizes: deep models have a hundred thousand.
 pub fn plan_memory(program: &Program, share: bool) -> MemoryPlan {
     let spans = lifetimes(program);
     let mut order: Vec<usize> = (0..spans.len()).filter(|i| spans[*i].is_some()).collect();
     order.sort_by_key(|i| spans[*i].map(|s| s.0));
     let mut plan = MemoryPlan { slot_of: vec![None; spans.len()], slot_bytes: Vec::new() };
-    let mut busy_until: Vec<usize> = Vec::new();
+    let mut busy: BTreeSet<(usize, usize)> = BTreeSet::new(); // (last command, slot)
+    let mut free: BTreeSet<(u64, usize)> = BTreeSet::new(); // (bytes, slot)
     for index in order {
         let Some((first, last)) = spans[index] else { continue };
         let bytes = program.tensor(TensorId(index as u32)).bytes().next_multiple_of(16);
-        let free = (0..busy_until.len()).filter(|s| share && busy_until[*s] < first);
-        let slot = match free.min_by_key(|s| (plan.slot_bytes[*s].abs_diff(bytes), plan.slot_bytes[*s] < bytes)) {
-            Some(slot) => slot,
+        while let Some(&(until, slot)) = busy.first().filter(|(until, _)| share && *until < first) {
+            busy.remove(&(until, slot));
+            free.insert((plan.slot_bytes[slot], slot));
+        }
+        let slot = match best_fit(&free, bytes) {
+            Some((size, slot)) => {
+                free.remove(&(size, slot));
+                slot
+            }
             None => {
                 plan.slot_bytes.push(0);
-                busy_until.push(0);
                 plan.slot_bytes.len() - 1
             }
         };
         plan.slot_bytes[slot] = plan.slot_bytes[slot].max(bytes);
-        busy_until[slot] = last;
+        busy.insert((last, slot));
         plan.slot_of[index] = Some(slot);
     }
     plan
+}
+
+/// The free slot whose size is nearest to `bytes`, of two as near the larger, of equal ones the first.
+fn best_fit(free: &BTreeSet<(u64, usize)>, bytes: u64) -> Option<(u64, usize)> {
+    let larger = free.range((bytes, 0)..).next().copied();
+    let smaller = free.range(..(bytes, 0)).next_back().and_then(|(size, _)| free.range((*size, 0)..).next().copied());
+    match (larger, smaller) {
+        (Some(larger), Some(smaller)) => Some(if larger.0 - bytes <= bytes - smaller.0 { larger } else { smaller }),
+        (larger, smaller) => larger.or(smaller),
+    }
 }

@@ -161,7 +161,7 @@ impl Graph {
 }
 
 /// Rows of a chunk for a vocabulary.
-fn rows_per_chunk(vocabulary: u32) -> u32 {
+pub fn rows_per_chunk(vocabulary: u32) -> u32 {
     let rows = (MAX_LOGITS_BYTES / (4 * u64::from(vocabulary))).clamp(1, MAX_CHUNK_ROWS);
     let whole_tiles = if rows < TILE_ROWS { rows } else { rows / TILE_ROWS * TILE_ROWS };
     whole_tiles as u32

@@ -38,7 +38,7 @@ pub use expert_ffn::{ExpertBiases, FfnWeights};
 pub use graph::Graph;
 pub use grouped_matmul::GroupedForm;
 pub use latent_heads::LatentHeads;
-pub use loss_head::LossHead;
+pub use loss_head::{LossHead, rows_per_chunk};
 pub use matmul::{Addend, Form};
 pub use muon::{Muon, MuonScale};
 pub use permute::Permutation;

@@ -9,6 +9,7 @@ mod around;
 mod data;
 mod meaning;
 mod reduced;
+mod sizes;
 
 use std::collections::BTreeMap;
 

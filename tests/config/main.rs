@@ -2,6 +2,7 @@
 
 mod broken;
 mod committed;
+mod ends;
 mod numbers;
 mod ranges;
 mod studies;

@@ -7,44 +7,17 @@ use std::fmt::Write;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use moelab::config_file::{Kind, Value};
 use moelab::gpu::memory::plan_memory;
 use moelab::gpu::{Program, Tier};
-use moelab::train::config::Config;
 use moelab::train::recording;
 
+use crate::ends::{SMALL, draws, ends, over};
 use crate::load_text;
 
 /// A case that takes longer is a hang. The slowest takes a tenth of it in this profile, on a busy machine.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Pairs of the usual run.
 const FEW_PAIRS: usize = 150;
-
-/// A model so small that its ranges are what matters.
-const SMALL: &str = "model.width=16 model.attention.heads=2 model.ffn.width=16 model.depth.layers=1 model.router.experts=4 \
-                     data.sequence_length=16 data.batch=2 train.micro_batches=1";
-
-/// One key at one end: what to set for it, its conditions first.
-type Setting = (String, Vec<String>);
-
-/// The numeric keys at the ends of their ranges.
-fn ends() -> Vec<Setting> {
-    let mut found = Vec::new();
-    Config::kind().leaves(&mut |path, field, conditions| {
-        let values: Vec<String> = match field.kind {
-            Kind::Integer { min, max } => vec![min.to_string(), max.to_string()],
-            Kind::Real { min, max } => vec![format!("{min:?}"), format!("{max:?}")],
-            Kind::Amount { max } => vec!["0".into(), max.to_string(), "'0%'".into(), "'100%'".into()],
-            _ => Vec::new(),
-        };
-        for value in values {
-            let mut sets: Vec<String> = conditions.iter().map(|c| format!("{}={}", c.key, c.among[0])).collect();
-            sets.push(format!("{path}={value}"));
-            found.push((format!("{path}={value}"), sets));
-        }
-    });
-    found
-}
 
 /// Checks a config as `moelab check` does. `Ok(true)` if it was accepted, an error if it was refused without naming a key.
 fn check(sets: &[String]) -> Result<bool, String> {
@@ -89,19 +62,6 @@ fn try_all(cases: Vec<(String, Vec<String>)>) -> usize {
     accepted
 }
 
-fn over(base: &str, settings: &[&Setting]) -> (String, Vec<String>) {
-    let name = settings.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    let keys: Vec<&str> = settings.iter().flat_map(|(_, sets)| sets).filter_map(|set| set.split('=').next()).collect();
-    let base = base.split_whitespace().filter(|set| !keys.contains(&set.split('=').next().unwrap_or_default())).map(str::to_owned);
-    let mut sets: Vec<String> = base.collect();
-    for set in settings.iter().flat_map(|(_, sets)| sets) {
-        let key = set.split('=').next();
-        sets.retain(|other| other.split('=').next() != key);
-        sets.push(set.clone());
-    }
-    (name, sets)
-}
-
 #[test]
 fn every_numeric_key_at_both_ends_is_refused_or_planned() {
     let ends = ends();
@@ -118,11 +78,7 @@ fn every_numeric_key_at_both_ends_is_refused_or_planned() {
 fn random_pairs_of_ends_are_refused_or_planned() {
     let pairs = std::env::var("MOELAB_RANGE_PAIRS").map_or(FEW_PAIRS, |n| n.parse().expect("a number"));
     let ends = ends();
-    let mut seed = 0x5eed_u64;
-    let mut draw = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize % ends.len()
-    };
-    let cases = (0..pairs).map(|_| (draw(), draw())).map(|(a, b)| over(SMALL, &[&ends[a], &ends[b]])).collect();
+    let mut draw = draws(0x5eed);
+    let cases = (0..pairs).map(|_| (draw(ends.len()), draw(ends.len()))).map(|(a, b)| over(SMALL, &[&ends[a], &ends[b]])).collect();
     try_all(cases);
 }

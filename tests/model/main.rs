@@ -1,6 +1,8 @@
 //! Whole models: against PyTorch, against themselves, and against what must be true of any of them.
 
 mod configs;
+#[path = "../config/ends.rs"]
+mod ends;
 mod faults;
 mod harness;
 mod hugging_face;
@@ -10,6 +12,7 @@ mod idle_experts;
 mod oracle;
 mod pairwise;
 mod probe;
+mod ranges;
 mod real_tokens;
 mod sampling;
 mod sanity;

@@ -1,6 +1,6 @@
 //! What the values of a config mean together. Every rule is tried; each says which keys disagree and what would help.
 
-use super::{Config, DataKind, TokenizerKind};
+use super::{Config, DataKind, TokenizerKind, sizes};
 use crate::config_file::Loaded;
 use crate::model::config::{AttentionKind, DepthKind, EmbeddingScale, FfnKind, Latent, PositionKind, RecursionStart};
 use crate::model::params::{self, OverrideFault};
@@ -22,7 +22,7 @@ pub(super) fn check(loaded: &mut Loaded<Config>) {
     data(loaded);
     schedule(loaded);
     training(loaded);
-    sizes(loaded);
+    sizes::check(loaded);
     overrides(loaded);
 }
 
@@ -182,7 +182,7 @@ fn layers(loaded: &mut Loaded<Config>) {
 fn routing(loaded: &mut Loaded<Config>) {
     let (e, k) = loaded.config.model.experts();
     let router = loaded.config.model.router.clone();
-    if loaded.config.model.ffn.kind == FfnKind::Moe && router.groups > 1 {
+    if loaded.config.model.ffn.kind == FfnKind::Moe && (router.groups > 1 || router.kept_groups > 1) {
         let (groups, kept) = (router.groups, router.kept_groups);
         if e % groups != 0 {
             loaded.refuse(
@@ -268,35 +268,6 @@ fn training(loaded: &mut Loaded<Config>) {
             "early stopping needs evaluations on the way",
             &[("train.early_stopping.patience", "counts evaluations".into()), ("train.evaluation.every", "none before the end".into())],
             "set `train.evaluation.every`, or `train.early_stopping.patience` to 0",
-        );
-    }
-}
-
-/// Shapes that the engine could not address on any adapter: indices are 32 bits wide.
-fn sizes(loaded: &mut Loaded<Config>) {
-    const MOST: u64 = 1 << 31;
-    let config = loaded.config.clone();
-    let (b, t) = (u64::from(config.data.batch), u64::from(config.data.sequence_length));
-    let (_, k) = config.model.experts();
-    let ffn = b * t * u64::from(k) * u64::from(config.model.ffn.width);
-    if ffn > MOST {
-        loaded.refuse(
-            format!("a micro-batch would have {ffn} hidden values in the FFN, at most {MOST} can be addressed"),
-            &[
-                ("data.batch", format!("B = {b}")),
-                ("data.sequence_length", format!("T = {t}")),
-                ("model.ffn.width", format!("F = {}", config.model.ffn.width)),
-            ],
-            "use a smaller `data.batch` and more `train.micro_batches`",
-        );
-    }
-    let largest = params::parameters(&config.model).into_iter().max_by_key(|spec| spec.len());
-    let largest = largest.expect("every model has an embedding");
-    if largest.len() > MOST {
-        loaded.refuse(
-            format!("`{}` would have {} elements, at most {MOST} can be addressed", largest.name, largest.len()),
-            &[("model.width", format!("D = {}", config.model.width)), ("model.ffn.width", format!("F = {}", config.model.ffn.width))],
-            "use a narrower model, fewer experts or a smaller vocabulary",
         );
     }
 }

@@ -190,21 +190,25 @@ impl Identity {
                 (Class::Optimisation | Class::Length, _) => agreement.notes.push(format!("{differs}; no weight depends on it here")),
             }
         }
-        let hash = |what: &str, wanted: &str, found: &str| {
-            let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
-            (wanted != found).then(|| format!("{what} sha256 {}..., the run has {}...", short(found), short(wanted)))
-        };
-        if let Some(differs) = hash("tokenizer: found", &self.tokenizer, &now.tokenizer) {
-            reasons.push(format!("{differs}. Its embedding is of that tokenizer: restore the run's tokenizer.json"));
+        let short = |hash: &str| format!("{}...", hash.get(..16).unwrap_or(hash));
+        if self.tokenizer != now.tokenizer {
+            reasons.push(format!(
+                "tokenizer: this is not the tokenizer that the run was trained with, so its ids are other text: found sha256 {}, the run \
+                 has {}. Bring the run's tokenizer.json back",
+                short(&now.tokenizer),
+                short(&self.tokenizer)
+            ));
         }
-        if purpose != Purpose::Weights
-            && let Some(differs) = hash("data: the training and validation tokens have", &self.data, &now.data)
-        {
+        if purpose != Purpose::Weights && self.data != now.data {
             let way = match purpose {
                 Purpose::Evaluate => "; `moelab eval RUN --data PATH` evaluates other text",
                 _ => ", or train a new run",
             };
-            reasons.push(format!("{differs}. Restore the files that `data.paths` names{way}"));
+            reasons.push(format!(
+                "data: the training and validation tokens have sha256 {}, the run has {}. Restore the files that `data.paths` names{way}",
+                short(&now.data),
+                short(&self.data)
+            ));
         }
         if !reasons.is_empty() {
             return Err(Refused { reasons });

@@ -82,7 +82,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Every field that `wanted` has but for wall-clock facts: equal if the machine is the same, else losses within the tolerance.
 fn assert_line(wanted: &Value, found: &Value, is_exact: bool) {
-    for (field, value) in wanted.as_object().unwrap().iter().filter(|(field, _)| *field != "time") {
+    // What is drawn from the model is no part of the promise: a release may sample by another rule.
+    for (field, value) in wanted.as_object().unwrap().iter().filter(|(field, _)| !["time", "text"].contains(&field.as_str())) {
         match (field.as_str(), is_exact) {
             (_, true) | ("kind" | "update" | "micro_steps" | "tokens" | "targets" | "schema" | "config", _) => {
                 assert_eq!(&found[field], value, "{field} of {wanted}");

@@ -110,7 +110,7 @@ fn without_checkpoint(trainer: &mut Trainer, before: &str, header: Option<String
 }
 
 fn incident(update: u32, incident: Incident, detail: String) -> IncidentRecord {
-    IncidentRecord { update, incident, detail, time: Time::default() }
+    IncidentRecord { update, incident, detail, since: None, time: Time::default() }
 }
 
 fn text(folder: &RunFolder, name: &str) -> Result<Option<String>, SessionError> {

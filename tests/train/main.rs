@@ -1,5 +1,6 @@
 //! Data: the language and its scorer, tokenizers, shards, corpora, baselines. No GPU.
 
+mod around;
 mod baselines;
 mod data;
 mod generate;

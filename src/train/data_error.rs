@@ -1,17 +1,5 @@
 //! What can be wrong with data that a user brings.
 
-/// Most characters of a message that may quote a file.
-const LONGEST: usize = 600;
-
-/// A message without the middle of what it quotes at length.
-fn cut(message: &str) -> String {
-    let length = message.chars().count();
-    if length <= LONGEST {
-        return message.to_string();
-    }
-    message.chars().take(LONGEST / 2).chain(" ... ".chars()).chain(message.chars().skip(length - LONGEST / 2)).collect()
-}
-
 /// A fault in data, a tokenizer or their options: what is wrong, what was wanted, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -20,7 +8,7 @@ pub enum DataError {
     #[error("{0}")]
     Options(String),
     /// A tokenizer file is refused, or text cannot be encoded.
-    #[error("tokenizer: {}", cut(.0))]
+    #[error("tokenizer: {0}")]
     Tokenizer(String),
     /// A token shard is damaged or does not fit.
     #[error("token shard: {0}")]

@@ -1,6 +1,6 @@
 // AdamW on CPU rasterisers, as adamw.wgsl; what is read comes through texture images of `columns` texels a row.
 
-import package::adamw::{INVOCATIONS, State, clip, corrections_at, params, updated, watch};
+import package::adamw::{INVOCATIONS, State, clip, corrections_at, is_sound, params, tell, updated};
 import package::lib::clip::CLIP_FINITE;
 import package::lib::index::flat_workgroup;
 
@@ -26,6 +26,7 @@ fn update(
     if (clip[CLIP_FINITE] == 0u) {
         return;
     }
+    var sound = true;
     @unroll for (var q = 0u; q < TEXELS; q++) {
         let i = first + q * INVOCATIONS;
         let at = vec2<u32>(i % columns, i / columns);
@@ -36,7 +37,8 @@ fn update(
             w[i] = state.w;
             m[i] = state.m;
             v[i] = state.v;
-            watch(state);
+            sound &= is_sound(state);
         }
     }
+    tell(sound); // Once: a store to a buffer costs these drivers as much as a texel's arithmetic.
 }

@@ -35,7 +35,7 @@ struct Params {
 @group(0) @binding(16) var<storage, read_write> saved_corrections: array<f32>;
 @group(0) @binding(17) var<storage, read_write> new_corrections: array<f32>;
 
-@group(0) @binding(18) var<storage, read_write> damage: array<atomic<u32>>; // [1], 1: the update made a value that is not finite
+@group(0) @binding(18) var<storage, read_write> damage: array<u32>; // [1], 1: the update made a value that is not finite
 
 const INVOCATIONS = 64u;
 
@@ -60,10 +60,15 @@ fn updated(old: State, d_w: vec4<f32>, correction: vec2<f32>) -> State {
     return State(decayed - step.lr_adamw / correction.x * m / denominator, m, v);
 }
 
-// Moments that are not finite make the weight so, but for an infinite mean square.
-fn watch(state: State) {
-    if (!(are_finite(state.w) && are_finite(state.v))) {
-        atomicStore(&damage[0], 1u);
+// Whether weight and moments are finite: a mean that is not would show in the weight.
+fn is_sound(state: State) -> bool {
+    return are_finite(state.w) && are_finite(state.v);
+}
+
+// All that store anything store the same, so that their order is no matter.
+fn tell(sound: bool) {
+    if (!sound) {
+        damage[0] = 1u;
     }
 }
 
@@ -86,7 +91,7 @@ fn update(
     w4[i] = state.w;
     m4[i] = state.m;
     v4[i] = state.v;
-    watch(state);
+    tell(is_sound(state));
 }
 
 // An invocation owns one element: for lengths that are no multiple of four.
@@ -108,7 +113,7 @@ fn update_ragged(
     w[i] = state.w.x;
     m[i] = state.m.x;
     v[i] = state.v.x;
-    watch(state);
+    tell(is_sound(state));
 }
 
 // An invocation owns one correction; n counts experts, or is 1.

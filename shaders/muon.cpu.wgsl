@@ -2,8 +2,9 @@
 // invocation owns a block of 4x4 elements of the parameter, which it transposes in registers.
 
 import package::lib::clip::CLIP_FACTOR;
+import package::lib::finite::are_finite;
 import package::lib::index::flat_workgroup;
-import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped, watch};
+import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped, tell};
 
 @group(0) @binding(11) var image_d_w: texture_2d<f32>;
 @group(0) @binding(12) var image_momentum: texture_2d<f32>;
@@ -91,12 +92,14 @@ fn scatter(
     if (is_tall()) {
         directions = transpose(directions);
     }
+    var sound = true;
     @unroll for (var q = 0u; q < 4u; q++) {
         let at = vec2<u32>(block.column, (params.first + block.slice) * params.rows + block.row + q);
         if (block.row + q < params.rows) {
             let weight = stepped(textureLoad(image_w, at, 0), directions[q]);
             w[at.y * columns + at.x] = weight;
-            watch(weight);
+            sound &= are_finite(weight);
         }
     }
+    tell(sound);
 }

@@ -83,10 +83,6 @@ fn one_value_is_enough() {
             assert_eq!(damage(fixture), 1, "{what}: {value} in {state}");
             fixture.memory.write(fixture.device, "w", bytemuck::cast_slice(&weights));
             fixture.memory.write(fixture.device, state, bytemuck::cast_slice(&good));
-            if state == "adamw.m.w" {
-                break;
-            }
-            // The mean of gradients was moved by good gradients alone.
         }
     });
 }

@@ -13,7 +13,7 @@ use moelab::{
     ops::Graph,
     train::{
         checkpoint::NamedTensor,
-        hugging_face::{Imported, export, file_tensors, import},
+        hugging_face::{ImportError, Imported, describe, export, file_tensors},
     },
 };
 use safetensors::SafeTensors;
@@ -44,6 +44,11 @@ const NOT_WRITTEN: [&str; 14] = [
     "summary_use_proj",
     "sliding_window",
 ];
+
+/// A model from its `config.json` and the bytes of its files.
+pub fn import(config_json: &[u8], files: &[(&str, &[u8])]) -> Result<Imported, ImportError> {
+    describe(config_json)?.read(files)
+}
 
 /// A file of a golden model.
 pub fn read(model: &str, file: &str) -> Vec<u8> {

@@ -7,11 +7,13 @@ use moelab::{
     random::Stream,
     train::{
         checkpoint::NamedTensor,
-        hugging_face::{Imported, describe, export, import},
+        hugging_face::{Imported, describe, export},
     },
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
+
+use crate::hugging_face::import;
 
 /// A model's files, to be broken.
 #[derive(Clone)]

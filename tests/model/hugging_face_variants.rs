@@ -20,7 +20,7 @@ use moelab::{
     train::{
         checkpoint::weights_sha256,
         config::{OwnTokenizer, load_around},
-        hugging_face::{Imported, import},
+        hugging_face::Imported,
     },
 };
 use safetensors::SafeTensors;
@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::{
     harness::{device, tiers},
-    hugging_face::{FOLDER, floats, read},
+    hugging_face::{FOLDER, floats, import, read},
 };
 
 /// As the command does it: the model, and a config around it that holds together.

@@ -10,7 +10,7 @@
 //! | the same with latent attention | `deepseek_v3` |
 //! | recursion over two states | `hrm_text` |
 //!
-//! Guaranteed: what [`export`] writes computes what the model computes in evaluation, and [`import`] reads it back to the bit;
+//! Guaranteed: what [`export`] writes computes what the model computes in evaluation, and [`Described::read`] reads it back to the bit;
 //! a model that no type can be is refused with every reason ([`config`]). What cannot be carried is told, a line each, in both
 //! directions: settings of training that have no counterpart, types of weights, layers that predict further tokens. What would
 //! change a number is refused. Files are read with suspicion: every key and tensor is known, and in range, or the file is
@@ -256,12 +256,4 @@ impl Described {
         let notes = [rules::not_carried(&self.json), matched.notes].concat();
         Ok(Imported { model: self.model, tensors, notes })
     }
-}
-
-/// Reads a model from its `config.json` and the bytes of its safetensors files, each with its name for messages.
-///
-/// # Errors
-/// All that is unknown, missing, too many, out of range, of another shape or type, or not finite.
-pub fn import(config_json: &[u8], files: &[(&str, &[u8])]) -> Result<Imported, ImportError> {
-    describe(config_json)?.read(files)
 }

@@ -280,6 +280,19 @@ fn a_last_save_that_fails_ends_with_74() {
     assert_eq!(place.summary("run")["weights_sha256"], place.summary("straight")["weights_sha256"]);
 }
 
+#[test]
+fn a_summary_that_cannot_be_written_ends_with_74() {
+    let place = Place::new();
+    assert_code(&place.train("run", &["train.updates=2"]).output().unwrap(), 0);
+    let summary = place.path("run/summary.json");
+    fs::remove_file(&summary).unwrap();
+    fs::create_dir_all(summary.join("in_the_way")).unwrap();
+    let output = place.resume("run");
+    assert_code(&output, 74);
+    let said = stderr(&output);
+    assert!(said.contains("made all its updates, and its summary could not be written: cannot rename"), "{said}");
+}
+
 /// A run under way whose metrics are read as they come.
 struct Watched {
     child: Child,

@@ -6,7 +6,7 @@
 //! Summary, report and plot are functions of the log and of the newest state, so that resuming a finished run writes them again
 //! as they were.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     plot::LossPlot,
@@ -30,6 +30,16 @@ pub(super) struct Ending {
     pub reason: ExitReason,
     /// The error that ended it.
     pub detail: Option<String>,
+}
+
+impl fmt::Display for Ending {
+    /// To follow "The run".
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.detail {
+            Some(detail) => write!(f, "{} ({detail})", self.reason.words()),
+            None => f.write_str(self.reason.words()),
+        }
+    }
 }
 
 impl From<ExitReason> for Ending {

@@ -61,14 +61,12 @@ pub enum SessionError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The run is over, and the folder cannot even take the summary.
-    #[error("the run {}{}, and its summary could not be written: {error}", .reason.words(), .detail.as_ref().map(|d| format!(" ({d})")).unwrap_or_default())]
+    #[error("the run {ended}, and its summary could not be written: {error}")]
     Unwritten {
-        /// Why it ended.
-        reason: ExitReason,
-        /// The error that ended it.
-        detail: Option<String>,
+        /// Why it ended, in words.
+        ended: String,
         /// Why it cannot be written.
-        error: StoreError,
+        error: Box<StoreError>,
     },
     /// The folder's checkpoint is of another run.
     #[error("this run cannot be resumed: {0}")]
@@ -417,9 +415,9 @@ impl Session {
             saved: self.saved.as_ref(),
             rasterize: self.rasterize,
         };
-        let Ending { reason, detail } = ending.clone();
+        let ended = ending.to_string();
         let written = ending::write(&mut self.folder, ending, &of, happened);
-        let summary = written.map_err(|error| SessionError::Unwritten { reason, detail, error })?;
+        let summary = written.map_err(|error| SessionError::Unwritten { ended, error: Box::new(error) })?;
         happened.push(Happened::Finished(Box::new(summary)));
         Ok(())
     }

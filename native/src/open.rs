@@ -6,12 +6,15 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use moelab::{
     config_file::MAX_BYTES,
     gpu::{Device, Tier},
-    lab::session::{EFFECTIVE_CONFIG, TOKENIZER},
+    lab::{
+        run_folder::check_start_files,
+        session::{EFFECTIVE_CONFIG, TOKENIZER},
+    },
     train::{
         Config, Corpus,
         config::{DataKind, TokenizerKind, load},
@@ -19,6 +22,8 @@ use moelab::{
     },
 };
 use moelab_native::{err, input};
+
+use moelab_native::{print, store::Directory};
 
 use crate::{
     Common, ConfigArgs,
@@ -54,6 +59,7 @@ pub fn config(args: &ConfigArgs) -> Result<Config> {
 
 /// Reads the effective config of a run, with changes to it.
 pub fn config_of_run(run: &Path, sets: &[String]) -> Result<Config> {
+    check_start_files(&Directory::read_only(run).with_context(|| print::path(run))?)?;
     config(&ConfigArgs { config: run.join(EFFECTIVE_CONFIG), sets: sets.to_vec(), reduced: false })
 }
 

@@ -1,14 +1,20 @@
 //! A run folder as a directory.
 //!
 //! One process writes a run: it holds an exclusive lock on `run.lock`, which the system releases when the process ends in
-//! whatever way, so there is no stale lock to clear; the process id in the file is for the message. The file stays. Symbolic
-//! links are refused, in the folder and as the folder, so nothing is written outside of it.
+//! whatever way, so there is no stale lock to clear; the process id in the file is for the message. The file stays, unless
+//! nothing was written beside it: then it goes, and so do the folders that were made for it. Where `run.lock` is no longer the
+//! file that was locked, the run's folder was removed, moved or replaced; every change is then an error, so that no run goes
+//! on in a folder that is not its own. Symbolic links are refused, in the folder and as the folder, so nothing is written
+//! outside of it.
+//!
+//! Every operation that changes something passes [`crate::fault`].
 //! Syncing a folder is a POSIX notion; where it does not exist (Windows), `sync` of a folder does nothing.
 
-use crate::{input, print};
+use crate::atomic::sync_folder;
+use crate::{fault, input, print};
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "run.lock";
@@ -19,23 +25,34 @@ pub struct Directory {
     root: PathBuf,
     /// Held as long as this process may write; `None` for a reader.
     lock: Option<File>,
+    /// What was made to open it: folders, the outermost first, and then the lock file.
+    made: Vec<PathBuf>,
+    is_changed: bool,
 }
 
 impl Directory {
     /// Opens a run folder for writing, and makes it where it is not there. An error if another process writes it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let mut directory = Self { root: checked_root(root)?, lock: None };
-        fs::create_dir_all(root).map_err(|error| medium("make", &print::path(root), error))?;
+        let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let mut made: Vec<PathBuf> = root.ancestors().take_while(absent).map(Path::to_path_buf).collect();
+        made.reverse();
+        let mut directory = Self { root: checked_root(root)?, lock: None, made, is_changed: false };
+        fault::operation("create", root)
+            .and_then(|()| fs::create_dir_all(root))
+            .map_err(|error| medium("make", &print::path(root), error))?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent).map_err(|error| medium("sync", &print::path(parent), error))?;
         }
+        let lock = root.join(LOCK);
+        let is_new = !lock.exists();
         directory.lock = Some(directory.take_lock()?);
+        directory.made.extend(is_new.then_some(lock));
         Ok(directory)
     }
 
     /// Opens a run folder for reading, which needs no lock: another process may be writing it.
     pub fn read_only(root: &Path) -> Result<Self, StoreError> {
-        let directory = Self { root: checked_root(root)?, lock: None };
+        let directory = Self { root: checked_root(root)?, lock: None, made: Vec::new(), is_changed: false };
         match directory.root.is_dir() {
             true => Ok(directory),
             false => Err(refused("open", &print::path(root), "there is no such folder")),
@@ -52,6 +69,8 @@ impl Directory {
         let failed = |error: io::Error| medium("lock", LOCK, error);
         let mut file = options().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
         match file.try_lock() {
+            // Another process removed the file between the two lines above, as it had nothing to keep.
+            Ok(()) if !is_same_file(&file, &place) => return self.take_lock(),
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
             Err(TryLockError::WouldBlock) => {
@@ -60,7 +79,8 @@ impl Directory {
                 return Err(StoreError::Busy { path: print::path(&self.root), holder });
             }
         }
-        file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id())).map_err(failed)?;
+        let holder = format!("process {}", std::process::id());
+        file.set_len(0).and_then(|()| fault::write_all(&mut file, holder.as_bytes(), &place)).map_err(failed)?;
         Ok(file)
     }
 
@@ -76,11 +96,18 @@ impl Directory {
     }
 
     /// The place of a path to be changed.
-    fn place_to_change(&self, path: &str) -> Result<PathBuf, StoreError> {
-        match self.lock {
-            Some(_) => self.place(path),
-            None => Err(refused("change", path, "this run is open for reading only")),
+    fn place_to_change(&mut self, path: &str) -> Result<PathBuf, StoreError> {
+        let Some(lock) = &self.lock else { return Err(refused("change", path, "this run is open for reading only")) };
+        if !is_same_file(lock, &self.root.join(LOCK)) {
+            return Err(refused("change", path, "the run's folder was removed, moved or replaced while the run was writing it"));
         }
+        self.is_changed = true;
+        self.place(path)
+    }
+
+    /// Removes what was made to open it: the lock file first, then folders, as far as they are empty.
+    fn remove_made(&self) -> io::Result<()> {
+        self.made.iter().rev().try_for_each(|place| if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) })
     }
 
     fn make_parent(&self, place: &Path, path: &str) -> Result<(), StoreError> {
@@ -93,6 +120,10 @@ impl Drop for Directory {
     /// Closing the file would do, unless a process that is just being started still has a copy of it.
     fn drop(&mut self) {
         if let Some(lock) = &self.lock {
+            if !self.is_changed && is_same_file(lock, &self.root.join(LOCK)) {
+                // What cannot be removed stays, and another run may start there.
+                let _ = self.remove_made();
+            }
             // Nobody is left to hear of an error, and the end of the process releases the lock anyway.
             let _ = lock.unlock();
         }
@@ -111,17 +142,16 @@ impl Store for Directory {
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let place = self.place_to_change(path)?;
         self.make_parent(&place, path)?;
-        let written = options().write(true).create(true).truncate(true).open(&place).and_then(|mut file| file.write_all(bytes));
-        written.map_err(|error| medium("write", path, error))
+        let write = || fault::write_all(&mut options().write(true).create(true).truncate(true).open(&place)?, bytes, &place);
+        write().map_err(|error| medium("write", path, error))
     }
 
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let place = self.place_to_change(path)?;
-        self.make_parent(&place, path)?;
         let append = || {
-            let mut file = options().append(true).create(true).open(&place)?;
+            let mut file = options().append(true).open(&place)?;
             let before = file.metadata()?.len();
-            file.write_all(bytes).inspect_err(|_| {
+            fault::write_all(&mut file, bytes, &place).inspect_err(|_| {
                 // The error that matters is the first one; a rest that stays is a torn line, which readers leave out.
                 let _ = file.set_len(before);
             })
@@ -131,23 +161,23 @@ impl Store for Directory {
 
     fn sync(&mut self, path: &str) -> Result<(), StoreError> {
         let place = self.place_to_change(path)?;
-        let synced = match place.is_dir() {
+        let synced = fault::operation("sync", &place).and_then(|()| match place.is_dir() {
             true => sync_folder(&place),
             false => options().append(true).open(&place).and_then(|file| file.sync_all()),
-        };
+        });
         synced.map_err(|error| medium("sync", path, error))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), StoreError> {
         let (old, new) = (self.place_to_change(from)?, self.place_to_change(to)?);
-        fs::rename(old, new).map_err(|error| medium("rename", from, error))
+        fault::operation("rename", &old).and_then(|()| fs::rename(old, new)).map_err(|error| medium("rename", from, error))
     }
 
     fn remove(&mut self, path: &str) -> Result<(), StoreError> {
         let place = self.place_to_change(path)?;
         let removed = match place.is_dir() {
-            true => fs::remove_dir_all(&place),
-            false => fs::remove_file(&place),
+            true => fault::remove_dir_all(&place),
+            false => fault::operation("remove", &place).and_then(|()| fs::remove_file(&place)),
         };
         match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(medium("remove", path, error)),
@@ -211,11 +241,18 @@ fn options() -> OpenOptions {
     options
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match cfg!(unix) {
-        true => File::open(folder)?.sync_all(),
-        false => Ok(()),
-    }
+/// Whether a path still leads to an open file.
+#[cfg(unix)]
+fn is_same_file(file: &File, place: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let found = file.metadata().and_then(|ours| Ok((ours, fs::symlink_metadata(place)?)));
+    found.is_ok_and(|(ours, there)| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+}
+
+/// Whether there is still a file where it was opened: an open file cannot be replaced on Windows.
+#[cfg(not(unix))]
+fn is_same_file(_file: &File, place: &Path) -> bool {
+    place.exists()
 }
 
 fn medium(action: &'static str, path: &str, error: io::Error) -> StoreError {

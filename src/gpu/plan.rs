@@ -287,7 +287,11 @@ fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
             wanted: t.bytes(),
             found: most,
             adapter: device.adapter.name.clone(),
-            remedy: "Use a smaller batch with more accumulation, a shorter sequence, or a narrower model".into(),
+            remedy: match is_persistent(t.role) {
+                true => "Its size follows from the model, not from the batch: use a narrower model, fewer experts or a smaller vocabulary, or another adapter",
+                false => "Use a smaller batch with more accumulation, a shorter sequence, or a narrower model",
+            }
+            .into(),
         }),
         _ => Ok(()),
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    run_folder::RunFolder,
-    session::{EFFECTIVE_CONFIG, Opening, SessionError, TOKENIZER, effective_config},
+    run_folder::{RunFolder, Start},
+    session::{Opening, SessionError, effective_config, start_files},
 };
 use crate::{
     gpu::PlanOptions,
@@ -45,14 +45,8 @@ pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, V
     if !problems.is_empty() {
         return Err(SessionError::Mismatch(problems.join("; ")));
     }
-    let mut folder = RunFolder::create(store, &tag, &hash)?;
-    folder.write(EFFECTIVE_CONFIG, effective.as_bytes())?;
-    if let Some(tokenizer) = tokenizer {
-        folder.write(TOKENIZER, tokenizer.as_bytes())?;
-    }
-    for (name, bytes) in &files {
-        folder.write(name, bytes)?;
-    }
-    folder.save_checkpoint(&snapshot, 1)?;
+    let mut start = start_files(&effective, tokenizer.as_deref());
+    start.extend(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    RunFolder::create(store, &tag, &Start { config: &hash, files: &start, checkpoint: Some(&snapshot) })?;
     Ok(())
 }

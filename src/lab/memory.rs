@@ -33,7 +33,8 @@ impl Store for Memory {
 
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         check_path(path)?;
-        self.files.borrow_mut().entry(path.to_string()).or_default().extend_from_slice(bytes);
+        let absent = || StoreError::Medium { action: "append to", path: path.into(), problem: "it is not there".into() };
+        self.files.borrow_mut().get_mut(path).ok_or_else(absent)?.extend_from_slice(bytes);
         Ok(())
     }
 

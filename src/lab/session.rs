@@ -18,7 +18,7 @@ use super::{
     import::SOURCE_CONFIG,
     rate::Rate,
     record::{ExitReason, Summary},
-    run_folder::RunFolder,
+    run_folder::{RunFolder, Start},
     store::{Store, StoreError},
 };
 use crate::{
@@ -149,11 +149,8 @@ impl Session {
         let tokenizer = corpus.tokenizer().map(Tokenizer::to_json);
         let hash = config.hash();
         let trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
-        let mut folder = RunFolder::create(store, &tag, &hash)?;
-        folder.write(EFFECTIVE_CONFIG, effective.as_bytes())?;
-        if let Some(tokenizer) = tokenizer {
-            folder.write(TOKENIZER, tokenizer.as_bytes())?;
-        }
+        let files = start_files(&effective, tokenizer.as_deref());
+        let folder = RunFolder::create(store, &tag, &Start { config: &hash, files: &files, checkpoint: None })?;
         Ok(Session::assemble(trainer, folder, clock, rasterize, name))
     }
 
@@ -165,16 +162,17 @@ impl Session {
     pub fn resume(opening: Opening, allowed: &[Class]) -> Result<Session, SessionError> {
         let Opening { config, device, corpus, store, tag, clock, rasterize, name } = opening;
         let effective = effective_config(&config, &device, &corpus);
+        let (hash, keep) = (config.hash(), config.train.checkpoint.keep as usize);
         let mut trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
         let mut folder = RunFolder::open(store, &tag)?;
-        let session = 1 + folder.events()?.iter().filter_map(Event::time).map(|t| t.session).max().unwrap_or(0);
         let loaded = folder.load_newest(&trainer.expected())?;
         if loaded.is_none() && folder.read(SOURCE_CONFIG)?.is_some() {
             let problem = "its weights were imported and no checkpoint holds them: import the model again";
             return Err(SessionError::Mismatch(problem.into()));
         }
         let TakenUp { update, saved, mut warnings, lines } = identity::take_up(&mut trainer, &mut folder, loaded, &effective, allowed)?;
-        warnings.extend(folder.rewind(update)?);
+        warnings.extend(folder.rewind(update, &hash, keep)?);
+        let session = folder.sessions();
         for mut line in lines {
             line.time.session = session;
             folder.append(&Event::Incident(line))?;
@@ -342,7 +340,9 @@ impl Session {
             Some(loaded) => loaded.snapshot,
             None => self.trainer.initial_snapshot(),
         };
-        self.folder.rewind(snapshot.state.update)?;
+        let config = self.trainer.config();
+        let warnings = self.folder.rewind(snapshot.state.update, &config.hash(), config.train.checkpoint.keep as usize)?;
+        happened.extend(warnings.into_iter().map(Happened::Warning));
         let progress = self.trainer.roll_back(&snapshot);
         self.take(progress, happened)
     }
@@ -421,6 +421,12 @@ impl Session {
         happened.push(Happened::Finished(Box::new(summary)));
         Ok(())
     }
+}
+
+/// The files that a run's folder has from its start.
+pub(super) fn start_files<'a>(effective: &'a str, tokenizer: Option<&'a str>) -> Vec<(&'a str, &'a [u8])> {
+    let tokenizer = tokenizer.map(|tokenizer| (TOKENIZER, tokenizer.as_bytes()));
+    [(EFFECTIVE_CONFIG, effective.as_bytes())].into_iter().chain(tokenizer).collect()
 }
 
 /// The config with all defaults, under a comment that names versions, adapter and hashes.

@@ -22,7 +22,7 @@ pub trait Store {
     /// Makes or replaces a file, and the folders above it.
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Adds to the end of a file. After an error the file is as it was, as far as the medium allows.
+    /// Adds to the end of a file that is there. After an error the file is as it was, as far as the medium allows.
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Returns when the content of a file, or the names in a folder, would survive a power cut.
@@ -93,6 +93,43 @@ pub enum StoreError {
     Occupied {
         /// The run folder.
         path: String,
+    },
+    /// A file that a run would write is there and is of no run.
+    #[error("`{path}` is there already, and no run wrote it: choose another folder, or move it away")]
+    Foreign {
+        /// The file.
+        path: String,
+    },
+    /// There is no run in the folder, though its start may have begun.
+    #[error(
+        "`{missing}` is missing: no run was started here, or its start was cut short. \
+         Give the command again that starts it (`moelab train` or `moelab import`)"
+    )]
+    Unstarted {
+        /// The file that a run has.
+        missing: &'static str,
+    },
+    /// A file that says what a run is was changed or damaged.
+    #[error(
+        "`{path}` is not as the run wrote it: put it back from a copy. If it was changed on purpose, remove `SHA256SUMS`: the file is then taken as it is"
+    )]
+    Changed {
+        /// The file.
+        path: String,
+    },
+    /// The log lacks lines that were in it when the checkpoint was saved.
+    #[error(
+        "`metrics.jsonl` was cut or is another run's: it does not hold the {} that it had at the checkpoint of update {update} (it has {found} up to there). \
+         Put it back from a copy; or remove it, and `moelab resume` goes on without the lines up to update {update}",
+        .wanted.map_or("lines".to_string(), |wanted| format!("{wanted} lines"))
+    )]
+    LogLost {
+        /// Update of the checkpoint.
+        update: u32,
+        /// Lines at the checkpoint, where it tells.
+        wanted: Option<u64>,
+        /// Lines that are there.
+        found: u64,
     },
     /// A line for this update is already written.
     #[error("metrics.jsonl already has a line of kind `{kind}` for update {update} or later")]

@@ -5,7 +5,7 @@
 //! | `model.safetensors` | the parameters, f32 |
 //! | `optim.safetensors` | the optimizer's moments, f32 |
 //! | `state.json` | [`TrainState`] |
-//! | `manifest.json` | format version, size and SHA-256 of the three others |
+//! | `manifest.json` | format version, size and SHA-256 of the three others, and a [`LogMark`] |
 //!
 //! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: first the manifest (which must be
 //! byte for byte the one that would be written today, so that no flipped bit hides in it), then size and hash of every file, then
@@ -76,6 +76,29 @@ struct Manifest {
     format: String,
     version: u32,
     files: BTreeMap<String, FileEntry>,
+    /// Absent in checkpoints of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<LogMark>,
+}
+
+/// What the run's log held when the checkpoint was saved, so that a log that was cut or exchanged is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogMark {
+    /// Its lines.
+    pub lines: u64,
+    /// SHA-256 over them, their times left out.
+    pub sha256: String,
+    /// Shows damage of the two above: no file of the checkpoint vouches for them.
+    check: String,
+}
+
+impl LogMark {
+    /// The mark of so many lines with this hash.
+    pub fn new(lines: u64, sha256: String) -> Self {
+        let check = sha256_hex(format!("{lines} {sha256}").as_bytes());
+        Self { lines, sha256, check }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +112,7 @@ struct FileEntry {
 ///
 /// The same snapshot gives the same bytes. A snapshot that [`decode`] would refuse (a non-finite value, a negative mean of squares,
 /// a name twice, a shape that does not fit its data) is refused here, so that a broken state never takes the place of a good one.
-pub fn encode(snapshot: &Snapshot) -> Result<Files, CheckpointError> {
+pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, CheckpointError> {
     check_ranges(&snapshot.optimizer)?;
     let mut files = vec![
         (MODEL.to_string(), encode_tensors(MODEL, &snapshot.tensors)?),
@@ -98,7 +121,7 @@ pub fn encode(snapshot: &Snapshot) -> Result<Files, CheckpointError> {
     ];
     let entry = |bytes: &[u8]| FileEntry { bytes: bytes.len() as u64, sha256: sha256_hex(bytes) };
     let entries = files.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
-    let manifest = Manifest { format: FORMAT.to_string(), version: VERSION, files: entries };
+    let manifest = Manifest { format: FORMAT.to_string(), version: VERSION, files: entries, log };
     files.push((MANIFEST.to_string(), json_bytes(&manifest)));
     Ok(files)
 }
@@ -141,7 +164,26 @@ pub fn read_state(files: &Files) -> Result<TrainState, CheckpointError> {
 
 /// Checks that the files are exactly those that were written: manifest, sizes, hashes. Knows nothing of the model.
 pub fn verify(files: &Files) -> Result<(), CheckpointError> {
-    let bytes = file(files, MANIFEST)?;
+    let manifest = read_manifest(file(files, MANIFEST)?)?;
+    for (name, entry) in &manifest.files {
+        check_entry(name, entry, file(files, name)?)?;
+    }
+    Ok(())
+}
+
+/// The mark of the log in a manifest; none in that of an earlier release.
+pub fn read_log_mark(manifest: &[u8]) -> Result<Option<LogMark>, CheckpointError> {
+    Ok(read_manifest(manifest)?.log)
+}
+
+/// The state, checked against the manifest: what a checkpoint says of itself, without reading its tensors.
+pub fn peek_state(manifest: &[u8], state: &[u8]) -> Result<TrainState, CheckpointError> {
+    let manifest = read_manifest(manifest)?;
+    check_entry(STATE, &manifest.files[STATE], state)?;
+    read_json(STATE, state)
+}
+
+fn read_manifest(bytes: &[u8]) -> Result<Manifest, CheckpointError> {
     let damaged = |problem: &str| CheckpointError::Json { file: MANIFEST.to_string(), problem: problem.to_string() };
     let manifest: Manifest = read_json(MANIFEST, bytes)?;
     if manifest.format != FORMAT {
@@ -156,16 +198,20 @@ pub fn verify(files: &Files) -> Result<(), CheckpointError> {
     if !manifest.files.keys().map(String::as_str).eq([MODEL, OPTIMIZER, STATE]) {
         return Err(damaged("it does not list exactly the files of a checkpoint"));
     }
-    for (name, entry) in &manifest.files {
-        let bytes = file(files, name)?;
-        let (file, found) = (name.clone(), bytes.len() as u64);
-        if found != entry.bytes {
-            return Err(CheckpointError::Size { file, wanted: entry.bytes, found });
-        }
-        let found = sha256_hex(bytes);
-        if found != entry.sha256 {
-            return Err(CheckpointError::Checksum { file, wanted: entry.sha256.clone(), found });
-        }
+    if manifest.log.as_ref().is_some_and(|log| *log != LogMark::new(log.lines, log.sha256.clone())) {
+        return Err(damaged("its mark of the log is not as it was written"));
+    }
+    Ok(manifest)
+}
+
+fn check_entry(name: &str, entry: &FileEntry, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let (file, found) = (name.to_string(), bytes.len() as u64);
+    if found != entry.bytes {
+        return Err(CheckpointError::Size { file, wanted: entry.bytes, found });
+    }
+    let found = sha256_hex(bytes);
+    if found != entry.sha256 {
+        return Err(CheckpointError::Checksum { file, wanted: entry.sha256.clone(), found });
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What a run writes down as it goes: one JSON object a line in `metrics.jsonl`.
 //!
 //! Guaranteed: the same run writes the same bytes, but for the object `time` of a line. All that a clock or the number of
-//! restarts can change stands in there, and [`without_time`] drops it for a comparison. Floats return to the bit, and a
-//! non-finite value is written as a string instead of being lost (see [`exact`]). What was not measured is `null`, never 0.
+//! restarts can change stands in there, and [`without_time`] drops it for a comparison, with
+//! the `check` that a run folder adds. Floats return to the bit, and a non-finite value is written as a string instead of being lost (see [`exact`]). What was not measured is `null`, never 0.
 //!
 //! `train.log_every` is the distance of two lines of updates. A line is about its own update alone, not a mean over those in between,
 //! so that a resumed run writes the same lines wherever it was stopped; those in between leave no line, but for incidents
@@ -191,6 +191,8 @@ pub enum Incident {
     AdapterChanged,
     /// The run went on with other settings.
     SettingsChanged,
+    /// Lines of the log were damaged or lost; the run went on.
+    LogDamaged,
 }
 
 impl Incident {
@@ -205,6 +207,7 @@ impl Incident {
             Self::CheckpointDamaged => "checkpoint damaged",
             Self::AdapterChanged => "other adapter",
             Self::SettingsChanged => "settings changed",
+            Self::LogDamaged => "log damaged",
         }
     }
 }
@@ -280,13 +283,14 @@ pub fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
 }
 
-/// The same lines without their `time`: equal for runs with equal bits.
+/// The same lines without their `time` and `check`: equal for runs with equal bits.
 pub fn without_time(text: &str) -> Result<String, String> {
     let mut lines = String::new();
     for (number, line) in complete_lines(text).enumerate() {
         let mut value: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
         value.remove("time");
+        value.remove("check");
         lines += &serde_json::Value::Object(value).to_string();
         lines.push('\n');
     }

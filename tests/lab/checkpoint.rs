@@ -1,13 +1,13 @@
 //! A checkpoint comes back to the bit, or not at all.
 
-use super::runs::{mix, snapshot};
+use super::runs::{START, mix, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::Store;
 use moelab::train::checkpoint::*;
 
 fn files(update: u32) -> Files {
-    encode(&snapshot(update)).expect("the snapshot is sound")
+    encode(&snapshot(update), None).expect("the snapshot is sound")
 }
 
 fn expected() -> Expected {
@@ -66,7 +66,7 @@ fn refused_and_replaced(damage: impl Fn(&mut Files, u64)) {
         let problem = decode(&damaged, &expected()).expect_err("damage must be seen").to_string();
 
         let mut disk = Memory::default();
-        let mut run = RunFolder::create(Box::new(disk.clone()), "test", "").expect("the folder is empty");
+        let mut run = RunFolder::create(Box::new(disk.clone()), "test", &START).expect("the folder is empty");
         run.save_checkpoint(&snapshot(1), 3).expect("memory is sound");
         let folder = run.save_checkpoint(&snapshot(2), 3).expect("memory is sound");
         for (name, bytes) in &damaged {
@@ -172,7 +172,7 @@ fn unsound_snapshots_are_not_encoded() {
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut broken = snapshot(1);
         broken.optimizer[0].data[7] = value;
-        let problem = encode(&broken).expect_err("it is not finite").to_string();
+        let problem = encode(&broken, None).expect_err("it is not finite").to_string();
         assert!(problem.contains("`embedding.weight.moment1`") && problem.contains("element 7"), "{problem}");
         let mut broken = snapshot(1);
         broken.tensors[1].data[3] = value;
@@ -190,7 +190,7 @@ fn unsound_snapshots_are_not_encoded() {
         let mut state = snapshot(1);
         state.optimizer[0].name = name.into();
         state.optimizer[0].data[7] = value;
-        match encode(&state) {
+        match encode(&state, None) {
             Ok(_) => assert_eq!(wanted, "", "{name}"),
             Err(problem) => {
                 let problem = problem.to_string();
@@ -200,10 +200,10 @@ fn unsound_snapshots_are_not_encoded() {
     }
     let mut twice = snapshot(1);
     twice.tensors[1].name = "embedding.weight".into();
-    assert!(encode(&twice).is_err());
+    assert!(encode(&twice, None).is_err());
     let mut ragged = snapshot(1);
     ragged.tensors[1].data.pop();
-    assert!(encode(&ragged).is_err());
+    assert!(encode(&ragged, None).is_err());
 }
 
 /// Files with a manifest that agrees: only the deeper guards can see what is wrong.

@@ -29,10 +29,14 @@ type Change = Vec<(NodeId, String, Option<NodeId>)>;
 pub enum Fault {
     /// The process dies before it.
     Crash,
+    /// The process dies when half of it is done.
+    Torn,
     /// It fails and does nothing.
     Error,
     /// It writes half of its bytes, then fails.
     Short,
+    /// It fails and does nothing, and so does every write after it: the disk is full.
+    Full,
 }
 
 #[derive(Clone, Default)]
@@ -77,6 +81,28 @@ impl Disk {
     /// Operations so far that change something.
     pub fn operations(&self) -> u64 {
         self.0.borrow().operations
+    }
+
+    /// The process that died starts again; what was written is there.
+    pub fn restart(&self) {
+        let mut state = self.0.borrow_mut();
+        (state.dead, state.fault) = (false, None);
+    }
+
+    /// The content of every file by its path.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.borrow();
+        let (mut files, mut open) = (BTreeMap::new(), vec![(String::new(), 0)]);
+        while let Some((path, node)) = open.pop() {
+            let node = &state.nodes[node];
+            match node.folder {
+                true => open.extend(
+                    node.live_names.iter().map(|(name, node)| (format!("{path}/{name}").trim_start_matches('/').to_string(), *node)),
+                ),
+                false => drop(files.insert(path, node.live.clone())),
+            }
+        }
+        files
     }
 
     /// The machine loses power and starts again; `seed` decides what of the unsynced survives.
@@ -180,6 +206,11 @@ impl State {
         self.operations += 1;
         match self.fault {
             Some((at, Fault::Short)) if at == now => Ok(Some(failed)),
+            Some((at, Fault::Torn)) if at == now => {
+                self.dead = true;
+                Ok(Some(failed))
+            }
+            Some((at, Fault::Full)) if at < now && ["write", "append"].contains(&action) => Err(failed),
             Some((at, fault)) if at == now => {
                 self.dead = fault == Fault::Crash;
                 Err(failed)
@@ -205,12 +236,10 @@ impl Store for Disk {
 
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let mut state = self.0.borrow_mut();
-        if let Some(error) = state.begin("append", path)? {
-            return Err(error);
-        }
-        let node = state.file(path);
-        state.nodes[node].live.extend_from_slice(bytes);
-        Ok(())
+        let short = state.begin("append", path)?;
+        let node = state.find(path).expect("only what is there is added to");
+        state.nodes[node].live.extend_from_slice(&bytes[..if short.is_some() { bytes.len() / 2 } else { bytes.len() }]);
+        short.map_or(Ok(()), Err)
     }
 
     fn sync(&mut self, path: &str) -> Result<(), StoreError> {

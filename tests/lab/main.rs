@@ -1,6 +1,7 @@
 //! What a run leaves behind: checkpoints, the run folder under faults, metrics, the plot and the report.
 
 mod checkpoint;
+mod crash;
 mod disk;
 mod metrics;
 mod plot;

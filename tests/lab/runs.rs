@@ -1,5 +1,6 @@
 //! A pretended run whose every state follows from its update, so that any snapshot and any line can be made again.
 
+use moelab::lab::run_folder::Start;
 use moelab::train::alarms::AlarmState;
 use moelab::train::checkpoint::{NamedTensor, Snapshot};
 use moelab::train::metrics::{EvalRecord, Event, Time, UpdateRecord};
@@ -12,6 +13,13 @@ pub fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+/// What every pretended run begins with.
+pub const START: Start<'static> = Start {
+    config: "cafe",
+    files: &[("config.effective.toml", b"[model]\nwidth = 64\n"), ("tokenizer.json", b"{\"model\": {}}\n")],
+    checkpoint: None,
+};
 
 fn tensor(name: &str, shape: &[usize], update: u32) -> NamedTensor {
     let value = |i: usize| (mix(u64::from(update) << 32 | i as u64) >> 40) as f32 * 2f32.powi(-24) - 0.5;

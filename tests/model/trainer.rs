@@ -434,7 +434,7 @@ fn a_checkpoint_holds_every_state_and_a_resumed_run_is_the_straight_one() {
             assert!(bias.data.iter().all(|v| (2.0 * v).fract() == 0.0) && bias.data.iter().any(|v| *v != 0.0), "{bias:?}");
         }
 
-        let files = checkpoint::encode(middle).unwrap();
+        let files = checkpoint::encode(middle, None).unwrap();
         let mut resumed = start(&config, device, &batches, &batches[..1]);
         resumed.restore(&checkpoint::decode(&files, &resumed.expected()).unwrap());
         let rest = drive(&mut resumed);

@@ -1,6 +1,6 @@
 //! A run folder on a real disk: one writer, no way out, and a good checkpoint whatever fails or is killed.
 
-use super::runs::{lines, mix, snapshot};
+use super::runs::{START, lines, mix, snapshot};
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::{Store, StoreError};
 use moelab::train::checkpoint::Expected;
@@ -107,7 +107,7 @@ fn whatever_fails_a_verified_checkpoint_remains() {
         let mut faults = 0;
         for at in 0.. {
             let (_temporary, path) = folder();
-            let mut run = RunFolder::create(Box::new(open(&path)), "first", "").expect("no fault yet");
+            let mut run = RunFolder::create(Box::new(open(&path)), "first", &START).expect("no fault yet");
             run.save_checkpoint(&snapshot(1), 1).expect("no fault yet");
             drop(run);
             let operations = Rc::new(Cell::new(0));
@@ -135,7 +135,7 @@ fn a_process_to_be_killed() {
     let Some(path) = std::env::var_os("MOELAB_TEST_RUN_TO_KILL") else { return };
     let mut run = RunFolder::open(Box::new(open(Path::new(&path))), "child").expect("the parent made it");
     let first = run.load_newest(&expected()).expect("one is good").map_or(0, |loaded| loaded.snapshot.state.update);
-    run.rewind(first).expect("the folder is sound");
+    run.rewind(first, "cafe", 2).expect("the folder is sound");
     for update in first + 1.. {
         for line in lines(update, 1) {
             run.append(&line).expect("the folder is sound");
@@ -147,7 +147,7 @@ fn a_process_to_be_killed() {
 #[test]
 fn killed_at_any_moment_the_newest_good_checkpoint_loads() {
     let (_temporary, path) = folder();
-    drop(RunFolder::create(Box::new(open(&path)), "parent", "").expect("the folder is empty"));
+    drop(RunFolder::create(Box::new(open(&path)), "parent", &START).expect("the folder is empty"));
     let mut before = 0;
     for kill in 0..30 {
         let test = ["--exact", "directory::a_process_to_be_killed"];
@@ -171,8 +171,8 @@ fn killed_at_any_moment_the_newest_good_checkpoint_loads() {
         let update = found.snapshot.state.update;
         assert_eq!(found.snapshot, snapshot(update), "kill {kill}");
         assert!(update > before, "kill {kill}: no progress since update {before}");
-        run.rewind(update).expect("the folder is sound");
-        let written: String = run.events().expect("every line is whole").iter().skip(1).map(|event| event.to_line()).collect();
+        run.rewind(update, "cafe", 2).expect("the folder is sound");
+        let written: String = run.events().expect("readable").iter().skip(1).map(|event| event.to_line()).collect();
         let straight: String = (1..=update).flat_map(|update| lines(update, 1)).map(|event| event.to_line()).collect();
         assert_eq!(without_time(&written), without_time(&straight), "kill {kill}: each line once");
         before = update;
@@ -200,7 +200,8 @@ fn files_are_what_was_written() {
     store.write("a", b"one").expect("writable");
     store.write("a", b"1").expect("writable");
     store.append("a", b"2").expect("writable");
-    store.append("b/c", b"3").expect("writable");
+    assert!(store.append("b/c", b"3").is_err(), "only what is there is added to");
+    store.write("b/c", b"3").expect("writable");
     assert_eq!(store.read("a"), Ok(Some(b"12".to_vec())));
     store.rename("b", "d").expect("writable");
     assert_eq!(store.read("d/c"), Ok(Some(b"3".to_vec())));

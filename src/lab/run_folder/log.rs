@@ -1,0 +1,131 @@
+//! `metrics.jsonl` as a run folder keeps it: lines that show damage, and a mark in each checkpoint that shows a cut.
+//!
+//! A line ends in `"check"`: the first eight hex digits of the SHA-256 of the line before it. A line whose check does not fit was
+//! damaged. A log without checks is of a release that wrote none; its lines are taken as they are until the run goes on.
+//!
+//! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]). A log that
+//! does not begin with these lines was cut, or is another run's.
+
+use crate::train::checkpoint::{LogMark, sha256_hex};
+use crate::train::metrics::{self, Event};
+use sha2::{Digest, Sha256};
+
+const CHECK: &str = r#","check":""#;
+const TIME: &str = r#","time":{"#;
+const CHECK_DIGITS: usize = 8;
+/// Bytes that one damaged byte may have become, read as UTF-8.
+const MOST_LINE_END: usize = 3;
+
+/// A line as it stands in the log, from an event.
+pub fn sealed(event: &Event) -> String {
+    seal(body(&event.to_line()))
+}
+
+/// A line of the log from its body.
+pub fn seal(body: &str) -> String {
+    format!("{body}{CHECK}{}\"}}\n", check(body))
+}
+
+/// A line without its end: check, brace and line feed.
+fn body(line: &str) -> &str {
+    let line = line.trim_end_matches('\n');
+    line.strip_suffix('}').unwrap_or(line)
+}
+
+fn check(body: &str) -> String {
+    let mut digest = sha256_hex(body.as_bytes());
+    digest.truncate(CHECK_DIGITS);
+    digest
+}
+
+/// One complete line.
+pub struct Line {
+    /// Its number, from 1.
+    pub number: usize,
+    /// The line without its check.
+    pub body: String,
+    /// What it says, or why it cannot be read.
+    pub event: Result<Event, String>,
+    has_check: bool,
+}
+
+impl Line {
+    fn open((index, line): (usize, &str)) -> Line {
+        // A quotation mark in a text is escaped, so what is found is the key.
+        let (body, has_check, fits) = match line.rsplit_once(CHECK) {
+            None => (body(line), false, true),
+            Some((body, rest)) => (body, true, rest.strip_suffix("\"}").is_some_and(|found| found == check(body))),
+        };
+        let event = if fits { Event::from_line(line) } else { Err("it is not as it was written: its check does not fit".to_string()) };
+        Line { number: index + 1, body: body.to_string(), event, has_check }
+    }
+}
+
+/// What a log holds.
+pub struct Log {
+    /// Its complete lines.
+    pub lines: Vec<Line>,
+    /// Something that is amiss with its end, but for a torn line, which is what a crash leaves.
+    pub warning: Option<String>,
+}
+
+impl Log {
+    /// Reads a log, damaged or not.
+    pub fn parse(text: &str) -> Log {
+        let mut lines: Vec<Line> = metrics::complete_lines(text).enumerate().map(Line::open).collect();
+        let (mut warning, rest) = (None, text.rsplit('\n').next().unwrap_or_default());
+        if let Some(end) = rest.rfind("\"}").map(|at| at + 2).filter(|end| end + MOST_LINE_END >= rest.len()) {
+            // All of a line but its line feed, perhaps with something else in the place of that.
+            let line = Line::open((lines.len(), &rest[..end]));
+            if line.has_check && line.event.is_ok() {
+                warning = (end < rest.len()).then(|| format!("metrics.jsonl:{}: its line feed was damaged: repaired", line.number));
+                lines.push(line);
+            }
+        }
+        // One of the first two has a check: all have, and damage may have hit the key of one.
+        if lines.iter().take(2).any(|line| line.has_check) {
+            for line in lines.iter_mut().filter(|line| !line.has_check) {
+                line.event = Err("it is not as it was written: it has no check".to_string());
+            }
+        }
+        Log { lines, warning }
+    }
+
+    /// The events that can be read.
+    pub fn events(self) -> Vec<Event> {
+        self.lines.into_iter().filter_map(|line| line.event.ok()).collect()
+    }
+}
+
+/// Counts and hashes the lines of a log.
+#[derive(Clone, Default)]
+pub struct Marker {
+    lines: u64,
+    hash: Sha256,
+}
+
+impl Marker {
+    /// Adds a line that is about to be written.
+    pub fn add(&mut self, event: &Event) {
+        self.add_body(body(&event.to_line()));
+    }
+
+    /// Adds a line that was read. Its text counts, not its meaning, so that a later release comes to the same hash.
+    pub fn add_body(&mut self, body: &str) {
+        let time = body.rfind(TIME).and_then(|start| Some(start..start + body[start..].find('}')? + 1));
+        let (before, after) = time.map_or((body, ""), |time| (&body[..time.start], &body[time.end..]));
+        [before, after, "\n"].iter().for_each(|part| self.hash.update(part));
+        self.lines += 1;
+    }
+
+    /// Lines so far.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// The mark of the lines so far.
+    pub fn mark(&self) -> LogMark {
+        let digest = self.hash.clone().finalize();
+        LogMark::new(self.lines, digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}

@@ -1,0 +1,44 @@
+//! `SHA256SUMS`: what the small files of a run folder were when they were written, as `sha256sum --check` reads it.
+//!
+//! A crash never leaves a sum that does not fit: before a file is replaced its line is taken out, after that the new one is put in.
+//! A folder of an earlier release has no such file. One who changes a file on purpose removes `SHA256SUMS`.
+
+use crate::lab::store::{Store, StoreError, check_name};
+use crate::train::checkpoint::sha256_hex;
+use std::collections::BTreeMap;
+
+/// Name of the file.
+pub const SUMS: &str = "SHA256SUMS";
+
+/// Name and SHA-256 of each file.
+pub type Sums = BTreeMap<String, String>;
+
+/// Reads the file; none where there is none.
+pub fn read(store: &dyn Store) -> Result<Option<Sums>, StoreError> {
+    let Some(bytes) = store.read(SUMS)? else { return Ok(None) };
+    parse(&bytes).map(Some).ok_or_else(|| StoreError::Changed { path: SUMS.to_string() })
+}
+
+fn parse(bytes: &[u8]) -> Option<Sums> {
+    let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
+    text.split('\n')
+        .map(|line| {
+            line.split_once("  ").filter(|(sum, name)| is_sum(sum) && check_name(name).is_ok()).map(|(sum, name)| (name.into(), sum.into()))
+        })
+        .collect()
+}
+
+fn is_sum(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The content of the file.
+pub fn to_text(sums: &Sums) -> String {
+    sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect()
+}
+
+/// Whether a file is as it was written: `true` also where nothing is known of it.
+pub fn fits(store: &dyn Store, sums: &Sums, name: &str) -> Result<bool, StoreError> {
+    let Some(wanted) = sums.get(name) else { return Ok(true) };
+    Ok(store.read(name)?.is_some_and(|bytes| sha256_hex(&bytes) == *wanted))
+}

@@ -314,7 +314,7 @@ fn a_folder_that_is_moved_away_ends_the_run() {
 fn a_run_that_never_started_leaves_nothing() {
     let (folder, _, _) = folders();
     let run = folder.path().join("runs/run");
-    let output = with(train(&run), &["model.vocabulary=1048576", "model.width=2048"]).output().unwrap();
+    let output = with(train(&run), &["model.vocabulary=1048576", "model.width=2048", "model.attention.heads=16"]).output().unwrap();
     let told = said(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("not from the batch") || told.contains("smaller vocabulary"), "{told}");

@@ -143,7 +143,8 @@ impl Newest {
 
 /// Refuses a config or tokenizer of a run that is not as the run wrote it. Whoever reads one of them calls this.
 pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
-    let has_run = store.read(METRICS)?.is_some() || !store.list(CHECKPOINTS)?.is_empty();
+    // Without a log there is a run where a checkpoint is complete; the draft of one is what an import leaves that was cut short.
+    let has_run = store.read(METRICS)?.is_some() || !states(store)?.is_empty();
     if !has_run || store.read(EFFECTIVE_CONFIG)?.is_none() {
         return Err(StoreError::Unstarted { missing: if has_run { EFFECTIVE_CONFIG } else { METRICS } });
     }
@@ -157,7 +158,7 @@ pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
 }
 
 /// Whether a run can be started here: nothing but what a start leaves that was cut short.
-pub fn is_free(store: &dyn Store) -> Result<bool, StoreError> {
+fn is_free(store: &dyn Store) -> Result<bool, StoreError> {
     let checkpoints = store.list(CHECKPOINTS)?;
     let can_go = |name: &String| is_leftover(name) || update_of(name) == Some(0) || ["latest", "best"].contains(&name.as_str());
     let log = store.read(METRICS)?.map(|bytes| Log::parse(&String::from_utf8_lossy(&bytes)));
@@ -335,7 +336,7 @@ impl RunFolder {
             candidates.extend(others);
             let mut found = self.load_first(candidates, expected)?;
             if let Some(loaded) = &mut found
-                && let Some(best) = self.states()?.first().and_then(|(_, state)| state.best)
+                && let Some(best) = states(&*self.store)?.first().and_then(|(_, state)| state.best)
                 && best.update != loaded.snapshot.state.update
             {
                 let (at, used) = (best.update, loaded.snapshot.state.update);
@@ -532,12 +533,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Names of all checkpoint folders, newest first, drafts after the folder proper.
     fn candidates(&self) -> Result<Vec<String>, StoreError> {
-        let mut folders: Vec<String> = self.store.list(CHECKPOINTS)?;
-        folders.retain(|folder| update_of(folder).is_some());
-        folders.sort_by_key(|folder| (std::cmp::Reverse(update_of(folder)), folder.clone()));
-        Ok(folders)
+        candidates(&*self.store)
     }
 
     /// The same without drafts.
@@ -545,23 +542,9 @@ impl RunFolder {
         Ok(self.candidates()?.into_iter().filter(|folder| !folder.contains(DRAFT)).collect())
     }
 
-    /// Folder and state of each checkpoint whose state is as it was written, newest first.
-    fn states(&self) -> Result<Vec<(String, TrainState)>, StoreError> {
-        let mut states = Vec::new();
-        for folder in self.candidates()? {
-            let file = |name: &str| self.store.read(&format!("{CHECKPOINTS}/{folder}/{name}"));
-            if let (Some(manifest), Some(state)) = (file(MANIFEST)?, file(STATE)?)
-                && let Ok(state) = checkpoint::peek_state(&manifest, &state)
-            {
-                states.push((folder, state));
-            }
-        }
-        Ok(states)
-    }
-
     /// The checkpoints that were the best when they were saved, the best first: what the newest state says, then from new to old.
     fn best(&self) -> Result<Vec<String>, StoreError> {
-        let states = self.states()?;
+        let states = states(&*self.store)?;
         let now = states.first().and_then(|(_, state)| state.best).map(|best| best.update);
         let was_best = |(folder, state): (String, TrainState)| state.best.filter(|best| best.update == state.update).map(|_| folder);
         let mut best: Vec<String> = states.into_iter().filter_map(was_best).collect();
@@ -725,6 +708,28 @@ impl Rewound {
         self.marker.add(&event);
         self.text += &line;
     }
+}
+
+/// Names of all checkpoint folders, newest first, drafts after the folder proper.
+fn candidates(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let mut folders: Vec<String> = store.list(CHECKPOINTS)?;
+    folders.retain(|folder| update_of(folder).is_some());
+    folders.sort_by_key(|folder| (std::cmp::Reverse(update_of(folder)), folder.clone()));
+    Ok(folders)
+}
+
+/// Folder and state of each checkpoint whose state is as it was written, newest first.
+fn states(store: &dyn Store) -> Result<Vec<(String, TrainState)>, StoreError> {
+    let mut states = Vec::new();
+    for folder in candidates(store)? {
+        let file = |name: &str| store.read(&format!("{CHECKPOINTS}/{folder}/{name}"));
+        if let (Some(manifest), Some(state)) = (file(MANIFEST)?, file(STATE)?)
+            && let Ok(state) = checkpoint::peek_state(&manifest, &state)
+        {
+            states.push((folder, state));
+        }
+    }
+    Ok(states)
 }
 
 fn folder_name(update: u32) -> String {

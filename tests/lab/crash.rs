@@ -67,6 +67,7 @@ fn go_on(store: &dyn Fn() -> Box<dyn Store>, start: &Start) -> Result<Vec<String
         Err(problem) => return Err(problem),
     };
     let loaded = run.load_newest(&expected())?;
+    assert!(loaded.is_some() || start.checkpoint.is_none(), "a run with given weights would go on from random ones");
     let mut warnings = loaded.as_ref().map(|loaded| loaded.warnings.clone()).unwrap_or_default();
     let update = loaded.map_or(0, |loaded| {
         let update = loaded.snapshot.state.update;

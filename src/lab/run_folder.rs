@@ -143,8 +143,9 @@ impl Newest {
 
 /// Refuses a config or tokenizer of a run that is not as the run wrote it. Whoever reads one of them calls this.
 pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
-    // Without a log there is a run where a checkpoint is complete; the draft of one is what an import leaves that was cut short.
-    let has_run = store.read(METRICS)?.is_some() || !states(store)?.is_empty();
+    // Without a log there is a run where a checkpoint is whole; part of one is what an import leaves that was cut short.
+    let is_whole = |folder: &String| files(store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|files| checkpoint::verify(&files).is_ok());
+    let has_run = store.read(METRICS)?.is_some() || candidates(store)?.iter().any(is_whole);
     if !has_run || store.read(EFFECTIVE_CONFIG)?.is_none() {
         return Err(StoreError::Unstarted { missing: if has_run { EFFECTIVE_CONFIG } else { METRICS } });
     }
@@ -578,15 +579,8 @@ impl RunFolder {
         }
     }
 
-    /// The files of a checkpoint that are there; what is missing is for [`checkpoint::verify`] to say.
     fn files(&self, folder: &str) -> Result<Files, StoreError> {
-        let mut files = Files::new();
-        for name in checkpoint::FILES {
-            if let Some(bytes) = self.store.read(&format!("{folder}/{name}"))? {
-                files.push((name.to_string(), bytes));
-            }
-        }
-        Ok(files)
+        files(&*self.store, folder)
     }
 
     /// Whether the folder already holds exactly these files.
@@ -716,6 +710,17 @@ fn candidates(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     folders.retain(|folder| update_of(folder).is_some());
     folders.sort_by_key(|folder| (std::cmp::Reverse(update_of(folder)), folder.clone()));
     Ok(folders)
+}
+
+/// The files of a checkpoint that are there; what is missing is for [`checkpoint::verify`] to say.
+fn files(store: &dyn Store, folder: &str) -> Result<Files, StoreError> {
+    let mut files = Files::new();
+    for name in checkpoint::FILES {
+        if let Some(bytes) = store.read(&format!("{folder}/{name}"))? {
+            files.push((name.to_string(), bytes));
+        }
+    }
+    Ok(files)
 }
 
 /// Folder and state of each checkpoint whose state is as it was written, newest first.

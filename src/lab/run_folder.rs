@@ -696,7 +696,8 @@ impl Rewound {
     }
 
     fn push_incident(&mut self, detail: String, time: Time) {
-        let event = Event::Incident(IncidentRecord { update: self.newest.update, incident: Incident::LogDamaged, detail, time });
+        let (update, incident) = (self.newest.update, Incident::LogDamaged);
+        let event = Event::Incident(IncidentRecord { update, incident, detail, since: None, time });
         let line = log::sealed(&event);
         self.newest.add(&event);
         self.marker.add(&event);

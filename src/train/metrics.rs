@@ -1,8 +1,9 @@
 //! What a run writes down as it goes: one JSON object a line in `metrics.jsonl`.
 //!
 //! Guaranteed: the same run writes the same bytes, but for the object `time` of a line. All that a clock or the number of
-//! restarts can change stands in there, and [`without_time`] drops it for a comparison, with
-//! the `check` that a run folder adds. Floats return to the bit, and a non-finite value is written as a string instead of being lost (see [`exact`]). What was not measured is `null`, never 0.
+//! restarts can change stands in there, and [`without_time`] drops it for a comparison, with the `check` that a run folder
+//! adds. Floats return to the bit, and a non-finite value is written as a string instead of being lost (see [`exact`]).
+//! What was not measured is `null`, never 0.
 //!
 //! `train.log_every` is the distance of two lines of updates. A line is about its own update alone, not a mean over those in between,
 //! so that a resumed run writes the same lines wherever it was stopped; those in between leave no line, but for incidents

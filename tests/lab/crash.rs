@@ -40,7 +40,8 @@ fn train(run: &mut RunFolder, first: u32, session: u32, saved: &mut u32) -> Resu
                 Ok(_) => *saved = update,
                 Err(problem) => {
                     let time = Time { session, ..Time::default() };
-                    let record = IncidentRecord { update, incident: Incident::CheckpointFailed, detail: problem.to_string(), time };
+                    let record =
+                        IncidentRecord { update, incident: Incident::CheckpointFailed, detail: problem.to_string(), since: None, time };
                     run.append(&Event::Incident(record))?;
                 }
             }

@@ -308,7 +308,12 @@ impl RunFolder {
     /// It is the best if `snapshot.state.best` is of the same update. Call it after the last line of this update. Returns the
     /// folder; after an error the checkpoints before are still there.
     pub fn save_checkpoint(&mut self, snapshot: &Snapshot, keep_last: usize) -> Result<String, StoreError> {
-        let files = checkpoint::encode(snapshot, self.marker.as_ref().map(Marker::mark))?;
+        // One that is saved again before the log was looked at, for a change of settings, keeps its mark.
+        let log = match &self.marker {
+            Some(marker) => Some(marker.mark()),
+            None => self.marks(snapshot.state.update)?.logs.into_iter().next(),
+        };
+        let files = checkpoint::encode(snapshot, log)?;
         let folder = format!("{CHECKPOINTS}/{}", folder_name(snapshot.state.update));
         if !self.holds(&folder, &files) {
             self.store_files(&folder, &files)?;

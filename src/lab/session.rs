@@ -162,7 +162,7 @@ impl Session {
     pub fn resume(opening: Opening, allowed: &[Class]) -> Result<Session, SessionError> {
         let Opening { config, device, corpus, store, tag, clock, rasterize, name } = opening;
         let effective = effective_config(&config, &device, &corpus);
-        let (hash, keep) = (config.hash(), config.train.checkpoint.keep as usize);
+        let keep = config.train.checkpoint.keep as usize;
         let mut trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
         let mut folder = RunFolder::open(store, &tag)?;
         let loaded = folder.load_newest(&trainer.expected())?;
@@ -171,7 +171,7 @@ impl Session {
             return Err(SessionError::Mismatch(problem.into()));
         }
         let TakenUp { update, saved, mut warnings, lines } = identity::take_up(&mut trainer, &mut folder, loaded, &effective, allowed)?;
-        warnings.extend(folder.rewind(update, &hash, keep)?);
+        warnings.extend(folder.rewind(update, &trainer.state().identity.config, keep)?);
         let session = folder.sessions();
         for mut line in lines {
             line.time.session = session;
@@ -341,7 +341,8 @@ impl Session {
             None => self.trainer.initial_snapshot(),
         };
         let config = self.trainer.config();
-        let warnings = self.folder.rewind(snapshot.state.update, &config.hash(), config.train.checkpoint.keep as usize)?;
+        let warnings =
+            self.folder.rewind(snapshot.state.update, &self.trainer.state().identity.config, config.train.checkpoint.keep as usize)?;
         happened.extend(warnings.into_iter().map(Happened::Warning));
         let progress = self.trainer.roll_back(&snapshot);
         self.take(progress, happened)

@@ -176,7 +176,7 @@ fn unsound_snapshots_are_not_encoded() {
         assert!(problem.contains("`embedding.weight.moment1`") && problem.contains("element 7"), "{problem}");
         let mut broken = snapshot(1);
         broken.tensors[1].data[3] = value;
-        let problem = encode(&broken).expect_err("it is not finite").to_string();
+        let problem = encode(&broken, None).expect_err("it is not finite").to_string();
         assert!(problem.contains("`blocks.0.moe.experts.up.weight`") && problem.contains("element 3"), "{problem}");
     }
     // Finite, but the next update would not be.

@@ -19,6 +19,7 @@ options! {
         paths: Vec<String> = Vec::new();
         /// What a file of another ending is that a path or a pattern names.
         #[when("data.kind" = "text")]
+        #[class(bookkeeping)]
         unknown_files: UnknownFiles = UnknownFiles::Refuse;
         /// What parts the documents of a text file, of no effect on others: "file" for nothing, "blank lines", or the line that stands between two of
         /// them, for example "<|endoftext|>". Empty: "file" if there are several files, else "blank lines".

@@ -346,3 +346,13 @@ fn what_follows_from_a_config() {
     assert_eq!((config.model.head_width(), config.model.rope_width(), config.model.qkv_rows()), (48, 48, 1152));
     assert!((config.model.embedding_scale() - 384f32.sqrt()).abs() < 1e-6);
 }
+
+#[test]
+fn the_ends_of_a_range_are_in_it() {
+    let is_taken = |text: &str| load_text(text, &[]).is_ok();
+    for (table, key, least, most) in [("train", "micro_batches", 1, 65_536), ("nan", "stop_after", 0, 1000)] {
+        for (value, wanted) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
+            assert_eq!(is_taken(&format!("[{table}]\n{key} = {value}\n")), wanted, "{key} = {value}");
+        }
+    }
+}

@@ -322,6 +322,12 @@ fn a_roll_back_goes_on_with_micro_batches_that_the_run_has_not_seen() {
         assert_eq!((state.data.offset, state.skipped.rollbacks, state.skipped.non_finite), (12, 2, 4));
         assert_eq!((state.micro_step, state.skipped.in_a_row), (10, 0));
 
+        // An update that is made ends a row of skips.
+        let mut skipping = straight.snapshot(3).clone();
+        skipping.state.skipped.in_a_row = 1;
+        trainer.restore(&skipping);
+        assert_eq!(drive(&mut trainer).snapshot(5).state.skipped.in_a_row, 0);
+
         // A resumed run leaves out the same.
         let mut resumed = start(&config, device, &batches, &batches[..1]);
         resumed.restore(after.snapshot(3));

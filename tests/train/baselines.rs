@@ -38,6 +38,13 @@ fn the_strength_follows_the_text() {
     assert!(excess < 0.05, "pairs that mean nothing cost {excess} nats");
 }
 
+/// Where no pair comes twice, each is a surprise to all the others: the prior is all there is.
+#[test]
+fn pairs_that_come_once_foretell_nothing() {
+    let model = Bigram::fit((0..20).flat_map(|a| (0..10).map(move |k| (a, (a + k) % 20))), 20);
+    (0..20).for_each(|b| assert!((model.bigram(0, b) - 0.05).abs() < 1e-3, "{}", model.bigram(0, b)));
+}
+
 #[test]
 fn the_language_lies_far_below_its_bigram() {
     let data = Data { sequence_length: 128, batch: 8, ..Data::default() };

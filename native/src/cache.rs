@@ -10,6 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use moelab::train::digest::{hex, sha256_hex};
 use moelab::train::shards::{Shard, digest};
 use moelab::train::tokenizer::{MAX_BYTES, Tokenizer};
 use moelab_native::{
@@ -17,8 +18,8 @@ use moelab_native::{
     input::{self, shown},
 };
 
-use crate::corpus::MAX_SHARD;
-
+/// Most bytes of a file of packed tokens: 16 GB.
+pub const MAX_SHARD: u64 = 16_000_000_000;
 /// Opens a tokenizer's entry, before the hexadecimal SHA-256 of all that follows its line.
 const TOKENIZER: &str = "moelab trained tokenizer, sha256 ";
 
@@ -64,7 +65,7 @@ impl Cache {
     }
 
     fn place(&self, made_from: &[&[u8]], ending: &str) -> PathBuf {
-        let key: String = digest(&made_from.concat()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let key = hex(&digest(&made_from.concat())[..16]);
         self.folder.join(key).with_extension(ending)
     }
 
@@ -109,7 +110,7 @@ fn decode_tokens(bytes: &[u8], tokenizer: &Tokenizer) -> Option<Shard> {
 
 /// The line before the content of a tokenizer's entry.
 fn first_line(json: &[u8]) -> String {
-    let hash: String = digest(json).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = sha256_hex(json);
     format!("{TOKENIZER}{hash}\n")
 }
 

@@ -16,14 +16,12 @@ use moelab_native::{
     input::{self, shown},
 };
 
-use crate::cache::Cache;
+use crate::cache::{Cache, MAX_SHARD};
 use crate::files::Documents;
 use crate::ticker::Ticker;
 
 /// Most bytes of documents that a tokenizer is trained on: 64 MB, the first training documents.
 const MAX_TRAINING_TEXT: usize = 64_000_000;
-/// Most bytes of a file of packed tokens: 16 GB.
-pub const MAX_SHARD: u64 = 16_000_000_000;
 
 /// What the documents are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

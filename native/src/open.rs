@@ -13,7 +13,7 @@ use moelab::{
     gpu::{Device, Tier},
     lab::{
         run_folder::check_start_files,
-        session::{EFFECTIVE_CONFIG, TOKENIZER},
+        run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
     },
     train::{
         Config, Corpus,

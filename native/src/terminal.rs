@@ -118,7 +118,7 @@ impl Progress {
                 Some(format!("{}  validation {:.4}  accuracy {accuracy:.1} %{best}", self.place(record.update), record.val_ce))
             }
             Event::Incident(record) => {
-                Some(format!("{}  {}: {}", self.place(record.update), record.incident.words(), print::name(&record.detail)))
+                Some(format!("{}  warning: {}: {}", self.place(record.update), record.incident.words(), print::name(&record.detail)))
             }
             Event::Update(_) | Event::Header(_) | Event::Sample(_) => None,
         }

@@ -14,8 +14,8 @@ use moelab::{
     lab::{
         identity::check,
         record::ExitReason,
-        run_folder::RunFolder,
-        session::{Happened, Opening, Session, TOKENIZER},
+        run_folder::{RunFolder, TOKENIZER},
+        session::{Happened, Opening, Session},
     },
     train::{
         Config, Corpus,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::train::{checkpoint::sha256_hex, metrics::without_time};
+use moelab::train::{digest::sha256_hex, metrics::without_time};
 use moelab_native::store::Directory;
 use serde_json::Value;
 

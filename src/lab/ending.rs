@@ -9,11 +9,12 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
+    error::SessionError,
+    opening::Rasterize,
     plot::LossPlot,
     record::{self, ExitReason, Summary},
     report::Report,
     run_folder::RunFolder,
-    session::{Happened, Rasterize, SessionError},
     store::StoreError,
 };
 use crate::gpu::GpuError;
@@ -111,17 +112,17 @@ pub(super) struct Material<'a> {
 ///
 /// # Errors
 /// If the summary cannot be written.
-pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, happened: &mut Vec<Happened>) -> Result<Summary, StoreError> {
+pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, warn: &mut dyn FnMut(String)) -> Result<Summary, StoreError> {
     let events = folder.events().unwrap_or_else(|error| {
-        happened.push(Happened::Warning(format!("the report is without the metrics: {error}")));
+        warn(format!("the report is without the metrics: {error}"));
         Vec::new()
     });
     let mut summary = summarize(&ending, of, &events);
-    let plot = write_plot(folder, of, &summary, &events, happened);
+    let plot = write_plot(folder, of, &summary, &events, warn);
     let report = write_report(folder, of, &summary, &events);
     for (what, written) in [("plot", plot), ("report", report)] {
         let Err(error) = written else { continue };
-        happened.push(Happened::Warning(format!("the {what} was not written: {error}")));
+        warn(format!("the {what} was not written: {error}"));
         if summary.exit.exit_code() == 0 {
             let ending = Ending::from(&error);
             (summary.exit, summary.detail) = (ending.reason, ending.detail);
@@ -136,13 +137,13 @@ fn write_plot(
     of: &Material,
     summary: &Summary,
     events: &[Event],
-    happened: &mut Vec<Happened>,
+    warn: &mut dyn FnMut(String),
 ) -> Result<(), StoreError> {
     let plot = LossPlot::from_run(of.name, summary, events).figure();
     folder.write("loss.svg", plot.to_svg().as_bytes())?;
     match of.rasterize.map(|draw| draw(&plot)) {
         Some(Ok(png)) => folder.write("loss.png", &png)?,
-        Some(Err(problem)) => happened.push(Happened::Warning(format!("loss.png was not drawn: {problem}"))),
+        Some(Err(problem)) => warn(format!("loss.png was not drawn: {problem}")),
         None => {}
     }
     Ok(())

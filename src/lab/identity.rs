@@ -6,13 +6,14 @@
 //! folder in which the same command does the rest.
 
 use super::{
-    run_folder::{Loaded, RunFolder},
-    session::{EFFECTIVE_CONFIG, SessionError},
+    error::SessionError,
+    run_folder::{EFFECTIVE_CONFIG, Loaded, RunFolder},
 };
 use crate::{
     config_file::{self, Class},
     train::{
         checkpoint,
+        digest::sha256_hex,
         identity::{self, Agreement, Change, Identity, Purpose, Refused},
         metrics::{Event, Incident, IncidentRecord, Time},
         trainer::Trainer,
@@ -93,7 +94,7 @@ pub(super) struct TakenUp {
 
 /// A run that was ended before its first checkpoint starts over; there is nothing that a change could be held against.
 fn without_checkpoint(trainer: &mut Trainer, before: &str, header: Option<String>, edits: &[Change]) -> Result<TakenUp, SessionError> {
-    let written = checkpoint::sha256_hex(identity::effective_body(before).as_bytes());
+    let written = sha256_hex(identity::effective_body(before).as_bytes());
     let was_edited = header.as_ref().is_some_and(|header| *header != written);
     if was_edited || edits.iter().any(|change| change.class != Class::Bookkeeping) {
         let mut reasons: Vec<String> = edits.iter().map(ToString::to_string).collect();

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
+    error::SessionError,
+    opening::{Opening, effective_config, start_files},
     run_folder::{RunFolder, Start},
-    session::{Opening, SessionError, effective_config, start_files},
 };
 use crate::{
     gpu::PlanOptions,

@@ -2,10 +2,12 @@
 
 pub mod bench;
 mod ending;
+mod error;
 pub mod figure;
 pub mod identity;
 pub mod import;
 pub mod memory;
+mod opening;
 pub mod plot;
 pub mod probe;
 mod rate;

@@ -54,14 +54,18 @@
 mod log;
 mod sums;
 
-use super::session::{EFFECTIVE_CONFIG, TOKENIZER};
 use super::store::{Store, StoreError};
-use crate::train::checkpoint::{self, Expected, Files, LogMark, MANIFEST, STATE, Snapshot, sha256_hex};
+use crate::train::checkpoint::{self, Expected, Files, LogMark, MANIFEST, STATE, Snapshot};
+use crate::train::digest::sha256_hex;
 use crate::train::metrics::{self, Event, Header, Incident, IncidentRecord, Time};
 use crate::train::state::TrainState;
 use log::{Line, Log, Marker};
 use sums::SUMS;
 
+/// Name of the file with every setting of a run.
+pub const EFFECTIVE_CONFIG: &str = "config.effective.toml";
+/// Name of the file with the run's tokenizer, where it is not bytes.
+pub const TOKENIZER: &str = "tokenizer.json";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const LATEST: &str = "checkpoints/latest";

@@ -9,31 +9,32 @@
 //!
 //! Long because it is one state machine.
 
-use std::rc::Rc;
-
 use super::{
     ending::{self, Ending, Material},
-    figure::Figure,
     identity::{self, TakenUp},
     import::SOURCE_CONFIG,
+    opening::{effective_config, start_files},
     rate::Rate,
     record::{ExitReason, Summary},
     run_folder::{RunFolder, Start},
-    store::{Store, StoreError},
+    store::StoreError,
 };
 use crate::{
     config_file::Class,
-    gpu::{Device, PlanOptions},
+    gpu::PlanOptions,
     train::{
-        Config, Corpus, TrainError,
         baselines::Baselines,
         checkpoint::{self, Snapshot},
         generate::{Draw, Generation, Generator, Prompt},
-        identity::Refused,
         metrics::{Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord},
         tokenizer::Tokenizer,
         trainer::{End, Progress, Trainer},
     },
+};
+
+pub use super::{
+    error::SessionError,
+    opening::{Opening, Rasterize},
 };
 
 /// What the driver should know of.
@@ -50,54 +51,6 @@ pub enum Happened {
     /// The run is over and its summary and report are written.
     Finished(Box<Summary>),
 }
-
-/// Why a session cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Device, data or divergence.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// The run's folder.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The run is over, and the folder cannot even take the summary.
-    #[error("the run {ended}, and its summary could not be written: {error}")]
-    Unwritten {
-        /// Why it ended, in words.
-        ended: String,
-        /// Why it cannot be written.
-        error: Box<StoreError>,
-    },
-    /// The folder's checkpoint is of another run.
-    #[error("this run cannot be resumed: {0}")]
-    Mismatch(String),
-    /// What was found is not what the run was made from.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-}
-
-/// How a session is opened.
-pub struct Opening {
-    /// The run's config.
-    pub config: Config,
-    /// The device to train on.
-    pub device: Rc<Device>,
-    /// The data.
-    pub corpus: Corpus,
-    /// Where the run's folder is kept.
-    pub store: Box<dyn Store>,
-    /// Tells processes apart; fit for a file name.
-    pub tag: String,
-    /// Seconds since any fixed moment.
-    pub clock: Box<dyn Fn() -> f64>,
-    /// Draws a figure as PNG, where the driver can.
-    pub rasterize: Option<Rasterize>,
-    /// The run's name, for its report.
-    pub name: String,
-}
-
-/// Draws a figure as PNG.
-pub type Rasterize = fn(&Figure) -> Result<Vec<u8>, String>;
 
 enum Phase {
     Training,
@@ -132,11 +85,6 @@ pub struct Session {
     is_interrupted: bool,
     warnings: Vec<String>,
 }
-
-/// Name of the file with every setting of a run.
-pub const EFFECTIVE_CONFIG: &str = "config.effective.toml";
-/// Name of the file with the run's tokenizer, where it is not bytes.
-pub const TOKENIZER: &str = "tokenizer.json";
 
 impl Session {
     /// Starts a new run in an empty folder.
@@ -286,7 +234,6 @@ impl Session {
             }
             Progress::Incident(mut record) => {
                 record.time = self.time();
-                happened.push(Happened::Warning(record.detail.clone()));
                 self.log(Event::Incident(record), happened)
             }
             Progress::Checkpoint { snapshot } => self.save(&snapshot, happened),
@@ -307,7 +254,6 @@ impl Session {
             }
             Err(error) => {
                 let (detail, time) = (error.to_string(), self.time());
-                happened.push(Happened::Warning(format!("the checkpoint of update {update} was not saved: {detail}")));
                 self.unsaved = Some(error);
                 self.log(
                     Event::Incident(IncidentRecord { update, incident: Incident::CheckpointFailed, detail, since: None, time }),
@@ -417,29 +363,9 @@ impl Session {
             rasterize: self.rasterize,
         };
         let ended = ending.to_string();
-        let written = ending::write(&mut self.folder, ending, &of, happened);
+        let written = ending::write(&mut self.folder, ending, &of, &mut |warning| happened.push(Happened::Warning(warning)));
         let summary = written.map_err(|error| SessionError::Unwritten { ended, error: Box::new(error) })?;
         happened.push(Happened::Finished(Box::new(summary)));
         Ok(())
     }
-}
-
-/// The files that a run's folder has from its start.
-pub(super) fn start_files<'a>(effective: &'a str, tokenizer: Option<&'a str>) -> Vec<(&'a str, &'a [u8])> {
-    let tokenizer = tokenizer.map(|tokenizer| (TOKENIZER, tokenizer.as_bytes()));
-    [(EFFECTIVE_CONFIG, effective.as_bytes())].into_iter().chain(tokenizer).collect()
-}
-
-/// The config with all defaults, under a comment that names versions, adapter and hashes.
-pub(super) fn effective_config(config: &Config, device: &Device, corpus: &Corpus) -> String {
-    format!(
-        "# Every setting of this run. Written by moelab {}; the same file trains the same run.\n# adapter    {} ({})\n# config     sha256 {}\n# data       sha256 {}\n# tokenizer  sha256 {}\n\n{}",
-        env!("CARGO_PKG_VERSION"),
-        device.adapter.name,
-        device.adapter.driver,
-        config.hash(),
-        corpus.hash(),
-        corpus.tokenizer_hash(),
-        config.to_effective_toml()
-    )
 }

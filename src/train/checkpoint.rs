@@ -12,13 +12,13 @@
 //! the tensors themselves ([`super::tensor_file`]). What fails is an error that names file, tensor, wanted and found; nothing
 //! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
 
+use super::digest::{hex, sha256_hex};
 use super::state::TrainState;
 use super::tensor_file::{decode_tensors, encode_tensors, little_endian};
 use crate::ops::state_range;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 pub use super::checkpoint_error::CheckpointError;
 pub use super::tensor_file::NamedTensor;
@@ -233,18 +233,6 @@ pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
         hash.update(little_endian(&tensor.data));
     }
     hex(&hash.finalize())
-}
-
-/// Lower-case SHA-256 of some bytes.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
 }
 
 fn file<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], CheckpointError> {

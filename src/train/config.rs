@@ -286,7 +286,7 @@ impl Config {
 
     /// SHA-256 of the effective config.
     pub fn hash(&self) -> String {
-        crate::train::checkpoint::sha256_hex(self.to_effective_toml().as_bytes())
+        crate::train::digest::sha256_hex(self.to_effective_toml().as_bytes())
     }
 
     /// The learning-rate schedule with its numbers worked out.

@@ -27,8 +27,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::sha256_hex;
 use super::config::{self, Config};
+use super::digest::sha256_hex;
 use super::schedule::balance_coefficient;
 use crate::config_file::{self, Class, Settings};
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod corpus;
 pub mod data;
 mod data_error;
+pub mod digest;
 pub mod embedded;
 mod error;
 pub mod exact;

@@ -21,6 +21,7 @@ use tokenizers::utils::parallelism::set_parallelism;
 use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer as Library, Trainer as _};
 
 use crate::train::data_error::DataError;
+use crate::train::digest::hex;
 use file::File;
 pub use file::{MAX_BYTES, ModelFiles};
 
@@ -213,6 +214,6 @@ impl Tokenizer {
 
     /// [`Tokenizer::digest`] in hexadecimal.
     pub fn hash(&self) -> String {
-        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.digest)
     }
 }

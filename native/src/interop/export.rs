@@ -13,8 +13,7 @@ use moelab::{
     lab::{
         identity::check,
         import::{SOURCE, SOURCE_CONFIG},
-        run_folder::{Loaded, RunFolder},
-        session::TOKENIZER,
+        run_folder::{Loaded, RunFolder, TOKENIZER},
     },
     train::{
         Config,

@@ -10,7 +10,8 @@ use clap::Args;
 use moelab::{
     lab::{
         import::{self, SOURCE, SOURCE_CONFIG},
-        session::{Opening, TOKENIZER},
+        run_folder::TOKENIZER,
+        session::Opening,
     },
     train::{
         config::{Around, OwnTokenizer, load_around},

@@ -164,5 +164,5 @@ fn there_is_one_line_a_second_at_most() {
     let shown: Vec<&str> = text.lines().collect();
     assert_eq!(shown.len(), 4, "{text}");
     assert!(shown[1].starts_with("update  335/1000  train") && shown[1].contains("val NaN"), "{text}");
-    assert_eq!(shown[3], "update 1000/1000  not finite: nan");
+    assert_eq!(shown[3], "update 1000/1000  warning: not finite: nan");
 }

@@ -6,8 +6,11 @@
 //! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]). A log that
 //! does not begin with these lines was cut, or is another run's.
 
-use crate::train::checkpoint::{LogMark, sha256_hex};
 use crate::train::metrics::{self, Event};
+use crate::train::{
+    checkpoint::LogMark,
+    digest::{hex, sha256_hex},
+};
 use sha2::{Digest, Sha256};
 
 const CHECK: &str = r#","check":""#;
@@ -126,6 +129,6 @@ impl Marker {
     /// The mark of the lines so far.
     pub fn mark(&self) -> LogMark {
         let digest = self.hash.clone().finalize();
-        LogMark::new(self.lines, digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        LogMark::new(self.lines, hex(&digest))
     }
 }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{DataError, Dataset, Split, SplitOptions, TargetRule, Training, Windows};
 use crate::train::config::{Data, DataKind};
+use crate::train::digest::hex;
 use crate::train::language::{Language, LanguageOptions};
 use crate::train::shards::{Shard, Tokens, digest};
 use crate::train::tokenizer::Tokenizer;
@@ -128,7 +129,7 @@ impl Dataset {
         hash.update(tokenizer.digest());
         hash.update(format!("{} {:?} {used}\0", data.sequence_length, data.targets));
         windows.stream().hash_into(&mut hash);
-        let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&hash.finalize());
         Self {
             training,
             validation: windows,

@@ -1,0 +1,56 @@
+//! What a run is opened with, and the files that its folder has from the start.
+
+use std::rc::Rc;
+
+use super::{
+    figure::Figure,
+    run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
+    store::Store,
+};
+use crate::{
+    gpu::Device,
+    train::{Config, Corpus},
+};
+
+/// How a session is opened.
+pub struct Opening {
+    /// The run's config.
+    pub config: Config,
+    /// The device to train on.
+    pub device: Rc<Device>,
+    /// The data.
+    pub corpus: Corpus,
+    /// Where the run's folder is kept.
+    pub store: Box<dyn Store>,
+    /// Tells processes apart; fit for a file name.
+    pub tag: String,
+    /// Seconds since any fixed moment.
+    pub clock: Box<dyn Fn() -> f64>,
+    /// Draws a figure as PNG, where the driver can.
+    pub rasterize: Option<Rasterize>,
+    /// The run's name, for its report.
+    pub name: String,
+}
+
+/// Draws a figure as PNG.
+pub type Rasterize = fn(&Figure) -> Result<Vec<u8>, String>;
+
+/// The files that a run's folder has from its start.
+pub(super) fn start_files<'a>(effective: &'a str, tokenizer: Option<&'a str>) -> Vec<(&'a str, &'a [u8])> {
+    let tokenizer = tokenizer.map(|tokenizer| (TOKENIZER, tokenizer.as_bytes()));
+    [(EFFECTIVE_CONFIG, effective.as_bytes())].into_iter().chain(tokenizer).collect()
+}
+
+/// The config with all defaults, under a comment that names versions, adapter and hashes.
+pub(super) fn effective_config(config: &Config, device: &Device, corpus: &Corpus) -> String {
+    format!(
+        "# Every setting of this run. Written by moelab {}; the same file trains the same run.\n# adapter    {} ({})\n# config     sha256 {}\n# data       sha256 {}\n# tokenizer  sha256 {}\n\n{}",
+        env!("CARGO_PKG_VERSION"),
+        device.adapter.name,
+        device.adapter.driver,
+        config.hash(),
+        corpus.hash(),
+        corpus.tokenizer_hash(),
+        config.to_effective_toml()
+    )
+}

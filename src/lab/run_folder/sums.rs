@@ -20,21 +20,24 @@ pub fn read(store: &dyn Store) -> Result<Option<Sums>, StoreError> {
 }
 
 fn parse(bytes: &[u8]) -> Option<Sums> {
-    let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
-    text.split('\n')
-        .map(|line| {
-            line.split_once("  ").filter(|(sum, name)| is_sum(sum) && check_name(name).is_ok()).map(|(sum, name)| (name.into(), sum.into()))
-        })
-        .collect()
+    let text = std::str::from_utf8(bytes).ok()?;
+    let sum_of = |line: &str| {
+        let (sum, name) = line.split_once("  ").filter(|(sum, name)| is_sum(sum) && check_name(name).is_ok())?;
+        Some((name.to_string(), sum.to_string()))
+    };
+    let sums: Sums = text.lines().filter(|line| !line.starts_with('#')).map(sum_of).collect::<Option<_>>()?;
+    // Byte for byte what is written, so that no line can be missing.
+    (to_text(&sums) == text).then_some(sums)
 }
 
 fn is_sum(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The content of the file.
+/// The content of the file. It ends with a comment that counts the lines before it, by which a cut is noticed.
 pub fn to_text(sums: &Sums) -> String {
-    sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect()
+    let lines: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+    format!("{lines}# {} files\n", sums.len())
 }
 
 /// Whether a file is as it was written: `true` also where nothing is known of it.

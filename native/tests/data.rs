@@ -147,6 +147,8 @@ fn a_run_says_what_it_read_and_needs_its_folder_only_to_be_sampled_from() {
     place.write("words.txt", words());
     place.train("other", &["data.tokenizer.kind=bpe", "data.tokenizer.vocabulary=270"]);
     fs::copy(place.path("run/tokenizer.json"), place.path("other/tokenizer.json")).unwrap();
+    assert!(place.refusal(&draw("other", &[])).contains("`tokenizer.json` is not as the run wrote it"));
+    fs::remove_file(place.path("other/SHA256SUMS")).unwrap();
     assert!(place.refusal(&draw("other", &[])).contains("this is not the tokenizer that the run was trained with"));
 }
 

@@ -33,6 +33,17 @@ pub(super) struct Ending {
     pub detail: Option<String>,
 }
 
+impl Ending {
+    /// The last checkpoint, or a file that tells of the end, was not written, for whatever reason.
+    pub fn unsaved(error: &StoreError) -> Ending {
+        let reason = match ExitReason::of_store(error) {
+            ExitReason::OutOfSpace => ExitReason::OutOfSpace,
+            _ => ExitReason::SaveFailed,
+        };
+        Ending { reason, detail: Some(error.to_string()) }
+    }
+}
+
 impl fmt::Display for Ending {
     /// To follow "The run".
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -46,12 +57,6 @@ impl fmt::Display for Ending {
 impl From<ExitReason> for Ending {
     fn from(reason: ExitReason) -> Ending {
         Ending { reason, detail: None }
-    }
-}
-
-impl From<&StoreError> for Ending {
-    fn from(error: &StoreError) -> Ending {
-        Ending { reason: ExitReason::of_store(error), detail: Some(error.to_string()) }
     }
 }
 
@@ -77,7 +82,8 @@ impl ExitReason {
     pub fn of_store(error: &StoreError) -> ExitReason {
         match error {
             StoreError::Full { .. } | StoreError::NoSpace { .. } => Self::OutOfSpace,
-            StoreError::Medium { .. } | StoreError::Checkpoint(_) => Self::SaveFailed,
+            StoreError::Medium { .. } if !error.is_of_reading() => Self::SaveFailed,
+            StoreError::Checkpoint(_) => Self::SaveFailed,
             _ => Self::Failed,
         }
     }
@@ -124,7 +130,7 @@ pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, warn:
         let Err(error) = written else { continue };
         warn(format!("the {what} was not written: {error}"));
         if summary.exit.exit_code() == 0 {
-            let ending = Ending::from(&error);
+            let ending = Ending::unsaved(&error);
             (summary.exit, summary.detail) = (ending.reason, ending.detail);
         }
     }

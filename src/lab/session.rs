@@ -271,7 +271,7 @@ impl Session {
             End::Interrupted => ExitReason::Interrupted,
         };
         if let Some(error) = &self.unsaved {
-            self.phase = Phase::Ending(Ending::from(error));
+            self.phase = Phase::Ending(Ending::unsaved(error));
         } else if reason == ExitReason::Interrupted {
             self.phase = Phase::Ending(reason.into());
         } else {

@@ -153,6 +153,13 @@ pub enum StoreError {
     ),
 }
 
+impl StoreError {
+    /// Whether something could not be read, so that nothing was about to be lost.
+    pub fn is_of_reading(&self) -> bool {
+        matches!(self, Self::Medium { action: "list" | "open" | "read" | "use", .. })
+    }
+}
+
 const NAME_LIMIT: usize = 100;
 
 /// Accepts `[A-Za-z0-9._-]{1,100}` without a leading or trailing dot that is no device name of Windows.

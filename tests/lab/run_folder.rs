@@ -270,6 +270,19 @@ fn an_unreadable_line_is_dropped_with_a_warning() {
     assert_eq!(run.events().expect("readable").len(), 4);
 }
 
+/// Times are in no checkpoint's mark: only a line's own check can tell that one was changed.
+#[test]
+fn a_line_whose_time_was_changed_is_dropped() {
+    let mut memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", &START).expect("the folder is empty");
+    run.append(&lines(1, 0)[0]).expect("memory is sound");
+    let whole = metrics_of(&memory);
+    let changed = whole.replace("\"seconds\":1.0", "\"seconds\":3.0");
+    assert_ne!(changed, whole);
+    memory.write("metrics.jsonl", changed.as_bytes()).expect("memory is sound");
+    assert_eq!(run.events().expect("readable").len(), 1, "the header is left");
+}
+
 #[test]
 fn a_run_is_not_started_twice_nor_resumed_from_nothing() {
     let memory = Memory::default();

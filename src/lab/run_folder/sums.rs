@@ -40,8 +40,8 @@ pub fn to_text(sums: &Sums) -> String {
     format!("{lines}# {} files\n", sums.len())
 }
 
-/// Whether a file is as it was written: `true` also where nothing is known of it, `false` where it cannot be read.
-pub fn fits(store: &dyn Store, sums: &Sums, name: &str) -> bool {
-    let is_wanted = |wanted: &String| matches!(store.read(name), Ok(Some(bytes)) if sha256_hex(&bytes) == *wanted);
-    sums.get(name).is_none_or(is_wanted)
+/// Whether a file is as it was written: `true` also where nothing is known of it.
+pub fn fits(store: &dyn Store, sums: &Sums, name: &str) -> Result<bool, StoreError> {
+    let Some(wanted) = sums.get(name) else { return Ok(true) };
+    Ok(store.read(name)?.is_some_and(|bytes| sha256_hex(&bytes) == *wanted))
 }

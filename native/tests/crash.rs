@@ -191,12 +191,12 @@ fn killed_at_an_operation_of_each_kind_a_run_ends_as_if_nothing_had_happened() {
 fn killed_or_failed_at_every_operation_a_run_ends_as_if_nothing_had_happened() {
     let (folder, straight, run) = folders();
     let operations = operations(train(&straight), folder.path());
-    for (number, operation) in operations.iter().enumerate() {
-        for kind in ["kill", "torn", "eio", "enospc", "short", "full"] {
+    for kind in ["kill", "torn", "eio", "enospc", "short", "full"] {
+        for (number, operation) in operations.iter().enumerate() {
             survive(&format!("{kind}:{number}"), operation, &run, &straight);
         }
+        println!("{kind}: {0} of {0} operations", operations.len());
     }
-    println!("{} operations, each in six ways", operations.len());
 }
 
 /// Kills a run at random moments and resumes it, over and over, until it is done; then once more from a new start.

@@ -180,6 +180,12 @@ fn settings_are_changed_by_resume_and_what_was_changed_is_kept() {
     // The next command takes the run as it is now, and so does one that reads a checkpoint from before the change.
     let text = place.done(&["resume", "run"]);
     assert!(!text.contains("->"), "{text}");
+    let hashes = |place: &Place| place.json("run/summary.json")["settings_sha256"].clone();
+    let identity = hashes(&place);
+    let classes: Vec<&String> = identity.as_object().unwrap().keys().collect();
+    assert_eq!(classes, ["data", "length", "model", "optimisation"]);
+    place.done(&["resume", "run", "--set", "train.log_every=2"]);
+    assert_eq!(hashes(&place), identity, "what is only kept or printed is no part of what a run is");
     fs::remove_dir_all(place.path("run/checkpoints/update-00000007")).unwrap();
     assert!(place.refused(&["export", "run", "exported"]).contains("no counterpart"));
 

@@ -187,6 +187,7 @@ fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
         weights_sha256: of.saved.filter(|(update, _)| *update == state.update).map(|(_, hash)| hash.clone()),
         baselines: of.baselines,
         changes: state.changes.clone(),
+        settings_sha256: state.identity.class_hashes(),
         config_sha256: state.identity.config.clone(),
         data_sha256: state.identity.data.clone(),
         tokenizer_sha256: state.identity.tokenizer.clone(),

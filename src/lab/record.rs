@@ -2,6 +2,9 @@
 //!
 //! What was not measured is `null`, never 0. Cross-entropies are in nats a token.
 
+use std::collections::BTreeMap;
+
+use crate::config_file::Class;
 pub use crate::train::baselines::Baselines;
 use crate::train::exact;
 use crate::train::identity::Change;
@@ -57,6 +60,9 @@ pub struct Summary {
     /// Settings that were changed on the way.
     #[serde(default)]
     pub changes: Vec<Change>,
+    /// Hash of the settings of each class that are not the defaults: equal for runs with equal settings, whatever release wrote them.
+    #[serde(default)]
+    pub settings_sha256: BTreeMap<Class, String>,
     /// Hash of the effective config that the run was started with.
     pub config_sha256: String,
     /// Hash of the training and validation tokens.

@@ -59,6 +59,7 @@ fn summary() -> Summary {
         weights_sha256: None,
         changes: Vec::new(),
         baselines: Some(Baselines { uniform: 4.1589, unigram: 3.3456, bigram: 2.0311, entropy: Some(1.2954) }),
+        settings_sha256: Default::default(),
         config_sha256: String::new(),
         data_sha256: String::new(),
         tokenizer_sha256: String::new(),

@@ -247,7 +247,7 @@ fn killed_at_random_many_times_a_run_ends_as_if_nothing_had_happened() {
     random_kills(std::env::var("MOELAB_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200), 4);
 }
 
-/// Exports, the cache and imports are there whole or not at all, and leave nothing beside them once they are made again.
+/// Exports and imports are there whole or not at all, and leave nothing beside them once they are made again.
 #[test]
 fn an_export_and_an_import_that_are_killed_can_be_made_again() {
     let (folder, straight, run) = folders();
@@ -291,6 +291,42 @@ fn an_export_and_an_import_that_are_killed_can_be_made_again() {
         let weights = "checkpoints/update-00000000/model.safetensors";
         assert_eq!(fs::read(run.join(weights)).unwrap(), fs::read(imported.join(weights)).unwrap());
         fs::remove_dir_all(&run).unwrap();
+    }
+}
+
+/// A run after any fault at the cache reads what a run without one reads, and the cache is then as that run's.
+#[test]
+fn a_cache_whose_writer_is_killed_or_fails_is_made_again() {
+    let (folder, straight, run) = folders();
+    let [text, whole, cache] = ["words.txt", "whole", "cache"].map(|name| folder.path().join(name));
+    fs::write(&text, (0..40).map(|n| format!("Document {n} is short, and so is number {}.\n\n", n * n)).collect::<String>()).unwrap();
+    let paths = format!("data.paths=[{text:?}]");
+    let read = ["data.kind=text", &paths, "data.tokenizer.kind=bpe", "data.tokenizer.vocabulary=280", "train.updates=1"];
+    let command = |out: &Path, cache: &Path| {
+        let mut command = with(train(out), &read);
+        command.arg("--cache").arg(cache);
+        command
+    };
+    let all = operations(command(&straight, &whole), folder.path());
+    let of_cache: Vec<usize> = (0..all.len()).filter(|number| all[*number].contains("whole")).collect();
+    assert!(of_cache.len() >= 8, "two entries, each created, written, synced and renamed: {all:?}");
+    let entries = |cache: &Path| {
+        files(cache).iter().map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    for number in of_cache {
+        for kind in ["kill", "full"] {
+            let output = faulty(command(&run, &cache), &format!("{kind}:{number}"));
+            if output.status.success() {
+                // A cache that fails is told, and the run goes on without it.
+                assert!(said(&output).contains("warning: the cache"), "{kind}:{number} ({}): {}", all[number], said(&output));
+                fs::remove_dir_all(&run).unwrap();
+            }
+            done(command(&run, &cache));
+            assert_eq!(differences(&run, &straight), [""; 0], "{kind}:{number} ({})", all[number]);
+            assert_eq!(entries(&cache), entries(&whole), "{kind}:{number} ({})", all[number]);
+            fs::remove_dir_all(&run).unwrap();
+            fs::remove_dir_all(&cache).unwrap();
+        }
     }
 }
 

@@ -255,10 +255,10 @@ fn an_export_and_an_import_that_are_killed_can_be_made_again() {
     let [model, whole, imported] = ["model", "whole", "imported"].map(|name| folder.path().join(name));
     let export = |to: &Path| moelab(&["export", straight.to_str().unwrap(), to.to_str().unwrap()]);
     let exporting = operations(export(&whole), folder.path());
-    for number in 0..exporting.len() {
+    for (number, operation) in exporting.iter().enumerate() {
         for kind in ["kill", "torn", "eio", "short"] {
             let output = faulty(export(&model), &format!("{kind}:{number}"));
-            assert!(!output.status.success(), "{kind}:{number} ({}): {}", exporting[number], said(&output));
+            assert!(!output.status.success(), "{kind}:{number} ({}): {}", operation, said(&output));
             if !model.exists() {
                 done(export(&model));
             }
@@ -268,10 +268,10 @@ fn an_export_and_an_import_that_are_killed_can_be_made_again() {
                     .map(|path| (path.strip_prefix(folder).unwrap().to_owned(), fs::read(path).unwrap()))
                     .collect::<Vec<_>>()
             };
-            assert_eq!(contents(&model), contents(&whole), "{kind}:{number} ({})", exporting[number]);
+            assert_eq!(contents(&model), contents(&whole), "{kind}:{number} ({})", operation);
             fs::remove_dir_all(&model).unwrap();
             let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            assert_eq!(left.len(), 2, "{kind}:{number} ({}): {left:?}", exporting[number]);
+            assert_eq!(left.len(), 2, "{kind}:{number} ({}): {left:?}", operation);
         }
     }
     let import = |to: &Path| moelab(&["import", whole.to_str().unwrap(), "--out", to.to_str().unwrap()]);

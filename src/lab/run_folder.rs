@@ -272,7 +272,7 @@ impl RunFolder {
                 changed.push((*name, *bytes));
             }
         }
-        for (name, _) in &found {
+        for name in found.keys() {
             if changed.iter().any(|(changed, _)| changed == name) || !matches!(self.store.read(name), Ok(Some(_))) {
                 sums.remove(name);
             }

@@ -8,6 +8,8 @@
 //! most [`MAX_DOCUMENT`]. `\r\n` becomes `\n` and a byte-order mark is dropped. Bytes that are no UTF-8, halves of surrogate pairs in
 //! JSON, and NULs (the byte tokenizer ends documents with them), are refused with file, line and field, or replaced by U+FFFD.
 //! Documents without a visible character are skipped.
+//!
+//! Long because the tests of every kind of file stand beside the one rule that tells kinds apart.
 
 use std::borrow::Cow;
 use std::cell::Cell;

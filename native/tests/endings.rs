@@ -1,5 +1,7 @@
 //! How a run ends, from outside: each exit code provoked, the files that every run leaves, Ctrl-C and SIGTERM, closed pipes, full
 //! disks, and that resuming a finished run changes nothing.
+//!
+//! Long because each way to end is a short test on the same helpers.
 #![cfg(unix)]
 
 use std::{

@@ -1,19 +1,28 @@
 //! moelab trains small Mixture-of-Experts language models with WebGPU.
 //!
-//! The floors, each of which may use only those above it in this list:
+//! The layers, each of which may use only those above it in this list:
 //! - [`random`]: counter-based random numbers, the same on host and GPU.
 //! - [`config_file`]: TOML against a declared schema, every problem reported at once; knows no models.
-//! - [`gpu`]: knows WGSL and wgpu, knows no maths: device, tiers, kernels, programs, planned memory, replay, read-back.
+//! - [`choices`], [`limits`]: what configs may name and kernels implement, and how large it may be.
+//! - [`run`]: what a run is, as plain data: config and its rules, schedules, state, records, summary.
+//! - [`gpu`]: knows WGSL and wgpu, knows no maths: device, kernels, programs, planned memory, replay, read-back.
 //! - [`ops`]: the graph and one file an op: forward, saved values and backward on one screen.
-//! - [`model`]: a model as data, its parameter tree, and the page that records it on a graph.
-//! - [`train`]: data, schedules, optimizers, the trainer, checkpoints.
+//! - [`model`]: the page that records a model on a graph.
+//! - [`data`]: corpora, tokenizers, splits, windows, shards, the embedded language.
+//! - [`train`]: optimizers, the trainer, checkpoints, generating text.
+//! - [`interop`]: Hugging Face models, both directions.
 //! - [`lab`]: runs and what they leave behind.
 #![forbid(unsafe_code)]
 
+pub mod choices;
 pub mod config_file;
+pub mod data;
 pub mod gpu;
+pub mod interop;
 pub mod lab;
+pub mod limits;
 pub mod model;
 pub mod ops;
 pub mod random;
+pub mod run;
 pub mod train;

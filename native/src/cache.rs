@@ -10,9 +10,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use moelab::train::digest::{hex, sha256_hex};
-use moelab::train::shards::{Shard, digest};
-use moelab::train::tokenizer::{MAX_BYTES, Tokenizer};
+use moelab::data::shards::{Shard, digest};
+use moelab::data::tokenizer::{MAX_BYTES, Tokenizer};
+use moelab::run::digest::{hex, sha256_hex};
 use moelab_native::{
     atomic, err,
     input::{self, shown},

@@ -6,11 +6,11 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use moelab::train::Config;
-use moelab::train::config::{Data, DataKind, TokenizerKind};
-use moelab::train::data::{Dataset, Split, language_texts};
-use moelab::train::shards::{Shard, digest};
-use moelab::train::tokenizer::{LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
+use moelab::data::dataset::{Dataset, Split, language_texts};
+use moelab::data::shards::{Shard, digest};
+use moelab::data::tokenizer::{LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
+use moelab::run::Config;
+use moelab::run::config::{Data, DataKind, TokenizerKind};
 use moelab_native::{
     err,
     input::{self, shown},

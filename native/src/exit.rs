@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use moelab::{
     config_file::Problems,
-    lab::{record::ExitReason, session::SessionError, store::StoreError},
+    lab::{session::SessionError, store::StoreError},
+    run::summary::ExitReason,
 };
 use moelab_native::{err, print};
 

@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use moelab::train::config::{Data, Invalid, UnknownFiles};
+use moelab::run::config::{Data, Invalid, UnknownFiles};
 use moelab_native::input::{self, shown};
 
 use crate::json_rows;

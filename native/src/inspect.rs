@@ -3,8 +3,11 @@
 use anyhow::Result;
 use moelab::{
     gpu::{AdapterSummary, Program, Role, Tier, memory::plan_memory},
-    model::cost::{cost, counts},
-    train::{Config, recording},
+    run::{
+        Config,
+        model::cost::{cost, counts},
+    },
+    train::recording,
 };
 use moelab_native::{err, out, print};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use anyhow::{Result, bail};
-use moelab::train::config::Invalid;
+use moelab::run::config::Invalid;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 /// Most characters of a parser's message that are passed on.

@@ -10,15 +10,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use moelab::{
     config_file::MAX_BYTES,
+    data::{Corpus, tokenizer::Tokenizer},
     gpu::{Device, Tier},
-    lab::{
-        run_folder::check_start_files,
-        run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
-    },
-    train::{
-        Config, Corpus,
+    lab::run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
+    run::{
+        Config,
         config::{DataKind, TokenizerKind, load},
-        tokenizer::Tokenizer,
     },
 };
 use moelab_native::{err, input};

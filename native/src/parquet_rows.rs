@@ -7,8 +7,8 @@ use moelab_native::input::{self, shown};
 use parquet::{
     basic::Type as Physical,
     file::reader::{FileReader, SerializedFileReader},
-    record::RowAccessor,
     schema::types::Type,
+    summary::RowAccessor,
 };
 
 /// Takes a text and what tells its place; whether it wants more.

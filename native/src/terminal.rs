@@ -7,8 +7,8 @@
 use crate::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moelab::lab::plot::thousands;
-use moelab::lab::record::{Baselines, Summary};
-use moelab::train::metrics::{Event, SampleRecord, Time, UpdateRecord};
+use moelab::run::records::{Event, SampleRecord, Time, UpdateRecord};
+use moelab::run::summary::{Baselines, Summary};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};

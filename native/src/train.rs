@@ -10,20 +10,22 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use moelab::{
     config_file::Class,
+    data::{Corpus, tokenizer::Tokenizer},
     gpu::Device,
     lab::{
         identity::check,
-        record::ExitReason,
         run_folder::{RunFolder, TOKENIZER},
         session::{Happened, Opening, Session},
     },
-    train::{
-        Config, Corpus,
+    run::{
+        Config,
         config::{Sample, TokenizerKind},
-        generate::{Draw, Generator, Prompt},
         identity::{self, Identity},
-        metrics::Event,
-        tokenizer::Tokenizer,
+        records::Event,
+        summary::ExitReason,
+    },
+    train::{
+        generate::{Draw, Generator, Prompt},
         trainer::{Progress, Trainer},
     },
 };

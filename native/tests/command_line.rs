@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::train::metrics::without_time;
+use moelab::run::records::without_time;
 use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

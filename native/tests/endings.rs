@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::train::{digest::sha256_hex, metrics::without_time};
+use moelab::run::{digest::sha256_hex, records::without_time};
 use moelab_native::store::Directory;
 use serde_json::Value;
 

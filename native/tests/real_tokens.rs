@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use moelab::train::digest::sha256_hex;
+use moelab::run::digest::sha256_hex;
 use serde_json::Value;
 
 /// Five sequences of 16 bytes to train on, three to validate on.

@@ -8,21 +8,16 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{
-    error::SessionError,
-    opening::Rasterize,
-    plot::LossPlot,
-    record::{self, ExitReason, Summary},
-    report::Report,
-    run_folder::RunFolder,
-    store::StoreError,
-};
+use super::{error::SessionError, opening::Rasterize, plot::LossPlot, report::Report, run_folder::RunFolder, store::StoreError};
 use crate::gpu::GpuError;
-use crate::train::{
-    Config, TrainError,
-    baselines::Baselines,
-    metrics::{Event, Incident, RATE_SECONDS},
-    state::TrainState,
+use crate::run::summary::{self, Baselines, ExitReason, Summary};
+use crate::{
+    run::{
+        Config,
+        records::{Event, Incident, RATE_SECONDS},
+        state::TrainState,
+    },
+    train::TrainError,
 };
 
 /// Why a run ends.
@@ -169,7 +164,7 @@ fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
         _ => None,
     };
     Summary {
-        schema: record::SCHEMA,
+        schema: summary::SCHEMA,
         name: of.name.to_string(),
         exit: ending.reason,
         detail: ending.detail.clone(),

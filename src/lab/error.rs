@@ -1,7 +1,7 @@
 //! Why a run cannot be opened, or its end not be written.
 
 use super::store::StoreError;
-use crate::train::{TrainError, identity::Refused};
+use crate::{run::identity::Refused, train::TrainError};
 
 /// Why a session cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Holds a run's folder against what its checkpoints were made from, and changes its settings.
 //!
-//! What forbids what, and what follows, is [`train::identity`](crate::train::identity)'s. A change of settings is kept in this order: the
+//! What forbids what, and what follows, is [`train::identity`](crate::run::identity)'s. A change of settings is kept in this order: the
 //! config that the run was started with is copied to [`STARTED_CONFIG`], unless it is there; the effective config is written anew; the
 //! checkpoint is saved again, now with the new settings and the list of changes; the log gets a line. A crash on the way leaves a
 //! folder in which the same command does the rest.
@@ -11,13 +11,12 @@ use super::{
 };
 use crate::{
     config_file::{self, Class},
-    train::{
-        checkpoint,
+    run::{
         digest::sha256_hex,
         identity::{self, Agreement, Change, Identity, Purpose, Refused},
-        metrics::{Event, Incident, IncidentRecord, Time},
-        trainer::Trainer,
+        records::{Event, Incident, IncidentRecord, Time},
     },
+    train::{checkpoint, trainer::Trainer},
 };
 
 /// Name of the file with the settings that a run was started with, where they were changed since.

@@ -8,8 +8,9 @@ use super::{
     run_folder::{RunFolder, Start},
 };
 use crate::{
+    data::tokenizer::Tokenizer,
     gpu::PlanOptions,
-    train::{checkpoint::NamedTensor, tokenizer::Tokenizer, trainer::Trainer},
+    train::{checkpoint::NamedTensor, trainer::Trainer},
 };
 
 /// Beginning of the names under which a run keeps files of the model that it was imported from.

@@ -11,7 +11,6 @@ mod opening;
 pub mod plot;
 pub mod probe;
 mod rate;
-pub mod record;
 pub mod report;
 pub mod run_folder;
 pub mod session;

@@ -7,10 +7,7 @@ use super::{
     run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
     store::Store,
 };
-use crate::{
-    gpu::Device,
-    train::{Config, Corpus},
-};
+use crate::{data::Corpus, gpu::Device, run::Config};
 
 /// How a session is opened.
 pub struct Opening {

@@ -6,8 +6,8 @@
 //! and a file stays small.
 
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
-use super::record::{Baselines, Summary};
-use crate::train::metrics::{Event, Incident};
+use crate::run::records::{Event, Incident};
+use crate::run::summary::{Baselines, Summary};
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 500.0;

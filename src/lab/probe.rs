@@ -9,17 +9,19 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
+    data::dataset::Batch,
     gpu::{Device, Download, Memory, Plan, PlanOptions, Program, Role, Segment, Step, TensorId},
-    model::{
-        config::{BalanceKind, Carry, DepthIdentity, DepthKind, Dropout, FfnKind, Networks, RouterScores, SoftmaxOver},
-        cost,
-        params::{self, Part},
-    },
-    ops::MAX_EXPERTS_PER_TOKEN,
+    limits::MAX_EXPERTS_PER_TOKEN,
     random::Stream,
+    run::{
+        Config,
+        model::{
+            BalanceKind, Carry, DepthIdentity, DepthKind, Dropout, FfnKind, Networks, RouterScores, SoftmaxOver, cost,
+            parameters::{self, Part},
+        },
+    },
     train::{
-        Config, TrainError,
-        data::Batch,
+        TrainError,
         recording::{self, Evaluation, Sampling, Training},
     },
 };
@@ -265,7 +267,7 @@ impl Probe<'_> {
         values.extend(initial(&dense));
         let mut dense_model = self.model(&dense)?;
         dense_model.set(&values);
-        for spec in params::parameters(&moe.model).into_iter().filter(|spec| spec.part == Part::Experts) {
+        for spec in parameters::parameters(&moe.model).into_iter().filter(|spec| spec.part == Part::Experts) {
             let one = values[&spec.name.replace("moe.experts", "ffn")].clone();
             values.insert(spec.name, one.repeat(experts));
         }
@@ -295,7 +297,7 @@ impl Probe<'_> {
             _ => name.strip_prefix("low.").or(name.strip_prefix("high.")).unwrap_or(name).to_string(),
         };
         let values = initial(&shared);
-        let copies = params::parameters(&copied.model).into_iter().map(|spec| {
+        let copies = parameters::parameters(&copied.model).into_iter().map(|spec| {
             let value = values[&origin(&spec.name)].clone();
             (spec.name, value)
         });
@@ -366,7 +368,7 @@ impl<'a> Model<'a> {
     }
 
     fn set(&mut self, values: &Values) {
-        for spec in params::parameters(&self.config.model) {
+        for spec in parameters::parameters(&self.config.model) {
             self.memory.write(self.device, &spec.name, bytemuck::cast_slice(&values[&spec.name]));
         }
     }
@@ -419,7 +421,7 @@ impl<'a> Model<'a> {
     /// The gradient of every parameter so far.
     fn gradients(&self) -> Result<Values, TrainError> {
         let (plan, ids) = &self.training;
-        let found: Vec<(String, TensorId)> = params::parameters(&self.config.model)
+        let found: Vec<(String, TensorId)> = parameters::parameters(&self.config.model)
             .into_iter()
             .filter_map(|spec| ids.program.find(&format!("d_{}", spec.name)).map(|id| (spec.name, id)))
             .collect();
@@ -437,7 +439,10 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 fn initial(config: &Config) -> Values {
-    params::parameters(&config.model).into_iter().map(|spec| (spec.name.clone(), params::initial_values(&spec, config.seed))).collect()
+    parameters::parameters(&config.model)
+        .into_iter()
+        .map(|spec| (spec.name.clone(), parameters::initial_values(&spec, config.seed)))
+        .collect()
 }
 
 /// A batch of random tokens.

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::train::metrics::{RATE_LEAST_UPDATES, RATE_SECONDS, RATE_UPDATES};
+use crate::run::records::{RATE_LEAST_UPDATES, RATE_SECONDS, RATE_UPDATES};
 
-/// The speed of the last updates, measured as [`Time::tokens_per_second`](crate::train::metrics::Time) says.
+/// The speed of the last updates, measured as [`Time::tokens_per_second`](crate::run::records::Time) says.
 #[derive(Default)]
 pub(super) struct Rate {
     /// When updates came back, and the tokens until then.

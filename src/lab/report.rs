@@ -5,8 +5,8 @@
 //! cannot become a heading or an image.
 
 use super::plot::thousands;
-use super::record::{Baselines, Summary};
-use crate::train::metrics::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, UpdateRecord};
+use crate::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, UpdateRecord};
+use crate::run::summary::{Baselines, Summary};
 use std::fmt::Write;
 
 /// An expert with less than this part of its fair share is called starved.

@@ -55,10 +55,10 @@ mod log;
 mod sums;
 
 use super::store::{Store, StoreError};
+use crate::run::digest::sha256_hex;
+use crate::run::records::{self, Event, Header, Incident, IncidentRecord, Time};
+use crate::run::state::TrainState;
 use crate::train::checkpoint::{self, Expected, Files, LogMark, MANIFEST, STATE, Snapshot};
-use crate::train::digest::sha256_hex;
-use crate::train::metrics::{self, Event, Header, Incident, IncidentRecord, Time};
-use crate::train::state::TrainState;
 use log::{Line, Log, Marker};
 use sums::SUMS;
 
@@ -185,7 +185,7 @@ impl RunFolder {
                 return Err(StoreError::Foreign { path: name.to_string() });
             }
         }
-        let header = Event::Header(Header { schema: metrics::SCHEMA, config: start.config.to_string() });
+        let header = Event::Header(Header { schema: records::SCHEMA, config: start.config.to_string() });
         let mut marker = Marker::default();
         marker.add(&header);
         let mut run = Self { store, tag: tag.to_string(), newest: Newest::default(), marker: Some(marker), is_torn: false, sessions: 0 };
@@ -678,8 +678,8 @@ impl Rewound {
     fn first_line(&mut self, text: Option<&str>, lines: &mut Vec<Line>, marks: &Marks, config: &str) -> Result<(), StoreError> {
         let first = (!lines.is_empty()).then(|| lines.remove(0));
         if let Some(Line { event: Ok(Event::Header(header)), body, .. }) = &first {
-            if header.schema > metrics::SCHEMA {
-                let (found, known) = (header.schema, metrics::SCHEMA);
+            if header.schema > records::SCHEMA {
+                let (found, known) = (header.schema, records::SCHEMA);
                 return Err(StoreError::Unreadable(format!("{METRICS}:1: schema {found}, this build reads {known}")));
             }
             let is_foreign = marks.logs.is_empty() && marks.config.as_ref().is_some_and(|config| *config != header.config);
@@ -689,7 +689,7 @@ impl Rewound {
             self.push(&Event::Header(header.clone()), body);
             return Ok(());
         }
-        let header = Event::Header(Header { schema: metrics::SCHEMA, config: config.to_string() });
+        let header = Event::Header(Header { schema: records::SCHEMA, config: config.to_string() });
         let line = header.to_line();
         self.push(&header, line.trim_end().trim_end_matches('}'));
         if text.is_some() {

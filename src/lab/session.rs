@@ -15,19 +15,18 @@ use super::{
     import::SOURCE_CONFIG,
     opening::{effective_config, start_files},
     rate::Rate,
-    record::{ExitReason, Summary},
     run_folder::{RunFolder, Start},
     store::StoreError,
 };
+use crate::run::summary::{Baselines, ExitReason, Summary};
 use crate::{
     config_file::Class,
+    data::tokenizer::Tokenizer,
     gpu::PlanOptions,
+    run::records::{Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord},
     train::{
-        baselines::Baselines,
         checkpoint::{self, Snapshot},
         generate::{Draw, Generation, Generator, Prompt},
-        metrics::{Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord},
-        tokenizer::Tokenizer,
         trainer::{End, Progress, Trainer},
     },
 };

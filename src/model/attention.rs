@@ -1,12 +1,10 @@
 //! The attention branch of a block: queries, keys and values, positions, causal attention, output projection.
 
-use super::{
-    build::{Build, Weights},
-    config::{AttentionKind, PositionKind, RopePairing},
-};
+use super::build::{Build, Weights};
+use crate::run::model::{AttentionKind, PositionKind};
 use crate::{
     gpu::Tensor,
-    ops::{Graph, Heads, LatentHeads, Pairs, Rotation},
+    ops::{Graph, Heads, LatentHeads, Rotation},
 };
 
 /// Attention over `x` [N, D], the normed stream.
@@ -38,12 +36,8 @@ fn linear(g: &mut Graph, x: Tensor, w: &Weights, name: &str) -> Tensor {
 /// The rotary positions of queries and keys, over the leading `width` dimensions.
 fn rotation(build: &Build, width: u32) -> Rotation {
     let positions = &build.model.positions;
-    let pairs = match positions.pairing {
-        RopePairing::Interleaved => Pairs::Interleaved,
-        RopePairing::HalfSplit => Pairs::HalfSplit,
-    };
     match positions.kind {
-        PositionKind::Rope => Rotation { rotated: width, base: positions.base, pairs },
+        PositionKind::Rope => Rotation { rotated: width, base: positions.base, pairs: positions.pairing },
         PositionKind::Learned | PositionKind::Unmarked => Rotation::NONE,
     }
 }

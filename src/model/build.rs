@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::config::{ModelConfig, NormKind};
+use crate::run::model::{ModelConfig, NormKind};
 use crate::{gpu::Tensor, ops::Graph};
 
 /// What a graph is recorded for.

@@ -7,10 +7,10 @@
 use super::{
     attention::attention,
     build::{Build, Weights, norm},
-    config::{Carry, DepthIdentity, DepthKind, HeadReads, Injection, Networks, Recursion, RecursionStart, StateUpdate},
     ffn,
     moe::{Routed, moe},
 };
+use crate::run::model::{Carry, DepthIdentity, DepthKind, HeadReads, Injection, Networks, Recursion, RecursionStart, StateUpdate};
 use crate::{
     gpu::{DType, Tensor},
     ops::Graph,

@@ -1,19 +1,16 @@
 //! The FFN of a block: the dense one, and the weights and non-linearity that it shares with experts.
 
-use super::{
-    build::{Build, Weights},
-    config,
-};
+use super::build::{Build, Weights};
 use crate::{
     gpu::Tensor,
-    ops::{Activation, ExpertBiases, FfnWeights, Graph},
+    ops::{ExpertBiases, FfnWeights, Graph},
 };
 
 /// The FFN below `name` over `x` [N, D].
 pub(super) fn dense(g: &mut Graph, x: Tensor, w: &Weights, name: &str, build: &Build) -> Tensor {
     let options = build.model;
     let inner_dropout = build.dropout(options.dropout.ffn);
-    g.ffn(x, &weights(w, name), &biases(w, name), activation(options.ffn.activation), inner_dropout) // [N, D]
+    g.ffn(x, &weights(w, name), &biases(w, name), options.ffn.activation, inner_dropout) // [N, D]
 }
 
 /// Weights below `name`: `up`, `gate` where there is one, `down`.
@@ -31,16 +28,5 @@ pub(super) fn biases(w: &Weights, name: &str) -> ExpertBiases {
         up: w.find(&format!("{name}.up.bias")),
         gate: w.find(&format!("{name}.gate.bias")),
         down: w.find(&format!("{name}.down.bias")),
-    }
-}
-
-/// The op's name for a config's.
-pub(super) fn activation(choice: config::Activation) -> Activation {
-    match choice {
-        config::Activation::Silu => Activation::Silu,
-        config::Activation::Gelu => Activation::Gelu,
-        config::Activation::GeluTanh => Activation::GeluTanh,
-        config::Activation::Relu => Activation::Relu,
-        config::Activation::ReluSquared => Activation::ReluSquared,
     }
 }

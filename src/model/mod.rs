@@ -3,14 +3,7 @@
 
 mod attention;
 mod build;
-pub mod config;
-pub mod cost;
 mod depth;
 mod ffn;
 mod moe;
-pub mod params;
-mod recursion;
 pub mod transformer;
-mod tree;
-
-pub use config::ModelConfig;

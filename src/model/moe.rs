@@ -2,12 +2,12 @@
 
 use super::{
     build::{Build, Mode, Weights},
-    config::{self, BalanceKind, RouterScores, SelectionBias},
     ffn,
 };
+use crate::run::model::{BalanceKind, SelectionBias};
 use crate::{
     gpu::{DType, Tensor},
-    ops::{self, BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores, SoftmaxOver},
+    ops::{BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores},
 };
 
 /// One use of a router, for the losses and the numbers that are taken from it.
@@ -49,7 +49,7 @@ pub(super) fn moe(g: &mut Graph, x: Tensor, mut residual: Tensor, w: &Weights, b
     let rows = g.gather_rows(x, &permutation); // [A, D], A = N K
     let (weights, biases) = (ffn::weights(&w, "experts"), ffn::biases(&w, "experts"));
     let inner_dropout = build.dropout(model.dropout.ffn);
-    let activation = ffn::activation(model.ffn.activation);
+    let activation = model.ffn.activation;
     let out = g.expert_ffn(rows, permutation.offsets, &weights, &biases, activation, inner_dropout); // [A, D]
     let y = g.combine(out, &routing, &permutation, Some(residual), dropout); // [N, D]
     (y, Routed { routing, running_load, has_gradient: true })
@@ -60,11 +60,7 @@ fn options(build: &Build) -> RouterOptions {
     RouterOptions {
         experts_per_token: router.top_k,
         noise_std: build.noise(router.noise),
-        scores: match (router.scores, router.softmax) {
-            (RouterScores::Softmax, config::SoftmaxOver::Selected) => Scores::Softmax(SoftmaxOver::Selected),
-            (RouterScores::Softmax, config::SoftmaxOver::All) => Scores::Softmax(SoftmaxOver::All),
-            (RouterScores::Sigmoid, _) => Scores::Sigmoid { normalize: router.normalize },
-        },
+        scores: Scores { kind: router.scores, softmax: router.softmax, normalize: router.normalize },
         scale: router.scale as f32,
         groups: router.groups,
         kept_groups: router.kept_groups,
@@ -105,14 +101,13 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
     let options = &build.model.balance;
     let (mut losses, mut balanced) = (Vec::new(), Vec::new());
     for router in routed {
+        // Hugging Face's is one loss for all layers. Nothing is counted outside of training, where nothing is trained.
         let kind = match (options.kind, router.running_load) {
-            (BalanceKind::Switch, _) => ops::BalanceKind::Switch,
-            (BalanceKind::Sequence, _) => ops::BalanceKind::Sequence,
-            (BalanceKind::GlobalBatch, Some(load)) => ops::BalanceKind::GlobalBatch { load },
-            // Hugging Face's is one loss for all layers. Nothing is counted outside of training, where nothing is trained.
-            (BalanceKind::HfMixtral | BalanceKind::GlobalBatch | BalanceKind::Off, _) => ops::BalanceKind::Off,
+            (BalanceKind::GlobalBatch, None) => BalanceKind::Off,
+            (kind, _) => kind,
         };
-        let balance = g.balance_loss(&router.routing, BalanceOptions { kind, sequence_length: build.sequence_length });
+        let running_load = router.running_load.filter(|_| kind == BalanceKind::GlobalBatch);
+        let balance = g.balance_loss(&router.routing, BalanceOptions { kind, running_load, sequence_length: build.sequence_length });
         let is_trained = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
         if build.mode.trains() && router.has_gradient && is_trained {
             losses.push(balance.loss);

@@ -6,11 +6,10 @@ pub use super::build::Mode;
 pub use super::moe::{RouterState, router_states};
 use super::{
     build::{Build, Weights},
-    config::ModelConfig,
     depth::depth,
     moe::balance,
-    params,
 };
+use crate::run::model::{ModelConfig, parameters};
 use crate::{
     gpu::{DType, Tensor},
     ops::Graph,
@@ -30,7 +29,7 @@ pub struct Recorded {
 
 /// Records the model over `sequences` of `sequence_length` tokens (inputs `tokens` and `targets`, u32 [N]).
 pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u32, sequence_length: u32) -> Recorded {
-    let specs = params::parameters(model);
+    let specs = parameters::parameters(model);
     let all = specs.iter().map(|s| (s.name.clone(), g.param(&s.name, s.shape.as_slice()))).collect();
     let w = Weights::new(&all);
     let build = Build { model, mode, sequence_length };

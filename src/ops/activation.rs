@@ -5,30 +5,26 @@ use super::{
     Graph,
     kernels::{activation, activation_cpu},
 };
-use crate::gpu::Tensor;
+use crate::{choices::Activation, gpu::Tensor};
 
-/// The function of one element. The values are the `kind` of `shaders/lib/activation.wgsl`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Activation {
-    /// x sigmoid(x).
-    Silu = 0,
-    /// x Phi(x), exact, by erf.
-    Gelu = 1,
-    /// The tanh approximation of GELU (GPT-2's).
-    GeluTanh = 2,
-    /// max(x, 0)^2.
-    ReluSquared = 3,
-    /// max(x, 0).
-    Relu = 4,
-    /// 1 / (1 + exp(-x)), the function of a gate.
-    Sigmoid = 5,
+/// `kind` of the function of a gate, 1 / (1 + exp(-x)), in `shaders/lib/activation.wgsl`.
+const SIGMOID: u32 = 5;
+
+/// `kind` of a function there.
+fn kind_of(f: Activation) -> u32 {
+    match f {
+        Activation::Silu => 0,
+        Activation::Gelu => 1,
+        Activation::GeluTanh => 2,
+        Activation::ReluSquared => 3,
+        Activation::Relu => 4,
+    }
 }
 
 impl Graph {
     /// dropout(f(`x`)), of `x`'s shape; `dropout` is the probability of zero.
     pub fn activation(&mut self, x: Tensor, f: Activation, dropout: f32) -> Tensor {
-        let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(x, f, dropout);
+        let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(x, kind_of(f), dropout);
         let y = self.like("activation", x);
         if images {
             self.dispatch(activation_cpu::Forward { params: cpu_params, kind, has_dropout, x, y }, grid);
@@ -49,8 +45,12 @@ impl Graph {
 
     /// dropout(f(`gate`) * `up`), all of one shape; `dropout` is the probability of zero.
     pub fn gated_activation(&mut self, gate: Tensor, up: Tensor, f: Activation, dropout: f32) -> Tensor {
+        self.gated(gate, up, kind_of(f), dropout)
+    }
+
+    fn gated(&mut self, gate: Tensor, up: Tensor, kind: u32, dropout: f32) -> Tensor {
         assert_eq!(gate.shape, up.shape, "gated_activation: gate {:?} against up {:?}", gate.shape, up.shape);
-        let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(gate, f, dropout);
+        let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(gate, kind, dropout);
         let y = self.like("gated_activation", up);
         if images {
             self.dispatch(activation_cpu::ForwardGated { params: cpu_params, kind, has_dropout, x: gate, up, y }, grid);
@@ -73,17 +73,17 @@ impl Graph {
 
     /// `x` sigmoid(`gate`), of one shape: an output gate.
     pub fn sigmoid_gate(&mut self, x: Tensor, gate: Tensor) -> Tensor {
-        self.gated_activation(gate, x, Activation::Sigmoid, 0.0)
+        self.gated(gate, x, SIGMOID, 0.0)
     }
 
-    fn launch(&mut self, x: Tensor, f: Activation, p: f32) -> Launch {
+    fn launch(&mut self, x: Tensor, kind: u32, p: f32) -> Launch {
         assert!((0.0..1.0).contains(&p), "activation: dropout {p}, wanted 0 <= p < 1");
         let [rows, width] = x.shape.matrix("activation x");
         let n = x.shape.len();
         let stream = if p > 0.0 { self.next_stream() } else { 0 };
         let images = self.tier.reads_images(&[x]);
         Launch {
-            kind: f as u32,
+            kind,
             has_dropout: (p > 0.0).into(),
             params: activation::Params { n, p, stream },
             cpu_params: activation_cpu::Params { rows, texels: width / 4, p, stream },

@@ -11,30 +11,16 @@ use super::{
     kernels::balance::{Backward, BackwardZ, BlockSums, Forward, ForwardLayers, Params, PoolLayer},
     router::Routing,
 };
-use crate::gpu::Tensor;
-
-/// Which load-balancing loss a layer's router is trained on; each is 1 at balance. f: share of the assignments, P: mean
-/// probability, both of each expert.
-#[derive(Clone, Copy, Debug)]
-pub enum BalanceKind {
-    /// None; the z-loss stays.
-    Off,
-    /// E sum_e f_e P_e (Fedus et al., arXiv 2101.03961; Megatron).
-    Switch,
-    /// The same within each sequence, then the mean over sequences (DeepSeek-V3, arXiv 2412.19437).
-    Sequence,
-    /// As `Switch`, with f over the update's micro-batches so far (arXiv 2501.11873).
-    GlobalBatch {
-        /// That f [E]: see [`Graph::count_assignments`].
-        load: Tensor,
-    },
-}
+use crate::{choices::BalanceKind, gpu::Tensor};
 
 /// What a layer's router is trained on besides the model's loss.
 #[derive(Clone, Copy, Debug)]
 pub struct BalanceOptions {
-    /// Which load-balancing loss.
+    /// Which load-balancing loss; each is 1 at balance. `HfMixtral`, one loss for all layers, is [`Graph::balance_loss_over_layers`]: here it is
+    /// as `Off`, which leaves the z-loss.
     pub kind: BalanceKind,
+    /// For `GlobalBatch`: f [E] over the update's micro-batches so far, see [`Graph::count_assignments`].
+    pub running_load: Option<Tensor>,
     /// T: the N tokens are whole sequences, one after the other.
     pub sequence_length: u32,
 }
@@ -78,7 +64,7 @@ impl Graph {
     /// # Panics
     /// If N is no multiple of T.
     pub fn balance_loss(&mut self, routing: &Routing, options: BalanceOptions) -> BalanceLoss {
-        let BalanceOptions { kind, sequence_length } = options;
+        let BalanceOptions { running_load, sequence_length, .. } = options;
         let Routing { expert, probabilities, logsumexp, entropy, .. } = *routing;
         let params = params(routing, options);
         let Params { tokens, experts, blocks_per_sequence, .. } = params;
@@ -90,7 +76,7 @@ impl Graph {
         let metrics = self.tensor("balance.metrics", [BalanceLoss::SCALARS as u32 + 2 * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
-        let running_load = if let BalanceKind::GlobalBatch { load } = kind { load } else { sums }; // Else it is not read.
+        let running_load = running_load.unwrap_or(sums); // Else it is not read.
         self.dispatch(Forward { params, saved_sums: sums, running_load, loss, metrics, load }, [1, 1, 1]);
         self.on_backward(loss, move |g, d_loss| {
             if params.balances != 0 {
@@ -151,12 +137,13 @@ impl Graph {
 }
 
 /// Blocks of at least 32 tokens, about 256 of them, and none across sequences.
-fn params(routing: &Routing, BalanceOptions { kind, sequence_length }: BalanceOptions) -> Params {
+fn params(routing: &Routing, BalanceOptions { kind, running_load, sequence_length }: BalanceOptions) -> Params {
     let [tokens, experts, experts_per_token] = routing.dims();
     assert!(
         sequence_length > 0 && tokens.is_multiple_of(sequence_length),
         "balance_loss: {tokens} tokens in sequences of {sequence_length}"
     );
+    assert_eq!(kind == BalanceKind::GlobalBatch, running_load.is_some(), "balance_loss: {kind:?} and a running load go together");
     let block = tokens.div_ceil(256).max(32);
     Params {
         tokens,
@@ -165,9 +152,9 @@ fn params(routing: &Routing, BalanceOptions { kind, sequence_length }: BalanceOp
         sequence_length,
         block,
         blocks_per_sequence: sequence_length.div_ceil(block),
-        balances: (!matches!(kind, BalanceKind::Off)).into(),
+        balances: (!matches!(kind, BalanceKind::Off | BalanceKind::HfMixtral)).into(),
         by_sequence: matches!(kind, BalanceKind::Sequence).into(),
-        has_running_load: matches!(kind, BalanceKind::GlobalBatch { .. }).into(),
+        has_running_load: (kind == BalanceKind::GlobalBatch).into(),
         ..Default::default()
     }
 }

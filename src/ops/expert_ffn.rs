@@ -2,8 +2,7 @@
 //! down(dropout(f(up x))), gated: down(dropout(f(gate x) * up x)).
 
 use super::{
-    Graph,
-    activation::Activation,
+    Activation, Graph,
     kernels::expert_ffn::{AddBias, BackwardBias, Params},
 };
 use crate::gpu::Tensor;

@@ -6,7 +6,7 @@
 //! alike, which leaves every score as it is.
 
 use super::{
-    Graph, Heads, Pairs, Rotation,
+    Graph, Heads, RopePairing, Rotation,
     kernels::{latent_heads, latent_heads_cpu},
 };
 use crate::gpu::Tensor;
@@ -61,7 +61,7 @@ impl Graph {
         let packed_q = self.tensor("q", [rows, heads * width]); // [N, H w]
         let packed_kv = self.tensor("kv", [rows, 2 * heads * width]); // [N, 2 H w]
         let call = Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation };
-        let pair_texels = if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 };
+        let pair_texels = if rotation.pairs == RopePairing::HalfSplit { 8 } else { 4 };
         let whole_texels = [nope, rope, value].iter().all(|width| width % 4 == 0) && rotation.rotated.is_multiple_of(pair_texels);
         match self.tier.flat_images([q, kv, k_rope, packed_q, packed_kv]) {
             Some([q, kv, k_rope, ..]) if whole_texels => call.record_cpu(self, [q, kv, k_rope]),
@@ -90,7 +90,7 @@ impl Packing {
         use latent_heads::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, ForwardKeyValue, ForwardQuery, Params};
         let Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation } = self;
         let LatentHeads { tokens, heads, nope, rope, value } = shape;
-        let half_split = u32::from(rotation.pairs == Pairs::HalfSplit);
+        let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
         let params = Params { rows, tokens, heads, nope, rope, value, width: shape.width(), rotated: rotation.rotated, half_split };
         let grid = |elements: u32| [elements.div_ceil(ForwardQuery::WORKGROUP), 1, 1];
         g.dispatch(ForwardQuery { params, angles, q, packed_q }, grid(packed_q.shape.len()));
@@ -116,7 +116,7 @@ impl Packing {
         let Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation } = self;
         let LatentHeads { tokens, heads, .. } = shape;
         let [nope, rope, value, width, rotated] = [shape.nope, shape.rope, shape.value, shape.width(), rotation.rotated].map(|c| c / 4);
-        let half_split = u32::from(rotation.pairs == Pairs::HalfSplit);
+        let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
         let params = Params { rows, tokens, heads, nope, rope, value, width, rotated, half_split };
         let grid = [(rows * heads).div_ceil(ForwardQuery::WORKGROUP), 1, 1];
         let flat = |g: &Graph, d: Tensor| g.tier.flat_images([d]).map(|[d]| d).expect("a gradient fits as its tensor did");

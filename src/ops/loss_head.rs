@@ -9,14 +9,11 @@ use super::{
     kernels::{loss_head, loss_head_cpu},
     matmul::Form,
 };
-use crate::gpu::{Tensor, Tier};
+use crate::{
+    gpu::{Tensor, Tier},
+    limits::rows_per_chunk,
+};
 
-/// Most bytes of one chunk's logits: 512 rows at V = 49,152, below the 128 MiB that browsers bind.
-const MAX_LOGITS_BYTES: u64 = 96 << 20;
-/// Most rows of a chunk, so that small vocabularies fit an image too.
-const MAX_CHUNK_ROWS: u64 = 8192;
-/// Rows of a matmul tile; chunks are whole tiles where they can be.
-const TILE_ROWS: u64 = 64;
 /// Most rows that one invocation sums: lavapipe leaves a kernel's loops after 65,535 iterations in all.
 const MAX_CPU_REDUCE_ROWS: u32 = 32_768;
 
@@ -158,11 +155,4 @@ impl Graph {
         self.dispatch(loss_head::PutRows { params, d_x_chunk, d_x }, grid);
         d_x
     }
-}
-
-/// Rows of a chunk for a vocabulary.
-pub fn rows_per_chunk(vocabulary: u32) -> u32 {
-    let rows = (MAX_LOGITS_BYTES / (4 * u64::from(vocabulary))).clamp(1, MAX_CHUNK_ROWS);
-    let whole_tiles = if rows < TILE_ROWS { rows } else { rows / TILE_ROWS * TILE_ROWS };
-    whole_tiles as u32
 }

@@ -30,20 +30,20 @@ mod selection_bias;
 mod split_columns;
 mod take_heads;
 
-pub use activation::Activation;
+pub use crate::choices::{Activation, BalanceKind, MuonScale, RopePairing, RouterScores, SoftmaxOver};
 pub use adamw::{AdamW, Trained, state_range};
 pub use attention::Heads;
-pub use balance::{BalanceKind, BalanceLoss, BalanceOptions};
+pub use balance::{BalanceLoss, BalanceOptions};
 pub use expert_ffn::{ExpertBiases, FfnWeights};
 pub use graph::Graph;
 pub use grouped_matmul::GroupedForm;
 pub use latent_heads::LatentHeads;
-pub use loss_head::{LossHead, rows_per_chunk};
+pub use loss_head::LossHead;
 pub use matmul::{Addend, Form};
-pub use muon::{Muon, MuonScale};
+pub use muon::Muon;
 pub use permute::Permutation;
-pub use rope::{Pairs, Rotation};
-pub use router::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN, RouterBiases, RouterOptions, Routing, Scores, SoftmaxOver};
+pub use rope::Rotation;
+pub use router::{RouterBiases, RouterOptions, Routing, Scores};
 
 /// Generated from `shaders/` by the build script: `Params` and one call struct per entry point.
 pub mod kernels {

@@ -19,6 +19,7 @@ use super::{
         muon_cpu,
     },
 };
+use crate::choices::MuonScale;
 use crate::gpu::{Tensor, Tier};
 
 /// Coefficients of the Newton-Schulz polynomial (KellerJordan/Muon), as in the shader.
@@ -32,15 +33,6 @@ const SMALL_SIDE: u32 = 16;
 const PADDING: u32 = 64;
 /// Most elements of a stack (64 MiB): fits a browser's binding, and stacks share their storage.
 const STACK_ELEMENTS: u32 = 1 << 24;
-
-/// How the step is scaled for a matrix [rows, columns].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MuonScale {
-    /// sqrt(max(1, rows / columns)) (KellerJordan/Muon).
-    Spectral,
-    /// 0.2 sqrt(max(rows, columns)): as large as AdamW's (Moonlight, arXiv 2502.16982).
-    MatchAdamW,
-}
 
 /// Constants of Muon. The learning rate is a per-step scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,8 +76,8 @@ impl Part {
     fn params(&self, constants: Muon) -> Params {
         let (rows, columns) = (self.rows as f32, self.columns as f32);
         let scale = match constants.scale {
-            MuonScale::Spectral => (rows / columns).max(1.0).sqrt(),
-            MuonScale::MatchAdamW => 0.2 * rows.max(columns).sqrt(),
+            MuonScale::MaxOneRowsOverCols => (rows / columns).max(1.0).sqrt(),
+            MuonScale::MatchRmsAdamW => 0.2 * rows.max(columns).sqrt(),
         };
         Params {
             rows: self.rows,

@@ -7,16 +7,8 @@ use super::{
     Graph, Heads,
     kernels::{rope, rope_cpu},
 };
+use crate::choices::RopePairing;
 use crate::gpu::Tensor;
-
-/// Which channels of a head form a pair. The two are not interchangeable: weights are trained for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairs {
-    /// (2i, 2i + 1): torchtune, DeepSeek.
-    Interleaved,
-    /// (i, i + rotated / 2): Llama, GLM.
-    HalfSplit,
-}
 
 /// How positions turn the heads.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,12 +18,12 @@ pub struct Rotation {
     /// Pair i turns by position * base^(-2i / rotated).
     pub base: f64,
     /// Which channels form a pair.
-    pub pairs: Pairs,
+    pub pairs: RopePairing,
 }
 
 impl Rotation {
     /// No rotation: `rope` only splits.
-    pub const NONE: Rotation = Rotation { rotated: 0, base: 1.0, pairs: Pairs::Interleaved };
+    pub const NONE: Rotation = Rotation { rotated: 0, base: 1.0, pairs: RopePairing::Interleaved };
 
     /// (cos, sin) of every position and pair, [tokens, rotated / 2, 2].
     pub fn angles(&self, tokens: u32) -> Vec<f32> {
@@ -62,7 +54,7 @@ impl Graph {
         let angles = self.angle_table(rotation, tokens);
         let q = self.tensor("q", [rows, q_width]); // [N, H hd]
         let kv = self.tensor("kv", [rows, kv_width]); // [N, 2 KV hd]
-        let whole_texels = width % 4 == 0 && rotation.rotated.is_multiple_of(if rotation.pairs == Pairs::HalfSplit { 8 } else { 4 });
+        let whole_texels = width % 4 == 0 && rotation.rotated.is_multiple_of(if rotation.pairs == RopePairing::HalfSplit { 8 } else { 4 });
         let reads_images = whole_texels && self.tier.reads_images(&[angles, qkv, q, kv]);
         let params = rope::Params {
             elements: rows * row_width,
@@ -72,7 +64,7 @@ impl Graph {
             head_width: width,
             turned_heads: heads.query + heads.key_value,
             rotated: rotation.rotated,
-            half_split: u32::from(rotation.pairs == Pairs::HalfSplit),
+            half_split: u32::from(rotation.pairs == RopePairing::HalfSplit),
         };
         let cpu_params = rope_cpu::Params {
             heads: rows * row_width / width,

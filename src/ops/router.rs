@@ -14,35 +14,43 @@ use super::{
     Graph,
     kernels::{router, router_cpu},
 };
-use crate::gpu::Tensor;
-
-/// Most experts of a layer: the kernels keep a token's choice in 64 bits, and one workgroup scans the experts.
-pub const MAX_EXPERTS: u32 = 64;
-/// Most experts of a token: the kernels keep their gates in registers.
-pub const MAX_EXPERTS_PER_TOKEN: u32 = 16;
-
-/// Which logits the gate weights are a softmax over.
-///
-/// A softmax over all experts, renormalised to sum to 1 over the selected ones, is the same as `Selected`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SoftmaxOver {
-    /// The selected experts: gate weights of a token sum to 1.
-    #[default]
-    Selected,
-    /// All experts: gate weights are the probabilities of the selected ones.
-    All,
-}
+use crate::{
+    choices::{RouterScores, SoftmaxOver},
+    gpu::Tensor,
+    limits::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN},
+};
 
 /// How logits become scores, and the scores of the chosen experts gate weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scores {
-    /// Softmax over the experts.
-    Softmax(SoftmaxOver),
-    /// Sigmoid of each logit (DeepSeek-V3, arXiv 2412.19437; without `normalize` sigma-MoE, arXiv 2310.10837).
-    Sigmoid {
-        /// Divides the gate weights of a token by their sum + 1e-20.
-        normalize: bool,
-    },
+pub struct Scores {
+    /// Softmax over the experts, or a sigmoid of each logit (DeepSeek-V3, arXiv 2412.19437; without `normalize` sigma-MoE,
+    /// arXiv 2310.10837).
+    pub kind: RouterScores,
+    /// With softmax: which logits the gate weights are a softmax over. A softmax over all experts, renormalised to sum to 1 over
+    /// the selected ones, is the same as `Selected`.
+    pub softmax: SoftmaxOver,
+    /// With sigmoid: divides the gate weights of a token by their sum + 1e-20.
+    pub normalize: bool,
+}
+
+impl Scores {
+    /// A softmax over these logits.
+    pub const fn softmax(over: SoftmaxOver) -> Scores {
+        Scores { kind: RouterScores::Softmax, softmax: over, normalize: false }
+    }
+
+    /// A sigmoid of each logit.
+    pub const fn sigmoid(normalize: bool) -> Scores {
+        Scores { kind: RouterScores::Sigmoid, softmax: SoftmaxOver::All, normalize }
+    }
+
+    /// Whether the gate weights of a token are divided by their sum.
+    fn renormalizes(self) -> bool {
+        match self.kind {
+            RouterScores::Softmax => self.softmax == SoftmaxOver::Selected,
+            RouterScores::Sigmoid => self.normalize,
+        }
+    }
 }
 
 /// How a router chooses.
@@ -65,7 +73,7 @@ pub struct RouterOptions {
 impl RouterOptions {
     /// Softmax over the selected experts, without noise and groups.
     pub fn new(experts_per_token: u32) -> RouterOptions {
-        let scores = Scores::Softmax(SoftmaxOver::Selected);
+        let scores = Scores::softmax(SoftmaxOver::Selected);
         RouterOptions { experts_per_token, noise_std: 0.0, scores, scale: 1.0, groups: 1, kept_groups: 1 }
     }
 }
@@ -243,8 +251,8 @@ fn router_params(sizes: router::Params, biases: RouterBiases, options: RouterOpt
     assert!(scale > 0.0, "router: gate weights times {scale}");
     router::Params {
         experts_per_token,
-        is_sigmoid: matches!(scores, Scores::Sigmoid { .. }).into(),
-        renormalizes: matches!(scores, Scores::Softmax(SoftmaxOver::Selected) | Scores::Sigmoid { normalize: true }).into(),
+        is_sigmoid: (scores.kind == RouterScores::Sigmoid).into(),
+        renormalizes: scores.renormalizes().into(),
         scale,
         groups,
         kept_groups,

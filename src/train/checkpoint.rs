@@ -12,10 +12,10 @@
 //! the tensors themselves ([`super::tensor_file`]). What fails is an error that names file, tensor, wanted and found; nothing
 //! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
 
-use super::digest::{hex, sha256_hex};
-use super::state::TrainState;
 use super::tensor_file::{decode_tensors, encode_tensors, little_endian};
 use crate::ops::state_range;
+use crate::run::digest::{hex, sha256_hex};
+use crate::run::state::TrainState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -6,7 +6,11 @@
 
 use std::rc::Rc;
 
-use super::{config::Config, data_error::DataError, error::TrainError, recording, tokenizer::Tokenizer};
+use super::{error::TrainError, recording};
+use crate::{
+    data::{DataError, tokenizer::Tokenizer},
+    run::config::Config,
+};
 use crate::{
     gpu::{Device, Download, Memory, Plan, PlanOptions, Segment, Step},
     random::Stream,

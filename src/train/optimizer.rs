@@ -1,10 +1,10 @@
 //! The update: gradient norm and clip over all parameters, then each parameter's own optimizer.
 
-use super::config::{self, Config, IdleExperts};
+use crate::run::config::{Config, IdleExperts};
 use crate::{
     gpu::Tensor,
-    model::params::{Group, ParamSpec, Part},
-    ops::{AdamW, Graph, Muon, MuonScale, Trained},
+    ops::{AdamW, Graph, Muon, Trained},
+    run::model::parameters::{Group, ParamSpec, Part},
 };
 
 /// Records the update after a recorded backward. Gives `clip`, u32 [4]: see [`Graph::grad_norm`].
@@ -35,11 +35,7 @@ pub fn record(g: &mut Graph, config: &Config) -> Tensor {
             }
         }
     }
-    let scale = match muon.scale {
-        config::MuonScale::MaxOneRowsOverCols => MuonScale::Spectral,
-        config::MuonScale::MatchRmsAdamW => MuonScale::MatchAdamW,
-    };
-    let constants = Muon { momentum: muon.momentum as f32, scale, weight_decay: muon.weight_decay as f32 };
+    let constants = Muon { momentum: muon.momentum as f32, scale: muon.scale, weight_decay: muon.weight_decay as f32 };
     g.muon(&matrices, clip, constants);
     clip
 }

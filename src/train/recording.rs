@@ -1,10 +1,7 @@
 //! The three programs of a run: training, evaluation, sampling. They share parameters by name.
 
-use super::{
-    checkpoint::Expected,
-    config::{Config, IdleExperts},
-    optimizer,
-};
+use super::{checkpoint::Expected, optimizer};
+use crate::run::config::{Config, IdleExperts};
 use crate::{
     gpu::{DType, Program, Role, Tensor, TensorId, Tier},
     model::transformer::{Mode, RouterState, router_states, transformer},

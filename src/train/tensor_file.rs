@@ -5,6 +5,7 @@
 //! that the model has, then every value must be finite. The errors are [`CheckpointError`]s.
 
 use super::checkpoint_error::CheckpointError;
+use crate::run::quote::cut;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
@@ -26,7 +27,7 @@ pub struct NamedTensor {
 }
 
 /// The values as the bytes of a file; borrowed where the machine is little-endian.
-pub(super) fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {
+pub(crate) fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {
     match cfg!(target_endian = "little") {
         true => Cow::Borrowed(bytemuck::cast_slice(data)),
         false => Cow::Owned(data.iter().flat_map(|value| value.to_le_bytes()).collect()),
@@ -52,7 +53,7 @@ impl View for &NamedTensor {
 }
 
 /// Writes `tensors` as the file `name`; refuses what [`decode_tensors`] would refuse. The same tensors give the same bytes.
-pub(super) fn encode_tensors(name: &str, tensors: &[NamedTensor]) -> Result<Vec<u8>, CheckpointError> {
+pub(crate) fn encode_tensors(name: &str, tensors: &[NamedTensor]) -> Result<Vec<u8>, CheckpointError> {
     let mut names = HashSet::new();
     for tensor in tensors {
         if !names.insert(&tensor.name) {
@@ -65,7 +66,7 @@ pub(super) fn encode_tensors(name: &str, tensors: &[NamedTensor]) -> Result<Vec<
 }
 
 /// Reads the file `name`, which must hold exactly the `expected` tensors, and returns them in that order.
-pub(super) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<usize>)]) -> Result<Vec<NamedTensor>, CheckpointError> {
+pub(crate) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<usize>)]) -> Result<Vec<NamedTensor>, CheckpointError> {
     check_header(name, bytes)?;
     let stored = SafeTensors::deserialize(bytes).map_err(|error| header(name, error))?;
     let problems = differences(&stored, expected);
@@ -84,7 +85,7 @@ pub(super) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<
 }
 
 /// Bounds the header before the official reader sees it: that reader accepts 100 MB, and adds sizes unchecked.
-pub(super) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+pub(crate) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
     read_header(name, bytes, bytes.len() as u64).map(|_| ())
 }
 
@@ -92,7 +93,7 @@ pub(super) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointErr
 pub const HEAD_BYTES: usize = 8 + HEADER_LIMIT_BYTES;
 
 /// The header of a file of `length` bytes, of whose start `head` holds [`HEAD_BYTES`], or all there are.
-pub(super) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<Metadata, CheckpointError> {
+pub(crate) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<Metadata, CheckpointError> {
     let too_large = |what, found, limit| CheckpointError::TooLarge { file: name.to_string(), what, found, limit };
     let Some((length, rest)) = head.split_first_chunk::<8>() else {
         return Err(header(name, "it has fewer than 8 bytes"));
@@ -153,36 +154,4 @@ fn check_finite(file: &str, tensor: &str, data: &[f32]) -> Result<(), Checkpoint
 fn header(file: &str, problem: impl ToString) -> CheckpointError {
     // What the reader says may quote the file.
     CheckpointError::Header { file: file.to_string(), problem: cut(&problem.to_string(), 200) }
-}
-
-/// A name or value from a file, cut to what a message can hold, with what could steer a terminal or break a line escaped.
-pub(super) fn shortened(text: &str) -> String {
-    cut(text, 60)
-}
-
-/// At most so many characters of a text from a file, escaped as [`shortened`].
-pub(super) fn cut(text: &str, most: usize) -> String {
-    let mut shown = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == most {
-            return shown + "...";
-        }
-        match c {
-            '"' | '\'' | '\\' => shown.push(c),
-            c => shown.extend(c.escape_debug()),
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_from_files_is_cut_and_cannot_steer_a_terminal() {
-        assert_eq!(shortened("a\u{1b}[31m\u{202e}b\n\u{9b}\"'\\"), "a\\u{1b}[31m\\u{202e}b\\n\\u{9b}\"'\\");
-        assert_eq!(shortened(&"x".repeat(100_000)).len(), 63);
-        assert_eq!(shortened("naïve"), "naïve");
-    }
 }

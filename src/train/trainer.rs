@@ -11,21 +11,24 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use super::{
-    alarms::Alarm,
     checkpoint::{Expected, NamedTensor, Snapshot},
-    config::{Config, Weighting},
-    corpus::Corpus,
-    data::Batch,
     error::TrainError,
-    metrics::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
     recording::{self, Evaluation, Training},
-    schedule::{Schedule, balance_coefficient},
-    state::{BestEval, Change, Identity, TrainState},
+};
+use crate::{
+    data::{corpus::Corpus, dataset::Batch},
+    run::{
+        alarms::Alarm,
+        config::{Config, Weighting},
+        records::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
+        schedule::{Schedule, balance_coefficient},
+        state::{BestEval, Change, Identity, TrainState},
+    },
 };
 use crate::{
     gpu::{Device, Download, Memory, Plan, PlanOptions, Role, Segment, Step, TensorId},
-    model::params::{self, ParamSpec},
     ops::BalanceLoss,
+    run::model::parameters::{self, ParamSpec},
 };
 
 /// Updates submitted but not yet read back.
@@ -137,7 +140,7 @@ impl Trainer {
         let evaluation = recording::evaluation(&config, device.tier);
         let evaluation = (Plan::compile(&device, &evaluation.program, &mut memory, options)?, evaluation);
         for spec in config.parameters() {
-            let values = params::initial_values(&spec, config.seed);
+            let values = parameters::initial_values(&spec, config.seed);
             memory.write(&device, &spec.name, bytemuck::cast_slice(&values));
         }
         let named = |role: Role| {
@@ -638,7 +641,7 @@ impl Trainer {
     /// The state and weights before the first update.
     pub fn initial_snapshot(&self) -> Snapshot {
         let value = |spec: ParamSpec| NamedTensor {
-            data: params::initial_values(&spec, self.config.seed),
+            data: parameters::initial_values(&spec, self.config.seed),
             shape: spec.shape.iter().map(|d| *d as usize).collect(),
             name: spec.name,
         };

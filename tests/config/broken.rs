@@ -56,7 +56,7 @@ fn a_chain_of_files_ends_somewhere() {
         let number: u32 = name.trim_end_matches(".toml").parse().unwrap();
         Ok(format!("extends = \"{}.toml\"\n", number + 1))
     };
-    let problems = moelab::train::config::load(&read, "1.toml", &[]).unwrap_err().to_string();
+    let problems = moelab::run::config::load(&read, "1.toml", &[]).unwrap_err().to_string();
     assert!(problems.contains("8.toml:1:11") && problems.contains("at most 8 files"), "{problems}");
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use moelab::model::config::{Activation, FfnKind};
-use moelab::model::params::Group;
-use moelab::train::config::{self, Config, DataKind};
+use moelab::run::config::{self, Config, DataKind};
+use moelab::run::model::parameters::Group;
+use moelab::run::model::{Activation, FfnKind};
 
 use crate::{ROOT, load, load_text};
 
@@ -62,7 +62,7 @@ fn every_key_shows_in_an_effective_config_and_comes_back() {
 #[test]
 fn the_default_config_is_sound() {
     let config = load_text("", &[]).unwrap();
-    let filled = moelab::model::ModelConfig { vocabulary: 256, ..Config::default().model };
+    let filled = moelab::run::ModelConfig { vocabulary: 256, ..Config::default().model };
     assert_eq!(config, Config { model: filled, ..Config::default() });
     assert_round_trip(&config);
 }

@@ -1,7 +1,7 @@
 //! Every numeric key of a config at the ends of its range, for the tests of planning and of training.
 
 use moelab::config_file::{Kind, Value};
-use moelab::train::config::Config;
+use moelab::run::config::Config;
 
 /// A model so small that its ranges are what matters.
 pub const SMALL: &str = "model.width=16 model.attention.heads=2 model.ffn.width=16 model.depth.layers=1 model.router.experts=4 \

@@ -8,7 +8,7 @@ mod ranges;
 mod studies;
 
 use moelab::config_file::Problems;
-use moelab::train::config::{self, Config};
+use moelab::run::config::{self, Config};
 
 /// The repository's root.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

@@ -1,13 +1,13 @@
 //! Parameter vectors, costs and schedules of the published systems, and the counts that follow from a config.
 
-use moelab::model::ModelConfig;
-use moelab::model::config::{
+use moelab::run::ModelConfig;
+use moelab::run::config::Config;
+use moelab::run::model::cost::{self, Counts};
+use moelab::run::model::parameters::{self, Group, Part};
+use moelab::run::model::{
     self, AttentionKind, DepthKind, FfnKind, Injection, Networks, NormKind, PositionKind, RecursionStart, RouterScores,
 };
-use moelab::model::cost::{self, Counts};
-use moelab::model::params::{self, Group, Part};
-use moelab::train::config::Config;
-use moelab::train::schedule::{Schedule, balance_coefficient};
+use moelab::run::schedule::{Schedule, balance_coefficient};
 
 use crate::{load, load_text};
 
@@ -19,7 +19,7 @@ fn system_a(d: u32, l: u32, e: u32, f: u32) -> ModelConfig {
 }
 
 fn counts(model: &ModelConfig) -> Counts {
-    cost::counts(model, &params::parameters(model))
+    cost::counts(model, &parameters::parameters(model))
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn parameters_of_the_recursive_wrapper() {
 #[test]
 fn parameters_of_latent_attention_and_shared_experts() {
     let latent = |rank: u32, width: u32| {
-        let mut attention = config::Attention { kind: AttentionKind::Latent, bias: true, output_bias: true, ..Default::default() };
+        let mut attention = model::Attention { kind: AttentionKind::Latent, bias: true, output_bias: true, ..Default::default() };
         let latent = &mut attention.latent;
         (latent.query_rank, latent.kv_rank, latent.nope_width) = (rank, rank, 0);
         (latent.rope_width, latent.value_width) = (width, width);
@@ -100,7 +100,7 @@ fn parameters_of_latent_attention_and_shared_experts() {
     (model.ffn.gated, model.ffn.shared_experts) = (true, 1);
     model.router.scores = RouterScores::Sigmoid;
     assert_eq!(counts(&model).total, 25_622_464);
-    let specs = params::parameters(&model);
+    let specs = parameters::parameters(&model);
     let below = |prefix: &str| specs.iter().filter(|s| s.name.starts_with(prefix)).map(|s| s.len()).sum::<u64>();
     assert_eq!((below("blocks.0.attention."), below("blocks.0.moe.")), (205_600, 1_967_104));
 
@@ -145,7 +145,7 @@ fn committed_baselines_have_the_published_parameters() {
 fn names_and_shapes_of_every_axis() {
     let listed = |text: &str| {
         let config = load_text(text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        let line = |spec: &params::ParamSpec| {
+        let line = |spec: &parameters::ParamSpec| {
             let group = if spec.group == Group::Muon { "muon" } else { "adamw" };
             format!("{} {:?} {group}", spec.name, spec.shape)
         };
@@ -186,7 +186,7 @@ fn one_expert_costs_what_a_dense_network_costs_and_its_router() {
     let (one_counts, dense_counts) = (counts(&one), counts(&dense));
     assert_eq!(one_counts.total - dense_counts.total, 2 * 64);
     assert_eq!((one_counts.active, dense_counts.active), (one_counts.total, dense_counts.total));
-    let flops = |model: &ModelConfig| cost::cost(model, &params::parameters(model), 32).forward_flops_per_token;
+    let flops = |model: &ModelConfig| cost::cost(model, &parameters::parameters(model), 32).forward_flops_per_token;
     assert_eq!(flops(&one) - flops(&dense), 2 * 2 * 64);
 }
 
@@ -195,7 +195,7 @@ fn costs_by_hand() {
     // D 8, H 2, F 12, E 3, K 2, V 20, L 1, T 5.
     let mut model = ModelConfig { vocabulary: 20, width: 8, ..ModelConfig::default() };
     (model.depth.layers, model.attention.heads, model.ffn.width, model.router.experts) = (1, 2, 12, 3);
-    let specs = params::parameters(&model);
+    let specs = parameters::parameters(&model);
     let cost = cost::cost(&model, &specs, 5);
     let linear = 2 * (24 * 8 + 8 * 8 + 3 * 8 + 2 * (2 * 12 * 8) + 20 * 8);
     // 3 positions on average, q k^T and p v, 2 FLOP each, over 8 dimensions.

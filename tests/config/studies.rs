@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use moelab::model::cost::{self, Counts};
-use moelab::model::params::Group;
-use moelab::train::config::Config;
-use moelab::train::schedule::balance_coefficient;
+use moelab::run::config::Config;
+use moelab::run::model::cost::{self, Counts};
+use moelab::run::model::parameters::Group;
+use moelab::run::schedule::balance_coefficient;
 
 use crate::committed::{assert_round_trip, configs};
 use crate::{ROOT, load, load_text};

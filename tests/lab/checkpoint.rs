@@ -4,8 +4,8 @@ use super::runs::{START, mix, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::Store;
+use moelab::run::digest::sha256_hex;
 use moelab::train::checkpoint::*;
-use moelab::train::digest::sha256_hex;
 
 fn files(update: u32) -> Files {
     encode(&snapshot(update), None).expect("the snapshot is sound")

@@ -8,8 +8,8 @@ use super::runs::{START, lines, mix, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::run_folder::{RunFolder, Start};
 use moelab::lab::store::{Store, StoreError};
+use moelab::run::records::{Event, Incident, IncidentRecord, SampleRecord, Time, without_time};
 use moelab::train::checkpoint::{Expected, Snapshot};
-use moelab::train::metrics::{Event, Incident, IncidentRecord, SampleRecord, Time, without_time};
 use std::collections::{BTreeMap, BTreeSet};
 
 const UPDATES: u32 = 9;

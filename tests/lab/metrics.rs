@@ -1,6 +1,6 @@
 //! Lines of metrics: what they look like, and that nothing is lost in them.
 
-use moelab::train::metrics::{self, Event, Header, Incident, IncidentRecord, Time, UpdateRecord};
+use moelab::run::records::{self, Event, Header, Incident, IncidentRecord, Time, UpdateRecord};
 
 /// The format is a promise to scripts; a change of it is a new schema.
 #[test]
@@ -25,7 +25,7 @@ fn lines_look_as_they_always_did() {
     let incident =
         IncidentRecord { update: 3, incident: Incident::NonFinite, detail: "a\n\"b\"".into(), since: None, time: Time::default() };
     let events =
-        [Event::Header(Header { schema: metrics::SCHEMA, config: "cafe".into() }), Event::Update(record), Event::Incident(incident)];
+        [Event::Header(Header { schema: records::SCHEMA, config: "cafe".into() }), Event::Update(record), Event::Incident(incident)];
     insta::assert_snapshot!(events.iter().map(Event::to_line).collect::<String>(), @r#"
     {"kind":"header","schema":1,"config":"cafe"}
     {"kind":"update","update":3,"micro_steps":6,"tokens":3072,"train_ce":0.30000000000000004,"balance":1.0,"balance_sequence":null,"balance_global_batch":null,"balance_hf_mixtral":null,"z":"inf","accuracy":0.0,"grad_norm":"nan","clip_factor":0.5,"lr_adamw":0.0003,"lr_muon":0.0,"skipped":true,"expert_load":[[0.25,0.75],[0.1,"nan"]],"router_entropy":[0.3,"-inf"],"time":{"session":1,"seconds":2.5,"tokens_per_second":"nan"}}
@@ -35,8 +35,8 @@ fn lines_look_as_they_always_did() {
     // Lines of runs from before the conventions of the balance loss were told apart.
     let older = text.replace(r#""balance_sequence":null,"balance_global_batch":null,"balance_hf_mixtral":null,"#, "");
     assert!(older.len() < text.len());
-    assert_eq!(metrics::read(&older).expect("older lines read").iter().map(Event::to_line).collect::<String>(), text);
-    let again: String = metrics::read(&text).expect("they read back").iter().map(Event::to_line).collect();
+    assert_eq!(records::read(&older).expect("older lines read").iter().map(Event::to_line).collect::<String>(), text);
+    let again: String = records::read(&text).expect("they read back").iter().map(Event::to_line).collect();
     assert_eq!(again, text);
 }
 
@@ -52,8 +52,8 @@ fn a_line_of_an_older_version_reads() {
 #[test]
 fn what_cannot_be_read_is_named() {
     let line = |schema| Event::Header(Header { schema, config: String::new() }).to_line();
-    assert_eq!(metrics::read(&line(2)), Err("metrics.jsonl:1: schema 2, this build reads 1".into()));
-    let unknown = metrics::read(&(line(1) + "{\"kind\":\"surprise\"}\n")).expect_err("there is no such kind");
+    assert_eq!(records::read(&line(2)), Err("metrics.jsonl:1: schema 2, this build reads 1".into()));
+    let unknown = records::read(&(line(1) + "{\"kind\":\"surprise\"}\n")).expect_err("there is no such kind");
     assert!(unknown.starts_with("metrics.jsonl:2: unknown variant `surprise`"), "{unknown}");
-    assert_eq!(metrics::read(&(line(1) + "{\"kind\":\"upd")).map(|events| events.len()), Ok(1), "a torn line is left out");
+    assert_eq!(records::read(&(line(1) + "{\"kind\":\"upd")).map(|events| events.len()), Ok(1), "a torn line is left out");
 }

@@ -1,6 +1,6 @@
 //! What a model is given to go on from: texts start as documents do.
 
-use moelab::train::{Config, generate::Prompt, tokenizer::Tokenizer};
+use moelab::{data::tokenizer::Tokenizer, run::Config, train::generate::Prompt};
 
 fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     Prompt::new(&Config::default(), tokenizer, text).unwrap().tokens
@@ -17,7 +17,7 @@ fn a_prompt_starts_a_document() {
 
 #[test]
 fn what_lies_beyond_the_window_is_told_and_what_has_no_ids_is_an_error() {
-    let config = Config { data: moelab::train::config::Data { sequence_length: 4, ..Default::default() }, ..Config::default() };
+    let config = Config { data: moelab::run::config::Data { sequence_length: 4, ..Default::default() }, ..Config::default() };
     let prompt = |text: &str| Prompt::new(&config, &Tokenizer::bytes(), text);
     assert_eq!(prompt("abc").unwrap().warning(), None);
     let long = prompt("abcde").unwrap();

@@ -1,8 +1,8 @@
 //! The report says what happened to a reader who was not there.
 
-use moelab::lab::record::{Baselines, ExitReason, SCHEMA, Summary};
 use moelab::lab::report::Report;
-use moelab::train::metrics::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
+use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
+use moelab::run::summary::{Baselines, ExitReason, SCHEMA, Summary};
 
 fn summary() -> Summary {
     Summary {

@@ -5,8 +5,8 @@ use super::runs::{START, lines, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
+use moelab::run::records::{self, Event, SampleRecord, Time, without_time};
 use moelab::train::checkpoint::Expected;
-use moelab::train::metrics::{self, Event, SampleRecord, Time, without_time};
 use std::cell::{Cell, RefCell};
 
 const UPDATES: u32 = 9;
@@ -223,8 +223,8 @@ fn rewinding_drops_later_lines_and_sets_later_checkpoints_aside() {
     train(&mut run, 1, 0, &mut 0).expect("memory is sound");
     memory.append("metrics.jsonl", br#"{"kind":"update","upd"#).expect("memory is sound");
     assert_eq!(run.rewind(8, "cafe", 2).expect("readable"), [""; 0], "a torn last line needs no warning");
-    let events = metrics::read(&metrics_of(&memory)).expect("every line is whole");
-    assert_eq!(events.last().and_then(metrics::Event::update), Some(8));
+    let events = records::read(&metrics_of(&memory)).expect("every line is whole");
+    assert_eq!(events.last().and_then(records::Event::update), Some(8));
     assert_eq!(events.len(), 1 + 8 + 4);
     assert!(memory.list("checkpoints").expect("readable").contains(&"set-aside-update-00000009".to_string()));
     assert_eq!(run.read("checkpoints/latest").expect("readable").as_deref(), Some(&b"update-00000008"[..]));
@@ -293,11 +293,11 @@ fn a_run_is_not_started_twice_nor_resumed_from_nothing() {
 
 #[test]
 fn time_alone_may_differ_between_equal_runs() {
-    let text = |session| lines(2, session).iter().map(metrics::Event::to_line).collect::<String>();
+    let text = |session| lines(2, session).iter().map(records::Event::to_line).collect::<String>();
     assert_ne!(text(0), text(1));
     assert_eq!(without_time(&text(0)), without_time(&text(1)));
     assert_ne!(without_time(&text(0)), without_time(&lines(3, 0)[0].to_line()));
-    let again = metrics::read(&text(0)).expect("JSON");
+    let again = records::read(&text(0)).expect("JSON");
     assert_eq!(again, lines(2, 0), "records return to the bit");
 }
 

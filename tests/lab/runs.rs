@@ -1,10 +1,10 @@
 //! A pretended run whose every state follows from its update, so that any snapshot and any line can be made again.
 
 use moelab::lab::run_folder::Start;
-use moelab::train::alarms::AlarmState;
+use moelab::run::alarms::AlarmState;
+use moelab::run::records::{EvalRecord, Event, Time, UpdateRecord};
+use moelab::run::state::{BestEval, DataCursor, Identity, SchedulePosition, Skipped, TrainState};
 use moelab::train::checkpoint::{NamedTensor, Snapshot};
-use moelab::train::metrics::{EvalRecord, Event, Time, UpdateRecord};
-use moelab::train::state::{BestEval, DataCursor, Identity, SchedulePosition, Skipped, TrainState};
 
 /// Pseudo-random bits from a number (the finaliser of SplitMix64).
 pub fn mix(mut x: u64) -> u64 {

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use moelab::{
+    data::{Corpus, embedded},
     gpu::{PlanOptions, Tier},
     lab::probe::{CHECKS, Outcome},
-    model::config::BalanceSchedule,
-    train::{
-        Config, Corpus,
+    run::{
+        Config,
         config::{self, Evaluation, load},
-        embedded,
+        model::BalanceSchedule,
     },
 };
 

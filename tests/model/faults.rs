@@ -1,11 +1,12 @@
 //! What a run does about gradients that are not finite, and about a device that is gone.
 
 use moelab::{
+    data::Corpus,
     gpu::{PlanOptions, Tier},
+    run::records::Incident,
     train::{
-        Corpus, TrainError,
+        TrainError,
         checkpoint::Snapshot,
-        metrics::Incident,
         trainer::{Progress, Trainer},
     },
 };

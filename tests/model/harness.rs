@@ -8,14 +8,14 @@ use std::{
 };
 
 use moelab::{
+    data::{Corpus, dataset::Batch},
     gpu::{AdapterChoice, Device, PlanOptions, Tier},
-    train::{
-        Config, Corpus,
+    run::{
+        Config,
         config::load,
-        data::Batch,
-        metrics::{EvalRecord, IncidentRecord, UpdateRecord},
-        trainer::{Progress, Trainer},
+        records::{EvalRecord, IncidentRecord, UpdateRecord},
     },
+    train::trainer::{Progress, Trainer},
 };
 
 /// A device of the adapter; its tier can be set.

@@ -6,15 +6,11 @@ use std::fs;
 
 use moelab::{
     gpu::{DType, Device, Memory, Plan, PlanOptions, Program, Role, Segment, Step},
-    model::{
-        config::{RecursionGradient, RopePairing, SoftmaxOver},
-        transformer::{Mode, transformer},
-    },
+    interop::hugging_face::{ImportError, Imported, describe, export, file_tensors},
+    model::transformer::{Mode, transformer},
     ops::Graph,
-    train::{
-        checkpoint::NamedTensor,
-        hugging_face::{ImportError, Imported, describe, export, file_tensors},
-    },
+    run::model::{RecursionGradient, RopePairing, SoftmaxOver},
+    train::checkpoint::NamedTensor,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;

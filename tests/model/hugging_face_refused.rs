@@ -3,12 +3,10 @@
 use std::fs;
 
 use moelab::{
-    model::{ModelConfig, config::BalanceKind},
+    interop::hugging_face::{Imported, describe, export},
     random::Stream,
-    train::{
-        checkpoint::NamedTensor,
-        hugging_face::{Imported, describe, export},
-    },
+    run::{ModelConfig, model::BalanceKind},
+    train::checkpoint::NamedTensor,
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};

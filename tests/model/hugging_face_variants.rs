@@ -12,16 +12,14 @@ use std::{
 
 use moelab::{
     gpu::{DType, Device, Memory, Plan, PlanOptions, Segment, Step},
-    model::{
-        ModelConfig,
-        transformer::{Mode, transformer},
-    },
-    ops::Graph,
-    train::{
-        checkpoint::weights_sha256,
-        config::{OwnTokenizer, load_around},
+    interop::{
+        around::{OwnTokenizer, load_around},
         hugging_face::Imported,
     },
+    model::transformer::{Mode, transformer},
+    ops::Graph,
+    run::ModelConfig,
+    train::checkpoint::weights_sha256,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;

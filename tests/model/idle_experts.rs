@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use moelab::{
+    data::Corpus,
     gpu::{PlanOptions, Tier},
+    run::{Config, config::IdleExperts},
     train::{
-        Config, Corpus,
         checkpoint::{NamedTensor, Snapshot},
-        config::IdleExperts,
         trainer::Trainer,
     },
 };

@@ -4,12 +4,9 @@
 //! Bounds are some ten times what was measured: 3e-7 for the numbers of an update, 8e-7 for the weights.
 
 use moelab::{
+    data::{Corpus, dataset::Batch},
     gpu::PlanOptions,
-    train::{
-        Corpus,
-        checkpoint::{NamedTensor, Snapshot},
-        data::Batch,
-    },
+    train::checkpoint::{NamedTensor, Snapshot},
 };
 
 use crate::harness::{config, device, drive, tiers, trainer};

@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use moelab::gpu::{PlanOptions, memory::plan_memory};
-use moelab::train::config::load;
+use moelab::run::config::load;
 use moelab::train::trainer::Progress;
-use moelab::train::{Config, Corpus, recording};
+use moelab::{data::Corpus, run::Config, train::recording};
 
 use crate::ends::{SMALL, draws, ends, over};
 use crate::harness::{self, batch, on_shared_device};

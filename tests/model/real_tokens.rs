@@ -2,8 +2,9 @@
 //! micro-batches of an update weigh.
 
 use moelab::{
+    data::{Corpus, dataset::Batch},
     gpu::PlanOptions,
-    train::{Config, Corpus, data::Batch},
+    run::Config,
 };
 
 use crate::harness::{Ran, batch, config, device, drive, tiers, trainer};

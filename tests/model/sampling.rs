@@ -4,13 +4,11 @@
 use std::rc::Rc;
 
 use moelab::{
+    data::dataset::Batch,
     gpu::Device,
     random::Stream,
-    train::{
-        Config,
-        data::Batch,
-        generate::{Draw, Generator},
-    },
+    run::Config,
+    train::generate::{Draw, Generator},
 };
 
 use crate::{

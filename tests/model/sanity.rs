@@ -1,8 +1,8 @@
 //! What must be true of any model.
 
 use moelab::{
+    data::Corpus,
     gpu::{PlanOptions, Tier},
-    train::Corpus,
 };
 
 use crate::harness::{SMALL, batch, config, device, drive, tiers, trainer};

@@ -3,22 +3,23 @@
 use std::rc::Rc;
 
 use moelab::{
+    data::{Corpus, dataset::Dataset, tokenizer::Tokenizer},
     gpu::{Device, PlanOptions},
     lab::{
         memory::Memory,
-        record::{ExitReason, Summary},
         run_folder::RunFolder,
         session::{Happened, Opening, Session},
         store::Store,
     },
-    train::{
-        Config, Corpus,
-        checkpoint::weights_sha256,
+    run::{
+        Config,
         config::load,
-        data::Dataset,
+        records::{EvalRecord, Event, SampleRecord},
+        summary::{ExitReason, Summary},
+    },
+    train::{
+        checkpoint::weights_sha256,
         generate::{Draw, Generator},
-        metrics::{EvalRecord, Event, SampleRecord},
-        tokenizer::Tokenizer,
     },
 };
 

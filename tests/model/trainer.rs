@@ -7,15 +7,17 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use moelab::{
+    data::{Corpus, dataset::Batch},
     gpu::{DType, Device, Memory, Plan, PlanOptions, Role, Segment, Step},
-    model::params,
     ops::BalanceLoss,
-    train::{
-        Config, Corpus,
-        checkpoint::{self, NamedTensor, Snapshot},
+    run::{
+        Config,
         config::load,
-        data::Batch,
-        metrics::{EvalRecord, UpdateRecord},
+        model::parameters,
+        records::{EvalRecord, UpdateRecord},
+    },
+    train::{
+        checkpoint::{self, NamedTensor, Snapshot},
         recording,
         trainer::{End, Progress, Trainer},
     },
@@ -477,7 +479,7 @@ fn routing(config: &Config, device: &Rc<Device>, batch: &Batch) -> Vec<Vec<f64>>
     let training = recording::training(config, device.tier);
     let plan = Plan::compile(device, &training.program, &mut memory, PlanOptions::default()).unwrap();
     for spec in config.parameters() {
-        memory.write(device, &spec.name, bytemuck::cast_slice(&params::initial_values(&spec, config.seed)));
+        memory.write(device, &spec.name, bytemuck::cast_slice(&parameters::initial_values(&spec, config.seed)));
     }
     plan.write(device, training.tokens, bytemuck::cast_slice(&batch.tokens));
     plan.write(device, training.targets, bytemuck::cast_slice(&batch.targets));

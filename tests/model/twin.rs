@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use moelab::{
+    data::dataset::Batch,
     gpu::{Device, Memory, Plan, PlanOptions, Segment, Step},
-    model::{
-        config::{DepthIdentity, DepthKind, HeadReads, Injection, ModelConfig, Networks, RecursionStart, StateUpdate},
-        params,
-    },
     random::Stream,
-    train::{Config, data::Batch, recording},
+    run::{
+        Config,
+        model::{DepthIdentity, DepthKind, HeadReads, Injection, ModelConfig, Networks, RecursionStart, StateUpdate, parameters},
+    },
+    train::recording,
 };
 
 use crate::harness::{batch, config, device, tiers};
@@ -257,7 +258,7 @@ fn compare(axes: &str) {
     let config = config(&text, 11);
     let batch = batch(&config, 3);
     // Larger than a training's, so that no gradient is lost in rounding.
-    let weights: Weights = params::parameters(&config.model)
+    let weights: Weights = parameters::parameters(&config.model)
         .into_iter()
         .enumerate()
         .map(|(index, spec)| {

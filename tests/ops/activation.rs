@@ -7,8 +7,7 @@ use crate::{
 };
 use moelab::ops::Activation;
 
-const ALL: [Activation; 6] =
-    [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::ReluSquared, Activation::Relu, Activation::Sigmoid];
+const ALL: [Activation; 5] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::ReluSquared, Activation::Relu];
 
 /// By its all-positive series: no cancellation.
 fn erf(x: f64) -> f64 {
@@ -29,7 +28,6 @@ pub fn activate(f: Activation, x: f64) -> f64 {
         Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
         Activation::ReluSquared => x.max(0.0).powi(2),
         Activation::Relu => x.max(0.0),
-        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
     }
 }
 

@@ -138,13 +138,13 @@ fn outcome(case: Case, sizes: Sizes, real: u32, trained: Trained) -> Result<(), 
     case.step(Step { real_tokens: tokens as u32, ..STEP }).seeded_loss().try_check(
         &inputs(sizes),
         |g, t| {
-            let kind = match trained {
-                Trained::Off => BalanceKind::Off,
-                Trained::Switch => BalanceKind::Switch,
-                Trained::Sequence => BalanceKind::Sequence,
-                Trained::GlobalBatch(_) => BalanceKind::GlobalBatch { load: running_load(g, t, experts) },
+            let (kind, running_load) = match trained {
+                Trained::Off => (BalanceKind::Off, None),
+                Trained::Switch => (BalanceKind::Switch, None),
+                Trained::Sequence => (BalanceKind::Sequence, None),
+                Trained::GlobalBatch(_) => (BalanceKind::GlobalBatch, Some(running_load(g, t, experts))),
             };
-            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, sequence_length });
+            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, running_load, sequence_length });
             vec![balance.loss, balance.metrics]
         },
         |a| twin(&routed(a, &expert, tokens), sequence_length as usize, trained),
@@ -192,7 +192,7 @@ fn rows_that_fill_up_have_no_part_in_it() {
         ];
         let mut g = Graph::new(tier);
         let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
-        let balance = g.balance_loss(&routing(&tensors), BalanceOptions { kind, sequence_length: t });
+        let balance = g.balance_loss(&routing(&tensors), BalanceOptions { kind, running_load: None, sequence_length: t });
         g.backward(balance.loss);
         g.output("metrics", balance.metrics);
         for (name, of) in [("d_probabilities", 0), ("d_logsumexp", 1)] {
@@ -252,7 +252,7 @@ fn balanced_routing_costs_one_and_k_over_layers() {
     let tiers = tiers(&device());
     for tier in tiers {
         let found = run(tier, &inputs, |g, t| {
-            vec![g.balance_loss(&routing(t), BalanceOptions { kind: BalanceKind::Off, sequence_length: 12 }).metrics]
+            vec![g.balance_loss(&routing(t), BalanceOptions { kind: BalanceKind::Off, running_load: None, sequence_length: 12 }).metrics]
         });
         let metrics = &found[0];
         let is = |found: f32, wanted: f32| assert!((found - wanted).abs() < 1e-6, "wanted {wanted}, found {found}");
@@ -283,7 +283,7 @@ fn two_layers(case: Case, width: u32, scores: [Scores; 2], over_layers: bool) ->
             for (w, options) in [t[1], t[2]].into_iter().zip(options) {
                 let routing = g.router(t[0], w, RouterBiases::default(), options);
                 let kind = if over_layers { BalanceKind::Off } else { BalanceKind::Sequence };
-                layers.push((routing, g.balance_loss(&routing, BalanceOptions { kind, sequence_length: 22 })));
+                layers.push((routing, g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 22 })));
             }
             let mut losses: Vec<Tensor> = layers.iter().map(|(_, balance)| balance.loss).collect();
             if over_layers {
@@ -302,7 +302,7 @@ fn two_layers(case: Case, width: u32, scores: [Scores; 2], over_layers: bool) ->
 
 #[test]
 fn two_layers_reach_their_routers() {
-    let [selected, sigmoid] = [RouterOptions::new(2).scores, Scores::Sigmoid { normalize: true }];
+    let [selected, sigmoid] = [RouterOptions::new(2).scores, Scores::sigmoid(true)];
     for width in [13, 64] {
         for scores in [[selected, selected], [sigmoid, sigmoid], [selected, sigmoid]] {
             for over_layers in [false, true] {
@@ -328,7 +328,7 @@ fn the_router_learns_from_the_auxiliary_losses_alone() {
             let mut g = Graph::new(tier);
             let t: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
             let routing = g.router(t[0], t[1], RouterBiases::default(), RouterOptions::new(1));
-            let balance = g.balance_loss(&routing, BalanceOptions { kind, sequence_length: 10 });
+            let balance = g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 10 });
             let d_gate = g.input("d_gate", routing.gate.shape, DType::F32);
             let seed = g.loss_seed();
             g.backward_from(&[(routing.gate, d_gate), (balance.loss, seed)]);

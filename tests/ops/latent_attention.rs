@@ -3,7 +3,7 @@
 
 use moelab::{
     gpu::Tensor,
-    ops::{Graph, LatentHeads, Pairs, Rotation},
+    ops::{Graph, LatentHeads, RopePairing, Rotation},
 };
 
 use crate::{
@@ -115,7 +115,7 @@ fn outcome(case: Case, shape: Shape) -> Result<(), String> {
     case.try_check(&operands(shape), |g, t| vec![record(g, t, shape)], |a| vec![twin(a, shape)])
 }
 
-fn shape(query_rank: Option<u32>, [nope, rope, value]: [u32; 3], pairs: Pairs) -> Shape {
+fn shape(query_rank: Option<u32>, [nope, rope, value]: [u32; 3], pairs: RopePairing) -> Shape {
     let heads = LatentHeads { tokens: 7, heads: 3, nope, rope, value };
     Shape { batch: 2, query_rank, heads, rotation: Rotation { rotated: rope, base: 10_000.0, pairs } }
 }
@@ -126,7 +126,7 @@ fn follows(shape: Shape) {
 
 #[test]
 fn follows_the_twin() {
-    for pairs in [Pairs::Interleaved, Pairs::HalfSplit] {
+    for pairs in [RopePairing::Interleaved, RopePairing::HalfSplit] {
         follows(shape(Some(10), [6, 4, 5], pairs)); // value narrower than a query
         follows(shape(None, [6, 4, 14], pairs)); // value wider
         follows(shape(None, [0, 8, 8], pairs)); // nothing but rope, no padding
@@ -136,7 +136,7 @@ fn follows_the_twin() {
 
 #[test]
 fn follows_the_twin_through_images_and_beyond_a_tile() {
-    let rotation = Rotation { rotated: 8, base: 10_000.0, pairs: Pairs::Interleaved };
+    let rotation = Rotation { rotated: 8, base: 10_000.0, pairs: RopePairing::Interleaved };
     let heads = LatentHeads { tokens: 48, heads: 4, nope: 24, rope: 8, value: 20 };
     follows(Shape { batch: 1, query_rank: Some(16), heads, rotation });
     follows(Shape { batch: 3, query_rank: None, heads: LatentHeads { tokens: 2, ..heads }, rotation });
@@ -151,5 +151,5 @@ fn catches_mutants_of_every_part() {
         ("latent_heads", "sum_b += ", "sum_b = "),
         ("take_heads", "head * params.value + channel", "head * params.value"),
     ];
-    catches(&mutants, |case| outcome(case, shape(Some(10), [6, 4, 5], Pairs::Interleaved)));
+    catches(&mutants, |case| outcome(case, shape(Some(10), [6, 4, 5], RopePairing::Interleaved)));
 }

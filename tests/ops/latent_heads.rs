@@ -1,6 +1,6 @@
 //! The heads of latent attention against their twin, which fills each head by itself.
 
-use moelab::ops::{LatentHeads, Pairs, Rotation};
+use moelab::ops::{LatentHeads, RopePairing, Rotation};
 
 use crate::{
     harness::{Array, Case, Input, catches},
@@ -34,7 +34,7 @@ fn twin(q: &Array, kv: &Array, k_rope: &Array, shape: LatentHeads, rotation: Rot
     vec![Array::new([rows, packed], packed_q), Array::new([rows, 2 * packed], packed_kv)]
 }
 
-fn outcome(case: Case, batch: u32, shape: LatentHeads, rotated: u32, pairs: Pairs) -> Result<(), String> {
+fn outcome(case: Case, batch: u32, shape: LatentHeads, rotated: u32, pairs: RopePairing) -> Result<(), String> {
     let LatentHeads { tokens, heads, nope, rope, value } = shape;
     let rotation = Rotation { rotated, base: 10_000.0, pairs };
     let rows = batch * tokens;
@@ -59,7 +59,7 @@ fn shape(tokens: u32, heads: u32, [nope, rope, value]: [u32; 3]) -> LatentHeads 
 
 #[test]
 fn follows_the_twin() {
-    for pairs in [Pairs::Interleaved, Pairs::HalfSplit] {
+    for pairs in [RopePairing::Interleaved, RopePairing::HalfSplit] {
         for (batch, shape, rotated) in [
             (1, shape(1, 1, [0, 2, 1]), 2),
             (2, shape(7, 3, [5, 4, 3]), 4),   // value narrower, odd parts
@@ -81,7 +81,7 @@ fn follows_the_twin() {
 
 #[test]
 fn catches_mutants_of_the_backward() {
-    for pairs in [Pairs::Interleaved, Pairs::HalfSplit] {
+    for pairs in [RopePairing::Interleaved, RopePairing::HalfSplit] {
         let mutants = [
             ("latent_heads", "- d_packed_q[", "+ d_packed_q["),
             ("latent_heads", "d_q[i] = d_packed_q[first + channel];", "d_q[i] = d_packed_q[first];"),
@@ -94,7 +94,7 @@ fn catches_mutants_of_the_backward() {
             ("latent_heads", "pair + params.rotated / 2u", "pair + params.rope / 2u"),
             ("latent_heads", "2u * pair < params.rotated", "true"),
         ];
-        let mutants = if pairs == Pairs::HalfSplit { &mutants[..] } else { &mutants[..8] };
+        let mutants = if pairs == RopePairing::HalfSplit { &mutants[..] } else { &mutants[..8] };
         catches(mutants, |case| outcome(case, 2, shape(7, 3, [5, 6, 4]), 4, pairs));
     }
 }
@@ -111,10 +111,10 @@ fn catches_mutants_of_the_cpu_backward() {
         ("latent_heads_cpu", "other.yxwz, turn.swaps", "other.xyzw, turn.swaps"),
         ("latent_heads_cpu", "index >> firstTrailingBit(row_texels)", "0u"),
     ];
-    catches(&mutants, |case| outcome(case, 4, shape(4, 3, [8, 8, 4]), 8, Pairs::Interleaved));
+    catches(&mutants, |case| outcome(case, 4, shape(4, 3, [8, 8, 4]), 8, RopePairing::Interleaved));
     let split =
         [("latent_heads_cpu", "select(c - half, c + half, is_first)", "c"), ("latent_heads_cpu", "select(1.0, -1.0, is_first)", "1.0")];
-    catches(&split, |case| outcome(case, 1, shape(16, 2, [4, 16, 12]), 8, Pairs::HalfSplit));
+    catches(&split, |case| outcome(case, 1, shape(16, 2, [4, 16, 12]), 8, RopePairing::HalfSplit));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     update::{assert_change_close, assert_close, on_every_tier, update},
 };
 
-const CONSTANTS: Muon = Muon { momentum: 0.95, scale: MuonScale::Spectral, weight_decay: 0.1 };
+const CONSTANTS: Muon = Muon { momentum: 0.95, scale: MuonScale::MaxOneRowsOverCols, weight_decay: 0.1 };
 
 /// A plain matrix of the twin.
 #[derive(Clone)]
@@ -68,8 +68,8 @@ impl Twin {
         let [.., rows, columns] = self.shape[..] else { panic!("a matrix") };
         let beta = f64::from(constants.momentum);
         let scale = match constants.scale {
-            MuonScale::Spectral => (rows as f64 / columns as f64).max(1.0).sqrt(),
-            MuonScale::MatchAdamW => 0.2 * (rows.max(columns) as f64).sqrt(),
+            MuonScale::MaxOneRowsOverCols => (rows as f64 / columns as f64).max(1.0).sqrt(),
+            MuonScale::MatchRmsAdamW => 0.2 * (rows.max(columns) as f64).sqrt(),
         };
         let size = rows * columns;
         for (s, g) in g.chunks(size).enumerate() {
@@ -169,7 +169,7 @@ fn router_gates_and_other_small_matrices() {
 
 #[test]
 fn the_scale_that_matches_adamw() {
-    let constants = Muon { scale: MuonScale::MatchAdamW, weight_decay: 0.0, ..CONSTANTS };
+    let constants = Muon { scale: MuonScale::MatchRmsAdamW, weight_decay: 0.0, ..CONSTANTS };
     follows(&[&[64, 192], &[8, 64]], constants);
 }
 

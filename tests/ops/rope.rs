@@ -1,6 +1,6 @@
 //! Rotary positions against their twin, which turns each pair as a complex number.
 
-use moelab::ops::{Heads, Pairs, Rotation};
+use moelab::ops::{Heads, RopePairing, Rotation};
 
 use crate::harness::{Array, Input, check, device, run, tiers};
 
@@ -8,7 +8,7 @@ use crate::harness::{Array, Input, check, device, run, tiers};
 pub fn turn(head: &mut [f64], position: f64, rotation: Rotation) {
     let rotated = rotation.rotated as usize;
     for i in 0..rotated / 2 {
-        let (a, b) = if rotation.pairs == Pairs::Interleaved { (2 * i, 2 * i + 1) } else { (i, i + rotated / 2) };
+        let (a, b) = if rotation.pairs == RopePairing::Interleaved { (2 * i, 2 * i + 1) } else { (i, i + rotated / 2) };
         let (sin, cos) = (position / rotation.base.powf(2.0 * i as f64 / rotated as f64)).sin_cos();
         (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
     }
@@ -31,7 +31,7 @@ fn twin(qkv: &Array, heads: Heads, rotation: Rotation) -> Vec<Array> {
     vec![Array::new([rows, q_width], q), Array::new([rows, qkv.width() - q_width], kv)]
 }
 
-fn follows(batch: u32, tokens: u32, [query, key_value, width]: [u32; 3], rotated: u32, pairs: Pairs) {
+fn follows(batch: u32, tokens: u32, [query, key_value, width]: [u32; 3], rotated: u32, pairs: RopePairing) {
     let heads = Heads { tokens, query, key_value, width };
     let rotation = Rotation { rotated, base: 10_000.0, pairs };
     check(
@@ -47,7 +47,7 @@ fn follows(batch: u32, tokens: u32, [query, key_value, width]: [u32; 3], rotated
 
 #[test]
 fn follows_the_twin() {
-    for pairs in [Pairs::Interleaved, Pairs::HalfSplit] {
+    for pairs in [RopePairing::Interleaved, RopePairing::HalfSplit] {
         follows(1, 1, [1, 1, 4], 4, pairs);
         follows(2, 7, [2, 1, 5], 4, pairs); // odd head width: the last channel passes
         follows(3, 13, [4, 4, 16], 16, pairs); // images
@@ -61,7 +61,7 @@ fn follows_the_twin() {
 #[test]
 fn the_first_token_stays_as_it_is() {
     let heads = Heads { tokens: 4, query: 2, key_value: 1, width: 16 };
-    let rotation = Rotation { rotated: 16, base: 10_000.0, pairs: Pairs::HalfSplit };
+    let rotation = Rotation { rotated: 16, base: 10_000.0, pairs: RopePairing::HalfSplit };
     let values: Vec<f32> = (0..2 * 4 * 64).map(|i| i as f32 / 7.0).collect();
     let input = Input::values("qkv", [8, 64], values.clone());
     let tiers = tiers(&device()); // not in the loop's head, which would hold the device

@@ -5,7 +5,7 @@
 use crate::harness::{Array, Case, Input, catches, device, run, run_bytes, run_u32, tiers};
 use moelab::{
     gpu::Tensor,
-    ops::{Graph, RouterBiases, RouterOptions, Routing, Scores, SoftmaxOver},
+    ops::{Graph, RouterBiases, RouterOptions, RouterScores, Routing, Scores, SoftmaxOver},
     random::Stream,
 };
 
@@ -69,9 +69,9 @@ pub fn twin_with(x: &Array, w: &Array, biases: Biases, options: RouterOptions) -
             })
             .collect();
         let logsumexp = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
-        let scores: Vec<f64> = match options.scores {
-            Scores::Softmax(_) => logits.iter().map(|l| (l - logsumexp).exp()).collect(),
-            Scores::Sigmoid { .. } => logits.iter().map(|l| 1.0 / (1.0 + (-l).exp())).collect(),
+        let scores: Vec<f64> = match options.scores.kind {
+            RouterScores::Softmax => logits.iter().map(|l| (l - logsumexp).exp()).collect(),
+            RouterScores::Sigmoid => logits.iter().map(|l| 1.0 / (1.0 + (-l).exp())).collect(),
         };
         let total: f64 = scores.iter().sum();
         let p: Vec<f64> = scores.iter().map(|s| s / total).collect();
@@ -79,7 +79,7 @@ pub fn twin_with(x: &Array, w: &Array, biases: Biases, options: RouterOptions) -
         let chosen = top_k(&limited(&choice, options.groups as usize, options.kept_groups as usize, f64::NEG_INFINITY), k);
         let chosen_total: f64 = chosen.iter().map(|e| scores[*e as usize]).sum();
         let over = match options.scores {
-            Scores::Softmax(SoftmaxOver::Selected) | Scores::Sigmoid { normalize: true } => chosen_total,
+            scores if scores == SELECTED || scores == NORMALIZED => chosen_total,
             _ => 1.0,
         };
         for (slot, e) in chosen.iter().enumerate() {
@@ -122,7 +122,7 @@ const SHAPES: [Sizes; 10] = [
 fn follows_the_twin() {
     for [tokens, width, experts, experts_per_token] in SHAPES {
         for (softmax_over, noise_std) in [(SoftmaxOver::Selected, 0.0), (SoftmaxOver::All, 0.0), (SoftmaxOver::Selected, 0.1)] {
-            let scores = Scores::Softmax(softmax_over);
+            let scores = Scores::softmax(softmax_over);
             let options = RouterOptions { noise_std, scores, ..RouterOptions::new(experts_per_token) };
             let name = format!("router {tokens}x{width}, {experts_per_token} of {experts}, {softmax_over:?}, noise {noise_std}");
             Case::new(name).check(
@@ -189,10 +189,10 @@ impl Variant {
     }
 }
 
-const SELECTED: Scores = Scores::Softmax(SoftmaxOver::Selected);
-const ALL: Scores = Scores::Softmax(SoftmaxOver::All);
-const SIGMOID: Scores = Scores::Sigmoid { normalize: false };
-const NORMALIZED: Scores = Scores::Sigmoid { normalize: true };
+const SELECTED: Scores = Scores::softmax(SoftmaxOver::Selected);
+const ALL: Scores = Scores::softmax(SoftmaxOver::All);
+const SIGMOID: Scores = Scores::sigmoid(false);
+const NORMALIZED: Scores = Scores::sigmoid(true);
 
 fn variants() -> Vec<Variant> {
     let v = Variant::new;

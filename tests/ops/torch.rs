@@ -2,7 +2,7 @@
 
 use moelab::{
     gpu::Step,
-    ops::{AdamW, Heads, Muon, MuonScale, Pairs, Rotation},
+    ops::{AdamW, Heads, Muon, MuonScale, RopePairing, Rotation},
 };
 use safetensors::SafeTensors;
 
@@ -62,7 +62,7 @@ fn follow(what: &str, fixture: &mut Fixture, step: impl Fn(u32) -> Step) {
 
 #[test]
 fn muon_follows_torch() {
-    for (what, scale) in [("muon_original", MuonScale::Spectral), ("muon_match_rms_adamw", MuonScale::MatchAdamW)] {
+    for (what, scale) in [("muon_original", MuonScale::MaxOneRowsOverCols), ("muon_match_rms_adamw", MuonScale::MatchRmsAdamW)] {
         let constants = Muon { momentum: 0.95, scale, weight_decay: 0.1 };
         let step = |update: u32| Step { update, lr_muon: 0.02 * (1.0 + 0.25 * update as f32), ..Step::default() };
         on_every_tier(
@@ -103,7 +103,7 @@ fn interleaved_rope_follows_torchtune() {
     let rows: Vec<f32> = heads.chunks(WIDTH).flat_map(|row| [row, row, row].concat()).collect();
     let input = Input::values("qkv", [2 * 24, 3 * WIDTH as u32], rows);
     let shape = Heads { tokens: 24, query: 3, key_value: 3, width: 8 };
-    let rotation = Rotation { rotated: 8, base: 10_000.0, pairs: Pairs::Interleaved };
+    let rotation = Rotation { rotated: 8, base: 10_000.0, pairs: RopePairing::Interleaved };
     let all = tiers(&device());
     for tier in all {
         let found = run(tier, std::slice::from_ref(&input), |g, t| {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
-const MUON: Muon = Muon { momentum: 0.95, scale: MuonScale::MatchAdamW, weight_decay: 0.1 };
+const MUON: Muon = Muon { momentum: 0.95, scale: MuonScale::MatchRmsAdamW, weight_decay: 0.1 };
 
 /// With images, by fours, by ones; for Muon with images, without, and short enough for the kernel that does all in one.
 const SHAPES: [&[u32]; 4] = [&[128, 64], &[20, 30], &[7, 3], &[17, 19]];

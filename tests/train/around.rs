@@ -4,10 +4,13 @@ use std::fs;
 
 use moelab::{
     config_file::Problems,
-    model::ModelConfig,
-    train::{
-        config::{Around, OwnTokenizer, TokenizerKind, load, load_around},
+    interop::{
+        around::{Around, OwnTokenizer, load_around},
         hugging_face::describe,
+    },
+    run::{
+        ModelConfig,
+        config::{TokenizerKind, load},
     },
 };
 

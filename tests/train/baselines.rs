@@ -1,10 +1,10 @@
 //! Baselines against numbers worked out by hand, and the language far below its bigram.
 
-use moelab::train::baselines::{Baselines, Bigram};
-use moelab::train::config::Data;
-use moelab::train::data::Dataset;
-use moelab::train::language::LanguageOptions;
-use moelab::train::tokenizer::Tokenizer;
+use moelab::data::baselines::{self, Bigram};
+use moelab::data::dataset::Dataset;
+use moelab::data::tokenizer::Tokenizer;
+use moelab::run::config::Data;
+use moelab::run::config::LanguageOptions;
 
 #[test]
 fn counts_are_smoothed_as_stated() {
@@ -48,7 +48,7 @@ fn pairs_that_come_once_foretell_nothing() {
 #[test]
 fn the_language_lies_far_below_its_bigram() {
     let data = Data { sequence_length: 128, batch: 8, ..Data::default() };
-    let baselines = Baselines::of(&Dataset::from_language(Tokenizer::bytes(), &data, 0, 64).unwrap());
+    let baselines = baselines::of(&Dataset::from_language(Tokenizer::bytes(), &data, 0, 64).unwrap());
     let entropy = baselines.entropy.unwrap();
     assert!((baselines.uniform - 256f64.ln()).abs() < 1e-12);
     assert!(baselines.uniform > baselines.unigram && baselines.unigram > baselines.bigram + 0.5, "{baselines:?}");
@@ -67,7 +67,7 @@ fn the_entropy_is_that_of_the_validation_targets() {
         let bytes: Vec<u8> = batch.targets.iter().map(|id| *id as u8).collect();
         sum += corpus.language().unwrap().nats(&bytes).iter().sum::<f64>();
     }
-    let entropy = Baselines::of(&corpus).entropy.unwrap();
+    let entropy = baselines::of(&corpus).entropy.unwrap();
     assert!((entropy - sum / 320.0).abs() < 1e-12, "{entropy} against {}", sum / 320.0);
 }
 
@@ -76,12 +76,12 @@ fn the_entropy_is_that_of_the_validation_targets() {
 fn merged_tokens_carry_the_nats_of_their_bytes() {
     let options = LanguageOptions { documents: 2000, ..LanguageOptions::default() };
     let data = Data { sequence_length: 8, batch: 1, language: options.clone(), ..Data::default() };
-    let language = moelab::train::language::Language::new(&options);
+    let language = moelab::data::language::Language::new(&options);
     let texts: Vec<String> = (0..500).map(|index| language.document(0, index).text).collect();
     let merged = Tokenizer::train(texts.iter(), 400).unwrap().tokenizer;
     let nats_of_all = |tokenizer: Tokenizer| {
         let corpus = Dataset::from_language(tokenizer, &data, 0, 0).unwrap();
-        Baselines::of(&corpus).entropy.unwrap() * corpus.validation_targets() as f64
+        baselines::of(&corpus).entropy.unwrap() * corpus.validation_targets() as f64
     };
     let [bytes, merged] = [nats_of_all(Tokenizer::bytes()), nats_of_all(merged)];
     assert!((bytes / merged - 1.0).abs() < 0.01, "{bytes} nats in bytes, {merged} in merged tokens");
@@ -90,10 +90,10 @@ fn merged_tokens_carry_the_nats_of_their_bytes() {
 #[test]
 fn text_has_no_known_entropy() {
     let tokenizer = Tokenizer::bytes();
-    let mut shard = moelab::train::shards::Shard::new(256, tokenizer.digest());
+    let mut shard = moelab::data::shards::Shard::new(256, tokenizer.digest());
     (0..20).for_each(|number| shard.push(&tokenizer.encode(&format!("text number {number}")).unwrap()).unwrap());
     let data = Data { sequence_length: 4, batch: 1, ..Data::default() };
-    let baselines = Baselines::of(&Dataset::from_documents(&shard, tokenizer, &data, 0, 0).unwrap());
+    let baselines = baselines::of(&Dataset::from_documents(&shard, tokenizer, &data, 0, 0).unwrap());
     assert_eq!(baselines.entropy, None);
     assert!(baselines.bigram < baselines.unigram && baselines.unigram < baselines.uniform);
 }

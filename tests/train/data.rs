@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use moelab::train::config::Data;
-use moelab::train::data::{Batch, DataError, Dataset, Split, SplitOptions, SplitRule, TargetRule, Windows};
-use moelab::train::language::LanguageOptions;
-use moelab::train::shards::{Shard, Tokens};
-use moelab::train::tokenizer::Tokenizer;
+use moelab::data::dataset::{Batch, DataError, Dataset, Split, Windows};
+use moelab::data::shards::{Shard, Tokens};
+use moelab::data::tokenizer::Tokenizer;
+use moelab::run::config::Data;
+use moelab::run::config::LanguageOptions;
+use moelab::run::config::{SplitOptions, SplitRule, TargetRule};
 
 fn stream(tokens: std::ops::Range<u32>) -> Tokens {
     let mut stream = Tokens::new(1000);

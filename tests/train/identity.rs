@@ -1,9 +1,9 @@
 //! What makes two runs the same run: class by class, what differs, what is said, and what follows.
 
 use moelab::config_file::Class;
-use moelab::train::Config;
-use moelab::train::config::load;
-use moelab::train::identity::{Agreement, Identity, Purpose, Refused, rates_already_used};
+use moelab::run::Config;
+use moelab::run::config::load;
+use moelab::run::identity::{Agreement, Identity, Purpose, Refused, rates_already_used};
 
 const BASE: &str = "[model]\nwidth = 32\nattention.heads = 2\n[train]\nupdates = 100\n[optimizer]\nadamw.lr = 0.002\n";
 

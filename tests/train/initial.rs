@@ -1,7 +1,7 @@
 //! Initial values and the numbers of micro-steps, against their formulas.
 
-use moelab::model::params::{Init, initial_values};
-use moelab::train::config::{Config, load};
+use moelab::run::config::{Config, load};
+use moelab::run::model::parameters::{Init, initial_values};
 
 fn config(text: &str) -> Config {
     load(&|_| Ok(text.to_string()), "test.toml", &[]).unwrap_or_else(|problems| panic!("{problems}"))

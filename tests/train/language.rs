@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use moelab::train::language::{END_OF_DOCUMENT, Language, LanguageOptions, Scorer};
+use moelab::data::language::{END_OF_DOCUMENT, Language, Scorer};
+use moelab::run::config::LanguageOptions;
 
 fn default() -> Language {
     Language::new(&LanguageOptions::default())

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use moelab::train::tokenizer::{ModelFiles, Tokenizer};
+use moelab::data::tokenizer::{ModelFiles, Tokenizer};
 use serde_json::{Value, json};
 
 fn golden() -> Value {

@@ -1,6 +1,6 @@
 //! Shards come back as they were written, and nothing else comes back at all.
 
-use moelab::train::shards::Shard;
+use moelab::data::shards::Shard;
 use proptest::prelude::*;
 
 fn shard(vocabulary: u32, documents: &[Vec<u32>]) -> Shard {

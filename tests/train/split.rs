@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use moelab::train::data::{Split, SplitOptions, SplitRule};
+use moelab::data::dataset::Split;
+use moelab::run::config::{SplitOptions, SplitRule};
 
 /// Documents of which equal numbers are copies.
 fn split(documents: &[u8], options: SplitOptions) -> Split {

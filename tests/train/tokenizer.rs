@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use moelab::train::language::{Language, LanguageOptions};
-use moelab::train::tokenizer::{END_OF_TEXT, LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
+use moelab::data::language::Language;
+use moelab::data::tokenizer::{END_OF_TEXT, LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
+use moelab::run::config::LanguageOptions;
 use proptest::prelude::*;
 
 fn language_texts() -> Vec<String> {

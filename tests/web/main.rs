@@ -5,12 +5,11 @@
 use std::{collections::BTreeMap, fs, path::Path, rc::Rc, sync::mpsc, time::Duration};
 
 use moelab::{
+    data::embedded,
     gpu::{AdapterChoice, Device, ModuleInfo},
     ops::kernels::MODULES,
-    train::{
-        config, embedded,
-        trainer::{Progress, Trainer},
-    },
+    run::config,
+    train::trainer::{Progress, Trainer},
 };
 use serde_json::Value;
 use xtask::{

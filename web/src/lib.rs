@@ -9,11 +9,10 @@ use std::rc::Rc;
 use js_sys::{Function, Promise, Reflect, global};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
+    data::embedded,
     gpu::{AdapterChoice, Device},
-    train::{
-        config, embedded,
-        trainer::{Progress, Trainer},
-    },
+    run::config,
+    train::trainer::{Progress, Trainer},
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;

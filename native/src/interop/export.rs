@@ -9,19 +9,19 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use moelab::{
+    data::tokenizer::Tokenizer,
     gpu::Tier,
+    interop::hugging_face::{self, CONFIG, HfModel, WEIGHTS},
     lab::{
         identity::check,
         import::{SOURCE, SOURCE_CONFIG},
         run_folder::{Loaded, RunFolder, TOKENIZER},
     },
-    train::{
+    run::{
         Config,
-        hugging_face::{self, CONFIG, HfModel, WEIGHTS},
         identity::{self, Identity},
-        recording,
-        tokenizer::Tokenizer,
     },
+    train::recording,
 };
 use moelab_native::{atomic, err, out, print, store::Directory};
 use serde_json::{Value, json};

@@ -8,15 +8,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
+    data::tokenizer::Tokenizer,
+    interop::around::{Around, OwnTokenizer, load_around},
+    interop::hugging_face::{self, CONFIG, WEIGHTS, settings_of_training},
     lab::{
         import::{self, SOURCE, SOURCE_CONFIG},
         run_folder::TOKENIZER,
         session::Opening,
-    },
-    train::{
-        config::{Around, OwnTokenizer, load_around},
-        hugging_face::{self, CONFIG, WEIGHTS, settings_of_training},
-        tokenizer::Tokenizer,
     },
 };
 use moelab_native::{out, print, store::Directory};
@@ -116,7 +114,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
 }
 
 /// The user's config, or the defaults, around the model.
-fn load(model: &moelab::model::ModelConfig, tokenizer: &OwnTokenizer, args: &ImportArgs) -> Result<Around> {
+fn load(model: &moelab::run::ModelConfig, tokenizer: &OwnTokenizer, args: &ImportArgs) -> Result<Around> {
     Ok(match &args.config {
         Some(file) => load_around(model, tokenizer, &|path| open::read_text(Path::new(path)), &file.display().to_string(), &args.sets)?,
         None => load_around(model, tokenizer, &|_| Ok(String::new()), "defaults", &args.sets)?,

@@ -4,7 +4,7 @@ mod export;
 mod import;
 mod model_folder;
 
-use moelab::train::tokenizer::Tokenizer;
+use moelab::data::tokenizer::Tokenizer;
 
 pub use export::{ExportArgs, export};
 pub use import::{ImportArgs, import};

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use moelab::train::{
-    hugging_face::{CONFIG, HEAD_BYTES, WEIGHTS},
-    tokenizer::{MAX_BYTES, ModelFiles, Tokenizer},
+use moelab::{
+    data::tokenizer::{MAX_BYTES, ModelFiles, Tokenizer},
+    interop::hugging_face::{CONFIG, HEAD_BYTES, WEIGHTS},
 };
 use moelab_native::{input, print};
 use serde_json::Value;

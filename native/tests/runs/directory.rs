@@ -3,8 +3,8 @@
 use super::runs::{START, lines, mix, snapshot};
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::{Store, StoreError};
+use moelab::run::records::without_time;
 use moelab::train::checkpoint::Expected;
-use moelab::train::metrics::without_time;
 use moelab_native::store::Directory;
 use std::cell::Cell;
 use std::fs;

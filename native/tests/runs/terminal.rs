@@ -1,7 +1,7 @@
 //! What the terminal says, from events alone.
 
-use moelab::lab::record::{Baselines, ExitReason, Summary};
-use moelab::train::metrics::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
+use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
+use moelab::run::summary::{Baselines, ExitReason, Summary};
 use moelab_native::terminal::{Progress, Terminal, result_table, samples};
 use std::cell::RefCell;
 use std::io::Write;

@@ -7,12 +7,12 @@ use serde::Serialize;
 use super::{BenchError, floats, median};
 use crate::{
     gpu::{Command, Device, Dispatch, GpuError, KernelTime, Memory, Plan, PlanOptions, Segment, Step, Tensor},
-    model::{cost::cost, params::initial_values},
     random::Stream,
-    train::{
+    run::{
         Config,
-        recording::{Training, training},
+        model::{cost::cost, parameters::initial_values},
     },
+    train::recording::{Training, training},
 };
 
 /// Updates between two looks at the clock take about this many seconds.

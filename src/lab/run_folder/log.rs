@@ -6,10 +6,10 @@
 //! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]). A log that
 //! does not begin with these lines was cut, or is another run's.
 
-use crate::train::metrics::{self, Event};
-use crate::train::{
-    checkpoint::LogMark,
-    digest::{hex, sha256_hex},
+use crate::run::records::{self, Event};
+use crate::{
+    run::digest::{hex, sha256_hex},
+    train::checkpoint::LogMark,
 };
 use sha2::{Digest, Sha256};
 
@@ -75,7 +75,7 @@ pub struct Log {
 impl Log {
     /// Reads a log, damaged or not.
     pub fn parse(text: &str) -> Log {
-        let mut lines: Vec<Line> = metrics::complete_lines(text).enumerate().map(Line::open).collect();
+        let mut lines: Vec<Line> = records::complete_lines(text).enumerate().map(Line::open).collect();
         let (mut warning, rest) = (None, text.rsplit('\n').next().unwrap_or_default());
         if let Some(end) = rest.rfind("\"}").map(|at| at + 2).filter(|end| end + MOST_LINE_END >= rest.len()) {
             // All of a line but its line feed, perhaps with something else in the place of that.

@@ -4,7 +4,7 @@
 //! A folder of an earlier release has no such file. One who changes a file on purpose removes `SHA256SUMS`.
 
 use crate::lab::store::{Store, StoreError, check_name};
-use crate::train::digest::sha256_hex;
+use crate::run::digest::sha256_hex;
 use std::collections::BTreeMap;
 
 /// Name of the file.

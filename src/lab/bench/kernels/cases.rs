@@ -186,7 +186,7 @@ fn attention() -> Case {
 fn muon() -> Case {
     let (matrices, short, long) = (8, 128, 512);
     let (s, l) = (f64::from(short), f64::from(long));
-    let constants = Muon { momentum: 0.95, scale: MuonScale::Spectral, weight_decay: 0.0 };
+    let constants = Muon { momentum: 0.95, scale: MuonScale::MaxOneRowsOverCols, weight_decay: 0.0 };
     Case {
         kernel: "muon",
         shape: format!("{matrices} of {short}x{long}"),

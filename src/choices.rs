@@ -1,0 +1,75 @@
+//! Choices that a config names and a kernel implements: each is declared here, once.
+
+use crate::choices;
+
+choices! {
+    /// Pairs of the rotary embedding.
+    pub enum RopePairing {
+        /// dimensions 2i and 2i+1 (torchtune, DeepSeek).
+        Interleaved = "interleaved",
+        /// dimensions i and i + half of the turned width (Llama, GLM).
+        HalfSplit = "half_split",
+    }
+}
+
+choices! {
+    /// Non-linearity of the FFN.
+    pub enum Activation {
+        /// x * sigmoid(x).
+        Silu = "silu",
+        /// x * Phi(x), exact, by the error function.
+        Gelu = "gelu",
+        /// the tanh approximation of GELU, as in GPT-2.
+        GeluTanh = "gelu_tanh",
+        /// max(x, 0).
+        Relu = "relu",
+        /// max(x, 0)^2.
+        ReluSquared = "relu_squared",
+    }
+}
+
+choices! {
+    /// How logits become scores.
+    pub enum RouterScores {
+        /// softmax over the experts.
+        Softmax = "softmax",
+        /// a sigmoid of each (DeepSeek-V3, GLM-4.5, sigma-MoE).
+        Sigmoid = "sigmoid",
+    }
+}
+
+choices! {
+    /// Over which logits the gate weights are a softmax.
+    pub enum SoftmaxOver {
+        /// the K selected: gate weights of a token sum to 1.
+        Selected = "selected",
+        /// all E: gate weights of a token sum to less than 1, and stay a probability.
+        All = "all",
+    }
+}
+
+choices! {
+    /// Which load-balancing loss.
+    pub enum BalanceKind {
+        /// E * sum over experts of (share of assignments) * (mean probability); 1 at balance (Switch, Megatron).
+        Switch = "switch",
+        /// the same within each sequence, then the mean over sequences (DeepSeek-V3).
+        Sequence = "sequence",
+        /// as switch, with the share of assignments over the update's micro-batches so far (arXiv 2501.11873).
+        GlobalBatch = "global_batch",
+        /// over the tokens of all layers together, the K choices summed: K at balance (Hugging Face Mixtral).
+        HfMixtral = "hf_mixtral",
+        /// none.
+        Off = "none",
+    }
+}
+
+choices! {
+    /// Factor on Muon's step by the matrix's shape.
+    pub enum MuonScale {
+        /// sqrt(max(1, rows / columns)).
+        MaxOneRowsOverCols = "max_one_rows_over_cols",
+        /// 0.2 sqrt(max(rows, columns)): steps as large as AdamW's, so that one learning rate serves both (Moonlight).
+        MatchRmsAdamW = "match_rms_adamw",
+    }
+}

@@ -1,0 +1,99 @@
+//! What a run trains and evaluates on: a dataset, or batches in memory.
+
+use super::{
+    baselines,
+    dataset::{Batch, Dataset},
+    tokenizer::Tokenizer,
+};
+use crate::run::summary::Baselines;
+
+/// Training batches by micro-step, and the validation set in order. Both are pure functions of their index.
+pub enum Corpus {
+    /// Text, tokenized and cut into windows.
+    Dataset(Box<Dataset>),
+    /// Batches in memory; training starts over after the last.
+    Batches {
+        /// By micro-step.
+        training: Vec<Batch>,
+        /// In order.
+        validation: Vec<Batch>,
+    },
+}
+
+impl Corpus {
+    /// The batch of a micro-step.
+    pub fn training_batch(&self, micro_step: u64) -> Batch {
+        match self {
+            Corpus::Dataset(data) => data.batch(micro_step),
+            Corpus::Batches { training, .. } => training[(micro_step % training.len() as u64) as usize].clone(),
+        }
+    }
+
+    /// Targets of the batch of a micro-step.
+    pub fn training_targets(&self, micro_step: u64) -> u64 {
+        match self {
+            Corpus::Dataset(data) => u64::from(data.batch_windows(micro_step)) * u64::from(data.window_targets()),
+            Corpus::Batches { .. } => self.training_batch(micro_step).target_count().into(),
+        }
+    }
+
+    /// Sequences of `tokens` tokens in the batch of a micro-step, without those that fill it up.
+    pub fn training_sequences(&self, micro_step: u64, tokens: u32) -> u32 {
+        match self {
+            Corpus::Dataset(data) => data.batch_windows(micro_step),
+            Corpus::Batches { .. } => self.training_batch(micro_step).real_sequences(tokens),
+        }
+    }
+
+    /// Batches of the validation set.
+    pub fn validation_batches(&self) -> usize {
+        match self {
+            Corpus::Dataset(data) => data.validation_batches(),
+            Corpus::Batches { validation, .. } => validation.len(),
+        }
+    }
+
+    /// A batch of the validation set.
+    pub fn validation_batch(&self, index: usize) -> Batch {
+        match self {
+            Corpus::Dataset(data) => data.validation_batch(index),
+            Corpus::Batches { validation, .. } => validation[index].clone(),
+        }
+    }
+
+    /// Sequences of `tokens` tokens in the validation set, without those that fill its last batch up.
+    pub fn validation_sequences(&self, tokens: u32) -> u64 {
+        match self {
+            Corpus::Dataset(data) => data.validation_windows() as u64,
+            Corpus::Batches { validation, .. } => validation.iter().map(|batch| u64::from(batch.real_sequences(tokens))).sum(),
+        }
+    }
+
+    /// SHA-256 of the data; empty for batches in memory.
+    pub fn hash(&self) -> String {
+        self.dataset().map(Dataset::hash).unwrap_or_default()
+    }
+
+    /// SHA-256 of the tokenizer; empty for batches in memory.
+    pub fn tokenizer_hash(&self) -> String {
+        self.tokenizer().map(Tokenizer::hash).unwrap_or_default()
+    }
+
+    /// The tokenizer, where there is text.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.dataset().map(Dataset::tokenizer)
+    }
+
+    /// The dataset, where there is text.
+    pub fn dataset(&self) -> Option<&Dataset> {
+        match self {
+            Corpus::Dataset(data) => Some(data),
+            Corpus::Batches { .. } => None,
+        }
+    }
+
+    /// What simple predictors reach on the validation set, where there is text.
+    pub fn baselines(&self) -> Option<Baselines> {
+        self.dataset().map(baselines::of)
+    }
+}

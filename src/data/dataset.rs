@@ -1,0 +1,222 @@
+//! Data: documents in, batches out.
+//!
+//! *From documents* ([`Dataset::from_documents`]): tokenized documents are split into training and validation ([`Split`]), each
+//! side is joined into one stream, `E d1 E d2 .. E` with E the end-of-document id (or `d1 d2 ..` without), and the stream is
+//! cut into windows ([`Windows`]). Every epoch has an order of its own, keyed by (seed, epoch).
+//! *From the language* ([`Dataset::from_language`]): the same over a stated set of its documents, or endless. Then window w of
+//! the run is `E d E d ..`, cut off at its end, of fresh documents keyed by (seed, w); so every window starts with a
+//! document, and the known entropy of its targets is exact. Validation is a fixed set of such windows from a stream of
+//! documents that no seed can reach: all replicas share it.
+//!
+//! *What is guaranteed.* A batch is a pure function of (data, seed, micro-step): a resumed run needs no cursor but its
+//! micro-step. No document, and no copy of it, is on both sides. Validation windows come in a fixed order, each once, with
+//! a target count that is known beforehand.
+
+mod build;
+mod split;
+mod windows;
+
+use std::{cell::RefCell, ops::Range};
+
+pub use super::error::DataError;
+pub use build::{ENDLESS_VALIDATION_WINDOWS, language_texts};
+pub use split::Split;
+pub use windows::Windows;
+
+use super::language::Language;
+use super::tokenizer::Tokenizer;
+use crate::random::Stream;
+use crate::run::config::TargetRule;
+use build::Endless;
+
+/// Token and target ids of B sequences of T tokens, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// [B, T].
+    pub tokens: Vec<u32>,
+    /// [B, T]: what follows each token, [`Batch::IGNORED`] where nothing is to be predicted.
+    pub targets: Vec<u32>,
+}
+
+impl Batch {
+    /// A target that counts for nothing.
+    pub const IGNORED: u32 = u32::MAX;
+
+    /// Targets that count.
+    pub fn target_count(&self) -> u32 {
+        self.targets.iter().filter(|target| **target != Self::IGNORED).count() as u32
+    }
+
+    /// Sequences of `tokens` tokens up to the last that has a target: a batch is filled up with sequences without targets, and
+    /// nothing else is without. At least one.
+    pub fn real_sequences(&self, tokens: u32) -> u32 {
+        let last = self.targets.iter().rposition(|target| *target != Self::IGNORED).unwrap_or(0);
+        last as u32 / tokens + 1
+    }
+}
+
+/// Where training windows come from.
+enum Training {
+    /// Cut from documents, epoch after epoch.
+    Epochs { windows: Windows, shuffle: bool, drop_last: bool },
+    /// Fresh documents of the language.
+    Endless,
+}
+
+/// What a run trains and evaluates on.
+pub struct Dataset {
+    training: Training,
+    /// Held out, of which the first `validation_used` windows are evaluated.
+    validation: Windows,
+    validation_used: usize,
+    tokenizer: Tokenizer,
+    /// B and T.
+    sequences: usize,
+    tokens: usize,
+    rule: TargetRule,
+    seed: u64,
+    language: Option<Language>,
+    /// The true domain of each token of the validation stream, if the documents are the language's.
+    domains: Option<Vec<u32>>,
+    hash: String,
+    /// The order of windows in the epoch last asked for: derived, kept to save time.
+    order: RefCell<Option<(u64, Vec<usize>)>>,
+}
+
+impl Dataset {
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The language, if the documents are its.
+    pub fn language(&self) -> Option<&Language> {
+        self.language.as_ref()
+    }
+
+    /// SHA-256 over what is trained and validated on: documents (or the language), tokenizer, sequence length, target rule.
+    /// Seed and batch size are not in it: they say in what order.
+    pub fn hash(&self) -> String {
+        self.hash.clone()
+    }
+
+    /// Micro-batches of an epoch; `None` if the documents are endless.
+    pub fn batches_per_epoch(&self) -> Option<u64> {
+        match &self.training {
+            Training::Epochs { windows, drop_last: true, .. } => Some((windows.len() / self.sequences) as u64),
+            Training::Epochs { windows, .. } => Some(windows.len().div_ceil(self.sequences) as u64),
+            Training::Endless => None,
+        }
+    }
+
+    /// The training batch of a micro-step, counted from 0 over the whole run.
+    pub fn batch(&self, micro_step: u64) -> Batch {
+        let Some(per_epoch) = self.batches_per_epoch() else {
+            let first = micro_step * self.sequences as u64;
+            let windows = self.endless_windows(first..first + self.sequences as u64);
+            return self.gather(&windows, 0..self.sequences);
+        };
+        let epoch = micro_step / per_epoch;
+        let Training::Epochs { windows, shuffle, .. } = &self.training else { unreachable!("only documents have epochs") };
+        let mut kept = self.order.borrow_mut();
+        if kept.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            *kept = Some((epoch, self.epoch_order(windows.len(), epoch, *shuffle)));
+        }
+        let (_, order) = kept.as_ref().expect("just made");
+        self.gather(windows, order[self.rows(micro_step % per_epoch, order.len())].iter().copied())
+    }
+
+    /// Windows of [`Dataset::batch`]: fewer than its rows where the last batch of an epoch is filled up.
+    pub fn batch_windows(&self, micro_step: u64) -> u32 {
+        match (&self.training, self.batches_per_epoch()) {
+            (Training::Epochs { windows, .. }, Some(per_epoch)) => self.rows(micro_step % per_epoch, windows.len()).len() as u32,
+            _ => self.sequences as u32,
+        }
+    }
+
+    /// Targets of a window.
+    pub fn window_targets(&self) -> u32 {
+        self.rule.targets(self.tokens as u32)
+    }
+
+    /// The windows of batch `within` of an epoch of `windows`, in the epoch's order.
+    fn rows(&self, within: u64, windows: usize) -> Range<usize> {
+        let first = within as usize * self.sequences;
+        first..windows.min(first + self.sequences)
+    }
+
+    /// Batches of the validation set.
+    pub fn validation_batches(&self) -> usize {
+        self.validation_used.div_ceil(self.sequences)
+    }
+
+    /// A batch of the validation set; rows beyond the last window have no targets.
+    pub fn validation_batch(&self, index: usize) -> Batch {
+        self.gather(&self.validation, self.validation_rows(index))
+    }
+
+    /// Targets of the whole validation set.
+    pub fn validation_targets(&self) -> u64 {
+        self.validation_used as u64 * u64::from(self.window_targets())
+    }
+
+    /// Windows of the whole validation set.
+    pub fn validation_windows(&self) -> usize {
+        self.validation_used
+    }
+
+    /// The true domain of each token of a validation batch, [B, T], [`Batch::IGNORED`] in empty rows; `None` if the documents are not
+    /// the language's. A separator counts to the document that it closes, the first of a stream to the document after it.
+    pub fn validation_domains(&self, index: usize) -> Option<Vec<u32>> {
+        let domains = self.domains.as_ref()?;
+        let rows: Vec<&[u32]> = self.validation_rows(index).map(|row| &domains[self.validation.range(row)]).collect();
+        let mut batch = rows.concat();
+        batch.resize(self.sequences * self.tokens, Batch::IGNORED);
+        Some(batch)
+    }
+
+    /// The validation windows, and how many of them are used.
+    pub(super) fn validation(&self) -> (&Windows, usize) {
+        (&self.validation, self.validation_used)
+    }
+
+    /// At most `most` (token, target) training pairs, the first in the order of the documents; of endless documents those that
+    /// this run meets first.
+    pub(super) fn training_pairs(&self, most: usize) -> Vec<(u32, u32)> {
+        match &self.training {
+            Training::Epochs { windows, .. } => windows.pairs(0..windows.len()).take(most).collect(),
+            Training::Endless => {
+                let windows = most.div_ceil(self.rule.targets(self.tokens as u32) as usize);
+                self.endless_windows(0..windows as u64).pairs(0..windows).take(most).collect()
+            }
+        }
+    }
+
+    fn validation_rows(&self, batch: usize) -> Range<usize> {
+        batch * self.sequences..self.validation_used.min((batch + 1) * self.sequences)
+    }
+
+    fn epoch_order(&self, windows: usize, epoch: u64, shuffle: bool) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..windows).collect();
+        if shuffle {
+            split::shuffle(&mut order, Stream { seed: self.seed, step: epoch as u32, stream: split::streams::ORDER });
+        }
+        order
+    }
+
+    fn endless_windows(&self, range: Range<u64>) -> Windows {
+        let language = self.language.as_ref().expect("endless documents are the language's");
+        let separator = self.tokenizer.end_of_document().expect("checked when the dataset was made");
+        let source = Endless { language, tokenizer: &self.tokenizer, separator, tokens: self.tokens as u32, rule: self.rule };
+        source.windows(self.seed, range).expect("checked when the dataset was made").0
+    }
+
+    fn gather(&self, windows: &Windows, rows: impl Iterator<Item = usize>) -> Batch {
+        let positions = self.sequences * self.tokens;
+        let mut batch = Batch { tokens: Vec::with_capacity(positions), targets: Vec::with_capacity(positions) };
+        rows.for_each(|row| windows.copy(row, &mut batch.tokens, &mut batch.targets));
+        batch.tokens.resize(positions, 0);
+        batch.targets.resize(positions, Batch::IGNORED);
+        batch
+    }
+}

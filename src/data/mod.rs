@@ -1,0 +1,14 @@
+//! Data: corpora, tokenizers, splits, windows and shards; the embedded language. Documents come in as text or bytes: this layer
+//! opens no file.
+
+pub mod baselines;
+pub mod corpus;
+pub mod dataset;
+pub mod embedded;
+mod error;
+pub mod language;
+pub mod shards;
+pub mod tokenizer;
+
+pub use corpus::Corpus;
+pub use error::DataError;

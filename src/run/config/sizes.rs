@@ -1,0 +1,127 @@
+//! Sizes that the engine could not address on any adapter: a config within them is recorded and planned without fault.
+//!
+//! What an adapter has room for is another question, answered when the step is compiled for it.
+
+use super::Config;
+use crate::config_file::Loaded;
+use crate::limits::rows_per_chunk;
+use crate::run::model::parameters;
+use crate::run::model::{AttentionKind, DepthKind};
+
+/// Most elements of a tensor: indices are 32 bits wide.
+const MOST_ELEMENTS: u64 = 1 << 31;
+/// Most rows of a matrix: a row of tiles is a workgroup, and a dimension of a grid has 65,535 of them, of 16 rows at least.
+const MOST_ROWS: u64 = 65_535 * 16;
+/// Most calls of a block in one forward pass: each adds some 100 kernel launches to the compiled step.
+const MOST_CALLS: u64 = 1024;
+/// Most chunks of rows that the loss head works in.
+const MOST_CHUNKS: u64 = 4096;
+
+/// Most sequences of a micro-batch: attention has a layer of its grid for each, or two where heads are wide.
+const MOST_SEQUENCES: u32 = 65_535 / 2;
+
+/// Adds every size that is too large.
+pub(super) fn check(loaded: &mut Loaded<Config>) {
+    let config = loaded.config.clone();
+    let model = &config.model;
+    let (b, t) = (u64::from(config.data.batch), u64::from(config.data.sequence_length));
+    let (tokens, (_, k)) = (b * t, model.experts());
+    if tokens * u64::from(k) > MOST_ROWS {
+        let routed = if k > 1 { format!(", each sent to {k} experts") } else { String::new() };
+        loaded.refuse(
+            format!("a micro-batch would have {tokens} tokens{routed}, at most {MOST_ROWS} rows are possible"),
+            &[("data.batch", format!("B = {b}")), ("data.sequence_length", format!("T = {t}"))],
+            "use a smaller `data.batch` and more `train.micro_batches`",
+        );
+    } else {
+        micro_batch(loaded, &config);
+    }
+    if config.data.batch > MOST_SEQUENCES {
+        loaded.refuse(
+            format!("a micro-batch would have {b} sequences, attention takes at most {MOST_SEQUENCES}"),
+            &[("data.batch", format!("B = {b}"))],
+            "use a smaller `data.batch` and more `train.micro_batches`",
+        );
+    }
+    let calls = match model.depth.kind {
+        DepthKind::Recursive => u64::from(model.depth.recursion.high_cycles) * (u64::from(model.depth.recursion.low_cycles) + 1),
+        DepthKind::Indexed | DepthKind::Shared => 1,
+    };
+    let blocks = u64::from(model.depth.layers) * calls;
+    if blocks > MOST_CALLS {
+        loaded.refuse(
+            format!("a token would pass {blocks} blocks, at most {MOST_CALLS} are possible"),
+            &[
+                ("model.depth.layers", format!("L = {}", model.depth.layers)),
+                ("model.depth.recursion.high_cycles", format!("{calls} calls of them")),
+                ("model.depth.recursion.low_cycles", "in each of which".into()),
+            ],
+            "use fewer layers or fewer cycles",
+        );
+    }
+    let largest = parameters::parameters(model).into_iter().max_by_key(|spec| spec.len());
+    let largest = largest.expect("every model has an embedding");
+    if largest.len() > MOST_ELEMENTS {
+        loaded.refuse(
+            format!("`{}` would have {} elements, at most {MOST_ELEMENTS} can be addressed", largest.name, largest.len()),
+            &[("model.width", format!("D = {}", model.width)), ("model.ffn.width", format!("F = {}", model.ffn.width))],
+            "use a narrower model, fewer experts or a smaller vocabulary",
+        );
+    }
+}
+
+/// The tensors of one micro-batch.
+fn micro_batch(loaded: &mut Loaded<Config>, config: &Config) {
+    let model = &config.model;
+    let (b, t) = (u64::from(config.data.batch), u64::from(config.data.sequence_length));
+    let (_, k) = model.experts();
+    let (key, value) = model.attention_widths();
+    let (h, latent) = (u64::from(model.attention.heads), &model.attention.latent);
+    let shared = u64::from(model.ffn.shared_experts) * u64::from(model.ffn.width);
+    let attention = match model.attention.kind {
+        AttentionKind::Heads => u64::from(model.qkv_rows()),
+        AttentionKind::Latent => {
+            (2 * h * u64::from(key.max(value))).max(u64::from(latent.query_rank.max(latent.kv_rank) + latent.rope_width))
+        }
+    };
+    let hidden = (u64::from(k) * u64::from(model.ffn.width)).max(u64::from(model.dense_width())).max(shared);
+    let stream = u64::from(model.width) * u64::from(k);
+    for (what, width, key, label) in [
+        ("the stream and its copies for experts", stream, "model.width", format!("D = {}", model.width)),
+        ("queries, keys and values", attention, "model.attention.heads", format!("H = {h}")),
+        ("hidden values in the FFN", hidden, "model.ffn.width", format!("F = {}", model.ffn.width)),
+    ] {
+        let elements = b * t * width;
+        if elements > MOST_ELEMENTS {
+            loaded.refuse(
+                format!("a micro-batch would have {elements} numbers for {what}, at most {MOST_ELEMENTS} can be addressed"),
+                &[("data.batch", format!("B = {b}")), ("data.sequence_length", format!("T = {t}")), (key, label)],
+                "use a smaller `data.batch` and more `train.micro_batches`",
+            );
+        }
+    }
+    let probabilities = b * h * t * t.div_ceil(4);
+    if probabilities >= 1 << 32 {
+        loaded.refuse(
+            format!("attention would have {} probabilities, at most 2^34 can be told apart", 4 * probabilities),
+            &[
+                ("data.sequence_length", format!("T = {t}, squared")),
+                ("data.batch", format!("B = {b}")),
+                ("model.attention.heads", format!("H = {h}")),
+            ],
+            "use shorter sequences, or a smaller `data.batch` and more `train.micro_batches`",
+        );
+    }
+    let chunks = (b * t).div_ceil(u64::from(rows_per_chunk(model.vocabulary.max(1))));
+    if chunks > MOST_CHUNKS {
+        loaded.refuse(
+            format!("the loss of a micro-batch would be worked out in {chunks} parts, at most {MOST_CHUNKS} are possible"),
+            &[
+                ("data.batch", format!("B = {b}")),
+                ("data.sequence_length", format!("T = {t}")),
+                ("model.vocabulary", format!("V = {}", model.vocabulary)),
+            ],
+            "use a smaller `data.batch` and more `train.micro_batches`",
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! What a model costs: parameters by group and part, floating-point operations a token, bytes.
+//!
+//! Conventions. A multiply-add is 2 FLOP. Counted are matrix products: projections, router, the K experts of a token, the
+//! head, and attention's scores; norms, activations, softmax and the embedding's look-up are not. A causal token sees
+//! (T + 1) / 2 positions on average, for q k^T and for p v. Backward takes 2 times the FLOP of a linear map (one product for
+//! each operand's gradient) and 2.5 times those of the scores (five products for two, the scores being recomputed).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::parameters::{Group, ParamSpec, Part};
+use super::{Call, DepthKind, ModelConfig, Recursion};
+
+/// Iterations in one of Muon's updates.
+const NEWTON_SCHULZ_STEPS: u64 = 5;
+
+/// Numbers of parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All.
+    pub total: u64,
+    /// Those that one token uses: K of E experts, everything else.
+    pub active: u64,
+    /// Those that Muon takes.
+    pub muon: u64,
+    /// Those that AdamW takes.
+    pub adamw: u64,
+    /// By part; parts that the model lacks are left out.
+    pub parts: BTreeMap<Part, u64>,
+}
+
+/// Counts the parameters of a model.
+pub fn counts(model: &ModelConfig, specs: &[ParamSpec]) -> Counts {
+    let sum = |keep: &dyn Fn(&ParamSpec) -> bool| specs.iter().filter(|spec| keep(spec)).map(ParamSpec::len).sum::<u64>();
+    let mut parts = BTreeMap::new();
+    for spec in specs {
+        *parts.entry(spec.part).or_insert(0) += spec.len();
+    }
+    let total = sum(&|_| true);
+    let (e, k) = model.experts();
+    let experts = parts.get(&Part::Experts).copied().unwrap_or(0);
+    Counts {
+        total,
+        active: total - experts / u64::from(e) * u64::from(e - k),
+        muon: sum(&|spec| spec.group == Group::Muon),
+        adamw: sum(&|spec| spec.group == Group::AdamW),
+        parts,
+    }
+}
+
+/// Floating-point operations and bytes of f32 training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// FLOP of one token's forward pass, at sequence length T.
+    pub forward_flops_per_token: u64,
+    /// FLOP of one token's backward pass, at sequence length T.
+    pub backward_flops_per_token: u64,
+    /// FLOP of Muon's Newton-Schulz iterations in one update.
+    pub muon_flops_per_update: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Bytes of their gradients.
+    pub gradient_bytes: u64,
+    /// Bytes of the optimizers' moments: two for AdamW, one for Muon.
+    pub optimizer_bytes: u64,
+}
+
+/// What training costs at sequence length `t`.
+pub fn cost(model: &ModelConfig, specs: &[ParamSpec], t: u32) -> Cost {
+    let (e, k) = model.experts();
+    let weights = specs.iter().filter(|spec| !spec.is_gain_or_bias());
+    let mut linear = Calls::default(); // multiply-adds
+    for spec in weights {
+        let once = match spec.part {
+            Part::Embedding => 0,
+            Part::Experts => spec.len() / u64::from(e) * u64::from(k),
+            _ => spec.len(),
+        };
+        let calls = Calls::of(model, &spec.name);
+        linear.forward += once * calls.forward;
+        linear.backward += once * calls.backward;
+    }
+    if model.head.tied {
+        let head = u64::from(model.vocabulary) * u64::from(model.width);
+        linear.forward += head;
+        linear.backward += head;
+    }
+    // q k^T and p v: 2 FLOP * width of the heads * (T + 1) / 2 positions, in every block.
+    let (key_width, value_width) = model.attention_widths();
+    let block_scores = u64::from(model.attention.heads * (key_width + value_width)) * (u64::from(t) + 1);
+    let mut scores = Calls::default();
+    for network in model.networks() {
+        let calls = Calls::of(model, network);
+        scores.forward += u64::from(model.depth.layers) * block_scores * calls.forward;
+        scores.backward += u64::from(model.depth.layers) * block_scores * calls.backward;
+    }
+    let Counts { total, muon, adamw, .. } = counts(model, specs);
+    Cost {
+        forward_flops_per_token: 2 * linear.forward + scores.forward,
+        backward_flops_per_token: 4 * linear.backward + scores.backward * 5 / 2,
+        muon_flops_per_update: NEWTON_SCHULZ_STEPS * specs.iter().map(newton_schulz_flops).sum::<u64>(),
+        weight_bytes: 4 * total,
+        gradient_bytes: 4 * total,
+        optimizer_bytes: 8 * adamw + 4 * muon,
+    }
+}
+
+/// Times that one forward pass uses something, and times that gradients pass back through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Calls {
+    forward: u64,
+    backward: u64,
+}
+
+impl Calls {
+    const ONE: Calls = Calls { forward: 1, backward: 1 };
+
+    /// Calls of a parameter, or of the network that a prefix of parameter names stands for.
+    fn of(model: &ModelConfig, name: &str) -> Calls {
+        let is_block = name.starts_with("blocks.");
+        match model.depth.kind {
+            DepthKind::Shared if is_block => Calls { forward: model.depth.layers.into(), backward: model.depth.layers.into() },
+            DepthKind::Indexed | DepthKind::Shared => Calls::ONE,
+            DepthKind::Recursive => {
+                let [low, high] = Calls::of_states(&model.depth.recursion);
+                match () {
+                    () if name.starts_with("low.") || name == "recursion.high_to_low.weight" => low,
+                    () if name.starts_with("high.") || name == "recursion.low_to_high.weight" => high,
+                    () if is_block || name.is_empty() => {
+                        Calls { forward: low.forward + high.forward, backward: low.backward + high.backward }
+                    }
+                    () if name.starts_with("recursion.") => Calls::default(),
+                    () => Calls::ONE,
+                }
+            }
+        }
+    }
+
+    /// Of the updates of the low and of the high state.
+    fn of_states(recursion: &Recursion) -> [Calls; 2] {
+        let plan = recursion.plan();
+        let count =
+            |is_high: bool, keep: &dyn Fn(&Call) -> bool| plan.iter().filter(|call| call.is_high == is_high && keep(call)).count() as u64;
+        [false, true].map(|high| Calls { forward: count(high, &|_| true), backward: count(high, &|call| call.has_gradient) })
+    }
+}
+
+/// One Newton-Schulz iteration on all matrices of a parameter: X X^T, A A and B X with the short side in front.
+fn newton_schulz_flops(spec: &ParamSpec) -> u64 {
+    let Some((count, rows, columns)) = spec.matrices().filter(|_| spec.group == Group::Muon) else { return 0 };
+    let (short, long) = (u64::from(rows.min(columns)), u64::from(rows.max(columns)));
+    u64::from(count) * (4 * short * short * long + 2 * short * short * short)
+}

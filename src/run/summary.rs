@@ -1,0 +1,156 @@
+//! The result of a run: `summary.json`. Every run that starts leaves one, however it ended.
+//!
+//! What was not measured is `null`, never 0. Cross-entropies are in nats a token.
+
+use std::collections::BTreeMap;
+
+use super::exact;
+use super::identity::Change;
+use crate::config_file::Class;
+use serde::{Deserialize, Serialize};
+
+/// Version of `summary.json`.
+pub const SCHEMA: u32 = 1;
+
+/// Nats a token on the validation targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baselines {
+    /// All ids of the tokenizer alike.
+    pub uniform: f64,
+    /// By frequency.
+    pub unigram: f64,
+    /// By the token before.
+    pub bigram: f64,
+    /// Under the true process, where it is known.
+    pub entropy: Option<f64>,
+}
+
+impl Baselines {
+    /// The three that are always known, by name, from weakest to strongest.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        [("uniform", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)].into_iter()
+    }
+}
+
+/// `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Version of the file.
+    pub schema: u32,
+    /// Name of the run.
+    pub name: String,
+    /// Why the run ended.
+    pub exit: ExitReason,
+    /// The words of what ended it, where that is an error.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// Validation cross-entropy after the last update.
+    pub final_val_ce: Option<f64>,
+    /// Lowest validation cross-entropy of all evaluations.
+    pub best_val_ce: Option<f64>,
+    /// The update after which it was measured.
+    pub best_update: Option<u32>,
+    /// Optimizer updates finished, skipped ones included.
+    pub updates: u32,
+    /// Updates that were not applied, because a loss or gradient was not finite.
+    pub skipped_updates: u64,
+    /// Times the run went back to a checkpoint.
+    pub rollbacks: u32,
+    /// The first update of the first blow-up: a loss that was finite and far too high.
+    #[serde(default)]
+    pub blew_up_at: Option<u32>,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Training tokens a second: of each start those after its first update, evaluations and checkpoints included. `None` where
+    /// that is less than [`RATE_SECONDS`](crate::run::records::RATE_SECONDS) in all.
+    #[serde(with = "exact::option", default)]
+    pub tokens_per_second: Option<f64>,
+    /// Name of the adapter.
+    pub adapter: String,
+    /// Name and version of its driver.
+    pub driver: String,
+    /// Hash of the weights after the last update (`checkpoint::weights_sha256`), if the folder holds a checkpoint of them.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// What the losses are to be held against.
+    #[serde(default)]
+    pub baselines: Option<Baselines>,
+    /// Settings that were changed on the way.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// Hash of the settings of each class that are not the defaults: equal for runs with equal settings, whatever release wrote them.
+    #[serde(default)]
+    pub settings_sha256: BTreeMap<Class, String>,
+    /// Hash of the effective config that the run was started with.
+    pub config_sha256: String,
+    /// Hash of the training and validation tokens.
+    pub data_sha256: String,
+    /// Hash of the tokenizer.
+    pub tokenizer_sha256: String,
+    /// Version of moelab.
+    pub version: String,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// All updates were made.
+    Completed,
+    /// The validation loss stopped improving.
+    EarlyStopped,
+    /// The user stopped it; it can be resumed.
+    Interrupted,
+    /// Too many updates in a row were not finite, roll-backs included.
+    Diverged,
+    /// The device was lost; it can be resumed.
+    DeviceLost,
+    /// The run's folder is out of space; it can be resumed from its last checkpoint.
+    OutOfSpace,
+    /// The last checkpoint or the log could not be written for another reason; it can be resumed from its last checkpoint.
+    SaveFailed,
+    /// Any other fault, of the device or of a file.
+    Failed,
+}
+
+impl ExitReason {
+    /// Exit code of the command line: 0 done, 2 a fault, 3 diverged, 4 device lost, 74 not saved, 75 try again.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Completed | Self::EarlyStopped => 0,
+            Self::Failed => 2,
+            Self::Diverged => 3,
+            Self::DeviceLost => 4,
+            Self::OutOfSpace | Self::SaveFailed => 74,
+            Self::Interrupted => 75,
+        }
+    }
+
+    /// In words, to follow "The run".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Completed => "made all its updates",
+            Self::EarlyStopped => "stopped early, because its validation loss no longer improved",
+            Self::Interrupted => "was stopped and can be resumed",
+            Self::Diverged => "diverged: too many updates in a row were not finite",
+            Self::DeviceLost => "ended because the device was lost; it can be resumed",
+            Self::OutOfSpace => "ended because there was no space left to save it; it can be resumed from its last checkpoint",
+            Self::SaveFailed => "ended because it could not be saved; it can be resumed from its last checkpoint",
+            Self::Failed => "ended because of a fault",
+        }
+    }
+
+    /// Whether `moelab resume` has something left to do.
+    pub fn is_resumable(self) -> bool {
+        matches!(self, Self::Interrupted | Self::DeviceLost | Self::OutOfSpace | Self::SaveFailed)
+    }
+}
+
+impl Summary {
+    /// The file, with a line feed at the end.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("it has string keys and numbers") + "\n"
+    }
+}

@@ -1,4 +1,6 @@
 // Activation of an FFN's inner layer, [rows, 4 texels]: as activation.wgsl, every operand read through its image.
+//
+// requires: images
 
 import package::lib::activation::{activate, activate_slope};
 import package::lib::dropout::dropout_scale4;

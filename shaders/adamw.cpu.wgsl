@@ -1,4 +1,6 @@
 // AdamW on CPU rasterisers, as adamw.wgsl; what is read comes through texture images of `columns` texels a row.
+//
+// requires: images
 
 import package::adamw::{INVOCATIONS, State, clip, corrections_at, is_sound, params, tell, updated};
 import package::lib::clip::CLIP_FINITE;

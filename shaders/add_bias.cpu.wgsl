@@ -1,5 +1,7 @@
 // Biases of rows for CPU rasterisers, see add_bias.wgsl: operands are images of [rows, 4 texels]. Rows of b come round
 // with a period, 1 for a bias and T for positions, because a whole sequence is too wide for one row of an image.
+//
+// requires: images
 
 struct Params {
     rows: u32,

@@ -6,6 +6,8 @@
 //
 // Where time goes on lavapipe: a store compiles for 8 ms and a load for 1, hence one store an output in a loop that
 // selects its register; nothing leaves a loop by itself, hence rows are computed ahead of the loop over channels.
+//
+// requires: images
 
 import package::lib::attention_dropout::dropout_quad;
 

@@ -1,4 +1,6 @@
 // A row for all rows, for CPU rasterisers: broadcast_rows.wgsl with v and d_y read as images of [rows, 4 texels].
+//
+// requires: images
 
 struct Params {
     rows: u32,

@@ -1,5 +1,7 @@
 // Sum of a token's experts: as combine.wgsl, out, residual and d_y read through their images. A row is four times
 // `quarter` texels.
+//
+// requires: images
 
 import package::lib::dropout::dropout_scale4;
 import package::lib::index::flat_workgroup;

@@ -1,4 +1,6 @@
 // Inverted dropout of x [rows, 4 texels]: as dropout.wgsl, x read through its image.
+//
+// requires: images
 
 import package::lib::dropout::dropout_scale4;
 

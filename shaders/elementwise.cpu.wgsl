@@ -1,4 +1,6 @@
 // Element by element, for CPU rasterisers: operands are images of [rows, 4 texels], see elementwise.wgsl.
+//
+// requires: images
 
 struct Params {
     rows: u32,

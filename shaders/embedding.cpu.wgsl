@@ -1,5 +1,7 @@
 // Embedding for CPU rasterisers, see embedding.wgsl: w [vocabulary, 4 texels] and d_y [rows, 4 texels] are images.
 // The gradient needs no sorting here: an invocation that owns some columns of d_w walks all rows in order.
+//
+// requires: images
 
 struct Params {
     rows: u32,

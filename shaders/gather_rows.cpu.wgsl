@@ -1,5 +1,7 @@
 // Rows of x in the experts' order: as gather_rows.wgsl, x and d_y read through their images. A row is 16 `quarter`
 // floats long: four times `quarter` texels.
+//
+// requires: images
 
 import package::lib::index::flat_workgroup;
 

@@ -1,5 +1,7 @@
 // First pass of the gradient norm on CPU rasterisers, as grad_norm.wgsl; gradients are read through texture images and
 // no invocation waits for another.
+//
+// requires: images
 
 import package::grad_norm::{params, partials};
 import package::lib::index::flat_workgroup;

@@ -1,5 +1,7 @@
 // Linear layers of E experts over rows sorted by expert on CPU rasterisers, as grouped_matmul.wgsl; operands are read
 // through texture images, so their rows are multiples of 64 elements, and n of 4.
+//
+// requires: images
 
 import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
 

@@ -1,6 +1,8 @@
 // Heads of multi-head latent attention for CPU rasterisers: latent_heads.wgsl with its operands read through images by
 // flat texels, a texel being four channels. All widths are in texels; `rotated` is even when half-split.
 // Integer division costs much here, so an invocation owns a whole head, and queries have entry points of their own.
+//
+// requires: images
 
 import package::lib::index::flat_workgroup;
 import package::lib::rotation::{TexelTurn, partners, texel_turn};

@@ -1,5 +1,7 @@
 // Layer norm for CPU rasterisers, see layer_norm.wgsl: operands are images of [rows, 4 texels], w and b of [1, 4 texels].
 // One invocation reads a row three times; a tree over a workgroup would spend its time in barriers.
+//
+// requires: images
 
 struct Params {
     rows: u32,

@@ -1,5 +1,7 @@
 // Cross-entropy for CPU rasterisers, see loss_head.wgsl: the logits of a chunk are an image of [rows, 4 texels], their
 // gradient is a tensor of its own. One invocation walks a row, without barriers.
+//
+// requires: images
 
 import package::lib::finite::is_finite_bits;
 import package::lib::step::step;

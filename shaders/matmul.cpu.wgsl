@@ -1,5 +1,9 @@
 // Products of f32 matrices on CPU rasterisers, as matmul.wgsl; operands are read through texture images, so their rows
 // are multiples of 64 elements, and n of 4. Batches lie below one another in the images.
+//
+// requires: images
+// fits: n % 4 == 0
+// rank: 10
 
 import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
 
@@ -13,8 +17,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var image_a: texture_2d<f32>;
-@group(0) @binding(2) var image_b: texture_2d<f32>;
+@group(0) @binding(1) var a: texture_2d<f32>;
+@group(0) @binding(2) var b: texture_2d<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> d_w: array<vec4<f32>>;
@@ -58,20 +62,21 @@ fn store_add(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, S
 }
 
 fn product_nn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
-    multiply_nn(sum, image_a, image_b, batch * params.m + start.x, batch * params.k, start.y, params.k / 4u);
+    multiply_nn(sum, a, b, batch * params.m + start.x, batch * params.k, start.y, params.k / 4u);
 }
 
 fn product_nt(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
-    multiply_nt(sum, image_a, image_b, batch * params.m + start.x, batch * params.n, start.y, params.k / 4u);
+    multiply_nt(sum, a, b, batch * params.m + start.x, batch * params.n, start.y, params.k / 4u);
 }
 
 fn product_tn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
     let rows = batch * params.k + vec2<u32>(0u, params.k);
-    multiply_tn(sum, image_a, image_b, start.x / 4u, start.y, rows);
+    multiply_tn(sum, a, b, start.x / 4u, start.y, rows);
 }
 
 // A workgroup owns a tile of 32x64 of y, an invocation all its rows and every LANES-th texel column; so do all entry
 // points.
+// grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
 @compute @workgroup_size(LANES)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
@@ -80,6 +85,7 @@ fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     store(workgroup.z, start, &sum);
 }
 
+// grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
 @compute @workgroup_size(LANES)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
@@ -88,6 +94,7 @@ fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     store(workgroup.z, start, &sum);
 }
 
+// grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
 @compute @workgroup_size(LANES)
 fn tn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
@@ -96,6 +103,7 @@ fn tn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     store(workgroup.z, start, &sum);
 }
 
+// grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
 @compute @workgroup_size(LANES)
 fn nn_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
@@ -104,6 +112,7 @@ fn nn_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     store_add(workgroup.z, start, &sum);
 }
 
+// grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
 @compute @workgroup_size(LANES)
 fn nt_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);
@@ -113,6 +122,7 @@ fn nt_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
 }
 
 // Adds to the gradient of a parameter.
+// grid: m / TILE_ROWS, n / TILE_COLUMNS, len(d_w) / (m * n)
 @compute @workgroup_size(LANES)
 fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = place(workgroup, local);

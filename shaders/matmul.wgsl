@@ -104,32 +104,38 @@ fn store_add(workgroup: vec3<u32>, local: u32, sum: mat4x4<f32>) {
 }
 
 // A workgroup owns a tile of 64x64 of y, an invocation 4x4 of it; so do all entry points.
+// grid: m / TILE, n / TILE, len(y) / (m * n)
 @compute @workgroup_size(256)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     store(workgroup, local, product(workgroup, local, false, false));
 }
 
+// grid: m / TILE, n / TILE, len(y) / (m * n)
 @compute @workgroup_size(256)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     store(workgroup, local, product(workgroup, local, false, true));
 }
 
+// grid: m / TILE, n / TILE, len(y) / (m * n)
 @compute @workgroup_size(256)
 fn tn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     store(workgroup, local, product(workgroup, local, true, false));
 }
 
+// grid: m / TILE, n / TILE, len(y) / (m * n)
 @compute @workgroup_size(256)
 fn nn_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     store_add(workgroup, local, product(workgroup, local, false, false));
 }
 
+// grid: m / TILE, n / TILE, len(y) / (m * n)
 @compute @workgroup_size(256)
 fn nt_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     store_add(workgroup, local, product(workgroup, local, false, true));
 }
 
 // Adds to the gradient of a parameter.
+// grid: m / TILE, n / TILE, len(d_w) / (m * n)
 @compute @workgroup_size(256)
 fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let sum = product(workgroup, local, true, false);

@@ -1,5 +1,7 @@
 // Whole sequences of two tensors by a mask, for CPU rasterisers: mix_rows.wgsl with operands read as images of
 // [N, 4 texels].
+//
+// requires: images
 
 struct Params {
     tokens: u32, // T

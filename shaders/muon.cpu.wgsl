@@ -1,5 +1,7 @@
 // Muon's gather and scatter on CPU rasterisers, as muon.wgsl; what is read comes through texture images, and an
 // invocation owns a block of 4x4 elements of the parameter, which it transposes in registers.
+//
+// requires: images
 
 import package::lib::clip::CLIP_FACTOR;
 import package::lib::finite::are_finite;

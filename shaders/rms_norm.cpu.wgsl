@@ -1,5 +1,7 @@
 // Root-mean-square norm for CPU rasterisers, see rms_norm.wgsl: operands are images of [rows, 4 texels], w of [1, 4 texels].
 // One invocation reads a row twice; a tree over a workgroup would spend its time in barriers.
+//
+// requires: images
 
 struct Params {
     rows: u32,

@@ -2,6 +2,8 @@
 // Head width and `rotated` are multiples of 4 (interleaved) or `rotated` of 8 (half-split). All widths are in texels.
 // angles is the flat table in rows of 16 texels, see lib/rotation.wgsl.
 // Integer division costs more than the rotation here, so an invocation owns a whole head and divides once.
+//
+// requires: images
 
 import package::lib::index::flat_workgroup;
 import package::lib::rotation::{TexelTurn, partners, texel_turn};

@@ -1,5 +1,7 @@
 // The matrix products of the router: as forward, backward and backward_weight of router.wgsl, with x, w, d_residual and
 // d_logits (rows of 64, zero beyond E up to a multiple of 4) read through their images. A row of x has `texels` texels.
+//
+// requires: images
 
 struct Params {
     tokens: u32,

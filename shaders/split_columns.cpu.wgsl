@@ -1,5 +1,7 @@
 // Columns of one tensor as two, for CPU rasterisers: split_columns.wgsl with its operands read through images by flat
 // texels. All widths are in texels.
+//
+// requires: images
 
 import package::lib::texels::flat_texel;
 

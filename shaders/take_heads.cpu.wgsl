@@ -1,5 +1,7 @@
 // Heads without their padding, for CPU rasterisers: take_heads.wgsl with x and d_y read through images by flat texels,
 // a texel being four channels. All widths are in texels.
+//
+// requires: images
 
 import package::lib::index::flat_workgroup;
 import package::lib::texels::flat_texel;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use moelab::lab::bench::{
-    BenchError,
+    BenchError, capability_sets,
     kernels::{Effort, cases, measure},
-    step, tiers,
+    step,
 };
 use moelab_native::{out, print};
 
@@ -74,12 +74,12 @@ fn kernels(common: &Common, args: &BenchArgs) -> Result<()> {
         out!("{} ({})", device.adapter.name, device.adapter.driver);
         out!("{:28} {:34} {:9} {:>9} {:>9} {:>7}", "kernel", "shape", "tier", "ms", "GFLOP/s", "GB/s");
     }
-    for tier in tiers(&device) {
+    for (tier, set) in capability_sets(&device) {
         let own = Effort { copies: COPIES, rounds: args.rounds };
         let foreign = Effort { copies: FOREIGN_COPIES, rounds: args.rounds.min(FOREIGN_ROUNDS) };
-        let effort = if tier == device.tier { own } else { foreign };
+        let effort = if set == device.capabilities { own } else { foreign };
         for case in &cases {
-            let record = measure(&device, case, tier, effort, &*now).map_err(unwrapped)?;
+            let record = measure(&device, case, (&tier, set), effort, &*now).map_err(unwrapped)?;
             if common.json {
                 print::json(&record);
             } else {

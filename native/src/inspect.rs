@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use moelab::{
-    gpu::{AdapterSummary, Program, Role, Tier, memory::plan_memory},
+    gpu::{AdapterSummary, Capabilities, Program, Role, memory::plan_memory},
     run::{
         Config,
         model::cost::{cost, counts},
@@ -28,7 +28,7 @@ struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    fn of(config: &Config, tier: Tier) -> MemoryEstimate {
+    fn of(config: &Config, tier: Capabilities) -> MemoryEstimate {
         let program = recording::training(config, tier).program;
         let evaluation = recording::evaluation(config, tier).program;
         let sum =
@@ -69,7 +69,7 @@ fn machine_memory() -> Option<(u64, u64)> {
 
 /// Whether the adapter's buffers are memory of the machine: a CPU rasteriser.
 fn uses_machine_memory(adapter: &AdapterSummary) -> bool {
-    adapter.tier == Tier::Cpu.name()
+    adapter.tier == Capabilities::CPU.name()
 }
 
 /// Holds the total against the memory that the adapter draws on, as far as anyone tells it. The text is a warning.
@@ -96,7 +96,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::resolve_vocabulary(&mut config)?;
     let device = open::device(common)?;
-    let estimate = MemoryEstimate::of(&config, device.tier);
+    let estimate = MemoryEstimate::of(&config, device.capabilities);
     let (most, total) = (device.adapter.max_binding_bytes, estimate.total());
     let machine = machine_memory().filter(|_| uses_machine_memory(&device.adapter));
     let parts = [
@@ -117,7 +117,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
         print::json(&json!({ "adapter": device.adapter, "bytes": memory, "fits": fits }));
     } else {
         out!("{}: no problems", print::path(&args.config));
-        out!("on {} ({} kernels), the buffers of a run:", print::name(&device.adapter.name), device.tier.name());
+        out!("on {} ({} kernels), the buffers of a run:", print::name(&device.adapter.name), device.capabilities.name());
         for (what, bytes) in parts {
             out!("  {what:12} {:>12}", mebibytes(bytes));
         }
@@ -196,7 +196,7 @@ fn grouped(n: u64) -> String {
 pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
     let mut config = open::config(args)?;
     open::resolve_vocabulary(&mut config)?;
-    let program = recording::training(&config, Tier::from(tier)).program;
+    let program = recording::training(&config, Capabilities::from(tier)).program;
     out!("{}", program.to_string().trim_end());
     let (micro, update) = program.dispatches();
     let plan = plan_memory(&program, true);

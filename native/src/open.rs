@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use moelab::{
     config_file::MAX_BYTES,
     data::{Corpus, tokenizer::Tokenizer},
-    gpu::{Device, Tier},
+    gpu::{Capabilities, Device},
     lab::run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
     run::{
         Config,
@@ -34,11 +34,11 @@ pub enum TierName {
     Cpu,
 }
 
-impl From<TierName> for Tier {
-    fn from(name: TierName) -> Tier {
+impl From<TierName> for Capabilities {
+    fn from(name: TierName) -> Capabilities {
         match name {
-            TierName::Portable => Tier::Portable,
-            TierName::Cpu => Tier::Cpu,
+            TierName::Portable => Capabilities::PORTABLE,
+            TierName::Cpu => Capabilities::CPU,
         }
     }
 }

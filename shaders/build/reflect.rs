@@ -1,223 +1,243 @@
-//! Reflection: one WGSL module -> the Rust that calls it, checked at browser default limits.
+//! Reflection: one WGSL source -> what Rust has to know of it, validated with exactly what the source states that it requires
+//! and checked at browser default limits unless it states others.
 
-use std::fmt::Write;
+use std::collections::HashMap;
 
 use naga::{
-    AddressSpace, Handle, Module, ScalarKind, StorageAccess, TypeInner,
+    AddressSpace, Handle, Literal, Module, ScalarKind, StorageAccess, TypeInner,
     proc::Layouter,
     valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator},
 };
 
-const MAX_STORAGE_BUFFERS: usize = 8;
+use crate::statements::Requires;
+
+const MAX_STORAGE_BUFFERS: u32 = 8;
 const MAX_INVOCATIONS: u32 = 256;
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 const STEP_GROUP: u32 = 1;
+/// What a texture's name ends in where its tensor is bound as a buffer, too.
+const TEXELS: &str = "_texels";
 
-/// The generated Rust module for one WGSL module, and its variant for adapters with subgroups if it has one. The files stand
-/// beside the Rust that includes them.
+/// A scalar field or constant: its name and Rust type, and for a constant its value.
+#[derive(Clone, PartialEq)]
+pub struct Scalar {
+    pub name: String,
+    pub rust: &'static str,
+    pub value: String,
+}
+
+pub struct Source {
+    /// The fields of `Params` and its bytes.
+    pub params: Option<(Vec<Scalar>, u32)>,
+    pub constants: Vec<Scalar>,
+    pub overrides: Vec<String>,
+    pub entries: Vec<Entry>,
+    /// The fields of `Step`, if the source reads them.
+    pub step: Option<Vec<Scalar>>,
+}
+
+pub struct Entry {
+    pub name: String,
+    pub uses_params: bool,
+    pub uses_step: bool,
+    pub invocations: u32,
+    pub bindings: Vec<Binding>,
+}
+
+pub struct Binding {
+    /// The variable's name.
+    pub name: String,
+    /// The tensor that it shows.
+    pub field: String,
+    pub binding: u32,
+    pub is_texture: bool,
+    pub is_read_only: bool,
+    pub dtype: &'static str,
+    pub element_bytes: u32,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+impl Source {
+    /// The constants that are u32, by name.
+    pub fn numbers(&self) -> HashMap<String, u32> {
+        self.constants.iter().filter(|c| c.rust == "u32").filter_map(|c| Some((c.name.clone(), c.value.parse().ok()?))).collect()
+    }
+}
+
+/// Parses, validates and reflects a source; `file` names it in messages.
 ///
 /// # Errors
-/// Parse and validation errors with the place in the generated text, and every browser limit that is exceeded.
-pub fn module(name: &str, source: &str, file: &str, subgroups: Option<(&str, &str)>) -> Result<String, String> {
-    let (module, info) = parse(source, file, Capabilities::empty())?;
-    let subgroup_source = match subgroups {
-        Some((source, file)) => {
-            parse(source, file, Capabilities::SUBGROUP)?;
-            format!("Some(include_str!({file:?}))")
-        }
-        None => "None".into(),
-    };
+/// Parse and validation errors with the place in the generated text, what the source requires without stating it or states without
+/// need, and every limit that is exceeded.
+pub fn source(text: &str, file: &str, requires: Requires) -> Result<Source, String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string_with_path(text, file))?;
+    let info = validate(&module, text, file, requires)?;
     let mut layouter = Layouter::default();
-    layouter.update(module.to_ctx()).map_err(|e| format!("{name}: {e}"))?;
-    let mut out = String::new();
-    let w = &mut out;
-    line(w, &format!("\n#[allow(missing_docs)] // Generated: the fields are described in the shader.\npub mod {name} {{"));
-    line(w, "    use super::*;");
-    line(
-        w,
-        &format!(
-            "    pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!({file:?}), subgroup_source: {subgroup_source} }};"
-        ),
-    );
-    let params = params(name, &module, w)?;
+    layouter.update(module.to_ctx()).map_err(|e| format!("{file}: {e}"))?;
+    let reader = Reader { file, module: &module, layouter: &layouter };
+    let params = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params"));
+    let mut entries = Vec::new();
     for (index, entry) in module.entry_points.iter().enumerate() {
         let uses = info.get_entry_point(index);
-        check_limits(name, &module, &layouter, entry, uses)?;
-        entry_point(name, &module, &layouter, entry, uses, params, w)?;
+        reader.check_limits(entry, uses, requires)?;
+        entries.push(reader.entry(entry, uses, params.map(|(handle, _)| handle))?);
     }
-    out += "}\n";
-    Ok(out)
+    let params = params.map(|(handle, _)| Ok::<_, String>((reader.fields("Params", handle)?, layouter[handle].size))).transpose()?;
+    let step = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Step"));
+    Ok(Source {
+        params,
+        constants: reader.constants(),
+        overrides: module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect(),
+        entries,
+        step: step.map(|(handle, _)| reader.fields("Step", handle)).transpose()?,
+    })
 }
 
-fn parse(source: &str, file: &str, capabilities: Capabilities) -> Result<(Module, ModuleInfo), String> {
-    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string_with_path(source, file))?;
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-        .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(source, file))?;
-    Ok((module, info))
-}
-
-fn line(out: &mut String, text: &str) {
-    out.push_str(text);
-    out.push('\n');
-}
-
-/// Writes `Params` if the module has it; returns its type and bytes.
-fn params(name: &str, module: &Module, out: &mut String) -> Result<Option<(Handle<naga::Type>, u32)>, String> {
-    let Some((handle, ty)) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")) else {
-        return Ok(None);
+/// Validates with what is stated, and holds that all of it is needed.
+fn validate(module: &Module, text: &str, file: &str, requires: Requires) -> Result<ModuleInfo, String> {
+    let stated = [
+        (requires.f16, "f16", Capabilities::SHADER_FLOAT16),
+        (requires.subgroup > 0, "subgroups", Capabilities::SUBGROUP),
+        (requires.matrix.is_some(), "matrices", Capabilities::COOPERATIVE_MATRIX),
+    ];
+    let with = |without: &str| {
+        let granted = stated.iter().filter(|(is_stated, name, _)| *is_stated && *name != without);
+        Validator::new(ValidationFlags::all(), granted.fold(Capabilities::empty(), |all, (_, _, c)| all | *c))
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+            .validate(module)
     };
-    let TypeInner::Struct { members, span } = &ty.inner else { return Err(format!("{name}: Params is not a struct")) };
-    let mut fields = String::new();
-    for member in members {
-        let field = member.name.clone().unwrap_or_default();
-        let rust = match module.types[member.ty].inner {
-            TypeInner::Scalar(s) if s.kind == ScalarKind::Uint => "u32",
-            TypeInner::Scalar(s) if s.kind == ScalarKind::Sint => "i32",
-            TypeInner::Scalar(s) if s.kind == ScalarKind::Float => "f32",
-            _ => return Err(format!("{name}: Params.{field} is no scalar; scalars keep WGSL's and Rust's layouts equal")),
+    let info = with("").map_err(|e| {
+        let names: Vec<&str> = stated.iter().filter(|(is_stated, ..)| *is_stated).map(|(_, name, _)| *name).collect();
+        let stated = if names.is_empty() { "nothing".into() } else { names.join(", ") };
+        format!("{}\n{file}: the source states `// requires:` {stated} beside images and limits", e.emit_to_string_with_path(text, file))
+    })?;
+    for (is_stated, name, _) in stated {
+        if is_stated && with(name).is_ok() {
+            return Err(format!("{file}: states `// requires: {name}` and does not use it: leave it out"));
+        }
+    }
+    let has_texture = module.global_variables.iter().any(|(_, v)| matches!(module.types[v.ty].inner, TypeInner::Image { .. }));
+    if has_texture != requires.images {
+        return Err(match has_texture {
+            true => format!("{file}: binds a texture: state `// requires: images`"),
+            false => format!("{file}: states `// requires: images` and binds no texture"),
+        });
+    }
+    Ok(info)
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    module: &'a Module,
+    layouter: &'a Layouter,
+}
+
+impl Reader<'_> {
+    fn fields(&self, what: &str, handle: Handle<naga::Type>) -> Result<Vec<Scalar>, String> {
+        let TypeInner::Struct { members, .. } = &self.module.types[handle].inner else {
+            return Err(format!("{}: {what} is not a struct", self.file));
         };
-        let _ = write!(fields, " pub {field}: {rust},");
+        let field = |member: &naga::StructMember| {
+            let name = member.name.clone().unwrap_or_default();
+            let rust = match self.module.types[member.ty].inner {
+                TypeInner::Scalar(s) if s.kind == ScalarKind::Uint => "u32",
+                TypeInner::Scalar(s) if s.kind == ScalarKind::Sint => "i32",
+                TypeInner::Scalar(s) if s.kind == ScalarKind::Float => "f32",
+                _ => return Err(format!("{}: {what}.{name} is no scalar; scalars keep WGSL's and Rust's layouts equal", self.file)),
+            };
+            Ok(Scalar { name, rust, value: String::new() })
+        };
+        members.iter().map(field).collect()
     }
-    line(out, "    #[repr(C)]\n    #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]");
-    line(out, &format!("    pub struct Params {{{fields} }}"));
-    Ok(Some((handle, *span)))
-}
 
-fn check_limits(name: &str, module: &Module, layouter: &Layouter, entry: &naga::EntryPoint, uses: &FunctionInfo) -> Result<(), String> {
-    let used = || module.global_variables.iter().filter(|(h, _)| !uses[*h].is_empty());
-    let buffers = used().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. })).count();
-    let workgroup: u32 = used().filter(|(_, v)| v.space == AddressSpace::WorkGroup).map(|(_, v)| layouter[v.ty].size).sum();
-    let invocations: u32 = entry.workgroup_size.iter().product();
-    for (what, found, most) in [
-        ("storage buffers", buffers as u32, MAX_STORAGE_BUFFERS as u32),
-        ("invocations", invocations, MAX_INVOCATIONS),
-        ("bytes of workgroup memory", workgroup, MAX_WORKGROUP_BYTES),
-    ] {
-        if found > most {
-            return Err(format!("{name}: {}: {found} {what}, browsers give {most}", entry.name));
-        }
+    fn constants(&self) -> Vec<Scalar> {
+        let scalar = |c: &naga::Constant| {
+            let (rust, value) = match self.module.global_expressions[c.init] {
+                naga::Expression::Literal(Literal::U32(v)) => ("u32", v.to_string()),
+                naga::Expression::Literal(Literal::I32(v)) => ("i32", v.to_string()),
+                naga::Expression::Literal(Literal::F32(v)) => ("f32", format!("{v:?}")),
+                _ => return None,
+            };
+            Some(Scalar { name: c.name.clone()?, rust, value })
+        };
+        let mut all: Vec<Scalar> = self.module.constants.iter().filter_map(|(_, c)| scalar(c)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
-    Ok(())
-}
 
-fn entry_point(
-    name: &str,
-    module: &Module,
-    layouter: &Layouter,
-    entry: &naga::EntryPoint,
-    uses: &FunctionInfo,
-    params: Option<(Handle<naga::Type>, u32)>,
-    out: &mut String,
-) -> Result<(), String> {
-    let mut uses_params = false;
-    let mut uses_step = false;
-    let mut fields = Vec::new();
-    let mut infos = Vec::new();
-    for (handle, variable) in module.global_variables.iter() {
-        let Some(binding) = &variable.binding else { continue };
-        if uses[handle].is_empty() {
-            continue;
-        }
-        if binding.group == STEP_GROUP {
-            uses_step = true;
-        } else if variable.space == AddressSpace::Uniform {
-            uses_params = true;
-            if Some(variable.ty) != params.map(|p| p.0) || binding.binding != 0 {
-                return Err(format!("{name}: the uniform at group 0 must be `params: Params` at binding 0"));
+    fn check_limits(&self, entry: &naga::EntryPoint, uses: &FunctionInfo, requires: Requires) -> Result<(), String> {
+        let used = || self.module.global_variables.iter().filter(|(h, _)| !uses[*h].is_empty());
+        let buffers = used().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. })).count();
+        let workgroup: u32 = used().filter(|(_, v)| v.space == AddressSpace::WorkGroup).map(|(_, v)| self.layouter[v.ty].size).sum();
+        let invocations: u32 = entry.workgroup_size.iter().product();
+        for (what, found, most) in [
+            ("storage buffers", buffers as u32, MAX_STORAGE_BUFFERS),
+            ("invocations", invocations, MAX_INVOCATIONS.max(requires.invocations)),
+            ("workgroup_bytes", workgroup, MAX_WORKGROUP_BYTES.max(requires.workgroup_bytes)),
+        ] {
+            if found > most {
+                return Err(format!("{}: {}: {found} {what}, browsers and what the source requires give {most}", self.file, entry.name));
             }
-        } else {
-            let field = variable.name.clone().unwrap_or_default();
-            infos.push(binding_info(name, module, layouter, variable, binding.binding, uses[handle])?);
-            fields.push(field);
         }
+        Ok(())
     }
-    let overrides: Vec<String> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
-    let ty = camel_case(&entry.name);
-    let upper = entry.name.to_uppercase();
-    let mut declared = String::new();
-    if uses_params {
-        declared += " pub params: Params,";
-    }
-    for field in &overrides {
-        let _ = write!(declared, " pub {field}: u32,");
-    }
-    for field in &fields {
-        let _ = write!(declared, " pub {field}: Tensor,");
-    }
-    let params_bytes = if uses_params { params.map_or(0, |p| p.1) } else { 0 };
-    line(
-        out,
-        &format!(
-            "    pub static {upper}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, params_bytes: {params_bytes}, uses_step: {uses_step}, bindings: &[{}] }};",
-            entry.name,
-            infos.join(", ")
-        ),
-    );
-    line(out, &format!("    #[derive(Clone, Copy, Debug)]\n    pub struct {ty} {{{declared} }}"));
-    let invocations: u32 = entry.workgroup_size.iter().product();
-    line(
-        out,
-        &format!("    impl {ty} {{\n        /// Invocations of one workgroup.\n        pub const WORKGROUP: u32 = {invocations};\n    }}"),
-    );
-    line(out, &format!("    impl Call for {ty} {{"));
-    line(out, &format!("        fn kernel(&self) -> &'static KernelInfo {{ &{upper} }}"));
-    let bytes = if uses_params { "bytemuck::bytes_of(&self.params)" } else { "&[]" };
-    line(out, &format!("        fn params(&self) -> &[u8] {{ {bytes} }}"));
-    let list = fields.iter().map(|f| format!("self.{f}")).collect::<Vec<_>>().join(", ");
-    line(out, &format!("        fn tensors(&self) -> Vec<Tensor> {{ vec![{list}] }}"));
-    if !overrides.is_empty() {
-        let list = overrides.iter().map(|f| format!("({f:?}, f64::from(self.{f}))")).collect::<Vec<_>>().join(", ");
-        line(out, &format!("        fn constants(&self) -> Vec<(&'static str, f64)> {{ vec![{list}] }}"));
-    }
-    line(out, "    }");
-    Ok(())
-}
 
-fn binding_info(
-    name: &str,
-    module: &Module,
-    layouter: &Layouter,
-    variable: &naga::GlobalVariable,
-    binding: u32,
-    uses: GlobalUse,
-) -> Result<String, String> {
-    let field = variable.name.clone().unwrap_or_default();
-    let (kind, dtype, bytes) = match (&module.types[variable.ty].inner, variable.space) {
-        (TypeInner::Image { .. }, _) => ("BindingKind::Image".to_string(), "DType::F32", 16),
-        (TypeInner::Array { base, .. }, AddressSpace::Storage { access }) => {
-            let inner = &module.types[*base].inner;
-            let kind = match inner {
-                TypeInner::Atomic(s) => s.kind,
-                other => other.scalar_kind().ok_or_else(|| format!("{name}: {field} is no array of scalars or vectors"))?,
-            };
-            let dtype = match (kind, layouter[*base].size) {
-                (ScalarKind::Uint, _) => "DType::U32",
-                (ScalarKind::Float, _) => "DType::F32",
-                _ => return Err(format!("{name}: {field} is neither f32 nor u32")),
-            };
-            let read_only = !access.contains(StorageAccess::STORE);
-            (format!("BindingKind::Storage {{ read_only: {read_only} }}"), dtype, layouter[*base].size)
+    fn entry(&self, entry: &naga::EntryPoint, uses: &FunctionInfo, params: Option<Handle<naga::Type>>) -> Result<Entry, String> {
+        let (mut uses_params, mut uses_step) = (false, false);
+        let mut bindings = Vec::new();
+        for (handle, variable) in self.module.global_variables.iter() {
+            let Some(binding) = &variable.binding else { continue };
+            if uses[handle].is_empty() {
+                continue;
+            }
+            if binding.group == STEP_GROUP {
+                uses_step = true;
+            } else if variable.space == AddressSpace::Uniform {
+                uses_params = true;
+                if Some(variable.ty) != params || binding.binding != 0 {
+                    return Err(format!("{}: the uniform at group 0 must be `params: Params` at binding 0", self.file));
+                }
+            } else {
+                bindings.push(self.binding(variable, binding.binding, uses[handle])?);
+            }
         }
-        _ => return Err(format!("{name}: {field} must be a storage array or a texture_2d")),
-    };
-    let access = match (uses.contains(GlobalUse::READ) || kind == "BindingKind::Image", uses.contains(GlobalUse::WRITE)) {
-        (_, false) => "Read",
-        (false, true) => "Write",
-        (true, true) => "ReadWrite",
-    };
-    Ok(format!(
-        "BindingInfo {{ name: {field:?}, binding: {binding}, kind: {kind}, dtype: {dtype}, element_bytes: {bytes}, access: Access::{access} }}"
-    ))
-}
+        let invocations = entry.workgroup_size.iter().product();
+        Ok(Entry { name: entry.name.clone(), uses_params, uses_step, invocations, bindings })
+    }
 
-fn camel_case(name: &str) -> String {
-    name.split('_')
-        .map(|part| {
-            let mut letters = part.chars();
-            letters.next().map(|c| c.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
-        })
-        .collect()
+    fn binding(&self, variable: &naga::GlobalVariable, binding: u32, uses: GlobalUse) -> Result<Binding, String> {
+        let name = variable.name.clone().unwrap_or_default();
+        let wrong = |why: &str| format!("{}: {name} {why}", self.file);
+        let (is_texture, is_read_only, dtype, element_bytes) = match (&self.module.types[variable.ty].inner, variable.space) {
+            (TypeInner::Image { .. }, _) => (true, true, "DType::F32", 16),
+            (TypeInner::Array { base, .. }, AddressSpace::Storage { access }) => {
+                let scalar = match &self.module.types[*base].inner {
+                    TypeInner::Atomic(s) => *s,
+                    other => other.scalar().ok_or_else(|| wrong("is no array of scalars or vectors"))?,
+                };
+                let dtype = match (scalar.kind, scalar.width) {
+                    (ScalarKind::Uint, 4) => "DType::U32",
+                    (ScalarKind::Float, 4) => "DType::F32",
+                    _ => return Err(wrong("is neither f32 nor u32")),
+                };
+                (false, !access.contains(StorageAccess::STORE), dtype, self.layouter[*base].size)
+            }
+            _ => return Err(wrong("must be a storage array or a texture_2d")),
+        };
+        let access = match (is_texture || uses.contains(GlobalUse::READ), uses.contains(GlobalUse::WRITE)) {
+            (_, false) => Access::Read,
+            (false, true) => Access::Write,
+            (true, true) => Access::ReadWrite,
+        };
+        let field = name.strip_suffix(TEXELS).filter(|_| is_texture).unwrap_or(&name).to_string();
+        Ok(Binding { name, field, binding, is_texture, is_read_only, dtype, element_bytes, access })
+    }
 }

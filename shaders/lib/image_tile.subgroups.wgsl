@@ -1,6 +1,9 @@
 // image_tile.wgsl for adapters whose subgroups hold 8 lanes: a lane owns two texel columns, loads an eighth of a's
 // elements and reads the others from its neighbours' registers, so that 12 loads feed 256 vector multiply-adds, where
 // image_tile.wgsl needs 24.
+//
+// requires: subgroups 8
+// rank: 1
 
 import package::lib::texels::four_rows;
 

@@ -1,17 +1,17 @@
 // The per-step scalars: the host writes them before each micro-step; schedules never touch the compiled plan.
 
 struct Step {
-    seed_low: u32,
-    seed_high: u32,
+    seed_low: u32,              // low half of the run's seed
+    seed_high: u32,             // high half of the run's seed
     update: u32,                // updates done before this one
     micro_step: u32,            // micro-steps done before this one: the step of every random stream
-    lr_adamw: f32,
-    lr_muon: f32,
-    balance_coefficient: f32,
-    z_coefficient: f32,
-    clip_norm: f32,             // 0 = no clipping
+    lr_adamw: f32,              // learning rate of AdamW
+    lr_muon: f32,               // learning rate of Muon
+    balance_coefficient: f32,   // coefficient of the load-balancing loss
+    z_coefficient: f32,         // coefficient of the router's z-loss
+    clip_norm: f32,             // largest gradient norm, 0: no clipping
     inverse_targets: f32,       // 1 / targets of this micro-batch
-    real_tokens: u32,           // of this micro-batch, whole sequences from the first on; the rest only fills it up
+    real_tokens: u32,           // tokens of this micro-batch that are real, whole sequences from the first on; all if it is beyond the micro-batch's size; the rows after them are not counted, averaged or learned from
 }
 
 @group(1) @binding(0) var<uniform> step: Step;

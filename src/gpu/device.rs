@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{BindingKind, GpuError, KernelInfo, ModuleInfo, SHARED_LANES, Tier, readback::StagingRing};
+use super::{BindingKind, Capabilities, GpuError, KernelInfo, ModuleInfo, readback::StagingRing};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,30 +63,44 @@ pub struct AdapterSummary {
     pub kind: String,
     /// PCI address, empty if unknown.
     pub pci: String,
-    /// The class whose kernels it runs by default.
+    /// Whose kernels it runs by default, see [`Capabilities::name`].
     pub tier: &'static str,
     /// Largest tensor, bytes.
     pub max_binding_bytes: u64,
 }
 
 impl AdapterSummary {
-    fn new(info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> Self {
+    fn new(adapter: &wgpu::Adapter) -> Self {
+        let (info, limits) = (adapter.get_info(), adapter.limits());
         AdapterSummary {
             name: info.name.clone(),
             backend: format!("{:?}", info.backend),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             kind: format!("{:?}", info.device_type),
             pci: info.device_pci_bus_id.clone(),
-            tier: tier_of(info).name(),
+            tier: capabilities_of(adapter).name(),
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         }
     }
 }
 
-fn tier_of(info: &wgpu::AdapterInfo) -> Tier {
+/// Features that kernels may use, asked of every adapter that has them.
+const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16);
+
+/// What kernels may use of an adapter. Cooperative matrices are not among it: wgpu hands them out to `unsafe` code alone.
+fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let name = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
     let is_rasteriser = ["llvmpipe", "lavapipe", "swiftshader"].iter().any(|n| name.contains(n));
-    if info.device_type == wgpu::DeviceType::Cpu || is_rasteriser { Tier::Cpu } else { Tier::Portable }
+    let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
+    Capabilities {
+        images: info.device_type == wgpu::DeviceType::Cpu || is_rasteriser,
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroup_sizes: if has_subgroups { [info.subgroup_min_size, info.subgroup_max_size] } else { [0; 2] },
+        invocations: limits.max_compute_invocations_per_workgroup,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        ..Capabilities::PORTABLE
+    }
 }
 
 /// A compiled entry point.
@@ -103,10 +117,8 @@ type PipelineKey = (usize, Vec<(&'static str, u64)>);
 pub struct Device {
     /// What it is.
     pub adapter: AdapterSummary,
-    /// The class of kernels it runs by default.
-    pub tier: Tier,
-    /// Whether it runs the subgroup sources of kernels.
-    pub shares_lanes: bool,
+    /// What kernels may use of it. Set [`Capabilities::PORTABLE`] to force the portable ones.
+    pub capabilities: Capabilities,
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) step_layout: wgpu::BindGroupLayout,
@@ -126,7 +138,7 @@ fn instance() -> wgpu::Instance {
 #[cfg(not(target_arch = "wasm32"))]
 pub async fn adapters() -> Vec<AdapterSummary> {
     let all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
-    all.iter().map(|a| AdapterSummary::new(&a.get_info(), &a.limits())).collect()
+    all.iter().map(AdapterSummary::new).collect()
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -166,21 +178,20 @@ impl Device {
     /// If none fits, or it refuses a device at browser default limits.
     pub async fn open(choice: &AdapterChoice) -> Result<Device, GpuError> {
         let adapter = choose(&instance(), choice).await?;
-        let (info, given) = (adapter.get_info(), adapter.limits());
-        let summary = AdapterSummary::new(&info, &given);
+        let (given, capabilities) = (adapter.limits(), capabilities_of(&adapter));
+        let summary = AdapterSummary::new(&adapter);
         let name = summary.name.clone();
-        // Kernels keep to browser defaults; only the sizes of tensors may grow with the adapter.
+        // Tensors may be as large as the adapter lets them; kernels keep to browser defaults beside what they say they require.
         let limits = wgpu::Limits {
             max_buffer_size: given.max_buffer_size,
             max_storage_buffer_binding_size: given.max_storage_buffer_binding_size,
+            max_compute_invocations_per_workgroup: capabilities.invocations,
+            max_compute_workgroup_storage_size: capabilities.workgroup_bytes,
             ..Default::default()
         };
-        let tier = tier_of(&info);
-        let shares_lanes =
-            tier == Tier::Cpu && adapter.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= SHARED_LANES;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("moelab"),
-            required_features: if shares_lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_features: adapter.features() & FEATURES,
             required_limits: limits,
             ..Default::default()
         };
@@ -193,8 +204,7 @@ impl Device {
             entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform)],
         });
         Ok(Device {
-            tier,
-            shares_lanes,
+            capabilities,
             adapter: summary,
             raw,
             queue,
@@ -247,7 +257,7 @@ impl Device {
         }
         entries.extend(kernel.bindings.iter().map(|b| match b.kind {
             BindingKind::Storage { read_only } => layout_entry(b.binding, wgpu::BufferBindingType::Storage { read_only }),
-            BindingKind::Image => wgpu::BindGroupLayoutEntry {
+            BindingKind::Texels { .. } => wgpu::BindGroupLayoutEntry {
                 ty: wgpu::BindingType::Texture {
                     sample_type: wgpu::TextureSampleType::Float { filterable: false },
                     view_dimension: wgpu::TextureViewDimension::D2,
@@ -277,8 +287,7 @@ impl Device {
     }
 
     fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
-        let source = module.subgroup_source.filter(|_| self.shares_lanes).unwrap_or(module.source);
-        let source = wgpu::ShaderSource::Wgsl(source.into());
+        let source = wgpu::ShaderSource::Wgsl(module.source.into());
         self.raw.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
     }
 }

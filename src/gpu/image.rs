@@ -19,7 +19,7 @@ pub struct ImageKey {
 /// Images that a command reads.
 pub fn images_of(command: &Command) -> Vec<ImageKey> {
     let Command::Dispatch(d) = command else { return Vec::new() };
-    let images = d.uses().filter(|(_, _, kind)| *kind == BindingKind::Image);
+    let images = d.uses().filter(|(_, _, kind)| matches!(kind, BindingKind::Texels { .. }));
     images.map(|(t, _, _)| ImageKey { tensor: t.id, width: t.shape.last() }).collect()
 }
 

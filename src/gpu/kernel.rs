@@ -1,19 +1,16 @@
 //! What the build script tells about a kernel: its module, entry point and bindings, with the access that naga saw.
 
-use super::{DType, Tensor};
-
-/// Lanes that kernels with a subgroup source share registers between: their workgroup.
-pub const SHARED_LANES: u32 = 8;
+use super::{DType, Requirements, Tensor};
 
 /// One WGSL module, as the driver gets it.
 #[derive(Debug)]
 pub struct ModuleInfo {
-    /// The file's stem, dots as underscores.
+    /// The file's name without `.wgsl`, dots as underscores, and the library variant that it was made with.
     pub name: &'static str,
     /// WGSL with imports resolved and marked loops unrolled.
     pub source: &'static str,
-    /// The same for adapters whose subgroups hold [`SHARED_LANES`] lanes, where that differs.
-    pub subgroup_source: Option<&'static str>,
+    /// What it requires of an adapter.
+    pub requires: Requirements,
 }
 
 /// What an entry point does to a binding.
@@ -48,14 +45,19 @@ pub enum BindingKind {
         read_only: bool,
     },
     /// The tensor's texture image: `rgba32float`, a texel holds four consecutive elements of a row.
-    Image,
+    Texels {
+        /// Rows of the image are a power of two long, whatever the tensor's are.
+        flat: bool,
+    },
 }
 
 /// One tensor binding of an entry point, in group 0.
 #[derive(Debug)]
 pub struct BindingInfo {
-    /// The variable's name in WGSL, and the field's in the call struct.
+    /// The variable's name in WGSL: that of the tensor, or of a tensor that is bound as a buffer, too, and `_texels`.
     pub name: &'static str,
+    /// Which of the call's tensors it is.
+    pub field: usize,
     /// Binding number.
     pub binding: u32,
     /// Buffer or image.
@@ -79,8 +81,14 @@ pub struct KernelInfo {
     pub params_bytes: u32,
     /// Reads the per-step scalars (group 1).
     pub uses_step: bool,
+    /// Pipeline-overridable constants that its module has.
+    pub overrides: &'static [&'static str],
     /// Tensor bindings that this entry point uses.
     pub bindings: &'static [BindingInfo],
+    /// Whether it computes a call with these `Params` and these of the call's tensors; textures have conditions of their own.
+    pub fits: fn(&[u8], &[Tensor]) -> bool,
+    /// The workgroups of such a call.
+    pub grid: fn(&[u8], &[Tensor]) -> [u32; 3],
 }
 
 impl KernelInfo {
@@ -92,11 +100,11 @@ impl KernelInfo {
 
 /// A generated call struct: one entry point with its parameters and tensors.
 pub trait Call {
-    /// The entry point.
-    fn kernel(&self) -> &'static KernelInfo;
+    /// The kernels that compute it, best first; see [`super::choose`].
+    fn siblings(&self) -> &'static [&'static KernelInfo];
     /// `Params` as bytes.
     fn params(&self) -> &[u8];
-    /// One tensor a binding, in the order of [`KernelInfo::bindings`].
+    /// Its tensors, as [`BindingInfo::field`] counts them.
     fn tensors(&self) -> Vec<Tensor>;
     /// Values of pipeline-overridable constants.
     fn constants(&self) -> Vec<(&'static str, f64)> {

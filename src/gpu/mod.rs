@@ -11,18 +11,18 @@ pub mod memory;
 mod plan;
 pub mod program;
 mod readback;
+mod select;
 mod step;
 mod tensor;
-mod tier;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use device::adapters;
 pub use device::{AdapterChoice, AdapterSummary, Device};
 pub use error::GpuError;
-pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo, SHARED_LANES};
+pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo};
 pub use plan::{KernelTime, Memory, Plan, PlanOptions, Segment};
 pub use program::{Command, Dispatch, Program, Role, TensorInfo};
 pub use readback::Download;
+pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Requirements, choose, fits_image, flat_image};
 pub use step::Step;
 pub use tensor::{DType, Shape, Tensor, TensorId};
-pub use tier::Tier;

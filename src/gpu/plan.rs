@@ -404,7 +404,7 @@ impl Builder<'_> {
         let mut views = Vec::new();
         for (t, _, kind) in d.uses() {
             let key = ImageKey { tensor: t.id, width: t.shape.last() };
-            views.push((kind == BindingKind::Image).then(|| image(key).create_view(&Default::default())));
+            views.push(matches!(kind, BindingKind::Texels { .. }).then(|| image(key).create_view(&Default::default())));
         }
         let buffers: Vec<_> = d.tensors.iter().map(|t| self.buffer(t.id)).collect();
         let mut entries = Vec::new();

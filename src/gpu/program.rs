@@ -145,7 +145,7 @@ impl Program {
                     write!(f, "{} <{x}, {y}, {z}>", d.kernel.name())?;
                     for ((t, access, kind), b) in d.uses().zip(d.kernel.bindings) {
                         let mark = match (access, kind) {
-                            (_, BindingKind::Image) => "image ",
+                            (_, BindingKind::Texels { .. }) => "image ",
                             (Access::Read, _) => "",
                             (Access::Write, _) => "=",
                             (Access::ReadWrite, _) => "+=",

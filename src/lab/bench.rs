@@ -5,7 +5,10 @@
 pub mod kernels;
 pub mod step;
 
-use crate::gpu::{Device, GpuError, Tier};
+use crate::{
+    gpu::{Capabilities, Device, GpuError},
+    ops::kernels::MODULES,
+};
 
 /// Why a benchmark gave no time.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -22,16 +25,16 @@ pub enum BenchError {
         kernel: String,
         /// Its sizes.
         shape: String,
-        /// Of which tier.
-        tier: &'static str,
+        /// Of which set of capabilities.
+        tier: String,
         /// What was wanted and found.
         problem: String,
     },
 }
 
-/// The tiers whose kernels an adapter is timed with: the portable one, and its own.
-pub fn tiers(device: &Device) -> Vec<Tier> {
-    if device.tier == Tier::Portable { vec![Tier::Portable] } else { vec![device.tier, Tier::Portable] }
+/// What an adapter's kernels are timed with, each by name: what it has, then every set that runs other kernels.
+pub fn capability_sets(device: &Device) -> Vec<(String, Capabilities)> {
+    device.capabilities.sets(MODULES)
 }
 
 /// The middle value.

@@ -328,7 +328,7 @@ impl Probe<'_> {
 
     fn counts(&self) -> Result<Outcome, TrainError> {
         let counted = cost::counts(&self.config.model, &self.config.parameters()).total;
-        let mut program = recording::training(&self.config, self.device.tier).program;
+        let mut program = recording::training(&self.config, self.device.capabilities).program;
         (self.tamper)(&mut program);
         let held: u64 = program.tensors.iter().filter(|t| t.role == Role::Parameter).map(|t| u64::from(t.shape.len())).sum();
         Ok(match counted == held {
@@ -352,9 +352,9 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     fn new(device: &'a Device, config: &Config, tamper: Tamper) -> Result<Model<'a>, TrainError> {
         let mut memory = Memory::default();
-        let mut training = recording::training(config, device.tier);
-        let mut evaluation = recording::evaluation(config, device.tier);
-        let mut sampling = recording::sampling(config, device.tier);
+        let mut training = recording::training(config, device.capabilities);
+        let mut evaluation = recording::evaluation(config, device.capabilities);
+        let mut sampling = recording::sampling(config, device.capabilities);
         let mut compile = |program: &mut Program| {
             tamper(program);
             Plan::compile(device, program, &mut memory, PlanOptions::default())

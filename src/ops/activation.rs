@@ -27,16 +27,16 @@ impl Graph {
         let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(x, kind_of(f), dropout);
         let y = self.like("activation", x);
         if images {
-            self.dispatch(activation_cpu::Forward { params: cpu_params, kind, has_dropout, x, y }, grid);
+            self.dispatch_on(activation_cpu::Forward { params: cpu_params, kind, has_dropout, x, y }, grid);
         } else {
-            self.dispatch(activation::Forward { params, kind, has_dropout, x, y }, grid);
+            self.dispatch_on(activation::Forward { params, kind, has_dropout, x, y }, grid);
         }
         self.on_backward(y, move |g, d_y| {
             let d_x = g.like("d_activation", x);
             if images {
-                g.dispatch(activation_cpu::Backward { params: cpu_params, kind, has_dropout, x, d_y, d_x }, grid);
+                g.dispatch_on(activation_cpu::Backward { params: cpu_params, kind, has_dropout, x, d_y, d_x }, grid);
             } else {
-                g.dispatch(activation::Backward { params, kind, has_dropout, x, d_y, d_x }, grid);
+                g.dispatch_on(activation::Backward { params, kind, has_dropout, x, d_y, d_x }, grid);
             }
             g.add_grad(x, d_x);
         });
@@ -53,17 +53,17 @@ impl Graph {
         let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(gate, kind, dropout);
         let y = self.like("gated_activation", up);
         if images {
-            self.dispatch(activation_cpu::ForwardGated { params: cpu_params, kind, has_dropout, x: gate, up, y }, grid);
+            self.dispatch_on(activation_cpu::ForwardGated { params: cpu_params, kind, has_dropout, x: gate, up, y }, grid);
         } else {
-            self.dispatch(activation::ForwardGated { params, kind, has_dropout, x: gate, up, y }, grid);
+            self.dispatch_on(activation::ForwardGated { params, kind, has_dropout, x: gate, up, y }, grid);
         }
         self.on_backward(y, move |g, d_y| {
             let d_x = g.like("d_activation.gate", gate);
             let d_up = g.like("d_activation.up", up);
             if images {
-                g.dispatch(activation_cpu::BackwardGated { params: cpu_params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
+                g.dispatch_on(activation_cpu::BackwardGated { params: cpu_params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
             } else {
-                g.dispatch(activation::BackwardGated { params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
+                g.dispatch_on(activation::BackwardGated { params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
             }
             g.add_grad(gate, d_x);
             g.add_grad(up, d_up);
@@ -81,7 +81,7 @@ impl Graph {
         let [rows, width] = x.shape.matrix("activation x");
         let n = x.shape.len();
         let stream = if p > 0.0 { self.next_stream() } else { 0 };
-        let images = self.tier.reads_images(&[x]);
+        let images = self.capabilities.reads_images(&[x]);
         Launch {
             kind,
             has_dropout: (p > 0.0).into(),

@@ -83,20 +83,20 @@ impl Graph {
             }
             None => (0, self.common_corrections(clip, constants)),
         };
-        if length >= IMAGE_ELEMENTS && self.tier.reads_images(&[w]) {
+        if length >= IMAGE_ELEMENTS && self.capabilities.reads_images(&[w]) {
             let params = adamw_cpu::Params { n: length / 4, expert: expert / 4, beta1, beta2, eps, weight_decay };
             let [image_d_w, image_w, image_m, image_v] = [d_w, w, m, v];
             let call = adamw_cpu::Update { params, clip, corrections, image_d_w, image_w, image_m, image_v, w, m, v, damage };
-            self.dispatch(call, [(length / 16).div_ceil(adamw_cpu::Update::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [(length / 16).div_ceil(adamw_cpu::Update::WORKGROUP), 1, 1]);
         } else if length.is_multiple_of(4) && expert.is_multiple_of(4) {
             let n = length / 4;
             let params = Params { n, expert: expert / 4, beta1, beta2, eps, weight_decay };
             let call = Update { params, clip, corrections, d_w4: d_w, w4: w, m4: m, v4: v, damage };
-            self.dispatch(call, [n.div_ceil(Update::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [n.div_ceil(Update::WORKGROUP), 1, 1]);
         } else {
             let params = Params { n: length, expert, beta1, beta2, eps, weight_decay };
             let call = UpdateRagged { params, clip, corrections, d_w, w, m, v, damage };
-            self.dispatch(call, [length.div_ceil(UpdateRagged::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [length.div_ceil(UpdateRagged::WORKGROUP), 1, 1]);
         }
     }
 
@@ -119,7 +119,7 @@ impl Graph {
         let new_corrections = self.tensor(&new_of(name), [n, 2]); // [n, 2]
         let params = Params { n, expert: u32::from(counts.is_some()), beta1, beta2, ..Default::default() };
         let call = Correct { params, clip, counts: counts.unwrap_or(clip), saved_corrections, new_corrections };
-        self.dispatch(call, [(2 * n).div_ceil(Correct::WORKGROUP), 1, 1]);
+        self.dispatch_on(call, [(2 * n).div_ceil(Correct::WORKGROUP), 1, 1]);
         new_corrections
     }
 }

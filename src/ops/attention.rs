@@ -52,7 +52,7 @@ impl Graph {
         let lse = self.tensor("attention.lse", [head_rows, tokens.next_multiple_of(64)]); // [B H, T or more]
         let stream = self.next_stream();
         let call = Attention { q, kv, y, lse, heads, scale, dropout, stream, batch: rows / tokens };
-        if width % 4 == 0 && self.tier.reads_images(&[q, kv, lse]) {
+        if width % 4 == 0 && self.capabilities.reads_images(&[q, kv, lse]) {
             call.record_cpu(self);
         } else {
             call.record_portable(self);
@@ -91,12 +91,12 @@ impl Attention {
         let blocks = heads.tokens.div_ceil(TILE);
         let query_grid = [blocks, heads.query, batch];
         let key_grid = [blocks, heads.key_value, batch * heads.width.div_ceil(PORTABLE_SLICE)];
-        g.dispatch(attention::Forward { params, q, kv, y, lse }, query_grid);
+        g.dispatch_on(attention::Forward { params, q, kv, y, lse }, query_grid);
         g.on_backward(y, move |g, d_y| {
             let (d_q, d_kv, dot_rows) = self.gradients(g);
             let (saved_y, saved_lse) = (y, lse);
-            g.dispatch(attention::BackwardQuery { params, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q }, query_grid);
-            g.dispatch(attention::BackwardKey { params, q, kv, saved_lse, d_y, saved_dot: dot_rows, d_kv }, key_grid);
+            g.dispatch_on(attention::BackwardQuery { params, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q }, query_grid);
+            g.dispatch_on(attention::BackwardKey { params, q, kv, saved_lse, d_y, saved_dot: dot_rows, d_kv }, key_grid);
             g.add_grad(q, d_q);
             g.add_grad(kv, d_kv);
         });
@@ -121,15 +121,15 @@ impl Attention {
         let blocks = heads.tokens.div_ceil(TILE);
         let query_grid = [blocks, heads.query, batch * slices];
         let key_grid = [blocks, heads.key_value, batch * slices];
-        g.dispatch(attention_cpu::Forward { params, slice, drops, q, kv, y, lse }, query_grid);
+        g.dispatch_on(attention_cpu::Forward { params, slice, drops, q, kv, y, lse }, query_grid);
         g.on_backward(y, move |g, d_y| {
             let (d_q, d_kv, dot_rows) = self.gradients(g);
             let (saved_y, saved_lse) = (y, lse);
             let query = attention_cpu::BackwardQuery { params, slice, drops, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q };
-            g.dispatch(query, query_grid);
+            g.dispatch_on(query, query_grid);
             let saved_dot = dot_rows;
             let key = attention_cpu::BackwardKey { params, slice, drops, q, kv, saved_lse, d_y, saved_dot, d_kv };
-            g.dispatch(key, key_grid);
+            g.dispatch_on(key, key_grid);
             g.add_grad(q, d_q);
             g.add_grad(kv, d_kv);
         });

@@ -17,22 +17,22 @@ impl Graph {
         let width = v.shape.len(); // D
         let y = self.tensor("broadcast_rows", [rows, width]); // [N, D]
         let image_v = v.reshape([1, width]);
-        if self.tier.reads_images(&[image_v, y]) {
+        if self.capabilities.reads_images(&[image_v, y]) {
             use broadcast_rows_cpu::{Backward, Forward, Params};
             let params = Params { rows, texels: width / 4 };
             let columns = params.texels / CPU_TILE[0];
-            self.dispatch(Forward { params, image_v, y }, [columns, rows.div_ceil(CPU_TILE[1]), 1]);
-            self.sum_rows(v, y, move |g, d_y, d_v| g.dispatch(Backward { params, image_d_y: d_y, d_v }, [columns, 1, 1]));
+            self.dispatch_on(Forward { params, image_v, y }, [columns, rows.div_ceil(CPU_TILE[1]), 1]);
+            self.sum_rows(v, y, move |g, d_y, d_v| g.dispatch_on(Backward { params, image_d_y: d_y, d_v }, [columns, 1, 1]));
         } else {
             use broadcast_rows::{Backward, Forward, Params, Reduce};
             let blocks = rows.div_ceil(BLOCK_ROWS);
             let params = Params { rows, width, block_rows: BLOCK_ROWS, blocks };
-            self.dispatch(Forward { params, v, y }, [(rows * width).div_ceil(Forward::WORKGROUP), 1, 1]);
+            self.dispatch_on(Forward { params, v, y }, [(rows * width).div_ceil(Forward::WORKGROUP), 1, 1]);
             self.sum_rows(v, y, move |g, d_y, d_v| {
                 let partial = g.tensor("broadcast_rows.partial", [blocks, width]); // [N / block, D]
                 let columns = width.div_ceil(Backward::WORKGROUP);
-                g.dispatch(Backward { params, d_y, partial }, [columns, blocks, 1]);
-                g.dispatch(Reduce { params, partial, d_v }, [columns, 1, 1]);
+                g.dispatch_on(Backward { params, d_y, partial }, [columns, blocks, 1]);
+                g.dispatch_on(Reduce { params, partial, d_v }, [columns, 1, 1]);
             });
         }
         y

@@ -29,16 +29,16 @@ impl Graph {
         let params = combine::Params { tokens, experts_per_token, width, has_residual, p: dropout, stream };
         let quarter = width / 16;
         let cpu_params = combine_cpu::Params { tokens, experts_per_token, quarter, has_residual, p: dropout, stream };
-        let images = self.tier.reads_images(&[out, y]);
+        let images = self.capabilities.reads_images(&[out, y]);
         let added = residual.unwrap_or(out); // An absent residual is not read.
         if images {
             use combine_cpu::Forward;
             let grid = [(tokens * quarter).div_ceil(Forward::WORKGROUP), 1, 1];
-            self.dispatch(Forward { params: cpu_params, has_dropout, out, gate, slot_of, residual: added, y }, grid);
+            self.dispatch_on(Forward { params: cpu_params, has_dropout, out, gate, slot_of, residual: added, y }, grid);
         } else {
             use combine::Forward;
             let grid = [(tokens * width).div_ceil(4 * Forward::WORKGROUP), 1, 1];
-            self.dispatch(Forward { params, has_dropout, out, gate, slot_of, residual: added, y }, grid);
+            self.dispatch_on(Forward { params, has_dropout, out, gate, slot_of, residual: added, y }, grid);
         }
         self.on_backward(y, move |g, d_y| {
             let d_out = g.like("d_combine", out); // [A, D]
@@ -46,9 +46,9 @@ impl Graph {
             if images {
                 use combine_cpu::Backward;
                 let call = Backward { params: cpu_params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate };
-                g.dispatch(call, [assignments.div_ceil(Backward::WORKGROUP), 1, 1]);
+                g.dispatch_on(call, [assignments.div_ceil(Backward::WORKGROUP), 1, 1]);
             } else {
-                g.dispatch(combine::Backward { params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate }, [assignments, 1, 1]);
+                g.dispatch_on(combine::Backward { params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate }, [assignments, 1, 1]);
             }
             g.add_grad(out, d_out);
             g.add_grad(gate, d_gate);

@@ -29,13 +29,13 @@ impl Graph {
     fn mask(&mut self, x: Tensor, y: Tensor, p: f32, stream: u32) {
         let [rows, width] = x.shape.matrix("dropout x");
         let n = x.shape.len();
-        if self.tier.reads_images(&[x]) {
+        if self.capabilities.reads_images(&[x]) {
             let params = dropout_cpu::Params { rows, texels: width / 4, p, stream };
-            self.dispatch(dropout_cpu::Forward { params, has_dropout: 1, x, y }, [width.div_ceil(64), rows.div_ceil(16), 1]);
+            self.dispatch_on(dropout_cpu::Forward { params, has_dropout: 1, x, y }, [width.div_ceil(64), rows.div_ceil(16), 1]);
         } else {
             let grid = [n.div_ceil(4 * dropout::Forward::WORKGROUP), 1, 1]; // Four elements an invocation.
             let params = dropout::Params { n, p, stream };
-            self.dispatch(dropout::Forward { params, has_dropout: 1, x, y }, grid);
+            self.dispatch_on(dropout::Forward { params, has_dropout: 1, x, y }, grid);
         }
     }
 }

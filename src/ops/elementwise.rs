@@ -37,26 +37,26 @@ impl Graph {
     pub(super) fn sum(&mut self, name: &str, a: Tensor, b: Tensor) -> Tensor {
         assert_eq!(a.shape.len(), b.shape.len(), "{name}: {:?} against {:?}", a.shape, b.shape);
         let y = self.like(name, a);
-        if self.tier.reads_images(&[a, b]) {
+        if self.capabilities.reads_images(&[a, b]) {
             let (params, grid) = cpu_params(a, 0.0);
-            self.dispatch(elementwise_cpu::Add { params, image_a: a, image_b: b.reshape(a.shape), y }, grid);
+            self.dispatch_on(elementwise_cpu::Add { params, image_a: a, image_b: b.reshape(a.shape), y }, grid);
         } else {
             let n = a.shape.len();
             let params = elementwise::Params { n, factor: 0.0 };
-            self.dispatch(elementwise::Add { params, a, b, y }, [n.div_ceil(elementwise::Add::WORKGROUP), 1, 1]);
+            self.dispatch_on(elementwise::Add { params, a, b, y }, [n.div_ceil(elementwise::Add::WORKGROUP), 1, 1]);
         }
         y
     }
 
     fn scaled(&mut self, name: &str, a: Tensor, factor: f32) -> Tensor {
         let y = self.like(name, a);
-        if self.tier.reads_images(&[a]) {
+        if self.capabilities.reads_images(&[a]) {
             let (params, grid) = cpu_params(a, factor);
-            self.dispatch(elementwise_cpu::Scale { params, image_a: a, y }, grid);
+            self.dispatch_on(elementwise_cpu::Scale { params, image_a: a, y }, grid);
         } else {
             let n = a.shape.len();
             let params = elementwise::Params { n, factor };
-            self.dispatch(elementwise::Scale { params, a, y }, [n.div_ceil(elementwise::Scale::WORKGROUP), 1, 1]);
+            self.dispatch_on(elementwise::Scale { params, a, y }, [n.div_ceil(elementwise::Scale::WORKGROUP), 1, 1]);
         }
         y
     }

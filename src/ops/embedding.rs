@@ -14,21 +14,21 @@ impl Graph {
     pub fn embedding(&mut self, tokens: Tensor, w: Tensor, scale: f32) -> Tensor {
         let [vocabulary, width] = w.shape.matrix("embedding w"); // V, D
         let y = self.tensor("embedding", [tokens.shape.len(), width]); // [N, D]
-        if self.tier.reads_images(&[w, y]) {
+        if self.capabilities.reads_images(&[w, y]) {
             self.embedding_cpu(tokens, w, y, scale);
             return y;
         }
         use embedding::{BackwardWeight, Forward, Params, Sort};
         let rows = tokens.shape.len(); // N
         let params = Params { rows, width, vocabulary, scale };
-        self.dispatch(Forward { params, tokens, w, y }, [(rows * width).div_ceil(Forward::WORKGROUP), 1, 1]);
+        self.dispatch_on(Forward { params, tokens, w, y }, [(rows * width).div_ceil(Forward::WORKGROUP), 1, 1]);
         self.on_backward(y, move |g, d_y| {
             let order = g.tensor_u32("embedding.order", [rows]); // [N]
             let sorted = g.tensor_u32("embedding.sorted", [rows]); // [N]
             let d_w = g.param_grad(w); // [V, D]
-            g.dispatch(Sort { params, tokens, order, sorted }, [rows.div_ceil(Sort::WORKGROUP), 1, 1]);
+            g.dispatch_on(Sort { params, tokens, order, sorted }, [rows.div_ceil(Sort::WORKGROUP), 1, 1]);
             let blocks = rows * width.div_ceil(BackwardWeight::WORKGROUP);
-            g.dispatch(BackwardWeight { params, order, sorted, d_y, d_w }, [blocks, 1, 1]);
+            g.dispatch_on(BackwardWeight { params, order, sorted, d_y, d_w }, [blocks, 1, 1]);
         });
         y
     }
@@ -39,12 +39,12 @@ impl Graph {
         let rows = tokens.shape.len(); // N
         let params = Params { rows, texels: width / 4, vocabulary, scale };
         let grid = [params.texels / CPU_TILE[0], rows.div_ceil(CPU_TILE[1]), 1];
-        self.dispatch(Forward { params, tokens, image_w: w, y }, grid);
+        self.dispatch_on(Forward { params, tokens, image_w: w, y }, grid);
         self.on_backward(y, move |g, d_y| {
             let image_d_y = d_y.reshape([rows, width]);
             let d_w = g.param_grad(w); // [V, D]
             let grid = [params.texels.div_ceil(BackwardWeight::WORKGROUP), 1, 1];
-            g.dispatch(BackwardWeight { params, tokens, image_d_y, d_w }, grid);
+            g.dispatch_on(BackwardWeight { params, tokens, image_d_y, d_w }, grid);
         });
     }
 }

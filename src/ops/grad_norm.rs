@@ -25,7 +25,7 @@ impl Graph {
     /// finite, and the number of updates skipped so far because one was not (state `skipped_updates`). Clears
     /// [`Graph::update_damage`].
     pub fn grad_norm(&mut self, parameters: &[Tensor]) -> Tensor {
-        let has_image = |w: &&Tensor| w.shape.len() >= IMAGE_ELEMENTS && self.tier.reads_images(&[**w]);
+        let has_image = |w: &&Tensor| w.shape.len() >= IMAGE_ELEMENTS && self.capabilities.reads_images(&[**w]);
         let (images, buffers): (Vec<Tensor>, Vec<Tensor>) = parameters.iter().partition(has_image);
         let blocks = |list: &[Tensor], block: u32| list.iter().map(|w| w.shape.len().div_ceil(block)).sum::<u32>();
         let total = blocks(&images, IMAGE_BLOCK) * IMAGE_PARTIALS + blocks(&buffers, BLOCK);
@@ -37,20 +37,20 @@ impl Graph {
             let workgroups = blocks(group, IMAGE_BLOCK);
             let params = bytemuck::cast(params);
             let call = grad_norm_cpu::Squares { params, image0, image1, image2, image3, image4, image5, partials };
-            self.dispatch(call, [workgroups, 1, 1]);
+            self.dispatch_on(call, [workgroups, 1, 1]);
             first += workgroups * IMAGE_PARTIALS;
         }
         for group in buffers.chunks(GRADIENTS) {
             let (params, [d0, d1, d2, d3, d4, d5]) = self.gradients(group, first);
             let workgroups = blocks(group, BLOCK);
-            self.dispatch(Squares { params, d0, d1, d2, d3, d4, d5, partials }, [workgroups, 1, 1]);
+            self.dispatch_on(Squares { params, d0, d1, d2, d3, d4, d5, partials }, [workgroups, 1, 1]);
             first += workgroups;
         }
         let skipped = self.state_u32("skipped_updates", [1]);
         let clip = self.tensor_u32("clip", [4]);
         let params = Params { first: total, ..Default::default() };
         let damage = self.update_damage();
-        self.dispatch(Finish { params, saved_partials: partials, skipped, clip, damage }, [1, 1, 1]);
+        self.dispatch_on(Finish { params, saved_partials: partials, skipped, clip, damage }, [1, 1, 1]);
         clip
     }
 

@@ -9,7 +9,9 @@
 
 use std::collections::HashMap;
 
-use crate::gpu::{Access, BindingKind, Call, Command, DType, Dispatch, Program, Role, Shape, Tensor, TensorId, TensorInfo, Tier};
+use crate::gpu::{
+    Access, Call, Capabilities, Chosen, Command, DType, Dispatch, Program, Role, Shape, Tensor, TensorId, TensorInfo, choose,
+};
 
 type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
 
@@ -18,8 +20,8 @@ const MAX_WORKGROUPS: u32 = 65_535;
 
 /// A program under construction.
 pub struct Graph {
-    /// The class of adapters that kernels are chosen for.
-    pub tier: Tier,
+    /// What kernels are chosen for.
+    pub capabilities: Capabilities,
     program: Program,
     /// The first tensor of each name: programs have up to a million.
     index: HashMap<String, TensorId>,
@@ -36,10 +38,10 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// An empty graph for one class of adapters.
-    pub fn new(tier: Tier) -> Graph {
+    /// An empty graph for adapters that have `capabilities`.
+    pub fn new(capabilities: Capabilities) -> Graph {
         Graph {
-            tier,
+            capabilities,
             program: Program::default(),
             index: HashMap::new(),
             missing_writes: Vec::new(),
@@ -208,31 +210,56 @@ impl Graph {
         if self.in_update { self.program.update.push(command) } else { self.program.micro.push(command) }
     }
 
-    /// Records a kernel launch. A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
-    pub fn dispatch(&mut self, call: impl Call, workgroups: [u32; 3]) {
-        let kernel = call.kernel();
-        let tensors = call.tensors();
-        let [mut x, mut y, z] = workgroups;
+    /// Records a kernel launch: of the kernels that compute the call, the best that the adapter has and that fits, see [`choose`].
+    ///
+    /// # Panics
+    /// If none fits, and on operands that cannot be what they are used as.
+    pub fn dispatch(&mut self, call: impl Call) {
+        let name = || call.siblings().iter().map(|k| k.name()).collect::<Vec<_>>().join(", ");
+        let is_recorded = self.try_dispatch(&call);
+        assert!(is_recorded, "none of {} fits {:?}", name(), call.tensors().iter().map(|t| t.shape).collect::<Vec<_>>());
+    }
+
+    /// As [`Graph::dispatch`], or records nothing and returns false: for kernels that not every adapter has, where the portable way
+    /// is another sequence of launches.
+    pub fn try_dispatch(&mut self, call: &impl Call) -> bool {
+        let chosen = choose(call, &self.capabilities);
+        let is_found = chosen.is_some();
+        if let Some(chosen) = chosen {
+            self.record_launch(call, chosen);
+        }
+        is_found
+    }
+
+    /// Of calls whose kernels state no grid.
+    pub fn dispatch_on(&mut self, call: impl Call, grid: [u32; 3]) {
+        let chosen = choose(&call, &self.capabilities).expect("a kernel");
+        self.record_launch(&call, Chosen { grid, ..chosen });
+    }
+
+    /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
+    fn record_launch(&mut self, call: &impl Call, chosen: Chosen) {
+        let Chosen { kernel, tensors, grid } = chosen;
+        let [mut x, mut y, z] = grid;
         if x > MAX_WORKGROUPS {
-            assert_eq!(y, 1, "{}: a grid of {workgroups:?} cannot fold into y", kernel.name());
+            assert_eq!(y, 1, "{}: a grid of {grid:?} cannot fold into y", kernel.name());
             y = x.div_ceil(MAX_WORKGROUPS);
             x = x.div_ceil(y);
         }
-        assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {workgroups:?}", kernel.name());
+        assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {grid:?}", kernel.name());
         let mut reads_grad = false;
         for (t, b) in tensors.iter().zip(kernel.bindings) {
             let info = self.program.tensor(t.id);
             let what = || format!("{}: {} = {} {:?}", kernel.name(), b.name, info.name, t.shape);
             assert_eq!(t.dtype, b.dtype, "{}: wanted {}, found {}", what(), b.dtype.name(), t.dtype.name());
             assert_eq!(t.bytes() % u64::from(b.element_bytes), 0, "{}: wanted whole elements of {} bytes", what(), b.element_bytes);
-            if b.kind == BindingKind::Image {
-                assert!(Tier::fits_image(*t), "{}: does not fit an image", what());
-            }
             let is_written = self.missing_writes[t.id.0 as usize] == 0;
             let is_local = matches!(info.role, Role::Activation | Role::Output);
+            // What a kernel reads as a texture it may write as a buffer: then it does not write for the first time.
+            let reads = kernel.bindings.iter().any(|other| other.field == b.field && other.access.reads());
             match b.access {
                 Access::Read | Access::ReadWrite => assert!(is_written, "{}: read before it is written", what()),
-                Access::Write => assert!(!(is_written && is_local), "{}: written twice", what()),
+                Access::Write => assert!(reads || !(is_written && is_local), "{}: written twice", what()),
             }
             reads_grad |= b.access.reads() && self.wants_grad(*t);
         }
@@ -246,8 +273,8 @@ impl Graph {
                 }
             }
         }
-        let (params, constants) = (call.params().to_vec(), call.constants());
-        self.push(Command::Dispatch(Dispatch { kernel, constants, params, tensors, workgroups: [x, y, z] }));
+        let constants = call.constants().into_iter().filter(|(name, _)| kernel.overrides.contains(name)).collect();
+        self.push(Command::Dispatch(Dispatch { kernel, constants, params: call.params().to_vec(), tensors, workgroups: [x, y, z] }));
     }
 
     /// Fills a tensor with zeros; counts as its first write.

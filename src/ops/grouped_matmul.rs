@@ -34,20 +34,20 @@ impl Graph {
         check_offsets(offsets, experts);
         let y = self.tensor("grouped_matmul", [rows, n]); // [A, n]
         let grid = |[tile, columns]: [u32; 2]| [rows.div_ceil(tile) + experts, n.div_ceil(columns), 1];
-        if n.is_multiple_of(4) && self.tier.reads_images(&[a, w]) {
+        if n.is_multiple_of(4) && self.capabilities.reads_images(&[a, w]) {
             use grouped_matmul_cpu::{Nn, Nt, Params};
             let params = Params { experts, n, k };
             let (image_a, image_w) = (a, w);
             match form {
-                GroupedForm::Nt => self.dispatch(Nt { params, image_a, image_w, offsets, y }, grid(IMAGE_TILE)),
-                GroupedForm::Nn => self.dispatch(Nn { params, image_a, image_w, offsets, y }, grid(IMAGE_TILE)),
+                GroupedForm::Nt => self.dispatch_on(Nt { params, image_a, image_w, offsets, y }, grid(IMAGE_TILE)),
+                GroupedForm::Nn => self.dispatch_on(Nn { params, image_a, image_w, offsets, y }, grid(IMAGE_TILE)),
             }
         } else {
             use grouped_matmul::{Nn, Nt, Params};
             let params = Params { experts, n, k };
             match form {
-                GroupedForm::Nt => self.dispatch(Nt { params, a, w, offsets, y }, grid(PORTABLE_TILE)),
-                GroupedForm::Nn => self.dispatch(Nn { params, a, w, offsets, y }, grid(PORTABLE_TILE)),
+                GroupedForm::Nt => self.dispatch_on(Nt { params, a, w, offsets, y }, grid(PORTABLE_TILE)),
+                GroupedForm::Nn => self.dispatch_on(Nn { params, a, w, offsets, y }, grid(PORTABLE_TILE)),
             }
         }
         y
@@ -68,13 +68,13 @@ impl Graph {
         );
         check_offsets(offsets, experts);
         let grid = |[tile, columns]: [u32; 2]| [experts, k.div_ceil(tile), n.div_ceil(columns)];
-        if self.tier.reads_images(&[d_y, x]) {
+        if self.capabilities.reads_images(&[d_y, x]) {
             let params = grouped_matmul_cpu::Params { experts, n, k };
             let call = grouped_matmul_cpu::TnAccumulate { params, image_a: d_y, image_b: x, offsets, d_w };
-            self.dispatch(call, grid(IMAGE_TILE));
+            self.dispatch_on(call, grid(IMAGE_TILE));
         } else {
             let params = grouped_matmul::Params { experts, n, k };
-            self.dispatch(grouped_matmul::TnAccumulate { params, a: d_y, b: x, offsets, d_w }, grid(PORTABLE_TILE));
+            self.dispatch_on(grouped_matmul::TnAccumulate { params, a: d_y, b: x, offsets, d_w }, grid(PORTABLE_TILE));
         }
     }
 

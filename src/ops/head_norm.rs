@@ -28,16 +28,16 @@ impl Graph {
         let grid = [(rows * row_heads).div_ceil(GROUP_HEADS), 1, 1];
         let y = self.like("head_norm", qkv); // [N, (H + 2 KV) hd]
         let r = self.tensor("head_norm.r", [rows, normed_heads]); // [N, H + KV]
-        self.dispatch(Forward { params, qkv, w_q, w_k, y, r }, grid);
+        self.dispatch_on(Forward { params, qkv, w_q, w_k, y, r }, grid);
         self.on_backward(y, move |g, d_y| {
             let d_qkv = g.like("d_head_norm", qkv); // [N, (H + 2 KV) hd]
-            g.dispatch(Backward { params, qkv, w_q, w_k, r, d_y, d_qkv }, grid);
+            g.dispatch_on(Backward { params, qkv, w_q, w_k, r, d_y, d_qkv }, grid);
             g.add_grad(qkv, d_qkv);
             let partial = g.tensor("head_norm.partial", [blocks, 2 * heads.width]); // [N / block, 2 hd]
             let (d_w_q, d_w_k) = (g.param_grad(w_q), g.param_grad(w_k)); // [hd], [hd]
             let columns = (2 * heads.width).div_ceil(BackwardWeight::WORKGROUP);
-            g.dispatch(BackwardWeight { params, qkv, r, d_y, partial }, [columns, blocks, 1]);
-            g.dispatch(ReduceWeight { params, partial, d_w_q, d_w_k }, [columns, 1, 1]);
+            g.dispatch_on(BackwardWeight { params, qkv, r, d_y, partial }, [columns, blocks, 1]);
+            g.dispatch_on(ReduceWeight { params, partial, d_w_q, d_w_k }, [columns, 1, 1]);
         });
         y
     }

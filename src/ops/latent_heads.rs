@@ -63,7 +63,7 @@ impl Graph {
         let call = Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation };
         let pair_texels = if rotation.pairs == RopePairing::HalfSplit { 8 } else { 4 };
         let whole_texels = [nope, rope, value].iter().all(|width| width % 4 == 0) && rotation.rotated.is_multiple_of(pair_texels);
-        match self.tier.flat_images([q, kv, k_rope, packed_q, packed_kv]) {
+        match self.capabilities.flat_images([q, kv, k_rope, packed_q, packed_kv]) {
             Some([q, kv, k_rope, ..]) if whole_texels => call.record_cpu(self, [q, kv, k_rope]),
             _ => call.record_portable(self),
         }
@@ -93,18 +93,18 @@ impl Packing {
         let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
         let params = Params { rows, tokens, heads, nope, rope, value, width: shape.width(), rotated: rotation.rotated, half_split };
         let grid = |elements: u32| [elements.div_ceil(ForwardQuery::WORKGROUP), 1, 1];
-        g.dispatch(ForwardQuery { params, angles, q, packed_q }, grid(packed_q.shape.len()));
-        g.dispatch(ForwardKeyValue { params, angles, kv, k_rope, packed_kv }, grid(packed_kv.shape.len()));
+        g.dispatch_on(ForwardQuery { params, angles, q, packed_q }, grid(packed_q.shape.len()));
+        g.dispatch_on(ForwardKeyValue { params, angles, kv, k_rope, packed_kv }, grid(packed_kv.shape.len()));
         g.on_backward(packed_q, move |g, d_packed_q| {
             let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
-            g.dispatch(BackwardQuery { params, angles, d_packed_q, d_q }, grid(q.shape.len()));
+            g.dispatch_on(BackwardQuery { params, angles, d_packed_q, d_q }, grid(q.shape.len()));
             g.add_grad(q, d_q);
         });
         g.on_backward(packed_kv, move |g, d_packed_kv| {
             let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
             let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
-            g.dispatch(BackwardKeyValue { params, d_packed_kv, d_kv }, grid(kv.shape.len()));
-            g.dispatch(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, grid(rows * rope / 2));
+            g.dispatch_on(BackwardKeyValue { params, d_packed_kv, d_kv }, grid(kv.shape.len()));
+            g.dispatch_on(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, grid(rows * rope / 2));
             g.add_grad(kv, d_kv);
             g.add_grad(k_rope, d_k_rope);
         });
@@ -119,23 +119,23 @@ impl Packing {
         let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
         let params = Params { rows, tokens, heads, nope, rope, value, width, rotated, half_split };
         let grid = [(rows * heads).div_ceil(ForwardQuery::WORKGROUP), 1, 1];
-        let flat = |g: &Graph, d: Tensor| g.tier.flat_images([d]).map(|[d]| d).expect("a gradient fits as its tensor did");
+        let flat = |g: &Graph, d: Tensor| g.capabilities.flat_images([d]).map(|[d]| d).expect("a gradient fits as its tensor did");
         let [image_q, image_kv, image_k_rope] = images;
-        g.dispatch(ForwardQuery { params, angles, q: image_q, packed_q }, grid);
-        g.dispatch(ForwardKeyValue { params, angles, kv: image_kv, k_rope: image_k_rope, packed_kv }, grid);
+        g.dispatch_on(ForwardQuery { params, angles, q: image_q, packed_q }, grid);
+        g.dispatch_on(ForwardKeyValue { params, angles, kv: image_kv, k_rope: image_k_rope, packed_kv }, grid);
         g.on_backward(packed_q, move |g, d_packed_q| {
             let d_packed_q = flat(g, d_packed_q);
             let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
-            g.dispatch(BackwardQuery { params, angles, d_packed_q, d_q }, grid);
+            g.dispatch_on(BackwardQuery { params, angles, d_packed_q, d_q }, grid);
             g.add_grad(q, d_q);
         });
         g.on_backward(packed_kv, move |g, d_packed_kv| {
             let d_packed_kv = flat(g, d_packed_kv);
             let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
             let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
-            g.dispatch(BackwardKeyValue { params, d_packed_kv, d_kv }, grid);
+            g.dispatch_on(BackwardKeyValue { params, d_packed_kv, d_kv }, grid);
             let rope_grid = [(rows * rope).div_ceil(BackwardKeyRope::WORKGROUP), 1, 1];
-            g.dispatch(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, rope_grid);
+            g.dispatch_on(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, rope_grid);
             g.add_grad(kv, d_kv);
             g.add_grad(k_rope, d_k_rope);
         });

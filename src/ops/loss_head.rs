@@ -9,10 +9,7 @@ use super::{
     kernels::{loss_head, loss_head_cpu},
     matmul::Form,
 };
-use crate::{
-    gpu::{Tensor, Tier},
-    limits::rows_per_chunk,
-};
+use crate::{gpu::Tensor, limits::rows_per_chunk};
 
 /// Most rows that one invocation sums: lavapipe leaves a kernel's loops after 65,535 iterations in all.
 const MAX_CPU_REDUCE_ROWS: u32 = 32_768;
@@ -83,15 +80,15 @@ impl Graph {
     fn evaluate(&mut self, chunk: Chunk, logits: Tensor) {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
-        if self.tier.reads_images(&[logits]) {
+        if self.capabilities.reads_images(&[logits]) {
             use loss_head_cpu::{Evaluate, Params};
             let params = Params { rows, texels: vocabulary / 4, first_row };
             let grid = [rows.div_ceil(Evaluate::WORKGROUP), 1, 1];
-            self.dispatch(Evaluate { params, targets, image_logits: logits, row_totals }, grid);
+            self.dispatch_on(Evaluate { params, targets, image_logits: logits, row_totals }, grid);
         } else {
             use loss_head::{Evaluate, Params};
             let params = Params { rows, vocabulary, first_row, ..Params::default() };
-            self.dispatch(Evaluate { params, targets, logits, row_totals }, [rows, 1, 1]);
+            self.dispatch_on(Evaluate { params, targets, logits, row_totals }, [rows, 1, 1]);
         }
     }
 
@@ -100,17 +97,17 @@ impl Graph {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
         let d_loss = self.loss_seed(); // [1]
-        if self.tier.reads_images(&[logits]) {
+        if self.capabilities.reads_images(&[logits]) {
             use loss_head_cpu::{Gradient, Params};
             let params = Params { rows, texels: vocabulary / 4, first_row };
             let grid = [rows.div_ceil(Gradient::WORKGROUP), 1, 1];
             let d_logits = self.like("d_logits", logits); // [chunk, V]
-            self.dispatch(Gradient { params, targets, image_logits: logits, d_loss, row_totals, d_logits }, grid);
+            self.dispatch_on(Gradient { params, targets, image_logits: logits, d_loss, row_totals, d_logits }, grid);
             d_logits
         } else {
             use loss_head::{Gradient, Params};
             let params = Params { rows, vocabulary, first_row, ..Params::default() };
-            self.dispatch(Gradient { params, targets, logits, d_loss, row_totals }, [rows, 1, 1]);
+            self.dispatch_on(Gradient { params, targets, logits, d_loss, row_totals }, [rows, 1, 1]);
             logits
         }
     }
@@ -120,12 +117,12 @@ impl Graph {
         let [rows, _] = row_totals.shape.dims("loss_head row_totals");
         let loss = self.tensor("loss_head.loss", [1]);
         let totals = self.tensor("loss_head.statistics", [4]);
-        if self.tier == Tier::Cpu && rows <= MAX_CPU_REDUCE_ROWS {
+        if self.capabilities.images && rows <= MAX_CPU_REDUCE_ROWS {
             let params = loss_head_cpu::Params { rows, ..Default::default() };
-            self.dispatch(loss_head_cpu::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
+            self.dispatch_on(loss_head_cpu::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
         } else {
             let params = loss_head::Params { rows, ..Default::default() };
-            self.dispatch(loss_head::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
+            self.dispatch_on(loss_head::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
         }
         LossHead { loss, statistics: totals }
     }
@@ -139,7 +136,7 @@ impl Graph {
         let x_chunk = self.tensor("loss_head.x", [rows, width]);
         let params = loss_head::Params { rows, width, first_row, ..Default::default() };
         let grid = [(rows * width).div_ceil(loss_head::TakeRows::WORKGROUP), 1, 1];
-        self.dispatch(loss_head::TakeRows { params, x, x_chunk }, grid);
+        self.dispatch_on(loss_head::TakeRows { params, x, x_chunk }, grid);
         x_chunk
     }
 
@@ -152,7 +149,7 @@ impl Graph {
         let [rows, width] = d_x_chunk.shape.dims("loss_head d_x");
         let params = loss_head::Params { rows, width, first_row, ..Default::default() };
         let grid = [(rows * width).div_ceil(loss_head::PutRows::WORKGROUP), 1, 1];
-        self.dispatch(loss_head::PutRows { params, d_x_chunk, d_x }, grid);
+        self.dispatch_on(loss_head::PutRows { params, d_x_chunk, d_x }, grid);
         d_x
     }
 }

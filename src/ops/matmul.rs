@@ -1,12 +1,11 @@
 //! Matrix products: the building block of other ops, and the linear layer with its backward.
 //!
 //! Weights are stored [out, in], so a linear layer is y = x w^T. Products take rank-2 operands, or rank-3 ones for a
-//! batch of independent products in one launch. On the CPU tier operands are read through texture images where they
-//! fit one (rows a multiple of 64 elements); everything else takes the portable kernels.
+//! batch of independent products in one launch.
 
 use super::{
     Graph,
-    kernels::{matmul, matmul_cpu},
+    kernels::matmul::{Nn, NnAdd, Nt, NtAdd, Params, Tn, TnAccumulate},
 };
 use crate::gpu::{Role, Shape, Tensor};
 
@@ -66,20 +65,7 @@ impl Sizes {
     fn shape(self) -> Shape {
         if self.has_batch { [self.batch, self.m, self.n].into() } else { [self.m, self.n].into() }
     }
-
-    fn grid(self, [rows, columns]: [u32; 2]) -> [u32; 3] {
-        [self.m.div_ceil(rows), self.n.div_ceil(columns), self.batch]
-    }
-
-    /// Whether the product reads its operands through images; y is then stored in whole texels.
-    fn reads_images(self, g: &Graph, a: Tensor, b: Tensor) -> bool {
-        self.n.is_multiple_of(4) && g.tier.reads_images(&[a, b])
-    }
 }
-
-/// Rows and columns of y that a workgroup owns, as the shaders' tiles.
-const PORTABLE_TILE: [u32; 2] = [64, 64];
-const IMAGE_TILE: [u32; 2] = [32, 64];
 
 impl Graph {
     /// The product of `a` and `b` in one of three forms, y [m, n] or [batch, m, n]. Records no backward.
@@ -87,24 +73,11 @@ impl Graph {
         let sizes = Sizes::new(a, b, form);
         let Sizes { m, n, k, .. } = sizes;
         let y = self.tensor("matmul", sizes.shape()); // [batch, m, n]
-        if sizes.reads_images(self, a, b) {
-            use matmul_cpu::{Nn, Nt, Params, Tn};
-            let params = Params { m, n, k, ..Default::default() };
-            let grid = sizes.grid(IMAGE_TILE);
-            match form {
-                Form::Nn => self.dispatch(Nn { params, image_a: a, image_b: b, y }, grid),
-                Form::Nt => self.dispatch(Nt { params, image_a: a, image_b: b, y }, grid),
-                Form::Tn => self.dispatch(Tn { params, image_a: a, image_b: b, y }, grid),
-            }
-        } else {
-            use matmul::{Nn, Nt, Params, Tn};
-            let params = Params { m, n, k, ..Default::default() };
-            let grid = sizes.grid(PORTABLE_TILE);
-            match form {
-                Form::Nn => self.dispatch(Nn { params, a, b, y }, grid),
-                Form::Nt => self.dispatch(Nt { params, a, b, y }, grid),
-                Form::Tn => self.dispatch(Tn { params, a, b, y }, grid),
-            }
+        let params = Params { m, n, k, ..Default::default() };
+        match form {
+            Form::Nn => self.dispatch(Nn { params, a, b, y }),
+            Form::Nt => self.dispatch(Nt { params, a, b, y }),
+            Form::Tn => self.dispatch(Tn { params, a, b, y }),
         }
         y
     }
@@ -119,24 +92,11 @@ impl Graph {
         let Addend { alpha, beta, residual, diagonal } = addend;
         assert_eq!(residual.shape.len(), sizes.shape().len(), "matmul_add: residual {:?} for {:?}", residual.shape, sizes.shape());
         let y = self.tensor("matmul_add", sizes.shape()); // [batch, m, n]
-        if sizes.reads_images(self, a, b) {
-            use matmul_cpu::{NnAdd, NtAdd, Params};
-            let params = Params { m, n, k, alpha, beta, diagonal };
-            let grid = sizes.grid(IMAGE_TILE);
-            match form {
-                Form::Nn => self.dispatch(NnAdd { params, image_a: a, image_b: b, y, residual }, grid),
-                Form::Nt => self.dispatch(NtAdd { params, image_a: a, image_b: b, y, residual }, grid),
-                Form::Tn => panic!("matmul_add: there is no form tn"),
-            }
-        } else {
-            use matmul::{NnAdd, NtAdd, Params};
-            let params = Params { m, n, k, alpha, beta, diagonal };
-            let grid = sizes.grid(PORTABLE_TILE);
-            match form {
-                Form::Nn => self.dispatch(NnAdd { params, a, b, y, residual }, grid),
-                Form::Nt => self.dispatch(NtAdd { params, a, b, y, residual }, grid),
-                Form::Tn => panic!("matmul_add: there is no form tn"),
-            }
+        let params = Params { m, n, k, alpha, beta, diagonal };
+        match form {
+            Form::Nn => self.dispatch(NnAdd { params, a, b, y, residual }),
+            Form::Nt => self.dispatch(NtAdd { params, a, b, y, residual }),
+            Form::Tn => panic!("matmul_add: there is no form tn"),
         }
         y
     }
@@ -146,13 +106,8 @@ impl Graph {
         let sizes = Sizes::new(a, b, Form::Tn);
         let Sizes { m, n, k, .. } = sizes;
         assert_eq!(d_w.shape.len(), sizes.shape().len(), "matmul_accumulate: d_w {:?} for {:?}", d_w.shape, sizes.shape());
-        if sizes.reads_images(self, a, b) {
-            let params = matmul_cpu::Params { m, n, k, ..Default::default() };
-            self.dispatch(matmul_cpu::TnAccumulate { params, image_a: a, image_b: b, d_w }, sizes.grid(IMAGE_TILE));
-        } else {
-            let params = matmul::Params { m, n, k, ..Default::default() };
-            self.dispatch(matmul::TnAccumulate { params, a, b, d_w }, sizes.grid(PORTABLE_TILE));
-        }
+        let params = Params { m, n, k, ..Default::default() };
+        self.dispatch(TnAccumulate { params, a, b, d_w });
     }
 
     /// A linear layer without bias: `x` [.., in] times `w` [out, in] transposed, y [.., out].

@@ -19,21 +19,21 @@ impl Graph {
         let fits = b.shape.matrix("mix_rows b") == [rows, width] && batch * tokens == rows;
         assert!(fits, "mix_rows: a {:?}, b {:?}, mask {:?}, {tokens} tokens", a.shape, b.shape, mask.shape);
         let y = self.like("mix_rows", a); // [N, D]
-        if self.tier.reads_images(&[a, b]) {
+        if self.capabilities.reads_images(&[a, b]) {
             use mix_rows_cpu::{Backward, Forward, Params};
             let params = Params { tokens, texels: width / 4, wanted: 0 };
             let grid = [params.texels / CPU_TILE[0], tokens.div_ceil(CPU_TILE[1]), batch];
-            self.dispatch(Forward { params, image_a: a, image_b: b, mask, y }, grid);
+            self.dispatch_on(Forward { params, image_a: a, image_b: b, mask, y }, grid);
             self.route([a, b], y, move |g, wanted, d_y, d_x| {
-                g.dispatch(Backward { params: Params { wanted, ..params }, mask, image_d_y: d_y, d_x }, grid);
+                g.dispatch_on(Backward { params: Params { wanted, ..params }, mask, image_d_y: d_y, d_x }, grid);
             });
         } else {
             use mix_rows::{Backward, Forward, Params};
             let params = Params { elements: rows * width, sequence_elements: tokens * width, wanted: 0 };
             let grid = [params.elements.div_ceil(Forward::WORKGROUP), 1, 1];
-            self.dispatch(Forward { params, a, b, mask, y }, grid);
+            self.dispatch_on(Forward { params, a, b, mask, y }, grid);
             self.route([a, b], y, move |g, wanted, d_y, d_x| {
-                g.dispatch(Backward { params: Params { wanted, ..params }, mask, d_y, d_x }, grid);
+                g.dispatch_on(Backward { params: Params { wanted, ..params }, mask, d_y, d_x }, grid);
             });
         }
         y

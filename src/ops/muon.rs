@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::choices::MuonScale;
-use crate::gpu::{Tensor, Tier};
+use crate::gpu::{MAX_IMAGE_SIDE, Tensor};
 
 /// Coefficients of the Newton-Schulz polynomial (KellerJordan/Muon), as in the shader.
 const A: f32 = 3.4445;
@@ -131,7 +131,7 @@ impl Graph {
         let (Part { w, d_w, momentum, slices, .. }, counts) = (part, part.counts_or(clip));
         let (x, damage) = (self.like("muon.x", w), self.update_damage());
         self.clear(x);
-        self.dispatch(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x, damage }, [slices, 1, 1]);
+        self.dispatch_on(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x, damage }, [slices, 1, 1]);
     }
 
     fn muon_batch(&mut self, side: u32, parts: &[Part], clip: Tensor, constants: Muon) {
@@ -159,27 +159,27 @@ impl Graph {
     fn gather(&mut self, part: &Part, params: Params, clip: Tensor, stack: Tensor) {
         let (Part { d_w, momentum, .. }, counts) = (*part, part.counts_or(clip));
         let elements = part.slices * params.side * params.length;
-        if self.tier.reads_images(&[d_w]) {
+        if self.capabilities.reads_images(&[d_w]) {
             let params = bytemuck::cast(params);
             let call = muon_cpu::Gather { params, clip, counts, image_d_w: d_w, image_momentum: momentum, momentum, stack };
-            self.dispatch(call, [(elements / 16).div_ceil(muon_cpu::Gather::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [(elements / 16).div_ceil(muon_cpu::Gather::WORKGROUP), 1, 1]);
         } else {
             let call = Gather { params, clip, counts, d_w, momentum, stack };
-            self.dispatch(call, [elements.div_ceil(Gather::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [elements.div_ceil(Gather::WORKGROUP), 1, 1]);
         }
     }
 
     fn scatter(&mut self, part: &Part, params: Params, clip: Tensor, orthogonal: Tensor) {
         let (w, counts, damage) = (part.w, part.counts_or(clip), self.update_damage());
         let elements = part.slices * part.rows * part.columns;
-        if self.tier.reads_images(&[w, orthogonal]) {
+        if self.capabilities.reads_images(&[w, orthogonal]) {
             let blocks = part.slices * part.rows.div_ceil(4) * (part.columns / 4);
             let params = bytemuck::cast(params);
             let call = muon_cpu::Scatter { params, clip, counts, image_orthogonal: orthogonal, image_w: w, w, damage };
-            self.dispatch(call, [blocks.div_ceil(muon_cpu::Scatter::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [blocks.div_ceil(muon_cpu::Scatter::WORKGROUP), 1, 1]);
         } else {
             let call = Scatter { params, clip, counts, orthogonal, w, damage };
-            self.dispatch(call, [elements.div_ceil(Scatter::WORKGROUP), 1, 1]);
+            self.dispatch_on(call, [elements.div_ceil(Scatter::WORKGROUP), 1, 1]);
         }
     }
 
@@ -190,7 +190,7 @@ impl Graph {
         let factor = self.like("muon.factor", gram);
         let addend = self.like("muon.addend", gram);
         let params = Params { side, ..Default::default() };
-        self.dispatch(Normalize { params, gram, factor, addend }, [slices, 1, 1]);
+        self.dispatch_on(Normalize { params, gram, factor, addend }, [slices, 1, 1]);
         let addition = Addend { alpha: C, beta: 1.0, residual: addend, diagonal: 0.0 };
         let first = self.matmul_add(gram, factor, Form::Nn, addition); // [S, side, side]
         let gram = self.sandwich(first, gram);
@@ -239,7 +239,7 @@ fn batches(side: u32, parts: Vec<Part>) -> Vec<Vec<Part>> {
         while part.slices > 0 {
             if room == 0 {
                 let slice = side * padded_length(&[part]);
-                room = (STACK_ELEMENTS / slice).min(Tier::MAX_IMAGE_SIDE / side).max(1);
+                room = (STACK_ELEMENTS / slice).min(MAX_IMAGE_SIDE / side).max(1);
                 batches.push(Vec::new());
             }
             let taken = part.slices.min(room);

@@ -38,9 +38,9 @@ impl Graph {
         let offsets = self.tensor_u32("permute.offsets", [experts + 1]);
         let slot_of = self.tensor_u32("permute.slot_of", [tokens, experts_per_token]);
         let assignment_of = self.tensor_u32("permute.assignment_of", [assignments]);
-        self.dispatch(Count { params, expert, counts }, pairs);
-        self.dispatch(Scan { params, saved_counts: counts, starts, offsets }, [1, 1, 1]);
-        self.dispatch(Scatter { params, expert, saved_starts: starts, slot_of, assignment_of }, pairs);
+        self.dispatch_on(Count { params, expert, counts }, pairs);
+        self.dispatch_on(Scan { params, saved_counts: counts, starts, offsets }, [1, 1, 1]);
+        self.dispatch_on(Scatter { params, expert, saved_starts: starts, slot_of, assignment_of }, pairs);
         Permutation { offsets, slot_of, assignment_of }
     }
 }

@@ -24,7 +24,7 @@ impl Graph {
     pub fn rms_norm(&mut self, x: Tensor, w: Tensor, eps: f32) -> Tensor {
         let [rows, width] = x.shape.matrix("rms_norm x"); // N, D
         assert_eq!(w.shape.len(), width, "rms_norm: w {:?} against x {:?}", w.shape, x.shape);
-        if self.tier.reads_images(&[x, w]) {
+        if self.capabilities.reads_images(&[x, w]) {
             return self.rms_norm_cpu(x, w, eps);
         }
         use rms_norm::{Backward, BackwardResidual, BackwardWeight, Forward, Params, ReduceWeight};
@@ -32,12 +32,12 @@ impl Graph {
         let params = Params { rows, width, eps, block_rows: BLOCK_ROWS, blocks };
         let y = self.like("rms_norm", x); // [N, D]
         let r = self.tensor("rms_norm.r", [rows]); // [N]
-        self.dispatch(Forward { params, x, w, y, r }, [rows, 1, 1]);
+        self.dispatch_on(Forward { params, x, w, y, r }, [rows, 1, 1]);
         self.on_backward(y, move |g, d_y| {
             let d_x = g.like("d_rms_norm", x); // [N, D]
             match g.take_grad(x) {
-                Some(d_residual) => g.dispatch(BackwardResidual { params, x, w, d_y, r, d_residual, d_x }, [rows, 1, 1]),
-                None => g.dispatch(Backward { params, x, w, d_y, r, d_x }, [rows, 1, 1]),
+                Some(d_residual) => g.dispatch_on(BackwardResidual { params, x, w, d_y, r, d_residual, d_x }, [rows, 1, 1]),
+                None => g.dispatch_on(Backward { params, x, w, d_y, r, d_x }, [rows, 1, 1]),
             }
             g.add_grad(x, d_x);
             if !g.wants_grad(w) {
@@ -46,8 +46,8 @@ impl Graph {
             let partial = g.tensor("rms_norm.partial", [blocks, width]); // [N / block, D]
             let d_w = g.param_grad(w); // [D]
             let columns = width.div_ceil(BackwardWeight::WORKGROUP);
-            g.dispatch(BackwardWeight { params, x, d_y, r, partial }, [columns, blocks, 1]);
-            g.dispatch(ReduceWeight { params, partial, d_w }, [columns, 1, 1]);
+            g.dispatch_on(BackwardWeight { params, x, d_y, r, partial }, [columns, blocks, 1]);
+            g.dispatch_on(ReduceWeight { params, partial, d_w }, [columns, 1, 1]);
         });
         y
     }
@@ -60,16 +60,16 @@ impl Graph {
         let (image_x, image_w) = (x.reshape([rows, width]), w.reshape([1, width]));
         let y = self.like("rms_norm", x); // [N, D]
         let r = self.tensor("rms_norm.r", [rows]); // [N]
-        self.dispatch(Forward { params, image_x, image_w, y, r }, grid);
+        self.dispatch_on(Forward { params, image_x, image_w, y, r }, grid);
         self.on_backward(y, move |g, d_y| {
             let image_d_y = d_y.reshape([rows, width]);
             let d_x = g.like("d_rms_norm", x); // [N, D]
             match g.take_grad(x) {
                 Some(d) => {
                     let image_residual = d.reshape([rows, width]);
-                    g.dispatch(BackwardResidual { params, image_x, image_w, image_d_y, r, image_residual, d_x }, grid);
+                    g.dispatch_on(BackwardResidual { params, image_x, image_w, image_d_y, r, image_residual, d_x }, grid);
                 }
-                None => g.dispatch(Backward { params, image_x, image_w, image_d_y, r, d_x }, grid),
+                None => g.dispatch_on(Backward { params, image_x, image_w, image_d_y, r, d_x }, grid),
             }
             g.add_grad(x, d_x);
             if !g.wants_grad(w) {
@@ -77,7 +77,7 @@ impl Graph {
             }
             let d_w = g.param_grad(w); // [D]
             let columns = params.texels.div_ceil(BackwardWeight::WORKGROUP);
-            g.dispatch(BackwardWeight { params, image_x, image_d_y, r, d_w }, [columns, 1, 1]);
+            g.dispatch_on(BackwardWeight { params, image_x, image_d_y, r, d_w }, [columns, 1, 1]);
         });
         y
     }

@@ -55,7 +55,7 @@ impl Graph {
         let q = self.tensor("q", [rows, q_width]); // [N, H hd]
         let kv = self.tensor("kv", [rows, kv_width]); // [N, 2 KV hd]
         let whole_texels = width % 4 == 0 && rotation.rotated.is_multiple_of(if rotation.pairs == RopePairing::HalfSplit { 8 } else { 4 });
-        let reads_images = whole_texels && self.tier.reads_images(&[angles, qkv, q, kv]);
+        let reads_images = whole_texels && self.capabilities.reads_images(&[angles, qkv, q, kv]);
         let params = rope::Params {
             elements: rows * row_width,
             tokens,
@@ -79,18 +79,18 @@ impl Graph {
         let elements = if reads_images { cpu_params.heads } else { params.elements };
         let grid = [elements.div_ceil(rope::Forward::WORKGROUP), 1, 1];
         if reads_images {
-            self.dispatch(rope_cpu::Forward { params: cpu_params, angles, qkv, q, kv }, grid);
+            self.dispatch_on(rope_cpu::Forward { params: cpu_params, angles, qkv, q, kv }, grid);
         } else {
-            self.dispatch(rope::Forward { params, angles, qkv, q, kv }, grid);
+            self.dispatch_on(rope::Forward { params, angles, qkv, q, kv }, grid);
         }
         self.on_backward_many(&[q, kv], move |g, gradients| {
             let d_q = gradients[0].unwrap_or_else(|| g.zeros_like("d_q", q)); // [N, H hd]
             let d_kv = gradients[1].unwrap_or_else(|| g.zeros_like("d_kv", kv)); // [N, 2 KV hd]
             let d_qkv = g.like("d_qkv", qkv); // [N, (H + 2 KV) hd]
             if reads_images {
-                g.dispatch(rope_cpu::Backward { params: cpu_params, angles, d_q, d_kv, d_qkv }, grid);
+                g.dispatch_on(rope_cpu::Backward { params: cpu_params, angles, d_q, d_kv, d_qkv }, grid);
             } else {
-                g.dispatch(rope::Backward { params, angles, d_q, d_kv, d_qkv }, grid);
+                g.dispatch_on(rope::Backward { params, angles, d_q, d_kv, d_qkv }, grid);
             }
             g.add_grad(qkv, d_qkv);
         });

@@ -127,7 +127,7 @@ impl Graph {
         }
         let sizes = router::Params { tokens, width, experts, ..Default::default() };
         // On images, rows of d_logits are 64 long, so that it can have one.
-        let stride = if self.tier.reads_images(&[x, w]) { MAX_EXPERTS } else { experts };
+        let stride = if self.capabilities.reads_images(&[x, w]) { MAX_EXPERTS } else { experts };
         let stream = if options.noise_std > 0.0 { self.next_stream() } else { 0 };
         let params = router::Params { stream, stride, ..router_params(sizes, biases, options) };
         let logits = self.router_logits(params, x, w, biases.logits); // [N, E]
@@ -143,13 +143,13 @@ impl Graph {
         let selection_bias = biases.selection.unwrap_or(logits); // An absent bias is not read.
         let saved_logits = logits;
         let call = router::TopK { params, saved_logits, selection_bias, expert, gate, probabilities, logsumexp, entropy };
-        self.dispatch(call, [tokens.div_ceil(router::TopK::WORKGROUP), 1, 1]);
+        self.dispatch_on(call, [tokens.div_ceil(router::TopK::WORKGROUP), 1, 1]);
         self.on_backward_many(&[gate, probabilities, logsumexp], move |g, d| {
             let d_logits = g.router_d_logits(params, routing, [d[0], d[1], d[2]]);
             g.router_backward(params, x, w, d_logits);
             if let Some(bias) = biases.logits.filter(|bias| g.wants_grad(*bias)) {
                 let d_bias = g.param_grad(bias); // [E]
-                g.dispatch(router::BackwardBias { params, saved_d_logits: d_logits, d_bias }, [experts, 1, 1]);
+                g.dispatch_on(router::BackwardBias { params, saved_d_logits: d_logits, d_bias }, [experts, 1, 1]);
             }
         });
         routing
@@ -161,17 +161,17 @@ impl Graph {
         let bias = bias.unwrap_or(w); // An absent bias is not read.
         let logits = self.tensor("router.logits", [tokens, experts]); // [N, E]
         let per_logit = [(tokens * experts).div_ceil(router::Forward::WORKGROUP), 1, 1];
-        if self.tier.reads_images(&[x, w]) {
+        if self.capabilities.reads_images(&[x, w]) {
             let grid = [tokens.div_ceil(4 * router_cpu::Forward::WORKGROUP), experts.div_ceil(4), 1];
-            self.dispatch(router_cpu::Forward { params: cpu_params(params), x, w, bias, logits }, grid);
+            self.dispatch_on(router_cpu::Forward { params: cpu_params(params), x, w, bias, logits }, grid);
         } else {
-            self.dispatch(router::Forward { params, x, w, bias, logits }, per_logit);
+            self.dispatch_on(router::Forward { params, x, w, bias, logits }, per_logit);
         }
         if noise_std == 0.0 {
             return logits;
         }
         let noisy = self.like("router.noisy_logits", logits); // [N, E]
-        self.dispatch(router::AddNoise { params, saved_logits: logits, logits: noisy }, per_logit);
+        self.dispatch_on(router::AddNoise { params, saved_logits: logits, logits: noisy }, per_logit);
         noisy
     }
 
@@ -197,7 +197,7 @@ impl Graph {
             d_logsumexp: d[2].unwrap_or(logsumexp),
             d_logits,
         };
-        self.dispatch(call, [params.tokens.div_ceil(router::BackwardLogits::WORKGROUP), 1, 1]);
+        self.dispatch_on(call, [params.tokens.div_ceil(router::BackwardLogits::WORKGROUP), 1, 1]);
         d_logits
     }
 
@@ -208,14 +208,14 @@ impl Graph {
         let params = router::Params { has_d_residual: d_residual.is_some().into(), ..params };
         let d_residual = d_residual.unwrap_or(w); // An absent gradient is not read.
         let d_x = self.like("d_router.x", x); // [N, D]
-        let images = self.tier.reads_images(&[x, w, d_logits]);
+        let images = self.capabilities.reads_images(&[x, w, d_logits]);
         if images {
             use router_cpu::Backward;
             let grid = [width.div_ceil(16 * Backward::WORKGROUP), tokens.div_ceil(4), 1];
-            self.dispatch(Backward { params: cpu_params(params), w, saved_d_logits: d_logits, d_residual, d_x }, grid);
+            self.dispatch_on(Backward { params: cpu_params(params), w, saved_d_logits: d_logits, d_residual, d_x }, grid);
         } else {
             let grid = [(tokens * width).div_ceil(router::Backward::WORKGROUP), 1, 1];
-            self.dispatch(router::Backward { params, w, saved_d_logits: d_logits, d_residual, d_x }, grid);
+            self.dispatch_on(router::Backward { params, w, saved_d_logits: d_logits, d_residual, d_x }, grid);
         }
         self.add_grad(x, d_x);
         if !self.wants_grad(w) {
@@ -225,11 +225,11 @@ impl Graph {
         if images {
             use router_cpu::BackwardWeight;
             let grid = [width.div_ceil(4 * BackwardWeight::WORKGROUP), experts.div_ceil(4), 1];
-            self.dispatch(BackwardWeight { params: cpu_params(params), x, saved_d_logits: d_logits, d_w }, grid);
+            self.dispatch_on(BackwardWeight { params: cpu_params(params), x, saved_d_logits: d_logits, d_w }, grid);
         } else {
             const COLUMNS: u32 = 16; // Of d_w, a workgroup.
             let grid = [width.div_ceil(COLUMNS), experts, 1];
-            self.dispatch(router::BackwardWeight { params, x, saved_d_logits: d_logits, d_w }, grid);
+            self.dispatch_on(router::BackwardWeight { params, x, saved_d_logits: d_logits, d_w }, grid);
         }
     }
 }

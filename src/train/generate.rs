@@ -108,7 +108,7 @@ impl Generator {
     /// # Errors
     /// If it does not fit the device.
     pub fn new(config: &Config, device: &Device, memory: &mut Memory) -> Result<Generator, TrainError> {
-        let sampling = recording::sampling(config, device.tier);
+        let sampling = recording::sampling(config, device.capabilities);
         let plan = Plan::compile(device, &sampling.program, memory, PlanOptions::default())?;
         Ok(Generator { plan, sampling, seed: config.seed, undrawable: Vec::new() })
     }

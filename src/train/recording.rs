@@ -3,7 +3,7 @@
 use super::{checkpoint::Expected, optimizer};
 use crate::run::config::{Config, IdleExperts};
 use crate::{
-    gpu::{DType, Program, Role, Tensor, TensorId, Tier},
+    gpu::{Capabilities, DType, Program, Role, Tensor, TensorId},
     model::transformer::{Mode, RouterState, router_states, transformer},
     ops::Graph,
 };
@@ -83,7 +83,7 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
 }
 
 /// Records training.
-pub fn training(config: &Config, tier: Tier) -> Training {
+pub fn training(config: &Config, tier: Capabilities) -> Training {
     let mut g = Graph::new(tier);
     let mode = Mode::Train { counts_assignments: config.optimizer.idle_experts == IdleExperts::Skip };
     let recorded = transformer(&mut g, &config.model, mode, config.data.batch, config.data.sequence_length);
@@ -106,7 +106,7 @@ pub fn training(config: &Config, tier: Tier) -> Training {
 }
 
 /// Records evaluation.
-pub fn evaluation(config: &Config, tier: Tier) -> Evaluation {
+pub fn evaluation(config: &Config, tier: Capabilities) -> Evaluation {
     let mut g = Graph::new(tier);
     let recorded = transformer(&mut g, &config.model, Mode::Evaluate, config.data.batch, config.data.sequence_length);
     let statistics = recorded.statistics.expect("evaluation records statistics");
@@ -117,7 +117,7 @@ pub fn evaluation(config: &Config, tier: Tier) -> Evaluation {
 }
 
 /// Records sampling, over windows as long as those trained on.
-pub fn sampling(config: &Config, tier: Tier) -> Sampling {
+pub fn sampling(config: &Config, tier: Capabilities) -> Sampling {
     let mut g = Graph::new(tier);
     let sequence_length = config.data.sequence_length;
     let position = g.input("position", [1], DType::U32); // [1]

@@ -135,9 +135,9 @@ impl Trainer {
     /// If the model does not fit the device.
     pub fn new(config: Config, device: Rc<Device>, corpus: Corpus, options: PlanOptions) -> Result<Trainer, TrainError> {
         let mut memory = Memory::default();
-        let training = recording::training(&config, device.tier);
+        let training = recording::training(&config, device.capabilities);
         let plan = Plan::compile(&device, &training.program, &mut memory, options)?;
-        let evaluation = recording::evaluation(&config, device.tier);
+        let evaluation = recording::evaluation(&config, device.capabilities);
         let evaluation = (Plan::compile(&device, &evaluation.program, &mut memory, options)?, evaluation);
         for spec in config.parameters() {
             let values = parameters::initial_values(&spec, config.seed);

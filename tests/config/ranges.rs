@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use moelab::gpu::memory::plan_memory;
-use moelab::gpu::{Program, Tier};
+use moelab::gpu::{Capabilities, Program};
 use moelab::train::recording;
 
 use crate::ends::{SMALL, draws, ends, over};
@@ -24,7 +24,7 @@ fn check(sets: &[String]) -> Result<bool, String> {
         Err(problems) if problems.iter().all(|(problem, _)| problem.key.is_some()) => return Ok(false),
         Err(problems) => return Err(format!("no key is named: {problems}")),
     };
-    for tier in [Tier::Portable, Tier::Cpu] {
+    for tier in [Capabilities::PORTABLE, Capabilities::CPU] {
         let plan = |program: &Program| plan_memory(program, true).total_bytes();
         plan(&recording::training(&config, tier).program);
         plan(&recording::evaluation(&config, tier).program);

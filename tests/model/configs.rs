@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use moelab::{
     data::{Corpus, embedded},
-    gpu::{PlanOptions, Tier},
+    gpu::{Capabilities, PlanOptions},
     lab::probe::{CHECKS, Outcome},
     run::{
         Config,
@@ -22,7 +22,7 @@ use crate::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn own_tier() -> Tier {
+fn own_tier() -> Capabilities {
     *tiers().last().expect("an adapter has a tier")
 }
 

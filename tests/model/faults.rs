@@ -2,7 +2,7 @@
 
 use moelab::{
     data::Corpus,
-    gpu::{PlanOptions, Tier},
+    gpu::{Capabilities, PlanOptions},
     run::records::Incident,
     train::{
         TrainError,
@@ -17,7 +17,7 @@ fn small() -> Trainer {
     let text = SMALL.to_string() + "[nan]\nroll_back_after = 3\nstop_after = 1\n";
     let config = config(&text, 64);
     let corpus = Corpus::Batches { training: vec![batch(&config, 1)], validation: vec![batch(&config, 2)] };
-    let own: Tier = *tiers().last().unwrap();
+    let own: Capabilities = *tiers().last().unwrap();
     trainer(&config, &device(own), corpus, PlanOptions::default())
 }
 

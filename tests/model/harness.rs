@@ -9,7 +9,7 @@ use std::{
 
 use moelab::{
     data::{Corpus, dataset::Batch},
-    gpu::{AdapterChoice, Device, PlanOptions, Tier},
+    gpu::{AdapterChoice, Capabilities, Device, PlanOptions},
     run::{
         Config,
         config::load,
@@ -19,16 +19,16 @@ use moelab::{
 };
 
 /// A device of the adapter; its tier can be set.
-pub fn device(tier: Tier) -> Rc<Device> {
+pub fn device(tier: Capabilities) -> Rc<Device> {
     let mut device = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver (cargo xtask setup)");
-    device.tier = tier;
+    device.capabilities = tier;
     Rc::new(device)
 }
 
 /// The tiers that the adapter runs.
-pub fn tiers() -> Vec<Tier> {
-    let own = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver").tier;
-    if own == Tier::Portable { vec![own] } else { vec![Tier::Portable, own] }
+pub fn tiers() -> Vec<Capabilities> {
+    let own = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver").capabilities;
+    if own == Capabilities::PORTABLE { vec![own] } else { vec![Capabilities::PORTABLE, own] }
 }
 
 /// Runs `job` on a device that all callers share, on the thread that owns it, so that kernels are compiled once for the

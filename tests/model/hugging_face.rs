@@ -96,7 +96,7 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
 
 /// Logits of every position [B, T, V].
 fn logits(device: &Device, found: &Imported, tokens: &[u8]) -> Vec<f32> {
-    let mut g = Graph::new(device.tier);
+    let mut g = Graph::new(device.capabilities);
     let position = g.input("position", [B * T], DType::U32);
     let logits = transformer(&mut g, &found.model, Mode::Sample { position }, B, T).logits.unwrap();
     g.output("logits", logits);
@@ -109,7 +109,7 @@ fn logits(device: &Device, found: &Imported, tokens: &[u8]) -> Vec<f32> {
 
 /// The gradient of the mean cross-entropy, by parameter.
 fn gradients(device: &Device, found: &Imported, tokens: &[u8], targets: &[u8]) -> Vec<NamedTensor> {
-    let mut g = Graph::new(device.tier);
+    let mut g = Graph::new(device.capabilities);
     let loss = transformer(&mut g, &found.model, Mode::Train { counts_assignments: false }, B, T).loss.unwrap();
     g.backward(loss);
     let mut loaded = Loaded::new(device, g.finish(), &found.tensors);

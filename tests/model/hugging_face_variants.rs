@@ -81,7 +81,7 @@ fn mean_cross_entropy(logits: &[f32], targets: &[u32]) -> f64 {
 
 /// Logits of every position [N, V].
 fn logits(device: &Device, found: &Imported, tokens: &[u8]) -> Vec<f32> {
-    let mut g = Graph::new(device.tier);
+    let mut g = Graph::new(device.capabilities);
     let position = g.input("position", [B * T], DType::U32);
     let logits = transformer(&mut g, &found.model, Mode::Sample { position }, B, T).logits.unwrap();
     g.output("logits", logits);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moelab::{
     data::Corpus,
-    gpu::{PlanOptions, Tier},
+    gpu::{Capabilities, PlanOptions},
     run::{Config, config::IdleExperts},
     train::{
         checkpoint::{NamedTensor, Snapshot},
@@ -26,7 +26,7 @@ fn small(policy: &str, updates: u32, optimizer_of_experts: &str) -> Config {
     config(&format!("{text}[optimizer]\n{policy}\n{overrides}\n"), 64)
 }
 
-fn trained(config: &Config, tier: Tier, start: impl Fn(&Trainer) -> Snapshot) -> Snapshot {
+fn trained(config: &Config, tier: Capabilities, start: impl Fn(&Trainer) -> Snapshot) -> Snapshot {
     let corpus = Corpus::Batches { training: vec![batch(config, 1), batch(config, 2)], validation: vec![batch(config, 3)] };
     let mut trainer = trainer(config, &device(tier), corpus, PlanOptions::default());
     let start = start(&trainer);
@@ -50,7 +50,7 @@ fn experts(snapshot: &Snapshot) -> BTreeMap<String, Vec<Vec<u32>>> {
 }
 
 /// All experts take part in the first update; in the second the first layer's router keeps one out.
-fn first_and_second(policy: &str, optimizer_of_experts: &str, tier: Tier) -> [Snapshot; 2] {
+fn first_and_second(policy: &str, optimizer_of_experts: &str, tier: Capabilities) -> [Snapshot; 2] {
     let mut first = trained(&small(policy, 1, optimizer_of_experts), tier, Trainer::initial_snapshot);
     let bias = first.tensors.iter_mut().find(|t| t.name == "blocks.0.moe.router.bias").unwrap();
     bias.data[IDLE] = -100.0;

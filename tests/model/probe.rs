@@ -21,11 +21,8 @@ fn mutate(program: &mut Program, module: &str, from: &str, to: &str) {
             && d.kernel.module.source.contains(from)
         {
             let changed = |text: &str| &*Box::leak(text.replace(from, to).into_boxed_str());
-            let ModuleInfo { name, source, subgroup_source } = *d.kernel.module;
-            let module = ModuleInfo { name, source: changed(source), subgroup_source: subgroup_source.map(changed) };
-            let KernelInfo { entry, params_bytes, uses_step, bindings, .. } = *d.kernel;
-            let module = Box::leak(Box::new(module));
-            d.kernel = Box::leak(Box::new(KernelInfo { module, entry, params_bytes, uses_step, bindings }));
+            let module = ModuleInfo { source: changed(d.kernel.module.source), ..*d.kernel.module };
+            d.kernel = Box::leak(Box::new(KernelInfo { module: Box::leak(Box::new(module)), ..*d.kernel }));
         }
     }
 }

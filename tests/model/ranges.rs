@@ -27,7 +27,7 @@ fn small(sets: &[String]) -> Option<Config> {
     if u64::from(config.train.micro_batches) > MOST_LAUNCHES {
         return None;
     }
-    let program = recording::training(&config, moelab::gpu::Tier::Portable).program;
+    let program = recording::training(&config, moelab::gpu::Capabilities::PORTABLE).program;
     let persistent: u64 = program.tensors.iter().filter(|t| !t.role.is_planned()).map(|t| t.bytes()).sum();
     let (micro, update) = program.dispatches();
     let launches = micro as u64 * u64::from(config.train.micro_batches) + update as u64;

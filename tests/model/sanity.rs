@@ -2,12 +2,12 @@
 
 use moelab::{
     data::Corpus,
-    gpu::{PlanOptions, Tier},
+    gpu::{Capabilities, PlanOptions},
 };
 
 use crate::harness::{SMALL, batch, config, device, drive, tiers, trainer};
 
-fn one_batch(text: &str, tier: Tier, options: PlanOptions) -> crate::harness::Ran {
+fn one_batch(text: &str, tier: Capabilities, options: PlanOptions) -> crate::harness::Ran {
     let config = config(text, 64);
     let corpus = Corpus::Batches { training: vec![batch(&config, 1)], validation: vec![batch(&config, 2)] };
     drive(&mut trainer(&config, &device(tier), corpus, options))

@@ -420,7 +420,7 @@ fn a_checkpoint_holds_every_state_and_a_resumed_run_is_the_straight_one() {
         ]);
         let batches = batches(&config, 5);
         let mut trainer = start(&config, device, &batches, &batches[..1]);
-        let program = recording::training(&config, device.tier).program;
+        let program = recording::training(&config, device.capabilities).program;
         let of = |role: Role, dtype: DType| {
             let tensors = program.tensors.iter().filter(move |t| t.role == role && t.dtype == dtype);
             tensors.map(|t| t.name.clone()).collect::<Vec<_>>()
@@ -476,7 +476,7 @@ fn evaluation_knows_neither_noise_nor_dropout() {
 /// The routing of a batch under the initial weights, as the device leaves it: one row [4 + 2E] a layer.
 fn routing(config: &Config, device: &Rc<Device>, batch: &Batch) -> Vec<Vec<f64>> {
     let mut memory = Memory::default();
-    let training = recording::training(config, device.tier);
+    let training = recording::training(config, device.capabilities);
     let plan = Plan::compile(device, &training.program, &mut memory, PlanOptions::default()).unwrap();
     for spec in config.parameters() {
         memory.write(device, &spec.name, bytemuck::cast_slice(&parameters::initial_values(&spec, config.seed)));

@@ -226,7 +226,7 @@ fn add(x: &mut Rows, y: &Rows) {
 /// The loss and every gradient as the device computes them.
 fn trained(device: &Device, config: &Config, weights: &Weights, batch: &Batch) -> (f64, Weights) {
     let mut memory = Memory::default();
-    let training = recording::training(config, device.tier);
+    let training = recording::training(config, device.capabilities);
     let plan = Plan::compile(device, &training.program, &mut memory, PlanOptions::default()).unwrap();
     for (name, values) in weights {
         let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();

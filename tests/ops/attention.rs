@@ -1,7 +1,7 @@
 //! Causal attention against its twin, which fills whole T x T matrices.
 
 use moelab::{
-    gpu::{DType, Segment, Step, Tier},
+    gpu::{Capabilities, DType, Segment, Step},
     ops::{Graph, Heads},
     random::Stream,
 };
@@ -125,7 +125,7 @@ fn a_later_token_leaves_earlier_outputs_bit_equal() {
 }
 
 /// y, d_q and d_kv of two runs of one plan.
-fn two_runs(tier: Tier, heads: Heads) -> [Vec<Vec<f32>>; 2] {
+fn two_runs(tier: Capabilities, heads: Heads) -> [Vec<Vec<f32>>; 2] {
     let device = device();
     let inputs = operands(2, heads);
     let width = heads.query * heads.width;

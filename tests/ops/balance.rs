@@ -6,7 +6,7 @@ use crate::{
     router::{self, Routed},
 };
 use moelab::{
-    gpu::{DType, Segment, Step, Tensor, Tier},
+    gpu::{Capabilities, DType, Segment, Step, Tensor},
     ops::{BalanceKind, BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores},
 };
 
@@ -174,7 +174,7 @@ fn rows_that_fill_up_have_no_part_in_it() {
     const REAL: u32 = 2;
     let device = device();
     let [t, k, experts] = [33, 2, 8];
-    let run = |tier: Tier, kind: BalanceKind, b: u32, real_tokens: u32, filler: f32| {
+    let run = |tier: Capabilities, kind: BalanceKind, b: u32, real_tokens: u32, filler: f32| {
         let drawn = inputs([REAL, t, k, experts]);
         let filled = |index: usize, name: &str, width: u32| {
             let mut values: Vec<f32> = drawn[index].array().data.iter().map(|v| *v as f32).collect();

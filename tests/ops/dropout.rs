@@ -38,7 +38,7 @@ fn drops_the_stated_share() {
 
 #[test]
 fn zero_probability_records_nothing() {
-    let mut g = moelab::ops::Graph::new(moelab::gpu::Tier::Portable);
+    let mut g = moelab::ops::Graph::new(moelab::gpu::Capabilities::PORTABLE);
     let x = g.leaf("x", [3, 5]);
     assert_eq!(g.dropout(x, 0.0), x);
     assert_eq!(g.program().dispatches(), (0, 0));

@@ -46,7 +46,7 @@ fn gradients_of_a_fan_out_meet() {
 
 #[test]
 fn only_what_wants_a_gradient_gets_one() {
-    let mut g = moelab::ops::Graph::new(moelab::gpu::Tier::Portable);
+    let mut g = moelab::ops::Graph::new(moelab::gpu::Capabilities::PORTABLE);
     let a = g.leaf("a", [4]);
     let b = g.input("b", [4], moelab::gpu::DType::F32);
     let y = g.add(a, b);

@@ -1,7 +1,7 @@
 //! Embedding against its twin: repeated, equal and distinct tokens, with and without images.
 
 use moelab::{
-    gpu::{DType, Segment, Step, Tier},
+    gpu::{Capabilities, DType, Segment, Step},
     ops::Graph,
 };
 
@@ -55,7 +55,7 @@ fn reads_a_table_too_tall_for_an_image() {
 
 #[test]
 fn reads_rows_of_an_activation() {
-    for tier in [Tier::Portable, Tier::Cpu] {
+    for tier in [Capabilities::PORTABLE, Capabilities::CPU] {
         let x: Vec<f32> = (0..256).map(|v| v as f32).collect();
         let inputs = [Input::u32("position", [1], vec![2]), Input::values("x", [4, 64], x.clone())];
         assert_eq!(run(tier, &inputs, |g, t| vec![g.embedding(t[0], t[1], 1.0)])[0], x[128..192]);

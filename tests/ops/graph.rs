@@ -2,7 +2,7 @@
 //! next one reads.
 
 use moelab::{
-    gpu::{DType, Role, Segment, Step, Tensor, Tier},
+    gpu::{Capabilities, DType, Role, Segment, Step, Tensor},
     ops::{Form, Graph},
 };
 
@@ -55,7 +55,7 @@ fn a_detached_operand_leaves_the_gradient_of_its_source_alone() {
 
 #[test]
 fn nothing_is_recorded_for_what_is_detached() {
-    let mut g = Graph::new(Tier::Portable);
+    let mut g = Graph::new(Capabilities::PORTABLE);
     let x = g.leaf("x", [4]);
     let hidden = g.scale(x, 3.0);
     let constant = g.detach(hidden);
@@ -72,7 +72,7 @@ fn nothing_is_recorded_for_what_is_detached() {
 #[test]
 #[should_panic(expected = "w is a parameter")]
 fn a_parameter_is_not_detached() {
-    let mut g = Graph::new(Tier::Portable);
+    let mut g = Graph::new(Capabilities::PORTABLE);
     let w = g.param("w", [4]);
     g.detach(w);
 }
@@ -85,7 +85,7 @@ struct Carry<'a> {
 }
 
 impl<'a> Carry<'a> {
-    fn new(device: &'a moelab::gpu::Device, tier: Tier, shape: [u32; 2]) -> Carry<'a> {
+    fn new(device: &'a moelab::gpu::Device, tier: Capabilities, shape: [u32; 2]) -> Carry<'a> {
         let mut g = Graph::new(tier);
         let (x, w) = (g.leaf("x", shape), g.param("w", [shape[1], shape[1]]));
         let z = g.carried("z", shape);
@@ -193,7 +193,7 @@ fn what_cannot_be_stored_is_refused() {
     ];
     for (wanted, wrong) in cases {
         let refused = std::panic::catch_unwind(|| {
-            let mut g = Graph::new(Tier::Portable);
+            let mut g = Graph::new(Capabilities::PORTABLE);
             let (z, x) = (g.carried("z", [4]), g.leaf("x", [4]));
             wrong(&mut g, z, x);
         });

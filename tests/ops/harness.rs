@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use moelab::{
     gpu::{
-        AdapterChoice, Command, DType, Device, KernelInfo, Memory, ModuleInfo, Plan, PlanOptions, Program, Role, Segment, Step, Tensor,
-        TensorId, Tier,
+        AdapterChoice, Capabilities, Command, DType, Device, KernelInfo, Memory, ModuleInfo, Plan, PlanOptions, Program, Role, Segment,
+        Step, Tensor, TensorId,
     },
-    ops::Graph,
+    ops::{Graph, kernels::MODULES},
     random::Stream,
 };
 
@@ -31,9 +31,10 @@ pub fn device() -> MutexGuard<'static, Device> {
     DEVICE.get_or_init(open).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The tiers that this adapter runs; all compute the same function.
-pub fn tiers(device: &Device) -> Vec<Tier> {
-    if device.tier == Tier::Portable { vec![Tier::Portable] } else { vec![Tier::Portable, device.tier] }
+/// The portable kernels' capabilities and the adapter's own; all kernels compute the same function.
+pub fn tiers(device: &Device) -> Vec<Capabilities> {
+    let own = (device.capabilities != Capabilities::PORTABLE).then_some(device.capabilities);
+    [Capabilities::PORTABLE].into_iter().chain(own).collect()
 }
 
 /// An f64 tensor of a twin.
@@ -201,16 +202,7 @@ impl<'a> Fixture<'a> {
     }
 }
 
-/// Which of a module's sources run.
-#[derive(Clone, Copy, PartialEq)]
-enum Sources {
-    /// Those that the device takes.
-    Own,
-    /// Those without subgroups.
-    Plain,
-}
-
-/// Forward and gradients of one op on one tier.
+/// Forward and gradients of one op with the kernels that one set of capabilities chooses.
 struct Outcome {
     outputs: Vec<Vec<f32>>,
     gradients: Vec<Option<Vec<f32>>>,
@@ -255,7 +247,7 @@ impl Case {
         self
     }
 
-    /// Panics with the first difference on any tier.
+    /// Panics with the first difference under any set of capabilities.
     pub fn check(self, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Vec<Array>) {
         if let Err(message) = self.try_check(inputs, graph, twin) {
             panic!("{message}");
@@ -272,14 +264,9 @@ impl Case {
         let expected = twin(&arrays);
         let cotangents: Vec<Vec<f32>> = expected.iter().enumerate().map(|(i, y)| self.cotangent(i, y.data.len())).collect();
         let outcomes: Vec<_> = {
-            let device = device();
-            let run = |tier, sources| self.run(&device, tier, sources, inputs, &graph, &cotangents);
-            let mut outcomes: Vec<_> =
-                tiers(&device).into_iter().filter_map(|tier| Some((tier.name(), run(tier, Sources::Own)?))).collect();
-            if device.shares_lanes {
-                outcomes.extend(run(device.tier, Sources::Plain).map(|outcome| ("cpu without subgroups", outcome)));
-            }
-            outcomes
+            let (device, mut seen) = (device(), Vec::new());
+            let sets = device.capabilities.sets(MODULES).into_iter();
+            sets.filter_map(|(name, set)| Some((name, self.run(&device, set, &mut seen, inputs, &graph, &cotangents)?))).collect()
         };
         for (tier, outcome) in &outcomes {
             for (i, (found, wanted)) in outcome.outputs.iter().zip(&expected).enumerate() {
@@ -316,11 +303,12 @@ impl Case {
         }
     }
 
+    /// `None` if these kernels are among those `seen` already.
     fn run(
         &self,
         device: &Device,
-        tier: Tier,
-        sources: Sources,
+        tier: Capabilities,
+        seen: &mut Vec<Vec<*const KernelInfo>>,
         inputs: &[Input],
         graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>,
         cotangents: &[Vec<f32>],
@@ -353,10 +341,13 @@ impl Case {
                 g.output(&format!("wanted_{i}"), *t);
             }
         }
-        let mut program = self.mutated(g.finish());
-        if sources == Sources::Plain && !without_subgroups(&mut program) {
+        let program = g.finish();
+        let kernels = kernels_of(&program);
+        if seen.contains(&kernels) {
             return None;
         }
+        seen.push(kernels);
+        let program = self.mutated(program);
         let all: Vec<Input> = inputs.iter().cloned().chain(extra).collect();
         let mut fixture = Fixture::new(device, program, &all);
         fixture.run(&self.step, &[Segment::ClearGradients, Segment::Micro]);
@@ -373,25 +364,24 @@ impl Case {
             let mut is_applied = false;
             for command in program.micro.iter_mut().chain(&mut program.update) {
                 if let Command::Dispatch(d) = command
-                    && d.kernel.module.name == *module
+                    && is_of(d.kernel.module.name, module)
                 {
                     let old = d.kernel.module;
                     assert!(old.source.contains(from), "{module} has no text `{from}`:\n{}", old.source);
                     let changed = |text: &str| &*Box::leak(text.replace(from, to).into_boxed_str());
-                    let (source, subgroup_source) = (changed(old.source), old.subgroup_source.map(changed));
-                    let module = Box::leak(Box::new(ModuleInfo { name: old.name, source, subgroup_source }));
-                    d.kernel = with_module(d.kernel, module);
+                    let module = ModuleInfo { source: changed(old.source), ..*old };
+                    d.kernel = Box::leak(Box::new(KernelInfo { module: Box::leak(Box::new(module)), ..*d.kernel }));
                     is_applied = true;
                 }
             }
-            // Programs of the portable tier have no dispatch of a CPU module.
+            // A set of capabilities may choose other kernels.
             assert!(is_applied || module.ends_with("_cpu"), "{}: no dispatch of {module}", self.name);
         }
         program
     }
 
     fn compare(&self, tier: &str, what: &str, found: &[f64], wanted: &[f64]) -> Result<(), String> {
-        let fail = |why: String| Err(format!("{} ({tier} tier), {what}: {why}", self.name));
+        let fail = |why: String| Err(format!("{} ({tier}), {what}: {why}", self.name));
         if found.len() != wanted.len() {
             return fail(format!("wanted {} elements, found {}", wanted.len(), found.len()));
         }
@@ -417,24 +407,18 @@ impl Case {
     }
 }
 
-/// Takes the subgroup sources away; false if there was none.
-fn without_subgroups(program: &mut Program) -> bool {
-    let mut had_any = false;
-    for command in program.micro.iter_mut().chain(&mut program.update) {
-        if let Command::Dispatch(d) = command
-            && d.kernel.module.subgroup_source.is_some()
-        {
-            let ModuleInfo { name, source, .. } = *d.kernel.module;
-            d.kernel = with_module(d.kernel, Box::leak(Box::new(ModuleInfo { name, source, subgroup_source: None })));
-            had_any = true;
-        }
-    }
-    had_any
+/// The kernels of a program, in order.
+fn kernels_of(program: &Program) -> Vec<*const KernelInfo> {
+    let kernel = |command: &Command| match command {
+        Command::Dispatch(d) => Some(std::ptr::from_ref(d.kernel)),
+        _ => None,
+    };
+    program.micro.iter().chain(&program.update).filter_map(kernel).collect()
 }
 
-fn with_module(k: &KernelInfo, module: &'static ModuleInfo) -> &'static KernelInfo {
-    let KernelInfo { entry, params_bytes, uses_step, bindings, .. } = *k;
-    Box::leak(Box::new(KernelInfo { module, entry, params_bytes, uses_step, bindings }))
+/// Whether a source is this file's: its own, or made with a library variant.
+fn is_of(source: &str, file: &str) -> bool {
+    source == file || source.strip_prefix(file) == Some("_subgroups")
 }
 
 fn coordinates(len: usize) -> Vec<usize> {
@@ -477,7 +461,7 @@ pub fn catches(mutants: &[(&'static str, &'static str, &'static str)], outcome: 
 }
 
 /// Forward outputs on one tier, as bytes, for exact tests.
-pub fn run_bytes(tier: Tier, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<Vec<u8>> {
+pub fn run_bytes(tier: Capabilities, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<Vec<u8>> {
     let device = device();
     let mut g = Graph::new(tier);
     let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
@@ -493,11 +477,11 @@ pub fn run_bytes(tier: Tier, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tens
 }
 
 /// Forward outputs as f32.
-pub fn run(tier: Tier, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<Vec<f32>> {
+pub fn run(tier: Capabilities, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<Vec<f32>> {
     run_bytes(tier, inputs, graph).iter().map(|b| bytemuck::cast_slice(b).to_vec()).collect()
 }
 
 /// Forward outputs as u32.
-pub fn run_u32(tier: Tier, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<Vec<u32>> {
+pub fn run_u32(tier: Capabilities, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<Vec<u32>> {
     run_bytes(tier, inputs, graph).iter().map(|b| bytemuck::cast_slice(b).to_vec()).collect()
 }

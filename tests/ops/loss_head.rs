@@ -1,7 +1,7 @@
 //! The loss head against its twin: loss, statistics and both gradients, in one chunk and several, small and large V.
 
 use moelab::{
-    gpu::{Segment, Step, Tier},
+    gpu::{Capabilities, Segment, Step},
     ops::Graph,
 };
 
@@ -111,7 +111,7 @@ fn identity(n: u32) -> Vec<f32> {
 }
 
 /// Statistics of given logits: w is the identity.
-fn statistics(tier: Tier, logits: &[f32], vocabulary: u32, targets: &[u32]) -> Vec<f32> {
+fn statistics(tier: Capabilities, logits: &[f32], vocabulary: u32, targets: &[u32]) -> Vec<f32> {
     let rows = targets.len() as u32;
     let inputs = [
         Input::values("x", [rows, vocabulary], logits.to_vec()),
@@ -123,7 +123,7 @@ fn statistics(tier: Tier, logits: &[f32], vocabulary: u32, targets: &[u32]) -> V
 
 #[test]
 fn ties_go_to_the_lowest_index() {
-    for tier in [Tier::Portable, Tier::Cpu] {
+    for tier in [Capabilities::PORTABLE, Capabilities::CPU] {
         for vocabulary in [5_u32, 64] {
             let logits: Vec<f32> = (0..4 * vocabulary).map(|i| if [1, 4].contains(&(i % vocabulary)) { 2.0 } else { -1.0 }).collect();
             assert_eq!(statistics(tier, &logits, vocabulary, &[4, 1, 0, IGNORED])[1..], [3.0, 1.0, 0.0]);
@@ -134,7 +134,7 @@ fn ties_go_to_the_lowest_index() {
 
 #[test]
 fn counts_rows_with_a_non_finite_logit() {
-    for tier in [Tier::Portable, Tier::Cpu] {
+    for tier in [Capabilities::PORTABLE, Capabilities::CPU] {
         for value in [3e38, -3e38] {
             // Overflow to infinity inside the product: the largest finite numbers, twice.
             let mut x = vec![0.0; 3 * 64];
@@ -159,7 +159,7 @@ fn sums_many_rows_within_a_millionth() {
     let identity = Input::values("w", [vocabulary, vocabulary], identity(vocabulary)).param();
     let inputs = [logits, identity, Input::u32("targets", [rows], targets.clone())];
     let wanted = twin(&inputs[0].array(), &inputs[1].array(), &targets, 1.0)[1].data[0];
-    for tier in [Tier::Portable, Tier::Cpu] {
+    for tier in [Capabilities::PORTABLE, Capabilities::CPU] {
         let found = run(tier, &inputs, |g, t| vec![g.loss_head(t[0], t[1], t[2], false).statistics])[0][0];
         assert!((f64::from(found) / wanted - 1.0).abs() < 1e-6, "{tier:?}: wanted {wanted}, found {found}");
     }
@@ -169,7 +169,7 @@ fn sums_many_rows_within_a_millionth() {
 fn counts_every_row_of_a_long_batch() {
     // lavapipe leaves a loop after 65,535 iterations: no invocation may walk all these rows.
     let rows = 70_001;
-    for tier in [Tier::Portable, Tier::Cpu] {
+    for tier in [Capabilities::PORTABLE, Capabilities::CPU] {
         let found = statistics(tier, &vec![0.0; rows as usize * 64], 64, &targets_of(rows, 64));
         assert_eq!(found[1], (rows - rows / 5) as f32);
     }

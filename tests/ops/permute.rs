@@ -2,7 +2,7 @@
 
 use crate::harness::{Fixture, Input, device, run_u32, tiers};
 use moelab::{
-    gpu::{DType, Segment, Step, Tensor, Tier},
+    gpu::{Capabilities, DType, Segment, Step, Tensor},
     ops::{Graph, Routing},
     random::Stream,
 };
@@ -38,7 +38,7 @@ pub fn routing(g: &mut Graph, expert: Tensor, gate: Tensor, experts: u32) -> Rou
     }
 }
 
-fn check_exact(tier: Tier, tokens: u32, experts_per_token: u32, experts: u32, expert: Vec<u32>) {
+fn check_exact(tier: Capabilities, tokens: u32, experts_per_token: u32, experts: u32, expert: Vec<u32>) {
     let wanted = reference(&expert, experts);
     let inputs = [Input::u32("expert", [tokens, experts_per_token], expert), Input::normal("gate", [tokens, experts_per_token])];
     let found = run_u32(tier, &inputs, |g, t| {

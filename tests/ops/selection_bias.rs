@@ -1,7 +1,7 @@
 //! The counts over micro-batches and the bias that follows them, exactly.
 
 use moelab::{
-    gpu::{DType, Device, Segment, Step, Tensor, Tier},
+    gpu::{Capabilities, DType, Device, Segment, Step, Tensor},
     ops::Graph,
 };
 
@@ -39,7 +39,12 @@ impl Twin {
 
 /// A program that counts an input's experts [N, K]; `update` gets counts and clip and records what happens once an update.
 /// Its one gradient is written by the test.
-fn fixture(device: &Device, tier: Tier, [tokens, k, experts]: [u32; 3], update: impl Fn(&mut Graph, Tensor, Tensor)) -> Fixture<'_> {
+fn fixture(
+    device: &Device,
+    tier: Capabilities,
+    [tokens, k, experts]: [u32; 3],
+    update: impl Fn(&mut Graph, Tensor, Tensor),
+) -> Fixture<'_> {
     let mut g = Graph::new(tier);
     let expert = g.input("expert", [tokens, k], DType::U32);
     let gate = g.input("gate", [tokens, k], DType::F32);

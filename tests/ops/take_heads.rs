@@ -25,7 +25,7 @@ fn follows_the_twin() {
 
 #[test]
 fn whole_heads_are_no_work() {
-    let mut g = moelab::ops::Graph::new(moelab::gpu::Tier::Portable);
+    let mut g = moelab::ops::Graph::new(moelab::gpu::Capabilities::PORTABLE);
     let x = g.leaf("x", [6, 32]);
     assert_eq!(g.take_heads(x, 2, 16, 16), x);
     assert_eq!(g.program().dispatches(), (0, 0));

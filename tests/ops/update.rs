@@ -1,21 +1,26 @@
 //! What the tests of optimizers share: an update program whose gradients are written by the test.
 
 use moelab::{
-    gpu::{Device, Segment, Step, Tensor, Tier},
+    gpu::{Capabilities, Device, Segment, Step, Tensor},
     ops::Graph,
 };
 
 use crate::harness::{Fixture, Input, device, tiers};
 
 /// Runs `body` on every tier with a fixture whose update program `record` made; `record` gets the parameters.
-pub fn on_every_tier(parameters: &[Input], record: impl Fn(&mut Graph, &[Tensor]) -> Tensor, body: impl Fn(Tier, &mut Fixture)) {
+pub fn on_every_tier(parameters: &[Input], record: impl Fn(&mut Graph, &[Tensor]) -> Tensor, body: impl Fn(Capabilities, &mut Fixture)) {
     let device = device();
     for tier in tiers(&device) {
         body(tier, &mut fixture(&device, tier, parameters, &record));
     }
 }
 
-fn fixture<'a>(device: &'a Device, tier: Tier, parameters: &[Input], record: impl Fn(&mut Graph, &[Tensor]) -> Tensor) -> Fixture<'a> {
+fn fixture<'a>(
+    device: &'a Device,
+    tier: Capabilities,
+    parameters: &[Input],
+    record: impl Fn(&mut Graph, &[Tensor]) -> Tensor,
+) -> Fixture<'a> {
     let mut g = Graph::new(tier);
     let tensors: Vec<Tensor> = parameters.iter().map(|i| i.declare(&mut g)).collect();
     g.begin_update();

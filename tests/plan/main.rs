@@ -3,17 +3,17 @@
 mod shader_build;
 
 use moelab::gpu::{
-    Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Role, Shape, Tensor, TensorId, TensorInfo,
-    Tier,
+    Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Requirements, Role, Shape, Tensor,
+    TensorId, TensorInfo, flat_image,
     image::{ImageKey, images_of, schedule_copies},
     memory::{lifetimes, plan_memory},
 };
 use proptest::prelude::*;
 
-static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", subgroup_source: None };
+static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", requires: Requirements::NONE };
 
-const fn binding(name: &'static str, kind: BindingKind, access: Access) -> BindingInfo {
-    BindingInfo { name, binding: 1, kind, dtype: DType::F32, element_bytes: 16, access }
+const fn binding(name: &'static str, field: usize, kind: BindingKind, access: Access) -> BindingInfo {
+    BindingInfo { name, field, binding: 1, kind, dtype: DType::F32, element_bytes: 16, access }
 }
 
 const BUFFER: BindingKind = BindingKind::Storage { read_only: false };
@@ -23,15 +23,16 @@ static READS_BUFFER: KernelInfo = KernelInfo {
     entry: "buffer",
     params_bytes: 0,
     uses_step: false,
-    bindings: &[binding("x", BUFFER, Access::Read), binding("y", BUFFER, Access::Write)],
+    overrides: &[],
+    bindings: &[binding("x", 0, BUFFER, Access::Read), binding("y", 1, BUFFER, Access::Write)],
+    fits: |_, _| true,
+    grid: |_, _| [1, 1, 1],
 };
 
 static READS_IMAGE: KernelInfo = KernelInfo {
-    module: &MODULE,
     entry: "image",
-    params_bytes: 0,
-    uses_step: false,
-    bindings: &[binding("x", BindingKind::Image, Access::Read), binding("y", BUFFER, Access::Write)],
+    bindings: &[binding("x", 0, BindingKind::Texels { flat: false }, Access::Read), binding("y", 1, BUFFER, Access::Write)],
+    ..READS_BUFFER
 };
 
 fn tensor(id: usize, width: u32) -> Tensor {
@@ -128,13 +129,11 @@ fn one_interruption_refreshes_all_images_that_are_complete() {
 fn flat_images_have_rows_of_a_power_of_two() {
     let shape = |dims: [u32; 2]| {
         let t = Tensor { shape: Shape::from(dims), ..tensor(0, 64) };
-        Tier::Cpu.flat_images([t]).map(|[t]| t.shape.matrix("flat"))
+        flat_image(t).map(|t| t.shape.matrix("flat"))
     };
     assert_eq!(shape([16, 20]), Some([5, 64]));
     assert_eq!(shape([8192, 64]), Some([8192, 64]));
     assert_eq!(shape([8192, 192]), Some([6144, 256]));
     assert_eq!(shape([8193, 64]), None); // an odd number of rows cannot be halved
     assert_eq!(shape([7, 20]), None);
-    assert_eq!(Tier::Portable.flat_images([tensor(0, 64)]), None);
-    assert_eq!(Tier::Cpu.flat_images([tensor(0, 64), tensor(0, 5)]), None);
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use moelab::{
     data::tokenizer::Tokenizer,
-    gpu::Tier,
+    gpu::Capabilities,
     interop::hugging_face::{self, CONFIG, HfModel, WEIGHTS},
     lab::{
         identity::check,
@@ -60,7 +60,7 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     open::resolve_vocabulary(&mut config)?;
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let runs = RunFolder::open(Box::new(store), &open::tag())?;
-    let expected = recording::training(&config, Tier::Portable).expected();
+    let expected = recording::training(&config, Capabilities::PORTABLE).expected();
     let Some(loaded) = runs.load_best(&expected)? else {
         bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };

@@ -24,7 +24,7 @@ const MOST_TOKENS: u32 = 64;
 pub fn logits(model: &ModelConfig, weights: &[NamedTensor], device: &Device, seed: u64) -> Result<[NamedTensor; 2], TrainError> {
     let t = model.context.min(MOST_TOKENS);
     let rows = SEQUENCES * t;
-    let mut g = Graph::new(device.tier);
+    let mut g = Graph::new(device.capabilities);
     let position = g.input("position", [rows], DType::U32); // [N]
     let logits = transformer(&mut g, model, Mode::Sample { position }, SEQUENCES, t).logits; // [N, V]
     let logits = logits.expect("sampling records logits");

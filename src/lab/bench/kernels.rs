@@ -1,6 +1,6 @@
 //! Single kernels: each result is checked, then timed.
 //!
-//! A plan holds several copies of an op, each with operands of its own, so that a time contains whatever the tier does
+//! A plan holds several copies of an op, each with operands of its own, so that a time contains whatever its kernels need done
 //! with operands (copies to images) and nothing stays in a cache that a step would not keep there.
 
 mod cases;
@@ -11,13 +11,13 @@ pub use cases::{Case, cases};
 
 use super::{BenchError, floats, median, relative_error};
 use crate::{
-    gpu::{DType, Device, GpuError, Memory, Plan, PlanOptions, Program, Role, Segment, Step, Tensor, TensorId, Tier},
+    gpu::{Capabilities, DType, Device, GpuError, Memory, Plan, PlanOptions, Program, Role, Segment, Step, Tensor, TensorId},
     ops::Graph,
     random::Stream,
 };
 
-/// Largest relative L2 error between two tiers: both are within 1e-5 of the truth, Muon amplifies that.
-const TIER_TOLERANCE: f64 = 1e-4;
+/// Largest relative L2 error between the kernels of two sets of capabilities: both are within 1e-5 of the truth, Muon amplifies that.
+const SIBLING_TOLERANCE: f64 = 1e-4;
 /// Submissions in a row are enough to fill this many seconds, so that one wait weighs little.
 const ROUND_SECONDS: f64 = 0.05;
 /// Rounds end early when one kernel took this many seconds.
@@ -30,8 +30,8 @@ pub struct Record {
     pub kernel: &'static str,
     /// Its sizes.
     pub shape: String,
-    /// Whose kernels: `portable` or `cpu`.
-    pub tier: &'static str,
+    /// Which set of capabilities chose the kernels: `portable`, the adapter's own (`cpu`, `gpu`), or what some source requires.
+    pub tier: String,
     /// Milliseconds of one op: the median of the rounds.
     pub ms: f64,
     /// Useful arithmetic, a multiply-add being 2; 0 where none is counted.
@@ -79,13 +79,19 @@ struct Prepared {
     operands: Vec<Vec<f32>>,
 }
 
-/// Checks a case on one tier, then times it by `now` (seconds).
+/// Checks a case under a set of capabilities, named `tier`, then times it by `now` (seconds).
 ///
 /// # Errors
 /// A wrong result, or a fault of the device.
-pub fn measure(device: &Device, case: &Case, tier: Tier, effort: Effort, now: &dyn Fn() -> f64) -> Result<Record, BenchError> {
-    check(device, case, tier)?;
-    let mut prepared = prepare(device, case, tier, effort.copies)?;
+pub fn measure(
+    device: &Device,
+    case: &Case,
+    (tier, set): (&str, Capabilities),
+    effort: Effort,
+    now: &dyn Fn() -> f64,
+) -> Result<Record, BenchError> {
+    check(device, case, (tier, set))?;
+    let mut prepared = prepare(device, case, set, effort.copies)?;
     let mut round = |submissions: u32| -> Result<f64, GpuError> {
         let start = now();
         for _ in 0..submissions {
@@ -108,7 +114,7 @@ pub fn measure(device: &Device, case: &Case, tier: Tier, effort: Effort, now: &d
     Ok(Record {
         kernel: case.kernel,
         shape: case.shape.clone(),
-        tier: tier.name(),
+        tier: tier.into(),
         ms: seconds * 1e3,
         gflops: case.flops / seconds * 1e-9,
         gbytes_per_second: case.bytes() / seconds * 1e-9,
@@ -120,8 +126,8 @@ fn step() -> Step {
     Step { lr_adamw: 1e-3, lr_muon: 1.0, inverse_targets: 1.0 / 512.0, ..Step::default() }
 }
 
-fn prepare(device: &Device, case: &Case, tier: Tier, copies: u32) -> Result<Prepared, GpuError> {
-    let mut g = Graph::new(tier);
+fn prepare(device: &Device, case: &Case, set: Capabilities, copies: u32) -> Result<Prepared, GpuError> {
+    let mut g = Graph::new(set);
     let mut declared: Vec<Vec<Tensor>> = Vec::new();
     for copy in 0..copies {
         let declare = |g: &mut Graph, (index, operand): (usize, &Operand)| {
@@ -179,8 +185,8 @@ impl Prepared {
 }
 
 /// Every result of one copy: outputs, parameters and their gradients, by name.
-fn results(device: &Device, case: &Case, tier: Tier) -> Result<(Prepared, Vec<Vec<f64>>), GpuError> {
-    let mut prepared = prepare(device, case, tier, 1)?;
+fn results(device: &Device, case: &Case, set: Capabilities) -> Result<(Prepared, Vec<Vec<f64>>), GpuError> {
+    let mut prepared = prepare(device, case, set, 1)?;
     prepared.plan.poison(device);
     prepared.plan.submit(device, &mut prepared.memory, &step(), &[Segment::Micro])?;
     let named = |roles: &[Role]| {
@@ -201,22 +207,22 @@ fn results(device: &Device, case: &Case, tier: Tier) -> Result<(Prepared, Vec<Ve
     Ok((prepared, found))
 }
 
-fn check(device: &Device, case: &Case, tier: Tier) -> Result<(), BenchError> {
-    let (prepared, found) = results(device, case, tier)?;
+fn check(device: &Device, case: &Case, (tier, set): (&str, Capabilities)) -> Result<(), BenchError> {
+    let (prepared, found) = results(device, case, set)?;
     let (error, bound, wanted) = match case.product {
         Some(product) => (product.error(&prepared.operands, &found[0]), cases::PRODUCT_TOLERANCE, "the exact product"),
         None => {
-            let other = if tier == Tier::Cpu { Tier::Portable } else { Tier::Cpu };
+            let other = if set.images { Capabilities::PORTABLE } else { Capabilities::CPU };
             let (_, wanted) = results(device, case, other)?;
             let worst = found.iter().zip(&wanted).map(|(a, b)| relative_error(a, b)).fold(0.0, f64::max);
-            (if found.len() == wanted.len() { worst } else { f64::INFINITY }, TIER_TOLERANCE, "the other tier's kernels")
+            (if found.len() == wanted.len() { worst } else { f64::INFINITY }, SIBLING_TOLERANCE, "other kernels")
         }
     };
     if error < bound {
         return Ok(());
     }
     let problem = format!("wanted a relative error against {wanted} below {bound:e}, found {error:.3e}");
-    Err(BenchError::Wrong { kernel: case.kernel.into(), shape: case.shape.clone(), tier: tier.name(), problem })
+    Err(BenchError::Wrong { kernel: case.kernel.into(), shape: case.shape.clone(), tier: tier.into(), problem })
 }
 
 #[cfg(test)]
@@ -226,7 +232,7 @@ mod tests {
 
     /// A product of square matrices that says it is a b^T, and records another form on CPU kernels, portable ones, or both.
     fn case(cpu: Form, portable: Form) -> Case {
-        let record = move |g: &mut Graph, t: &[Tensor]| vec![g.matmul(t[0], t[1], if g.tier == Tier::Cpu { cpu } else { portable })];
+        let record = move |g: &mut Graph, t: &[Tensor]| vec![g.matmul(t[0], t[1], if g.capabilities.images { cpu } else { portable })];
         Case { record: Box::new(record), ..cases::matmul(Form::Nt, 64, 64, 64) }
     }
 
@@ -235,7 +241,9 @@ mod tests {
         let device = pollster::block_on(Device::open(&AdapterChoice::Best)).expect("a Vulkan driver (cargo xtask setup)");
         let began = std::time::Instant::now();
         let is_refused =
-            |case: &Case, tier| match measure(&device, case, tier, Effort { copies: 1, rounds: 1 }, &|| began.elapsed().as_secs_f64()) {
+            |case: &Case, set: Capabilities| match measure(&device, case, (set.name(), set), Effort { copies: 1, rounds: 1 }, &|| {
+                began.elapsed().as_secs_f64()
+            }) {
                 Ok(record) => {
                     assert!(record.ms > 0.0 && record.gflops > 0.0, "{record:?}");
                     false
@@ -246,12 +254,12 @@ mod tests {
                 }
                 Err(other) => panic!("{other}"),
             };
-        for tier in [Tier::Portable, Tier::Cpu] {
-            assert!(!is_refused(&case(Form::Nt, Form::Nt), tier));
-            assert!(is_refused(&case(Form::Nn, Form::Nn), tier), "a b instead of a b^T, {}", tier.name());
+        for set in [Capabilities::PORTABLE, Capabilities::CPU] {
+            assert!(!is_refused(&case(Form::Nt, Form::Nt), set));
+            assert!(is_refused(&case(Form::Nn, Form::Nn), set), "a b instead of a b^T, {}", set.name());
             let without_product = |cpu| Case { product: None, ..case(cpu, Form::Nt) };
-            assert!(!is_refused(&without_product(Form::Nt), tier));
-            assert!(is_refused(&without_product(Form::Nn), tier), "tiers that differ, {}", tier.name());
+            assert!(!is_refused(&without_product(Form::Nt), set));
+            assert!(is_refused(&without_product(Form::Nn), set), "kernels that differ, {}", set.name());
         }
     }
 }

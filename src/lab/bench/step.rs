@@ -110,7 +110,7 @@ pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> 
 
 fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuError> {
     let mut memory = Memory::default();
-    let training = training(config, device.tier);
+    let training = training(config, device.capabilities);
     let plan = Plan::compile(device, &training.program, &mut memory, PlanOptions::default())?;
     for spec in config.parameters() {
         memory.write(device, &spec.name, bytemuck::cast_slice(&initial_values(&spec, config.seed)));
@@ -151,7 +151,7 @@ impl Ready<'_> {
     }
 
     fn wrong(&self, problem: String) -> BenchError {
-        BenchError::Wrong { kernel: "step".into(), shape: self.shape(), tier: self.device.tier.name(), problem }
+        BenchError::Wrong { kernel: "step".into(), shape: self.shape(), tier: self.device.capabilities.name().into(), problem }
     }
 
     fn check(&mut self) -> Result<(), BenchError> {
@@ -196,11 +196,11 @@ impl Ready<'_> {
         let (micro, update) = self.training.program.dispatches();
         let mut deeper = config.clone();
         deeper.model.depth.layers += 1;
-        let (deeper_micro, deeper_update) = training(&deeper, self.device.tier).program.dispatches();
+        let (deeper_micro, deeper_update) = training(&deeper, self.device.capabilities).program.dispatches();
         StepRecord {
             kernel: "step",
             shape: self.shape(),
-            tier: self.device.tier.name(),
+            tier: self.device.capabilities.name(),
             ms: seconds * 1e3,
             gflops: flops as f64 / seconds * 1e-9,
             tokens_per_second: tokens as f64 / seconds,
@@ -325,9 +325,9 @@ fn flops_of_dispatch(d: &Dispatch, tokens: u32) -> Option<f64> {
     if !(module.starts_with("matmul") || module.starts_with("grouped_matmul")) {
         return None;
     }
-    let a = operand(&["a", "image_a"])?;
+    let a = operand(&["a"])?;
     match operand(&["y"]) {
         Some(y) => Some(product(y, a.shape.last())),
-        None => Some(product(a, operand(&["b", "image_b"])?.shape.last())),
+        None => Some(product(a, operand(&["b"])?.shape.last())),
     }
 }

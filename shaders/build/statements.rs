@@ -1,0 +1,148 @@
+//! What a shader file states about itself, in comment lines that stay WGSL for every other tool.
+//!
+//! In the comment block that a file begins with:
+//!
+//! ```text
+//! // requires: images, subgroups 8     what the adapter must have, see `Requires`; nothing: every adapter
+//! // fits: n % 4 == 0                  a condition on Params fields and tensors; several lines must all hold
+//! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
+//! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
+//! ```
+//!
+//! Above an entry point, before its attributes: its own `fits:`, and `grid: x, y, z`, the workgroups of a launch, where `/`
+//! rounds up and what is left out is 1. See [`crate::expression`] for what both may contain.
+
+use std::{collections::BTreeMap, fmt};
+
+/// What an adapter must have to run a source.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub struct Requires {
+    /// `images`: reading through textures must pay.
+    pub images: bool,
+    /// `f16`: 16-bit floats in shaders.
+    pub f16: bool,
+    /// `subgroups N`: subgroups of at least N invocations; 0: none.
+    pub subgroup: u32,
+    /// `matrices MxNxK`: cooperative matrices of this shape, f16 with f32 sums.
+    pub matrix: Option<[u32; 3]>,
+    /// `invocations N` in a workgroup; 0: as browsers.
+    pub invocations: u32,
+    /// `workgroup_bytes N` of workgroup memory; 0: as browsers.
+    pub workgroup_bytes: u32,
+}
+
+impl Requires {
+    fn parse(text: &str) -> Result<Requires, String> {
+        let mut requires = Requires::default();
+        for item in text.split(',').map(str::trim) {
+            let (name, value) = item.split_once(' ').unwrap_or((item, ""));
+            let number = || value.trim().parse::<u32>().map_err(|_| format!("`requires: {item}`: wanted a whole number after {name}"));
+            match name {
+                "images" => requires.images = true,
+                "f16" => requires.f16 = true,
+                "subgroups" => requires.subgroup = number()?,
+                "invocations" => requires.invocations = number()?,
+                "workgroup_bytes" => requires.workgroup_bytes = number()?,
+                "matrices" => {
+                    let sides: Vec<u32> = value.split('x').filter_map(|side| side.parse().ok()).collect();
+                    requires.matrix = Some(sides.try_into().map_err(|_| format!("`requires: {item}`: wanted MxNxK"))?);
+                }
+                _ => return Err(format!("`requires: {item}`: wanted images, f16, subgroups, matrices, invocations or workgroup_bytes")),
+            }
+        }
+        Ok(requires)
+    }
+
+    /// What both need.
+    pub fn and(self, other: Requires) -> Requires {
+        Requires {
+            images: self.images || other.images,
+            f16: self.f16 || other.f16,
+            subgroup: self.subgroup.max(other.subgroup),
+            matrix: self.matrix.or(other.matrix),
+            invocations: self.invocations.max(other.invocations),
+            workgroup_bytes: self.workgroup_bytes.max(other.workgroup_bytes),
+        }
+    }
+}
+
+/// As the Rust that makes it again.
+impl fmt::Display for Requires {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Requires { images, f16, subgroup, matrix, invocations, workgroup_bytes } = self;
+        write!(
+            f,
+            "Requirements {{ images: {images}, f16: {f16}, subgroup: {subgroup}, matrix: {matrix:?}, invocations: {invocations}, workgroup_bytes: {workgroup_bytes} }}"
+        )
+    }
+}
+
+/// What an entry point states.
+#[derive(Clone, Default)]
+pub struct EntryStatements {
+    /// Conditions of this entry point alone.
+    pub fits: Vec<String>,
+    /// Its grid.
+    pub grid: Option<String>,
+}
+
+/// What a file states.
+#[derive(Clone, Default)]
+pub struct Statements {
+    pub requires: Requires,
+    pub fits: Vec<String>,
+    pub flat: Vec<String>,
+    pub rank: u32,
+    pub entries: BTreeMap<String, EntryStatements>,
+}
+
+impl Statements {
+    /// A file's statements together with those of a library variant that it imports.
+    pub fn with(mut self, variant: &Statements) -> Statements {
+        self.requires = self.requires.and(variant.requires);
+        self.fits.extend(variant.fits.iter().cloned());
+        self.flat.extend(variant.flat.iter().cloned());
+        self.rank += variant.rank;
+        self
+    }
+
+    /// Reads a file's comments.
+    ///
+    /// # Errors
+    /// A statement that is none, or that stands above no entry point.
+    pub fn parse(source: &str) -> Result<Statements, String> {
+        let mut all = Statements::default();
+        let mut pending: Option<EntryStatements> = None;
+        let mut in_header = true;
+        for (number, line) in source.lines().enumerate() {
+            let line = line.trim_end();
+            in_header &= line.starts_with("//");
+            let at = |e: String| format!("line {}: {e}", number + 1);
+            if let Some((key, value)) = statement(line) {
+                let own = (!in_header).then(|| pending.get_or_insert_with(Default::default));
+                match (key, own) {
+                    ("fits", None) => all.fits.push(value.into()),
+                    ("requires", None) => all.requires = all.requires.and(Requires::parse(value).map_err(at)?),
+                    ("flat", None) => all.flat.extend(value.split(',').map(|name| name.trim().to_string())),
+                    ("rank", None) => all.rank = value.parse().map_err(|_| at(format!("`rank: {value}`: wanted a whole number")))?,
+                    ("fits", Some(entry)) => entry.fits.push(value.into()),
+                    ("grid", Some(entry)) => entry.grid = Some(value.into()),
+                    (key, None) => return Err(at(format!("`{key}:` belongs above an entry point"))),
+                    (key, Some(_)) => return Err(at(format!("`{key}:` belongs into the comment that the file begins with"))),
+                }
+            } else if let Some(name) = line.strip_prefix("fn ").and_then(|rest| rest.split('(').next()) {
+                if let Some(entry) = pending.take() {
+                    all.entries.insert(name.to_string(), entry);
+                }
+            } else if pending.is_some() && !line.starts_with("//") && !line.starts_with('@') {
+                return Err(at("`grid:` and `fits:` belong right above an entry point".into()));
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn statement(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
+    ["requires", "fits", "flat", "rank", "grid"].contains(&key).then_some((key, value.trim()))
+}

@@ -1,0 +1,194 @@
+//! Where what an adapter has meets what kernels require: the one place that chooses among the siblings of a kernel.
+//!
+//! An op records a [`Call`] and knows no adapter. Of the sources that compute it, [`choose`] takes the one of highest rank whose
+//! [`Requirements`] the [`Capabilities`] satisfy, whose conditions the sizes meet, and all of whose textures can be made.
+
+use std::fmt;
+
+use super::{BindingKind, Call, KernelInfo, ModuleInfo, Tensor};
+
+/// M, N and K of a cooperative matrix product.
+pub type MatrixShape = [u32; 3];
+
+/// What an adapter has beyond what every browser gives, as far as kernels ask for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Capabilities {
+    /// Whether kernels gain by reading through texture images: CPU rasterisers (lavapipe, SwiftShader) read storage buffers lane by
+    /// lane and `rgba32float` texels as vectors (ten times faster, measured). Every adapter can.
+    pub images: bool,
+    /// 16-bit floats in shaders.
+    pub f16: bool,
+    /// Fewest and most invocations of a subgroup; zeros: no subgroup operations.
+    pub subgroup_sizes: [u32; 2],
+    /// Shapes of cooperative matrices with f16 operands and f32 sums; zeros fill up.
+    pub matrices: [MatrixShape; 4],
+    /// Most invocations of a workgroup.
+    pub invocations: u32,
+    /// Most bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+}
+
+/// Longest side of an image, in texels: the default limit of browsers.
+pub const MAX_IMAGE_SIDE: u32 = 8192;
+/// A buffer-to-texture copy takes rows of a multiple of 256 bytes.
+const IMAGE_ROW_ELEMENTS: u32 = 64;
+
+impl Capabilities {
+    /// What every WebGPU adapter has at browser default limits: its kernels are the reference.
+    pub const PORTABLE: Capabilities = Capabilities {
+        images: false,
+        f16: false,
+        subgroup_sizes: [0; 2],
+        matrices: [[0; 3]; 4],
+        invocations: 256,
+        workgroup_bytes: 16 * 1024,
+    };
+    /// A CPU rasteriser without subgroup operations.
+    pub const CPU: Capabilities = Capabilities { images: true, ..Capabilities::PORTABLE };
+
+    /// Whether an adapter that has this runs a source that requires that.
+    pub fn satisfy(&self, requires: &Requirements) -> bool {
+        let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
+        (self.images || !images)
+            && (self.f16 || !f16)
+            && self.subgroup_sizes[0] >= subgroup
+            && matrix.is_none_or(|shape| self.matrices.contains(&shape))
+            && self.invocations >= invocations
+            && self.workgroup_bytes >= workgroup_bytes
+    }
+
+    /// [`Capabilities::PORTABLE`] and just what a source requires.
+    fn with(requires: &Requirements) -> Capabilities {
+        let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
+        let mut all = Capabilities { images, f16, subgroup_sizes: [subgroup; 2], ..Capabilities::PORTABLE };
+        all.matrices[0] = matrix.unwrap_or_default();
+        all.invocations = all.invocations.max(invocations);
+        all.workgroup_bytes = all.workgroup_bytes.max(workgroup_bytes);
+        all
+    }
+
+    /// The sets of capabilities under which this adapter runs every source that it can, each by name: first its own, then the
+    /// portable one, then what each source requires. What holds for all of these holds for every source.
+    pub fn sets(&self, modules: &[&ModuleInfo]) -> Vec<(String, Capabilities)> {
+        let runs = |set: &Capabilities| modules.iter().map(|m| set.satisfy(&m.requires)).collect::<Vec<bool>>();
+        let mut sets = vec![(self.name().to_string(), *self), (Capabilities::PORTABLE.name().to_string(), Capabilities::PORTABLE)];
+        for module in modules.iter().filter(|m| self.satisfy(&m.requires)) {
+            sets.push((module.requires.to_string(), Capabilities::with(&module.requires)));
+        }
+        let mut seen = Vec::new();
+        sets.retain(|(_, set)| {
+            !seen.contains(&runs(set)) && {
+                seen.push(runs(set));
+                true
+            }
+        });
+        sets
+    }
+
+    /// The name that flags and records use: `portable`, `cpu` for rasterisers, `gpu` for what has more.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Capabilities { images: true, .. } => "cpu",
+            Capabilities { f16: false, subgroup_sizes: [0, _], matrices: [[0, ..], ..], .. } => "portable",
+            _ => "gpu",
+        }
+    }
+}
+
+/// What a source requires of an adapter beyond what every browser gives. Zeros require nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Requirements {
+    /// Reading through texture images pays.
+    pub images: bool,
+    /// 16-bit floats in shaders.
+    pub f16: bool,
+    /// Subgroups of at least so many invocations.
+    pub subgroup: u32,
+    /// Cooperative matrices of this shape.
+    pub matrix: Option<MatrixShape>,
+    /// Invocations of a workgroup.
+    pub invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+}
+
+impl Requirements {
+    /// What every adapter has.
+    pub const NONE: Requirements =
+        Requirements { images: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
+}
+
+/// As a source states them.
+impl fmt::Display for Requirements {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *self;
+        let number = |name: &str, value: u32| (value > 0).then(|| format!("{name} {value}"));
+        let all = [
+            images.then(|| "images".into()),
+            f16.then(|| "f16".into()),
+            number("subgroups", subgroup),
+            matrix.map(|[m, n, k]| format!("matrices {m}x{n}x{k}")),
+            number("invocations", invocations),
+            number("workgroup_bytes", workgroup_bytes),
+        ];
+        f.write_str(&all.into_iter().flatten().collect::<Vec<String>>().join(", "))
+    }
+}
+
+/// A kernel with its tensors, one a binding, as its textures see them.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The kernel.
+    pub kernel: &'static KernelInfo,
+    /// One a binding.
+    pub tensors: Vec<Tensor>,
+    /// Workgroups, not yet folded.
+    pub grid: [u32; 3],
+}
+
+/// The best kernel for a call on an adapter that has `capabilities`; `None` if none fits, which cannot be where a portable source
+/// without conditions exists.
+pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
+    let (params, fields) = (call.params(), call.tensors());
+    call.siblings().iter().find_map(|kernel| {
+        if !capabilities.satisfy(&kernel.module.requires) || !(kernel.fits)(params, &fields) {
+            return None;
+        }
+        let shown = kernel.bindings.iter().map(|b| match b.kind {
+            BindingKind::Storage { .. } => Some(fields[b.field]),
+            BindingKind::Texels { flat: false } => Some(fields[b.field]).filter(|t| fits_image(*t)),
+            BindingKind::Texels { flat: true } => flat_image(fields[b.field]),
+        });
+        Some(Chosen { kernel, tensors: shown.collect::<Option<_>>()?, grid: (kernel.grid)(params, &fields) })
+    })
+}
+
+/// Whether a tensor, seen as [rows, last dimension], can have an image.
+pub fn fits_image(t: Tensor) -> bool {
+    let [rows, width] = t.shape.matrix("image");
+    width % IMAGE_ROW_ELEMENTS == 0 && width / 4 <= MAX_IMAGE_SIDE && rows <= MAX_IMAGE_SIDE
+}
+
+/// A tensor in a shape whose image has rows of a power of two, for kernels that find texels by a flat index: whole texels are all
+/// that its own rows need. `None` if it fits none.
+pub fn flat_image(t: Tensor) -> Option<Tensor> {
+    let len = t.shape.len();
+    let mut width = IMAGE_ROW_ELEMENTS;
+    while len / width > MAX_IMAGE_SIDE {
+        width *= 2;
+    }
+    len.is_multiple_of(width).then(|| t.reshape([len / width, width])).filter(|t| fits_image(*t))
+}
+
+impl Capabilities {
+    /// Of ops that choose themselves.
+    pub fn reads_images(self, tensors: &[Tensor]) -> bool {
+        self.images && tensors.iter().all(|t| fits_image(*t))
+    }
+
+    /// Of ops that choose themselves.
+    pub fn flat_images<const N: usize>(self, tensors: [Tensor; N]) -> Option<[Tensor; N]> {
+        let flat: Vec<Tensor> = tensors.into_iter().map(flat_image).collect::<Option<_>>()?;
+        flat.try_into().ok().filter(|_| self.images)
+    }
+}

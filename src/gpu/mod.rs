@@ -20,7 +20,7 @@ pub use device::adapters;
 pub use device::{AdapterChoice, AdapterSummary, Device};
 pub use error::GpuError;
 pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo};
-pub use plan::{KernelTime, Memory, Plan, PlanOptions, Segment};
+pub use plan::{KernelTime, Memory, Plan, PlanOptions, Segment, Submission};
 pub use program::{Command, Dispatch, Program, Role, TensorInfo};
 pub use readback::Download;
 pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Requirements, choose, fits_image, flat_image};

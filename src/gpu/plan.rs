@@ -6,12 +6,13 @@
 //!
 //! Long because compiling, replaying and profiling a plan share its private parts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     BindingKind, Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
     image::{ImageKey, images_of, schedule_copies},
     memory::{MemoryPlan, plan_memory},
+    readback::Readback,
 };
 
 /// Offsets of uniform bindings are multiples of this at browser default limits.
@@ -20,21 +21,49 @@ const UNIFORM_ALIGNMENT: usize = 256;
 /// Tensors that outlive a step (parameters, their gradients, optimizer state), by name.
 #[derive(Default)]
 pub struct Memory {
-    buffers: HashMap<String, (wgpu::Buffer, u64)>,
-    images: HashMap<(String, u32), wgpu::Texture>,
-    stale: HashSet<String>,
+    index: HashMap<String, usize>,
+    tensors: Vec<Stored>,
+    /// Of `tensors`, those that were written after their images were made.
+    stale: Vec<usize>,
+}
+
+struct Stored {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    /// By width.
+    images: Vec<(u32, wgpu::Texture)>,
+    is_stale: bool,
 }
 
 impl Memory {
+    fn find(&self, name: &str) -> usize {
+        *self.index.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"))
+    }
+
+    fn note_write(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.tensors[index].is_stale, true) {
+            self.stale.push(index);
+        }
+    }
+
     /// Sets a tensor's elements.
     ///
     /// # Panics
     /// If no plan has created it, or the length differs.
     pub fn write(&mut self, device: &Device, name: &str, bytes: &[u8]) {
-        let (buffer, size) = self.buffers.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"));
-        assert_eq!(bytes.len() as u64, *size, "memory: bytes of {name}");
-        device.queue.write_buffer(buffer, 0, bytes);
-        self.stale.insert(name.into());
+        assert_eq!(bytes.len() as u64, self.tensors[self.find(name)].bytes, "memory: bytes of {name}");
+        self.write_at(device, name, 0, bytes);
+    }
+
+    /// Sets a part of a tensor, from the byte at `offset`; offset and length are multiples of 4.
+    ///
+    /// # Panics
+    /// If no plan has created the tensor, or the part lies outside of it.
+    pub fn write_at(&mut self, device: &Device, name: &str, offset: u64, bytes: &[u8]) {
+        let index = self.find(name);
+        assert!(offset + bytes.len() as u64 <= self.tensors[index].bytes, "memory: bytes of {name}");
+        device.queue.write_buffer(&self.tensors[index].buffer, offset, bytes);
+        self.note_write(index);
     }
 
     /// Starts reading tensors as they are now.
@@ -42,13 +71,29 @@ impl Memory {
     /// # Panics
     /// If no plan has created one of them.
     pub fn download(&self, device: &Device, names: &[String]) -> Download {
-        let find = |n: &String| self.buffers.get(n).unwrap_or_else(|| panic!("memory: no tensor {n}")).clone();
-        Download::start(device, &names.iter().map(find).collect::<Vec<_>>())
+        let whole = |name: &String| {
+            let stored = &self.tensors[self.find(name)];
+            (&stored.buffer, 0, stored.bytes)
+        };
+        Download::start(device, &names.iter().map(whole).collect::<Vec<_>>())
+    }
+
+    /// Starts reading parts of tensors as they are now: name, offset in bytes and length in bytes, multiples of 4.
+    ///
+    /// # Panics
+    /// If no plan has created one of them, or a part lies outside of its tensor.
+    pub fn download_parts(&self, device: &Device, parts: &[(&str, u64, u64)]) -> Download {
+        let part = |(name, offset, bytes): &(&str, u64, u64)| {
+            let stored = &self.tensors[self.find(name)];
+            assert!(offset + bytes <= stored.bytes, "memory: bytes of {name}");
+            (&stored.buffer, *offset, *bytes)
+        };
+        Download::start(device, &parts.iter().map(part).collect::<Vec<_>>())
     }
 
     /// Bytes held.
     pub fn total_bytes(&self) -> u64 {
-        self.buffers.values().map(|(_, bytes)| bytes).sum()
+        self.tensors.iter().map(|stored| stored.bytes).sum()
     }
 }
 
@@ -86,14 +131,23 @@ enum Action {
 /// A compiled program.
 pub struct Plan {
     lists: [Vec<Action>; 3],
-    /// Persistent tensors that each list writes.
-    written: [Vec<String>; 3],
+    /// Persistent tensors that each list writes, by their index in the memory.
+    written: [Vec<usize>; 3],
     buffers: Vec<Option<wgpu::Buffer>>,
     program: Program,
     slots: Vec<(wgpu::Buffer, u64)>,
     memory_plan: MemoryPlan,
     step: wgpu::Buffer,
     step_group: wgpu::BindGroup,
+    upload: Upload,
+}
+
+/// Bytes from the host that a submission copies into inputs as it proceeds: many replays with inputs of their own fit one submission.
+#[derive(Default)]
+struct Upload {
+    bytes: Vec<u8>,
+    /// `None` until a submission has needed it; then as large as the largest one needed.
+    buffer: Option<wgpu::Buffer>,
 }
 
 /// How long one kernel took in a profiled replay.
@@ -133,13 +187,14 @@ impl Plan {
         let clear = builder.clear_gradients();
         let micro = builder.list(&program.micro);
         let update = builder.list(&program.update);
-        let written = [written_by(program, &[]), written_by(program, &program.micro), written_by(program, &program.update)];
+        let written = [&[], &program.micro[..], &program.update].map(|commands| written_by(program, memory, commands));
         device.check()?;
         let program = program.clone();
-        Ok(Plan { lists: [clear, micro, update], written, buffers, program, slots, memory_plan, step, step_group })
+        let upload = Upload::default();
+        Ok(Plan { lists: [clear, micro, update], written, buffers, program, slots, memory_plan, step, step_group, upload })
     }
 
-    /// Replays segments in one submission with these per-step scalars.
+    /// Replays segments in one submission with these per-step scalars, on inputs that [`Plan::write`] set.
     ///
     /// # Errors
     /// Any fault reported so far; faults of this submission are reported by a later call.
@@ -148,21 +203,64 @@ impl Plan {
         device.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         let mut encoder = device.raw.create_command_encoder(&Default::default());
         for segment in segments {
-            self.refresh_stale(memory, &mut encoder);
-            self.encode(&mut encoder, &self.lists[*segment as usize]);
-            memory.stale.extend(self.written[*segment as usize].iter().cloned());
+            self.replay(memory, &mut encoder, *segment);
         }
         device.queue.submit([encoder.finish()]);
         Ok(())
     }
 
-    fn refresh_stale(&self, memory: &mut Memory, encoder: &mut wgpu::CommandEncoder) {
-        let stale = std::mem::take(&mut memory.stale);
-        for ((name, _), texture) in memory.images.iter().filter(|((name, _), _)| stale.contains(name)) {
-            if let Some((buffer, _)) = memory.buffers.get(name) {
-                copy_to_image(encoder, buffer, texture);
-            }
+    /// Begins a submission of at most `replays` replays with inputs of their own, which reads back `read_bytes` bytes.
+    ///
+    /// # Errors
+    /// Any fault reported so far.
+    pub fn begin<'a>(
+        &'a mut self,
+        device: &'a Device,
+        memory: &'a mut Memory,
+        replays: usize,
+        read_bytes: u64,
+    ) -> Result<Submission<'a>, GpuError> {
+        device.check()?;
+        let bytes = replays as u64 * self.input_bytes();
+        if self.upload.buffer.as_ref().is_none_or(|buffer| buffer.size() < bytes) {
+            self.upload.buffer = Some(device.raw.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("upload"),
+                size: bytes,
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }));
         }
+        let upload = Upload { bytes: std::mem::take(&mut self.upload.bytes), buffer: self.upload.buffer.clone() };
+        let readback = (read_bytes > 0).then(|| Readback::new(device, read_bytes));
+        let encoder = device.raw.create_command_encoder(&Default::default());
+        Ok(Submission { plan: self, device, memory, upload, readback, encoder })
+    }
+
+    /// Bytes that the inputs of one replay have, its per-step scalars included.
+    pub fn input_bytes(&self) -> u64 {
+        let inputs = self.program.tensors.iter().filter(|t| t.role == Role::Input);
+        inputs.map(|t| t.bytes()).sum::<u64>() + size_of::<Step>() as u64
+    }
+
+    /// Bytes of these tensors together.
+    pub fn bytes_of(&self, tensors: &[TensorId]) -> u64 {
+        tensors.iter().map(|t| self.program.tensor(*t).bytes()).sum()
+    }
+
+    /// Commands of a segment.
+    pub fn commands(&self, segment: Segment) -> usize {
+        self.lists[segment as usize].len()
+    }
+
+    /// The program that was compiled.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    fn replay(&self, memory: &mut Memory, encoder: &mut wgpu::CommandEncoder, segment: Segment) {
+        refresh_stale(memory, encoder);
+        self.encode(encoder, &self.lists[segment as usize]);
+        self.written[segment as usize].iter().for_each(|index| memory.note_write(*index));
     }
 
     fn encode(&self, encoder: &mut wgpu::CommandEncoder, actions: &[Action]) {
@@ -207,7 +305,7 @@ impl Plan {
     /// Starts reading tensors as they are after everything submitted so far. Planned activations share storage:
     /// make what the host reads an output.
     pub fn download(&self, device: &Device, tensors: &[TensorId]) -> Download {
-        let find = |t: &TensorId| self.buffers[t.0 as usize].clone().map(|b| (b, self.program.tensor(*t).bytes()));
+        let find = |t: &TensorId| self.buffers[t.0 as usize].as_ref().map(|b| (b, 0, self.program.tensor(*t).bytes()));
         Download::start(device, &tensors.iter().filter_map(find).collect::<Vec<_>>())
     }
 
@@ -242,7 +340,7 @@ impl Plan {
         self.submit(device, memory, step, &[])?;
         let mut times = Vec::new();
         let mut encoder = device.raw.create_command_encoder(&Default::default());
-        self.refresh_stale(memory, &mut encoder);
+        refresh_stale(memory, &mut encoder);
         device.queue.submit([encoder.finish()]);
         for action in &self.lists[segment as usize] {
             device.wait_idle()?;
@@ -259,8 +357,84 @@ impl Plan {
             };
             times.push(KernelTime { label, milliseconds: (now() - start) * 1e3 });
         }
-        memory.stale.extend(self.written[segment as usize].iter().cloned());
+        self.written[segment as usize].iter().for_each(|index| memory.note_write(*index));
         Ok(times)
+    }
+}
+
+/// One submission being recorded: replays of a plan, each with inputs of its own, and what is read back in between.
+///
+/// Inputs are collected on the host and uploaded once; the submission copies them to their tensors where they were written.
+pub struct Submission<'a> {
+    plan: &'a mut Plan,
+    device: &'a Device,
+    memory: &'a mut Memory,
+    upload: Upload,
+    readback: Option<Readback>,
+    encoder: wgpu::CommandEncoder,
+}
+
+impl Submission<'_> {
+    /// Sets the elements of an input from here on.
+    ///
+    /// # Panics
+    /// If the tensor is not part of the plan, the length differs, or more inputs are written than were announced.
+    pub fn write(&mut self, tensor: TensorId, bytes: &[u8]) {
+        let info = self.plan.program.tensor(tensor);
+        assert_eq!(bytes.len() as u64, info.bytes(), "plan: bytes of {}", info.name);
+        if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
+            self.upload.copy(&mut self.encoder, buffer, bytes);
+        }
+    }
+
+    /// Sets the per-step scalars from here on.
+    pub fn set_step(&mut self, step: &Step) {
+        self.upload.copy(&mut self.encoder, &self.plan.step, bytemuck::bytes_of(step));
+    }
+
+    /// Replays a segment.
+    pub fn replay(&mut self, segment: Segment) {
+        self.plan.replay(self.memory, &mut self.encoder, segment);
+    }
+
+    /// Reads tensors as they are at this point.
+    ///
+    /// # Panics
+    /// If more is read than was announced.
+    pub fn read(&mut self, tensors: &[TensorId]) {
+        let readback = self.readback.as_mut().expect("a submission that reads announces how much");
+        for tensor in tensors {
+            if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
+                readback.copy(&mut self.encoder, buffer, 0, self.plan.program.tensor(*tensor).bytes());
+            }
+        }
+    }
+
+    /// Submits. Returns what was read, if something was, in one part; faults are reported by a later call.
+    pub fn submit(mut self) -> Option<Download> {
+        if let Some(buffer) = self.upload.buffer.as_ref().filter(|_| !self.upload.bytes.is_empty()) {
+            self.device.queue.write_buffer(buffer, 0, &self.upload.bytes);
+        }
+        self.upload.bytes.clear();
+        self.plan.upload = self.upload;
+        let submission = self.device.queue.submit([self.encoder.finish()]);
+        self.readback.map(|readback| readback.map(self.device, Vec::new(), submission))
+    }
+}
+
+impl Upload {
+    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer, bytes: &[u8]) {
+        let source = self.buffer.as_ref().expect("made when the submission began");
+        encoder.copy_buffer_to_buffer(source, self.bytes.len() as u64, target, 0, bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+fn refresh_stale(memory: &mut Memory, encoder: &mut wgpu::CommandEncoder) {
+    for index in memory.stale.drain(..) {
+        let stored = &mut memory.tensors[index];
+        stored.is_stale = false;
+        stored.images.iter().for_each(|(_, texture)| copy_to_image(encoder, &stored.buffer, texture));
     }
 }
 
@@ -301,10 +475,12 @@ fn is_persistent(role: Role) -> bool {
     matches!(role, Role::Parameter | Role::ParameterGradient | Role::State)
 }
 
-fn written_by(program: &Program, commands: &[Command]) -> Vec<String> {
+/// Indices in the memory, ascending.
+fn written_by(program: &Program, memory: &Memory, commands: &[Command]) -> Vec<usize> {
     let uses = commands.iter().flat_map(Command::uses).filter(|(_, access, _)| access.writes());
-    let names: HashSet<&String> = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_persistent(t.role)).map(|t| &t.name).collect();
-    names.into_iter().cloned().collect()
+    let tensors = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_persistent(t.role));
+    let indices: BTreeSet<usize> = tensors.map(|t| memory.find(&t.name)).collect();
+    indices.into_iter().collect()
 }
 
 /// One buffer a tensor: from memory if persistent, a slot if planned, its own otherwise.
@@ -317,10 +493,14 @@ fn tensor_buffers(
 ) -> Vec<Option<wgpu::Buffer>> {
     let buffer_of = |(index, info): (usize, &super::TensorInfo)| {
         if is_persistent(info.role) {
-            let entry = memory.buffers.entry(info.name.clone());
-            let (buffer, bytes) = entry.or_insert_with(|| (storage(device, &info.name, info.bytes()), info.bytes()));
-            assert_eq!(*bytes, info.bytes(), "plans of one memory disagree on the size of {}", info.name);
-            return Some(buffer.clone());
+            let index = *memory.index.entry(info.name.clone()).or_insert_with(|| {
+                let buffer = storage(device, &info.name, info.bytes());
+                memory.tensors.push(Stored { buffer, bytes: info.bytes(), images: Vec::new(), is_stale: false });
+                memory.tensors.len() - 1
+            });
+            let stored = &memory.tensors[index];
+            assert_eq!(stored.bytes, info.bytes(), "plans of one memory disagree on the size of {}", info.name);
+            return Some(stored.buffer.clone());
         }
         if info.role.is_planned() {
             return plan.slot_of[index].map(|slot| slots[slot].0.clone());
@@ -460,12 +640,17 @@ impl Builder<'_> {
         for key in keys {
             let info = self.program.tensor(key.tensor);
             if is_persistent(info.role) {
-                let name = (info.name.clone(), key.width);
-                if !self.memory.images.contains_key(&name) {
-                    self.memory.images.insert(name.clone(), self.texture(key));
-                    self.memory.stale.insert(info.name.clone());
-                }
-                let texture = self.memory.images[&name].clone();
+                let stored = self.memory.find(&info.name);
+                let known = self.memory.tensors[stored].images.iter().find(|(width, _)| *width == key.width);
+                let texture = match known {
+                    Some((_, texture)) => texture.clone(),
+                    None => {
+                        let texture = self.texture(key);
+                        self.memory.tensors[stored].images.push((key.width, texture.clone()));
+                        self.memory.note_write(stored);
+                        texture
+                    }
+                };
                 textures.insert((key, 0), texture.clone());
                 for (index, list) in copies.iter().enumerate() {
                     if list.contains(&key) {

@@ -21,9 +21,9 @@ const TIMEOUT_SECONDS: u64 = 120;
 pub(super) struct StagingRing(Mutex<Vec<wgpu::Buffer>>);
 
 impl StagingRing {
-    /// Buffers kept, and the largest that is: a checkpoint's would hold the memory of a whole model.
+    /// Buffers kept, and the bytes of all of them together.
     const MOST: usize = 16;
-    const MOST_BYTES: u64 = 1 << 20;
+    const MOST_BYTES: u64 = 16 << 20;
 
     fn take(&self, bytes: u64) -> Option<wgpu::Buffer> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,16 +32,55 @@ impl StagingRing {
 
     fn put_back(&self, buffer: wgpu::Buffer) {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.size() <= Self::MOST_BYTES && free.len() < Self::MOST {
+        let kept: u64 = free.iter().map(wgpu::Buffer::size).sum();
+        if kept + buffer.size() <= Self::MOST_BYTES && free.len() < Self::MOST {
             buffer.unmap();
             free.push(buffer);
         }
     }
 }
 
+/// A staging buffer that is being filled by the commands of one submission.
+pub(super) struct Readback {
+    staging: wgpu::Buffer,
+    filled: u64,
+}
+
+impl Readback {
+    /// Room for `bytes` bytes, a multiple of 4.
+    pub(super) fn new(device: &Device, bytes: u64) -> Readback {
+        let new = || {
+            device.raw.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("download"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        Readback { staging: device.staging.take(bytes).unwrap_or_else(new), filled: 0 }
+    }
+
+    /// Copies a part of a buffer behind what has been copied so far.
+    pub(super) fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, offset: u64, bytes: u64) {
+        encoder.copy_buffer_to_buffer(buffer, offset, &self.staging, self.filled, bytes);
+        self.filled += bytes;
+    }
+
+    /// Requests the bytes, after the submission of the copies.
+    pub(super) fn map(self, device: &Device, sizes: Vec<u64>, submission: wgpu::SubmissionIndex) -> Download {
+        let state = Arc::new(AtomicU8::new(PENDING));
+        let sink = state.clone();
+        self.staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            sink.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
+        });
+        Download { staging: self.staging, sizes, state, ring: device.staging.clone(), submission }
+    }
+}
+
 /// Bytes on their way from the device to the host.
 pub struct Download {
     staging: wgpu::Buffer,
+    /// Of each part that [`Download::poll`] returns.
     sizes: Vec<u64>,
     state: Arc<AtomicU8>,
     ring: Arc<StagingRing>,
@@ -49,32 +88,15 @@ pub struct Download {
 }
 
 impl Download {
-    /// Copies buffers as they are after everything submitted so far.
-    pub(super) fn start(device: &Device, buffers: &[(wgpu::Buffer, u64)]) -> Download {
-        let total: u64 = buffers.iter().map(|(_, bytes)| bytes).sum();
-        let new = || {
-            device.raw.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("download"),
-                size: total,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        };
-        let staging = device.staging.take(total).unwrap_or_else(new);
+    /// Copies parts of buffers (buffer, offset, bytes) as they are after everything submitted so far.
+    pub(super) fn start(device: &Device, parts: &[(&wgpu::Buffer, u64, u64)]) -> Download {
+        let mut readback = Readback::new(device, parts.iter().map(|(_, _, bytes)| bytes).sum());
         let mut encoder = device.raw.create_command_encoder(&Default::default());
-        let mut offset = 0;
-        for (buffer, bytes) in buffers {
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, offset, *bytes);
-            offset += bytes;
+        for (buffer, offset, bytes) in parts {
+            readback.copy(&mut encoder, buffer, *offset, *bytes);
         }
         let submission = device.queue.submit([encoder.finish()]);
-        let state = Arc::new(AtomicU8::new(PENDING));
-        let sink = state.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            sink.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
-        });
-        let sizes = buffers.iter().map(|(_, bytes)| *bytes).collect();
-        Download { staging, sizes, state, ring: device.staging.clone(), submission }
+        readback.map(device, parts.iter().map(|(_, _, bytes)| *bytes).collect(), submission)
     }
 
     /// The bytes of each buffer, or `None` while they are on their way. Never blocks.
@@ -82,10 +104,18 @@ impl Download {
     /// # Errors
     /// If the device is lost or faulty.
     pub fn poll(&self, device: &Device) -> Result<Option<Vec<Vec<u8>>>, GpuError> {
+        self.poll_with(device, |bytes| self.split(bytes))
+    }
+
+    /// As [`Download::poll`], but lets `read` look at the bytes of all buffers, one after another, without a copy.
+    ///
+    /// # Errors
+    /// As [`Download::poll`].
+    pub fn poll_with<R>(&self, device: &Device, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, GpuError> {
         // On the web this does nothing: callbacks come when control returns to the event loop.
         let _ = device.raw.poll(wgpu::PollType::Poll);
         device.check()?;
-        self.take(device)
+        self.take(device, read)
     }
 
     /// Waits until the bytes can be taken, not for what was submitted after them. Native only in effect.
@@ -105,14 +135,14 @@ impl Download {
     /// If the device is lost, faulty, or takes longer than two minutes.
     pub fn wait(&self, device: &Device) -> Result<Vec<Vec<u8>>, GpuError> {
         self.wait_ready(device)?;
-        self.take(device)?.ok_or_else(|| self.timed_out(device))
+        self.take(device, |bytes| self.split(bytes))?.ok_or_else(|| self.timed_out(device))
     }
 
     fn timed_out(&self, device: &Device) -> GpuError {
         GpuError::Timeout { adapter: device.adapter.name.clone(), seconds: TIMEOUT_SECONDS }
     }
 
-    fn take(&self, device: &Device) -> Result<Option<Vec<Vec<u8>>>, GpuError> {
+    fn take<R>(&self, device: &Device, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, GpuError> {
         match self.state.load(Ordering::Acquire) {
             PENDING => return Ok(None),
             READY => {}
@@ -123,14 +153,17 @@ impl Download {
         }
         let fault = |e: wgpu::MapRangeError| GpuError::Fault { adapter: device.adapter.name.clone(), message: e.to_string() };
         let mapped = self.staging.get_mapped_range(..).map_err(fault)?;
-        let mut rest = &mapped[..];
-        let mut parts = Vec::with_capacity(self.sizes.len());
-        for size in &self.sizes {
+        Ok(Some(read(&mapped)))
+    }
+
+    fn split(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut rest = bytes;
+        let part = |size: &u64| {
             let (part, tail) = rest.split_at(*size as usize);
-            parts.push(part.to_vec());
             rest = tail;
-        }
-        Ok(Some(parts))
+            part.to_vec()
+        };
+        self.sizes.iter().map(part).collect()
     }
 }
 

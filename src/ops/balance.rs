@@ -6,6 +6,8 @@
 //! [`BalanceLoss::metrics`] holds what every convention can be computed from. All of it is over the step's real tokens; rows that
 //! fill a micro-batch up have no part in it and get a gradient of zero.
 
+use std::ops::Range;
+
 use super::{
     Graph,
     kernels::balance::{Backward, BackwardZ, BlockSums, Forward, ForwardLayers, Params, PoolLayer},
@@ -30,31 +32,32 @@ pub struct BalanceOptions {
 pub struct BalanceLoss {
     /// balance_coefficient * balance + z_coefficient * z, a scalar [1].
     pub loss: Tensor,
-    /// The routing in numbers [4 + 2E], without coefficients: one value each at the indices [`SWITCH`](Self::SWITCH),
-    /// [`Z`](Self::Z), [`ENTROPY`](Self::ENTROPY) and [`SEQUENCE`](Self::SEQUENCE), then f_0 .. f_{E-1}
-    /// ([`load`](Self::load)), then P_0 .. P_{E-1} ([`mean_probability`](Self::mean_probability)).
+    /// The routing in numbers [4 + 2E], without coefficients, in the slots that [`BalanceLoss::slot`] names.
     pub metrics: Tensor,
 }
 
 impl BalanceLoss {
-    /// Index of the switch loss, E sum_e f_e P_e; 1 at balance.
-    pub const SWITCH: usize = 0;
-    /// Index of the z-loss, mean of logsumexp(logits)^2.
-    pub const Z: usize = 1;
-    /// Index of the mean entropy of a token's probabilities, nats.
-    pub const ENTROPY: usize = 2;
-    /// Index of the loss by sequence; 1 at balance.
-    pub const SEQUENCE: usize = 3;
-    const SCALARS: usize = 4;
+    /// The slots of one value: the switch loss, the z-loss, the mean entropy of a token's probabilities in nats, the loss by sequence.
+    const SCALARS: [&str; 4] = ["switch", "z", "entropy", "sequence"];
+    /// The slots of one value an expert, after them: the share of the assignments, the mean probability.
+    const ROWS: [&str; 2] = ["load", "mean_probability"];
+
+    /// Where a slot stands in `metrics` of this length; `None` if there is no such slot.
+    pub fn slot(name: &str, length: usize) -> Option<Range<usize>> {
+        let (scalars, experts) = (Self::SCALARS.len(), length.saturating_sub(Self::SCALARS.len()) / Self::ROWS.len());
+        let scalar = Self::SCALARS.iter().position(|slot| *slot == name).map(|index| index..index + 1);
+        let row = || Self::ROWS.iter().position(|slot| *slot == name).map(|row| scalars + row * experts..scalars + (row + 1) * experts);
+        scalar.or_else(row)
+    }
+
+    /// The values of a slot, out of the metrics; none if there is no such slot.
+    pub fn values<'a, T>(metrics: &'a [T], slot: &str) -> &'a [T] {
+        Self::slot(slot, metrics.len()).and_then(|slot| metrics.get(slot)).unwrap_or_default()
+    }
 
     /// The share of the assignments that each expert took [E], out of the metrics; they add up to 1.
     pub fn load<T>(metrics: &[T]) -> &[T] {
-        &metrics[Self::SCALARS..][..(metrics.len() - Self::SCALARS) / 2]
-    }
-
-    /// The mean probability of each expert [E], out of the metrics.
-    pub fn mean_probability<T>(metrics: &[T]) -> &[T] {
-        &metrics[Self::SCALARS..][(metrics.len() - Self::SCALARS) / 2..]
+        Self::values(metrics, "load")
     }
 }
 
@@ -73,7 +76,7 @@ impl Graph {
         let grid = [sums.shape.len().div_ceil(BlockSums::WORKGROUP), 1, 1];
         self.dispatch_on(BlockSums { params, probabilities, logsumexp, entropy, expert, sums }, grid);
         let loss = self.tensor("balance.loss", [1]);
-        let metrics = self.tensor("balance.metrics", [BalanceLoss::SCALARS as u32 + 2 * experts]);
+        let metrics = self.tensor("balance.metrics", [BalanceLoss::SCALARS.len() as u32 + BalanceLoss::ROWS.len() as u32 * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
         let running_load = running_load.unwrap_or(sums); // Else it is not read.

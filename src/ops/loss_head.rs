@@ -32,6 +32,13 @@ struct Chunk {
     row_totals: Tensor,
 }
 
+impl LossHead {
+    /// Where a sum over the targets stands in the statistics; `None` if there is no such sum.
+    pub fn slot(name: &str) -> Option<usize> {
+        ["cross_entropy", "targets", "correct"].iter().position(|slot| *slot == name)
+    }
+}
+
 impl Graph {
     /// Cross-entropy of the logits `x` [.., D] times `w` [V, D] transposed against `targets` [N]; targets of 2^32 - 1
     /// are ignored. With `train`, gradients for `x` and the parameter `w` are recorded along.

@@ -1,4 +1,4 @@
-//! What a run is, as plain data: its config with the rules that hold it together, schedules, state, records, summary.
+//! What a run is, as plain data: its config with the rules that hold it together, schedules, state, series, records, summary.
 //!
 //! Needs no GPU, no tokenizer and no file: it compiles without the feature `engine`, so that a front end that only shows or
 //! configures runs links none of them.
@@ -12,6 +12,7 @@ pub mod model;
 pub mod quote;
 pub mod records;
 pub mod schedule;
+pub mod series;
 pub mod state;
 pub mod summary;
 

@@ -457,12 +457,21 @@ impl ModelConfig {
         self.ffn.kind == FfnKind::Moe && layer >= self.ffn.dense_layers
     }
 
+    /// Uses of routers in one forward pass.
+    pub fn router_calls(&self) -> u32 {
+        self.routers_in(|_| true)
+    }
+
     /// Uses of routers in one forward pass, through which gradients pass back.
     pub fn router_uses(&self) -> u32 {
+        self.routers_in(|call| call.has_gradient)
+    }
+
+    fn routers_in(&self, counts: impl Fn(&Call) -> bool) -> u32 {
         let routers = (0..self.depth.layers).filter(|layer| self.is_moe(*layer)).count() as u32;
         match self.depth.kind {
             DepthKind::Indexed | DepthKind::Shared => routers,
-            DepthKind::Recursive => routers * self.depth.recursion.plan().iter().filter(|call| call.has_gradient).count() as u32,
+            DepthKind::Recursive => routers * self.depth.recursion.plan().iter().filter(|call| counts(call)).count() as u32,
         }
     }
 

@@ -11,6 +11,7 @@
 //! The trainer has no clock: `time` is given by whoever drives it.
 
 use super::exact;
+pub use super::series::{EvalRecord, UpdateRecord};
 use serde::{Deserialize, Serialize};
 
 /// Version of the lines; the first line of a file carries it.
@@ -62,82 +63,6 @@ pub const RATE_UPDATES: usize = 50;
 pub const RATE_LEAST_UPDATES: usize = 2;
 /// Least time that a speed is measured over: results of several updates can arrive together.
 pub const RATE_SECONDS: f64 = 1.0;
-
-/// One optimizer update. Losses are in nats, means over the update's targets or real tokens, or over its micro-batches' means, as
-/// `train.weighting` says; rows that fill a micro-batch up are in no number.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct UpdateRecord {
-    /// Number of the update, from 1.
-    pub update: u32,
-    /// Micro-steps since the start of the run.
-    pub micro_steps: u64,
-    /// Tokens seen since the start of the run, without those that fill a micro-batch up.
-    pub tokens: u64,
-    /// Training cross-entropy, nats a token; auxiliary losses are not in it.
-    #[serde(with = "exact")]
-    pub train_ce: f64,
-    /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number). `None`, as what
-    /// follows, in a model without a router.
-    #[serde(with = "exact::option", default)]
-    pub balance: Option<f64>,
-    /// The same within each sequence, then the mean over sequences (DeepSeek-V3); 1 at balance.
-    #[serde(with = "exact::option", default)]
-    pub balance_sequence: Option<f64>,
-    /// The same with the shares of the whole update's assignments; 1 at balance.
-    #[serde(with = "exact::option", default)]
-    pub balance_global_batch: Option<f64>,
-    /// Over the tokens of all layers together, the K choices summed (Hugging Face Mixtral); K at balance.
-    #[serde(with = "exact::option", default)]
-    pub balance_hf_mixtral: Option<f64>,
-    /// Router z-loss before its coefficient.
-    #[serde(with = "exact::option", default)]
-    pub z: Option<f64>,
-    /// Share of targets that were the most probable token.
-    #[serde(with = "exact")]
-    pub accuracy: f64,
-    /// L2 norm of the whole gradient before clipping.
-    #[serde(with = "exact")]
-    pub grad_norm: f64,
-    /// What the gradient was multiplied with; 1 where nothing was clipped.
-    #[serde(with = "exact")]
-    pub clip_factor: f64,
-    /// Learning rate of AdamW in this update.
-    #[serde(with = "exact")]
-    pub lr_adamw: f64,
-    /// Learning rate of Muon in this update.
-    #[serde(with = "exact")]
-    pub lr_muon: f64,
-    /// The update was not applied, because its loss or gradient was not finite.
-    pub skipped: bool,
-    /// Share of the assignments that each expert took [L][E]; every row adds up to 1.
-    #[serde(with = "exact::table")]
-    pub expert_load: Vec<Vec<f32>>,
-    /// Mean entropy of the router's distribution over experts, nats [L].
-    #[serde(with = "exact::list")]
-    pub router_entropy: Vec<f32>,
-    /// Wall-clock facts.
-    pub time: Time,
-}
-
-/// One evaluation: cross-entropy alone, weighted by tokens, over a stated set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct EvalRecord {
-    /// Updates finished when it was made.
-    pub update: u32,
-    /// Cross-entropy, nats a token.
-    #[serde(with = "exact")]
-    pub val_ce: f64,
-    /// Share of targets that were the most probable token.
-    #[serde(with = "exact")]
-    pub accuracy: f64,
-    /// Number of targets in the set.
-    pub targets: u64,
-    /// Share of the assignments that each expert took [L][E]; empty where it was not measured.
-    #[serde(with = "exact::table")]
-    pub expert_load: Vec<Vec<f32>>,
-    /// Wall-clock facts.
-    pub time: Time,
-}
 
 /// One text drawn from the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ mod error;
 pub mod generate;
 mod optimizer;
 pub mod recording;
+mod reduce;
 pub(crate) mod tensor_file;
 pub mod trainer;
 

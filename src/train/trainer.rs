@@ -14,6 +14,7 @@ use super::{
     checkpoint::{Expected, NamedTensor, Snapshot},
     error::TrainError,
     recording::{self, Evaluation, Training},
+    reduce::{MicroWeight, Reduced, floats},
 };
 use crate::{
     data::{corpus::Corpus, dataset::Batch},
@@ -73,15 +74,6 @@ struct Flight {
     weights: Vec<MicroWeight>,
     micro: Vec<Download>,
     clip: Download,
-}
-
-/// What a micro-batch counts for.
-#[derive(Clone, Copy, Debug)]
-struct MicroWeight {
-    /// Its losses' part of the update's.
-    of_losses: f64,
-    /// Its real tokens' part of the update's.
-    of_tokens: f64,
 }
 
 enum Phase {
@@ -466,16 +458,16 @@ impl Trainer {
     fn collect(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         while let Some(flight) = self.in_flight.front() {
             let Some(last) = flight.clip.poll(&self.device)? else { return Ok(()) };
-            let mut parts = Vec::new();
+            let mut outputs = Vec::new();
             for download in &flight.micro {
                 let Some(part) = download.poll(&self.device)? else { return Ok(()) };
-                parts.push(part);
+                outputs.push(part.iter().map(|bytes| floats(bytes)).collect());
             }
             let [last @ .., clip, damage] = last.as_slice() else { unreachable!("clip and damage are downloaded") };
             let (clip, is_damaged) = (floats(clip), damage.iter().any(|byte| *byte != 0));
-            parts.push(last.to_vec());
+            outputs.push(last.iter().map(|bytes| floats(bytes)).collect::<Vec<_>>());
             let Some(Flight { mut record, weights, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-            fill(&mut record, &parts, &weights, &clip, &self.config);
+            Reduced { outputs: &outputs, weights: &weights, clip: &clip, config: &self.config }.write(&mut record);
             self.state.update = record.update;
             self.state.micro_step = record.micro_steps;
             self.state.tokens = record.tokens;
@@ -688,57 +680,6 @@ impl Trainer {
         let detail = format!("back from update {from} to {}, on with data after that", self.state.update);
         self.incident(Incident::RolledBack, detail)
     }
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-/// Means over the update's micro-batches: of the losses as they were optimised, of all else over real tokens or targets.
-fn fill(record: &mut UpdateRecord, parts: &[Vec<Vec<u8>>], weights: &[MicroWeight], clip: &[f32], config: &Config) {
-    let mut sums = [0.0; 3];
-    let mut mean_of_means = 0.0;
-    let layers = parts[0].len() - 1;
-    let mut routing = vec![Vec::new(); layers];
-    for (part, weight) in parts.iter().zip(weights) {
-        let statistics: Vec<f64> = floats(&part[0]).into_iter().map(f64::from).collect();
-        statistics.iter().zip(&mut sums).for_each(|(v, s)| *s += v);
-        mean_of_means += weight.of_losses * statistics[0] / statistics[1].max(1.0);
-        for (sum, bytes) in routing.iter_mut().zip(&part[1..]) {
-            let values = floats(bytes);
-            sum.resize(values.len(), 0.0);
-            for (index, (s, v)) in sum.iter_mut().zip(values).enumerate() {
-                let is_loss = matches!(index, BalanceLoss::SWITCH | BalanceLoss::SEQUENCE | BalanceLoss::Z);
-                *s += f64::from(v) * if is_loss { weight.of_losses } else { weight.of_tokens };
-            }
-        }
-    }
-    let [ce, targets, correct] = sums;
-    record.train_ce = match config.train.weighting {
-        Weighting::Token => ce / targets.max(1.0),
-        Weighting::MicroBatch => mean_of_means,
-    };
-    record.accuracy = correct / targets.max(1.0);
-    let mean = |index: usize| routing.iter().map(|l| l[index]).sum::<f64>() / layers.max(1) as f64;
-    let of_routers = |value: f64| (layers > 0).then_some(value);
-    record.balance = of_routers(mean(BalanceLoss::SWITCH));
-    record.balance_sequence = of_routers(mean(BalanceLoss::SEQUENCE));
-    record.z = of_routers(mean(BalanceLoss::Z));
-    let over_layers =
-        |values: &dyn Fn(&[f64]) -> &[f64], e: usize| routing.iter().map(|l| values(l)[e]).sum::<f64>() / layers.max(1) as f64;
-    let experts = routing.first().map_or(0, |l| BalanceLoss::load(l).len());
-    let products = |load: &dyn Fn(usize) -> f64, probability: &dyn Fn(usize) -> f64| {
-        experts as f64 * (0..experts).map(|e| load(e) * probability(e)).sum::<f64>()
-    };
-    let by_layer = routing.iter().map(|l| products(&|e| BalanceLoss::load(l)[e], &|e| BalanceLoss::mean_probability(l)[e]));
-    record.balance_global_batch = of_routers(by_layer.sum::<f64>() / layers.max(1) as f64);
-    let pooled = products(&|e| over_layers(&BalanceLoss::load, e), &|e| over_layers(&BalanceLoss::mean_probability, e));
-    record.balance_hf_mixtral = of_routers(f64::from(config.model.router.top_k) * pooled);
-    record.router_entropy = routing.iter().map(|l| l[BalanceLoss::ENTROPY] as f32).collect();
-    record.expert_load = routing.iter().map(|l| BalanceLoss::load(l).iter().map(|v| *v as f32).collect()).collect();
-    record.grad_norm = f64::from(clip[0]);
-    record.clip_factor = f64::from(clip[1]);
-    record.skipped = clip[2].to_bits() == 0;
 }
 
 /// For tests and tools that look at single tensors.

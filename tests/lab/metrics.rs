@@ -1,6 +1,7 @@
 //! Lines of metrics: what they look like, and that nothing is lost in them.
 
 use moelab::run::records::{self, Event, Header, Incident, IncidentRecord, Time, UpdateRecord};
+use moelab::run::series::{Lengths, Record, Series};
 
 /// The format is a promise to scripts; a change of it is a new schema.
 #[test]
@@ -56,4 +57,23 @@ fn what_cannot_be_read_is_named() {
     let unknown = records::read(&(line(1) + "{\"kind\":\"surprise\"}\n")).expect_err("there is no such kind");
     assert!(unknown.starts_with("metrics.jsonl:2: unknown variant `surprise`"), "{unknown}");
     assert_eq!(records::read(&(line(1) + "{\"kind\":\"upd")).map(|events| events.len()), Ok(1), "a torn line is left out");
+}
+
+/// Of every row: a name in use once, a sentence, and the key of a line or, for what has axes, an array.
+#[test]
+fn the_table_of_series_is_sound() {
+    let keys: Vec<String> = Series::all().map(Series::key).collect();
+    for (index, series) in Series::all().enumerate() {
+        let key = &keys[index];
+        assert!(!keys[..index].contains(key), "{key} twice");
+        assert!(series.doc().ends_with('.') && series.doc().len() > 10, "{key}: {:?}", series.doc());
+        assert_eq!(Series::find(key).map(Series::key).as_ref(), Some(key));
+    }
+    assert!(Series::find("eval.val_ce").is_some_and(|series| series.unit == "nats a token" && !series.is_array()));
+    let lengths = Lengths { layers: 2, experts: 3 };
+    let shape = |key| Series::find(key).map(|series| lengths.shape(series));
+    assert_eq!((shape("expert_load"), shape("router_entropy"), shape("z")), (Some(vec![2, 3]), Some(vec![2]), Some(vec![])));
+    let line = Event::Update(UpdateRecord::default()).to_line();
+    let places = UpdateRecord::COLUMNS.iter().map(|column| line.find(&format!("\"{}\":", column.series.name)));
+    assert!(places.clone().all(|place| place.is_some()) && places.is_sorted(), "{line}");
 }

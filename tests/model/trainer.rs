@@ -506,7 +506,7 @@ fn what_is_logged_of_an_update_follows_from_its_micro_batches() {
         let layer = |l: usize| rows.iter().map(|micro| &micro[l]).collect::<Vec<_>>();
         let all: Vec<&Vec<f64>> = rows.iter().flatten().collect();
         let load = |e: usize| move |row: &Vec<f64>| BalanceLoss::load(row)[e];
-        let probability = |e: usize| move |row: &Vec<f64>| BalanceLoss::mean_probability(row)[e];
+        let probability = |e: usize| move |row: &Vec<f64>| BalanceLoss::values(row, "mean_probability")[e];
         // E times the sum over experts of share times mean probability, both over `of`.
         let product = |of: &[&Vec<f64>]| E as f64 * (0..E).map(|e| mean(&load(e), of) * mean(&probability(e), of)).sum::<f64>();
 
@@ -517,8 +517,8 @@ fn what_is_logged_of_an_update_follows_from_its_micro_batches() {
             over_micro_batches(&|r| r.train_ce),
             over_micro_batches(&|r| r.accuracy),
             switch,
-            mean(&|row| row[BalanceLoss::SEQUENCE], &all),
-            mean(&|row| row[BalanceLoss::Z], &all),
+            mean(&|row| BalanceLoss::values(row, "sequence")[0], &all),
+            mean(&|row| BalanceLoss::values(row, "z")[0], &all),
             global,
             K * product(&all),
         ];
@@ -531,7 +531,7 @@ fn what_is_logged_of_an_update_follows_from_its_micro_batches() {
             let found_load: Vec<f64> = found.expert_load[l].iter().map(|v| f64::from(*v)).collect();
             assert_close(&found_load, &shares, 1e-6, "load");
             assert!((found_load.iter().sum::<f64>() - 1.0).abs() < 1e-6);
-            let entropy = mean(&|row| row[BalanceLoss::ENTROPY], &layer(l));
+            let entropy = mean(&|row| BalanceLoss::values(row, "entropy")[0], &layer(l));
             assert!((f64::from(found.router_entropy[l]) - entropy).abs() < 1e-6);
         }
         assert_eq!((found.micro_steps, found.tokens), (3, 48));

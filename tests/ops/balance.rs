@@ -256,10 +256,10 @@ fn balanced_routing_costs_one_and_k_over_layers() {
         });
         let metrics = &found[0];
         let is = |found: f32, wanted: f32| assert!((found - wanted).abs() < 1e-6, "wanted {wanted}, found {found}");
-        is(metrics[BalanceLoss::SWITCH], 1.0);
-        is(metrics[BalanceLoss::SEQUENCE], 1.0);
-        is(metrics[BalanceLoss::ENTROPY], 6.0_f32.ln());
-        for shares in [BalanceLoss::load(metrics), BalanceLoss::mean_probability(metrics)] {
+        is(BalanceLoss::values(metrics, "switch")[0], 1.0);
+        is(BalanceLoss::values(metrics, "sequence")[0], 1.0);
+        is(BalanceLoss::values(metrics, "entropy")[0], 6.0_f32.ln());
+        for shares in [BalanceLoss::load(metrics), BalanceLoss::values(metrics, "mean_probability")] {
             assert_eq!(shares.len(), 6);
             shares.iter().for_each(|share| is(*share, 1.0 / 6.0));
         }

@@ -1,0 +1,371 @@
+//! The table of series: what a run records of each update and each evaluation.
+//!
+//! A metric is declared once, as one row of [`records!`]: what it says, its unit, where it comes from, how it is reduced over
+//! the micro-batches of an update. From the row follow the field of the record, the key of the JSON line or the field of the
+//! binary array record, what `train::reduce` reads of which kernel output, and the line or column of the
+//! report. The kind of a row gives its type and axes:
+//!
+//! | kind | type | axes | kept in |
+//! |---|---|---|---|
+//! | `count` | `u64` | none | the line |
+//! | `flag` | `bool` | none | the line |
+//! | `number` | `f64` | none | the line |
+//! | `measured` | `Option<f64>`; `null` where it was not measured | none | the line |
+//! | `by_layer` | `Vec<f32>` [L]; empty where it was not measured | layer | the array record |
+//! | `by_expert` | `Vec<Vec<f32>>` [L][E], likewise | layer, expert | the array record |
+//!
+//! To add a metric of the routers, compute it in a slot of its own in `shaders/balance.wgsl` and add a row. A new row must be `measured`,
+//! `by_layer` or `by_expert`, so that records from before it still read.
+
+use self::Source::{Clip, Host, Routing, Statistics};
+use super::{exact, model::ModelConfig, records::Time};
+use serde::{Deserialize, Serialize};
+
+/// What a series has a value for, besides the update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// L: the uses of routers in one forward pass, in its order.
+    Layer,
+    /// E: the experts of a layer.
+    Expert,
+}
+
+/// Which record a series is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// [`UpdateRecord`].
+    Update,
+    /// [`EvalRecord`].
+    Eval,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The host knows it before the update is submitted.
+    Host,
+    /// A sum over the targets of a micro-batch: a slot of the loss head's `statistics`.
+    Statistics(&'static str),
+    /// A slot of the routers' `metrics`, one value or one an expert for each layer. Without the axis of layers the mean over layers is
+    /// taken.
+    Routing(&'static str),
+    /// A slot of `clip`, which the gradient norm leaves for the optimizers.
+    Clip(&'static str),
+    /// Computed from what else was measured.
+    Derived(Derived),
+}
+
+/// What is computed from several outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Derived {
+    /// Mean over layers of E sum_e f_e P_e, with f and P over the whole update.
+    BalanceGlobalBatch,
+    /// K E sum_e f_e P_e, with f and P over the whole update and all layers.
+    BalanceHfMixtral,
+    /// Whether the gradient was not finite.
+    Skipped,
+}
+
+/// How the micro-batches of an update, or the batches of an evaluation, become one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// There is one value an update.
+    Last,
+    /// The sum.
+    Sum,
+    /// The sum over all targets, divided by their number.
+    PerTarget,
+    /// As the gradient is: the mean over targets, or the mean of the micro-batches' means (`train.weighting`).
+    AsOptimized,
+    /// The mean, each micro-batch weighted as its losses are in the gradient.
+    ByLosses,
+    /// The mean, each micro-batch weighted by its real tokens.
+    ByTokens,
+    /// The largest.
+    Maximum,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Series {
+    /// The record that it is a field of.
+    pub record: RecordKind,
+    /// The name of the field, and its key in a line.
+    pub name: &'static str,
+    /// What a value is counted in; empty for a plain number.
+    pub unit: &'static str,
+    /// What it has a value for, besides the update.
+    pub axes: &'static [Axis],
+    /// Where it comes from.
+    pub source: Source,
+    /// How it is reduced over micro-batches.
+    pub reduction: Reduction,
+    text: &'static str,
+}
+
+impl Series {
+    /// What it says, in a sentence or more.
+    pub fn doc(&self) -> &'static str {
+        self.text.trim()
+    }
+
+    /// Its name among the series of all records: `train_ce`, `eval.val_ce`.
+    pub fn key(&self) -> String {
+        match self.record {
+            RecordKind::Update => self.name.to_string(),
+            RecordKind::Eval => format!("eval.{}", self.name),
+        }
+    }
+
+    /// Whether it has more than one value an update, and so is kept in array records.
+    pub fn is_array(&self) -> bool {
+        !self.axes.is_empty()
+    }
+
+    /// All rows, those of updates first.
+    pub fn all() -> impl Iterator<Item = &'static Series> {
+        let (updates, evals) = (UpdateRecord::COLUMNS.iter(), EvalRecord::COLUMNS.iter());
+        updates.map(|column| &column.series).chain(evals.map(|column| &column.series))
+    }
+
+    /// The row with this [`Series::key`].
+    pub fn find(key: &str) -> Option<&'static Series> {
+        Self::all().find(|series| series.key() == key)
+    }
+}
+
+/// A row with the field that it declares.
+pub struct Column<R> {
+    /// The row.
+    pub series: Series,
+    /// The values of the field, in the order of its axes; none where it was not measured.
+    pub values: fn(&R) -> Vec<f64>,
+    /// Sets the field from values, rows of the last axis having the given length.
+    pub set: fn(&mut R, &[f64], usize),
+}
+
+/// A record whose fields are declared in the table.
+pub trait Record: Sized + 'static {
+    /// Its rows, in the order of its line.
+    const COLUMNS: &'static [Column<Self>];
+}
+
+/// A field of a record as numbers.
+trait Field {
+    fn values(&self) -> Vec<f64>;
+    fn set(&mut self, values: &[f64], row: usize);
+}
+
+impl Field for u64 {
+    fn values(&self) -> Vec<f64> {
+        vec![*self as f64]
+    }
+
+    fn set(&mut self, values: &[f64], _: usize) {
+        *self = values.first().map_or(0, |value| *value as u64);
+    }
+}
+
+impl Field for bool {
+    fn values(&self) -> Vec<f64> {
+        vec![f64::from(u8::from(*self))]
+    }
+
+    fn set(&mut self, values: &[f64], _: usize) {
+        *self = values.first().is_some_and(|value| *value != 0.0);
+    }
+}
+
+impl Field for f64 {
+    fn values(&self) -> Vec<f64> {
+        vec![*self]
+    }
+
+    fn set(&mut self, values: &[f64], _: usize) {
+        *self = values.first().copied().unwrap_or(f64::NAN);
+    }
+}
+
+impl Field for Option<f64> {
+    fn values(&self) -> Vec<f64> {
+        self.iter().copied().collect()
+    }
+
+    fn set(&mut self, values: &[f64], _: usize) {
+        *self = values.first().copied();
+    }
+}
+
+impl Field for Vec<f32> {
+    fn values(&self) -> Vec<f64> {
+        self.iter().map(|value| f64::from(*value)).collect()
+    }
+
+    fn set(&mut self, values: &[f64], _: usize) {
+        *self = values.iter().map(|value| *value as f32).collect();
+    }
+}
+
+impl Field for Vec<Vec<f32>> {
+    fn values(&self) -> Vec<f64> {
+        self.iter().flatten().map(|value| f64::from(*value)).collect()
+    }
+
+    fn set(&mut self, values: &[f64], row: usize) {
+        *self = values.chunks(row.max(1)).map(|row| row.iter().map(|value| *value as f32).collect()).collect();
+    }
+}
+
+macro_rules! axes {
+    (by_layer) => {
+        &[Axis::Layer]
+    };
+    (by_expert) => {
+        &[Axis::Layer, Axis::Expert]
+    };
+    ($scalar:ident) => {
+        &[]
+    };
+}
+
+/// Declares the struct of a record from its rows, one after the other, as the attribute of a field follows from its kind.
+macro_rules! fields {
+    ({ $(#[$about:meta])* $record:ident } [$($done:tt)*]) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        pub struct $record {
+            /// The update: its number from 1, or how many were finished.
+            pub update: u32,
+            $($done)*
+            /// Wall-clock facts.
+            pub time: Time,
+        }
+    };
+    ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident count } $($rest:tt)*) => {
+        fields!($head [$($done)* $(#[$doc])* pub $name: u64,] $($rest)*);
+    };
+    ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident flag } $($rest:tt)*) => {
+        fields!($head [$($done)* $(#[$doc])* pub $name: bool,] $($rest)*);
+    };
+    ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident number } $($rest:tt)*) => {
+        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact")] pub $name: f64,] $($rest)*);
+    };
+    ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident measured } $($rest:tt)*) => {
+        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::option", default)] pub $name: Option<f64>,] $($rest)*);
+    };
+    ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident by_layer } $($rest:tt)*) => {
+        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::list", default)] pub $name: Vec<f32>,] $($rest)*);
+    };
+    ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident by_expert } $($rest:tt)*) => {
+        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::table", default)] pub $name: Vec<Vec<f32>>,] $($rest)*);
+    };
+}
+
+/// Declares records: `name: kind, unit, source, reduction;` a row.
+macro_rules! records {
+    ($(
+        $(#[$about:meta])*
+        record $record:ident($kind:ident) {
+            $($(#[doc = $doc:literal])+ $name:ident: $type:ident, $unit:literal, $source:expr, $reduction:ident;)+
+        }
+    )+) => {$(
+        fields!({ $(#[$about])* $record } [] $({ $(#[doc = $doc])+ $name $type })+);
+
+        impl Record for $record {
+            const COLUMNS: &'static [Column<Self>] = &[$(Column {
+                series: Series {
+                    record: RecordKind::$kind,
+                    name: stringify!($name),
+                    unit: $unit,
+                    axes: axes!($type),
+                    source: $source,
+                    reduction: Reduction::$reduction,
+                    text: concat!($($doc),+),
+                },
+                values: |record| record.$name.values(),
+                set: |record, values, row| Field::set(&mut record.$name, values, row),
+            },)+];
+        }
+    )+};
+}
+
+records! {
+    /// One optimizer update. Losses are in nats, means over the update's targets or real tokens, or over its micro-batches' means, as
+    /// `train.weighting` says; rows that fill a micro-batch up are in no number. What needs a router is not measured in a model without.
+    record UpdateRecord(Update) {
+        /// Micro-steps since the start of the run.
+        micro_steps: count, "micro-steps", Host, Last;
+        /// Tokens seen since the start of the run, without those that fill a micro-batch up.
+        tokens: count, "tokens", Host, Last;
+        /// Training cross-entropy; auxiliary losses are not in it.
+        train_ce: number, "nats a token", Statistics("cross_entropy"), AsOptimized;
+        /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
+        balance: measured, "", Routing("switch"), ByLosses;
+        /// The same within each sequence, then the mean over sequences (DeepSeek-V3); 1 at balance.
+        balance_sequence: measured, "", Routing("sequence"), ByLosses;
+        /// The same with the shares of the whole update's assignments; 1 at balance.
+        balance_global_batch: measured, "", Source::Derived(Derived::BalanceGlobalBatch), ByTokens;
+        /// Over the tokens of all layers together, the K choices summed (Hugging Face Mixtral); K at balance.
+        balance_hf_mixtral: measured, "", Source::Derived(Derived::BalanceHfMixtral), ByTokens;
+        /// Router z-loss before its coefficient.
+        z: measured, "", Routing("z"), ByLosses;
+        /// Share of targets that were the most probable token.
+        accuracy: number, "share of targets", Statistics("correct"), PerTarget;
+        /// L2 norm of the whole gradient before clipping.
+        grad_norm: number, "", Clip("norm"), Last;
+        /// What the gradient was multiplied with; 1 where nothing was clipped.
+        clip_factor: number, "", Clip("factor"), Last;
+        /// Learning rate of AdamW in this update.
+        lr_adamw: number, "", Host, Last;
+        /// Learning rate of Muon in this update.
+        lr_muon: number, "", Host, Last;
+        /// The update was not applied, because its loss or gradient was not finite.
+        skipped: flag, "", Source::Derived(Derived::Skipped), Last;
+        /// Share of the assignments that each expert took; every layer's add up to 1.
+        expert_load: by_expert, "share of assignments", Routing("load"), ByTokens;
+        /// Mean entropy of the router's distribution over experts.
+        router_entropy: by_layer, "nats", Routing("entropy"), ByTokens;
+    }
+
+    /// One evaluation: cross-entropy alone, weighted by tokens, over a stated set.
+    record EvalRecord(Eval) {
+        /// Cross-entropy.
+        val_ce: number, "nats a token", Statistics("cross_entropy"), PerTarget;
+        /// Share of targets that were the most probable token.
+        accuracy: number, "share of targets", Statistics("correct"), PerTarget;
+        /// Number of targets in the set.
+        targets: count, "targets", Statistics("targets"), Sum;
+        /// Share of the assignments that each expert took.
+        expert_load: by_expert, "share of assignments", Routing("load"), ByTokens;
+    }
+}
+
+/// The lengths of the axes in one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lengths {
+    /// L: uses of routers in one forward pass; 0 in a model without.
+    pub layers: usize,
+    /// E: experts of a layer.
+    pub experts: usize,
+}
+
+impl Lengths {
+    /// Those of a model.
+    pub fn of(model: &ModelConfig) -> Lengths {
+        match model.router_calls() {
+            0 => Lengths::default(),
+            layers => Lengths { layers: layers as usize, experts: model.experts().0 as usize },
+        }
+    }
+
+    /// The length of each axis of a series.
+    pub fn shape(&self, series: &Series) -> Vec<usize> {
+        let length = |axis: &Axis| match axis {
+            Axis::Layer => self.layers,
+            Axis::Expert => self.experts,
+        };
+        series.axes.iter().map(length).collect()
+    }
+}

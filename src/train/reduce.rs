@@ -1,0 +1,137 @@
+//! From what the kernels leave of an update's micro-batches to the record of the update, as the table of series says.
+//!
+//! Which slot of which output a series reads, and how micro-batches become one value, stands in its row
+//! ([`run::series`](crate::run::series)); where a slot stands in an output, its op knows. Sums are in f64, in the order of the
+//! micro-batches.
+
+use crate::{
+    ops::BalanceLoss,
+    ops::LossHead,
+    run::{
+        config::{Config, Weighting},
+        records::UpdateRecord,
+        series::{Axis, Derived, Record, Reduction, Series, Source},
+    },
+};
+
+/// What a micro-batch counts for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MicroWeight {
+    /// Its losses' part of the update's.
+    pub of_losses: f64,
+    /// Its real tokens' part of the update's.
+    pub of_tokens: f64,
+}
+
+/// The outputs of an update, read back.
+pub(super) struct Reduced<'a> {
+    /// Of each micro-batch the loss head's statistics, then the metrics of each MoE layer.
+    pub outputs: &'a [Vec<Vec<f32>>],
+    /// Of each micro-batch.
+    pub weights: &'a [MicroWeight],
+    /// What the gradient norm left [4].
+    pub clip: &'a [f32],
+    pub config: &'a Config,
+}
+
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+impl Reduced<'_> {
+    /// Sets every series of the record that does not come from the host.
+    pub fn write(&self, record: &mut UpdateRecord) {
+        for column in UpdateRecord::COLUMNS {
+            let series = &column.series;
+            let values = match series.source {
+                Source::Host => continue,
+                Source::Statistics(slot) => vec![self.statistic(slot, series.reduction)],
+                Source::Clip(slot) => vec![f64::from(self.clip[clip_slot(slot)])],
+                Source::Routing(slot) => over_axes(self.routing(slot, series.reduction), series),
+                Source::Derived(derived) => self.derived(derived).into_iter().collect(),
+            };
+            let row = if series.axes.contains(&Axis::Expert) { values.len() / self.layers().max(1) } else { 1 };
+            (column.set)(record, &values, row);
+        }
+    }
+
+    fn layers(&self) -> usize {
+        self.outputs.first().map_or(0, |outputs| outputs.len() - 1)
+    }
+
+    fn statistic(&self, slot: &str, reduction: Reduction) -> f64 {
+        let slot = LossHead::slot(slot).unwrap_or_else(|| panic!("the loss head has no slot {slot}"));
+        let targets = LossHead::slot("targets").unwrap_or_default();
+        let micro_batches = || self.outputs.iter().map(move |outputs| (f64::from(outputs[0][slot]), f64::from(outputs[0][targets])));
+        let sum = || micro_batches().map(|(value, _)| value).sum::<f64>();
+        match (reduction, self.config.train.weighting) {
+            (Reduction::Sum, _) => sum(),
+            (Reduction::AsOptimized, Weighting::MicroBatch) => {
+                let means = micro_batches().zip(self.weights);
+                means.fold(0.0, |mean, ((value, targets), weight)| mean + weight.of_losses * value / targets.max(1.0))
+            }
+            _ => sum() / micro_batches().map(|(_, targets)| targets).sum::<f64>().max(1.0),
+        }
+    }
+
+    /// The values of a slot [L][1 or E], reduced over the micro-batches.
+    fn routing(&self, slot: &str, reduction: Reduction) -> Vec<Vec<f64>> {
+        let mut layers = vec![Vec::new(); self.layers()];
+        for (outputs, weight) in self.outputs.iter().zip(self.weights) {
+            for (reduced, metrics) in layers.iter_mut().zip(&outputs[1..]) {
+                let values = BalanceLoss::values(metrics, slot);
+                assert!(!values.is_empty(), "the routers' metrics have no slot {slot}");
+                let first = if reduction == Reduction::Maximum { f64::NEG_INFINITY } else { 0.0 };
+                reduced.resize(values.len(), first);
+                for (sum, value) in reduced.iter_mut().zip(values.iter().map(|value| f64::from(*value))) {
+                    match reduction {
+                        // A value that is not finite shows, which `f64::max` would hide.
+                        Reduction::Maximum if value.is_nan() || sum.is_nan() => *sum = f64::NAN,
+                        Reduction::Maximum => *sum = sum.max(value),
+                        Reduction::ByLosses => *sum += value * weight.of_losses,
+                        _ => *sum += value * weight.of_tokens,
+                    }
+                }
+            }
+        }
+        layers
+    }
+
+    /// `None` in a model without a router, where it is of one.
+    fn derived(&self, derived: Derived) -> Option<f64> {
+        if derived == Derived::Skipped {
+            let is_finite = self.clip[clip_slot("finite")].to_bits() != 0;
+            return Some(f64::from(u8::from(!is_finite)));
+        }
+        let layers = self.layers() as f64;
+        let load = self.routing("load", Reduction::ByTokens);
+        let probability = self.routing("mean_probability", Reduction::ByTokens);
+        let experts = load.first()?.len();
+        let product = |load: &dyn Fn(usize) -> f64, probability: &dyn Fn(usize) -> f64| {
+            experts as f64 * (0..experts).map(|e| load(e) * probability(e)).sum::<f64>()
+        };
+        if derived == Derived::BalanceGlobalBatch {
+            let by_layer = load.iter().zip(&probability).map(|(f, p)| product(&|e| f[e], &|e| p[e]));
+            return Some(by_layer.sum::<f64>() / layers);
+        }
+        let over_layers = |rows: &[Vec<f64>], e: usize| rows.iter().map(|row| row[e]).sum::<f64>() / layers;
+        let pooled = product(&|e| over_layers(&load, e), &|e| over_layers(&probability, e));
+        Some(f64::from(self.config.model.router.top_k) * pooled)
+    }
+}
+
+/// The mean over layers, unless the series has a value for each; none without layers.
+fn over_axes(layers: Vec<Vec<f64>>, series: &Series) -> Vec<f64> {
+    if series.axes.contains(&Axis::Layer) {
+        return layers.concat();
+    }
+    let count = layers.len();
+    let sum = layers.iter().map(|layer| layer[0]).sum::<f64>();
+    if count == 0 { Vec::new() } else { vec![sum / count as f64] }
+}
+
+/// Where a value stands in what the gradient norm leaves; see [`Graph::grad_norm`](crate::ops::Graph::grad_norm).
+fn clip_slot(name: &str) -> usize {
+    let slot = ["norm", "factor", "finite"].iter().position(|slot| *slot == name);
+    slot.unwrap_or_else(|| panic!("the gradient norm leaves no {name}"))
+}

@@ -16,13 +16,20 @@
 
 pub mod choices;
 pub mod config_file;
+#[cfg(feature = "engine")]
 pub mod data;
+#[cfg(feature = "engine")]
 pub mod gpu;
+#[cfg(feature = "engine")]
 pub mod interop;
+#[cfg(feature = "engine")]
 pub mod lab;
 pub mod limits;
+#[cfg(feature = "engine")]
 pub mod model;
+#[cfg(feature = "engine")]
 pub mod ops;
 pub mod random;
 pub mod run;
+#[cfg(feature = "engine")]
 pub mod train;

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// From the lowest up. Each may import those before it.
@@ -71,6 +72,22 @@ fn no_file_imports_from_above() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The compiler holds this: `cargo check --no-default-features` has nothing else to link, and is a step of `cargo xtask test`.
+#[test]
+fn without_the_engine_nothing_of_it_is_linked() {
+    let tree = |features: &[&str]| {
+        let arguments = ["tree", "--offline", "--package", "moelab", "--edges", "normal", "--prefix", "none"];
+        let output = Command::new(env!("CARGO")).current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).args(features).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (with, without) = (tree(&[]), tree(&["--no-default-features"]));
+    for package in ["wgpu", "tokenizers", "safetensors"] {
+        assert!(with.lines().any(|line| line.starts_with(&format!("{package} "))), "the test looks for {package} by another name");
+        assert!(!without.lines().any(|line| line.starts_with(package)), "{package} without the engine");
+    }
 }
 
 #[test]

@@ -43,6 +43,25 @@ pub trait Root: Value + Default + Serialize + DeserializeOwned {
     const SYNONYMS: &'static [(&'static str, &'static [&'static str])];
 }
 
+/// Keys whose values do not go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// What is wrong.
+    pub message: String,
+    /// The keys, dotted paths, each with what its value means here; the first is to blame.
+    pub labels: Vec<(String, String)>,
+    /// What would help.
+    pub help: String,
+}
+
+impl Conflict {
+    /// Of these keys.
+    pub fn new(message: impl Into<String>, labels: &[(&str, String)], help: impl Into<String>) -> Conflict {
+        let labels = labels.iter().map(|(key, text)| (key.to_string(), text.clone())).collect();
+        Conflict { message: message.into(), labels, help: help.into() }
+    }
+}
+
 /// A config as far as it could be read, with what was found wrong so far.
 pub struct Loaded<C> {
     /// The entries over the defaults; entries with problems are left at their default.
@@ -79,17 +98,18 @@ pub fn load<C: Root>(reader: &dyn Fn(&str) -> Result<String, String>, path: &str
 }
 
 impl<C> Loaded<C> {
-    /// Adds a problem between keys: `labels` are (key, what it is there), the first key is the culprit.
+    /// Adds a problem between keys, at the places where they are set.
     ///
     /// Does nothing if one of the keys has a problem already, or a layer could not be read: the value seen here would be
     /// a default that nobody wrote. Keys at their default have no place in a file and are told in a note.
-    pub fn refuse(&mut self, message: impl Into<String>, labels: &[(&str, String)], help: impl Into<String>) {
-        if !self.complete || labels.iter().any(|(key, _)| self.tainted.contains(*key)) {
+    pub fn refuse(&mut self, conflict: Conflict) {
+        let Conflict { message, labels, help } = conflict;
+        if !self.complete || labels.iter().any(|(key, _)| self.tainted.contains(key)) {
             return;
         }
-        let mut problem = Problem::new(message).key(labels[0].0);
-        for (key, text) in labels {
-            match self.entries.get(*key) {
+        let mut problem = Problem::new(message).key(&labels[0].0);
+        for (key, text) in &labels {
+            match self.entries.get(key) {
                 Some(entry) => problem = problem.label(entry.source, entry.value_span.clone(), format!("`{key}`: {text}")),
                 None => {
                     let given = self.given.filter(|(prefix, _)| key.starts_with(prefix));
@@ -97,7 +117,6 @@ impl<C> Loaded<C> {
                 }
             }
         }
-        let help = help.into();
         if !help.is_empty() {
             problem = problem.note(help);
         }
@@ -117,11 +136,11 @@ impl<C> Loaded<C> {
         let replaced: Vec<_> = replaced.into_iter().map(|(key, _)| key.clone()).collect();
         for key in replaced {
             let value = schema::lookup(&now, &key).map(schema::literal).unwrap_or_default();
-            self.refuse(
+            self.refuse(Conflict::new(
                 format!("`{key}` has no effect here: `{decider}` replaces it"),
                 &[(&key, format!("would be {value}")), (decider, "because of this".into())],
                 format!("remove one of the two; what an extended file states may be replaced by `{decider}`"),
-            );
+            ));
         }
     }
 

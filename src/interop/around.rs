@@ -1,7 +1,7 @@
 //! A config around a model that is given: an imported one is what its files say, so its config states data and training only.
 
 use super::hugging_face::{is_setting_of_training, value_of, with_value};
-use crate::config_file::{self, Loaded, Problems};
+use crate::config_file::{self, Conflict, Loaded, Problems};
 use crate::run::ModelConfig;
 use crate::run::config::{Config, TokenizerKind, rules};
 
@@ -42,16 +42,16 @@ pub fn load_around(
     let states_tokenizer = loaded.entries.keys().any(|key| key.starts_with("data.tokenizer."));
     let data = &mut loaded.config.data;
     match tokenizer {
-        _ if states_tokenizer && data.tokenizer.kind == TokenizerKind::Bpe => loaded.refuse(
+        _ if states_tokenizer && data.tokenizer.kind == TokenizerKind::Bpe => loaded.refuse(Conflict::new(
             "a tokenizer that is trained here has other ids than the model's",
             &[("data.tokenizer.kind", "trains one".into())],
             "leave `data.tokenizer` out to take the model's own, or name its tokenizer.json by kind = \"file\"",
-        ),
-        OwnTokenizer::Missing if !states_tokenizer => loaded.refuse(
+        )),
+        OwnTokenizer::Missing if !states_tokenizer => loaded.refuse(Conflict::new(
             "the model's folder has no tokenizer, and its ids are not guessed",
             &[("data.tokenizer.kind", "not stated".into())],
             "state it: --set data.tokenizer.kind=file --set data.tokenizer.path=tokenizer.json, or kind=bytes if an id is a byte",
-        ),
+        )),
         OwnTokenizer::File(path) if !states_tokenizer => {
             data.tokenizer.kind = TokenizerKind::File;
             data.tokenizer.path = path.clone();
@@ -92,7 +92,11 @@ fn settle(loaded: &mut Loaded<Config>, model: &ModelConfig) -> Vec<String> {
         }
     }
     for (key, text) in refused {
-        loaded.refuse("an imported model is what its files say", &[(&key, text)], "leave it out; settings of training can be set");
+        loaded.refuse(Conflict::new(
+            "an imported model is what its files say",
+            &[(&key, text)],
+            "leave it out; settings of training can be set",
+        ));
     }
     loaded.config.model = given;
     loaded.give("model.", "by the model's files");

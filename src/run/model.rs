@@ -11,6 +11,7 @@
 pub mod cost;
 pub mod parameters;
 mod recursion;
+mod rules;
 mod tree;
 
 pub use crate::choices::{Activation, BalanceKind, RopePairing, RouterScores, SoftmaxOver};

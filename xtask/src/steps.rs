@@ -69,6 +69,8 @@ const FEATURES: &str = "moelab-native/parquet";
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     let mut steps =
         vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
+    let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features"];
+    steps.push(step("what a run is compiles without the engine", Count::One, cargo(), &pure));
     steps.extend(page(machine, "dev"));
     // The same packages as above: a narrower choice would change the dependencies' features, and so compile them again.
     let browser =

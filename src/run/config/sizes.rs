@@ -3,7 +3,7 @@
 //! What an adapter has room for is another question, answered when the step is compiled for it.
 
 use super::Config;
-use crate::config_file::Loaded;
+use crate::config_file::Conflict;
 use crate::limits::rows_per_chunk;
 use crate::run::model::parameters;
 use crate::run::model::{AttentionKind, DepthKind};
@@ -21,27 +21,26 @@ const MOST_CHUNKS: u64 = 4096;
 const MOST_SEQUENCES: u32 = 65_535 / 2;
 
 /// Adds every size that is too large.
-pub(super) fn check(loaded: &mut Loaded<Config>) {
-    let config = loaded.config.clone();
+pub(super) fn check(config: &Config, found: &mut Vec<Conflict>) {
     let model = &config.model;
     let (b, t) = (u64::from(config.data.batch), u64::from(config.data.sequence_length));
     let (tokens, (_, k)) = (b * t, model.experts());
     if tokens * u64::from(k) > MOST_ROWS {
         let routed = if k > 1 { format!(", each sent to {k} experts") } else { String::new() };
-        loaded.refuse(
+        found.push(Conflict::new(
             format!("a micro-batch would have {tokens} tokens{routed}, at most {MOST_ROWS} rows are possible"),
             &[("data.batch", format!("B = {b}")), ("data.sequence_length", format!("T = {t}"))],
             "use a smaller `data.batch` and more `train.micro_batches`",
-        );
+        ));
     } else {
-        micro_batch(loaded, &config);
+        micro_batch(config, found);
     }
     if config.data.batch > MOST_SEQUENCES {
-        loaded.refuse(
+        found.push(Conflict::new(
             format!("a micro-batch would have {b} sequences, attention takes at most {MOST_SEQUENCES}"),
             &[("data.batch", format!("B = {b}"))],
             "use a smaller `data.batch` and more `train.micro_batches`",
-        );
+        ));
     }
     let calls = match model.depth.kind {
         DepthKind::Recursive => u64::from(model.depth.recursion.high_cycles) * (u64::from(model.depth.recursion.low_cycles) + 1),
@@ -49,7 +48,7 @@ pub(super) fn check(loaded: &mut Loaded<Config>) {
     };
     let blocks = u64::from(model.depth.layers) * calls;
     if blocks > MOST_CALLS {
-        loaded.refuse(
+        found.push(Conflict::new(
             format!("a token would pass {blocks} blocks, at most {MOST_CALLS} are possible"),
             &[
                 ("model.depth.layers", format!("L = {}", model.depth.layers)),
@@ -57,21 +56,21 @@ pub(super) fn check(loaded: &mut Loaded<Config>) {
                 ("model.depth.recursion.low_cycles", "in each of which".into()),
             ],
             "use fewer layers or fewer cycles",
-        );
+        ));
     }
     let largest = parameters::parameters(model).into_iter().max_by_key(|spec| spec.len());
     let largest = largest.expect("every model has an embedding");
     if largest.len() > MOST_ELEMENTS {
-        loaded.refuse(
+        found.push(Conflict::new(
             format!("`{}` would have {} elements, at most {MOST_ELEMENTS} can be addressed", largest.name, largest.len()),
             &[("model.width", format!("D = {}", model.width)), ("model.ffn.width", format!("F = {}", model.ffn.width))],
             "use a narrower model, fewer experts or a smaller vocabulary",
-        );
+        ));
     }
 }
 
 /// The tensors of one micro-batch.
-fn micro_batch(loaded: &mut Loaded<Config>, config: &Config) {
+fn micro_batch(config: &Config, found: &mut Vec<Conflict>) {
     let model = &config.model;
     let (b, t) = (u64::from(config.data.batch), u64::from(config.data.sequence_length));
     let (_, k) = model.experts();
@@ -93,16 +92,16 @@ fn micro_batch(loaded: &mut Loaded<Config>, config: &Config) {
     ] {
         let elements = b * t * width;
         if elements > MOST_ELEMENTS {
-            loaded.refuse(
+            found.push(Conflict::new(
                 format!("a micro-batch would have {elements} numbers for {what}, at most {MOST_ELEMENTS} can be addressed"),
                 &[("data.batch", format!("B = {b}")), ("data.sequence_length", format!("T = {t}")), (key, label)],
                 "use a smaller `data.batch` and more `train.micro_batches`",
-            );
+            ));
         }
     }
     let probabilities = b * h * t * t.div_ceil(4);
     if probabilities >= 1 << 32 {
-        loaded.refuse(
+        found.push(Conflict::new(
             format!("attention would have {} probabilities, at most 2^34 can be told apart", 4 * probabilities),
             &[
                 ("data.sequence_length", format!("T = {t}, squared")),
@@ -110,11 +109,11 @@ fn micro_batch(loaded: &mut Loaded<Config>, config: &Config) {
                 ("model.attention.heads", format!("H = {h}")),
             ],
             "use shorter sequences, or a smaller `data.batch` and more `train.micro_batches`",
-        );
+        ));
     }
     let chunks = (b * t).div_ceil(u64::from(rows_per_chunk(model.vocabulary.max(1))));
     if chunks > MOST_CHUNKS {
-        loaded.refuse(
+        found.push(Conflict::new(
             format!("the loss of a micro-batch would be worked out in {chunks} parts, at most {MOST_CHUNKS} are possible"),
             &[
                 ("data.batch", format!("B = {b}")),
@@ -122,6 +121,6 @@ fn micro_batch(loaded: &mut Loaded<Config>, config: &Config) {
                 ("model.vocabulary", format!("V = {}", model.vocabulary)),
             ],
             "use a smaller `data.batch` and more `train.micro_batches`",
-        );
+        ));
     }
 }

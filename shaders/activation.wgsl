@@ -1,116 +1,86 @@
-// Activation of an FFN's inner layer, n elements, f one of lib/activation.wgsl, m the mask of inner dropout:
+// Activation of an FFN's inner layer, n elements in rows of `width`, of which the last may be short; f one of
+// lib/activation.wgsl, m the mask of inner dropout:
 //   y = f(x) m        d_x = f'(x) m d_y
 //   gated (Shazeer, arXiv 2002.05202): y = f(gate) up m        d_gate = f'(gate) up m d_y        d_up = f(gate) m d_y
+// In all entry points the repeats are a loop, because unrolled code is slow to compile.
 
 import package::lib::activation::{activate, activate_slope};
 import package::lib::dropout::dropout_scale4;
-import package::lib::index::flat_workgroup;
+import package::lib::operand::{Operand, Result};
+import package::lib::rows::{COLUMNS, REPEATS, ROWS, TILE_ROWS, TILE_WIDTH, place};
 
 struct Params {
     n: u32,
-    p: f32, // probability of dropout
+    width: u32, // a multiple of 64
+    p: f32,     // probability of dropout
     stream: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> up: array<f32>;
-@group(0) @binding(3) var<storage, read> d_y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<storage, read_write> d_x: array<f32>;
-@group(0) @binding(6) var<storage, read_write> d_up: array<f32>;
+@group(0) @binding(1) var<storage, read> x: Operand;
+@group(0) @binding(2) var<storage, read> up: Operand;
+@group(0) @binding(3) var<storage, read> d_y: Operand;
+@group(0) @binding(4) var<storage, read_write> y: Result;
+@group(0) @binding(5) var<storage, read_write> d_x: Result;
+@group(0) @binding(6) var<storage, read_write> d_up: Result;
 
-const INVOCATIONS = 64u;
+fn is_inside(at: vec2<u32>) -> bool {
+    return at.y * params.width + 4u * at.x < params.n;
+}
 
-// y = f(x) m. An invocation owns four consecutive elements.
-@compute @workgroup_size(INVOCATIONS)
-fn forward(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let group = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let first = 4u * group;
-    if (first >= params.n) {
-        return;
-    }
-    var a = vec4<f32>();
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { a[c] = x[first + c]; }
-    }
-    a = activate(a) * dropout_scale4(group, params.p, params.stream);
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { y[first + c] = a[c]; }
+fn mask(at: vec2<u32>) -> vec4<f32> {
+    return dropout_scale4(at.y * (params.width / 4u) + at.x, params.p, params.stream);
+}
+
+// y = f(x) m.
+// grid: width / TILE_WIDTH, n / width / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    for (var repeat = 0u; repeat < REPEATS; repeat++) {
+        let at = place(workgroup, local, repeat);
+        if (is_inside(at)) {
+            store_y_of(at, params.width, params.n, activate(load_x_of(at, params.width, params.n)) * mask(at));
+        }
     }
 }
 
-// d_x = f'(x) m d_y. An invocation owns four consecutive elements.
-@compute @workgroup_size(INVOCATIONS)
-fn backward(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let group = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let first = 4u * group;
-    if (first >= params.n) {
-        return;
-    }
-    var a = vec4<f32>();
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { a[c] = x[first + c]; }
-    }
-    let slope = activate_slope(a) * dropout_scale4(group, params.p, params.stream);
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { d_x[first + c] = slope[c] * d_y[first + c]; }
+// d_x = f'(x) m d_y.
+// grid: width / TILE_WIDTH, n / width / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    for (var repeat = 0u; repeat < REPEATS; repeat++) {
+        let at = place(workgroup, local, repeat);
+        if (is_inside(at)) {
+            let slope = activate_slope(load_x_of(at, params.width, params.n)) * mask(at);
+            store_d_x_of(at, params.width, params.n, slope * load_d_y_of(at, params.width, params.n));
+        }
     }
 }
 
-// y = f(x) up m, x the gate. An invocation owns four consecutive elements.
-@compute @workgroup_size(INVOCATIONS)
-fn forward_gated(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let group = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let first = 4u * group;
-    if (first >= params.n) {
-        return;
-    }
-    var a = vec4<f32>();
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { a[c] = x[first + c]; }
-    }
-    a = activate(a) * dropout_scale4(group, params.p, params.stream);
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { y[first + c] = a[c] * up[first + c]; }
+// y = f(x) up m, x the gate.
+// grid: width / TILE_WIDTH, n / width / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn forward_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    for (var repeat = 0u; repeat < REPEATS; repeat++) {
+        let at = place(workgroup, local, repeat);
+        if (is_inside(at)) {
+            let value = activate(load_x_of(at, params.width, params.n)) * mask(at);
+            store_y_of(at, params.width, params.n, value * load_up_of(at, params.width, params.n));
+        }
     }
 }
 
-// d_x = f'(x) up m d_y and d_up = f(x) m d_y, x the gate. An invocation owns four consecutive elements.
-@compute @workgroup_size(INVOCATIONS)
-fn backward_gated(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let group = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let first = 4u * group;
-    if (first >= params.n) {
-        return;
-    }
-    var a = vec4<f32>();
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) { a[c] = x[first + c]; }
-    }
-    let scale = dropout_scale4(group, params.p, params.stream);
-    let value = activate(a) * scale;
-    let slope = activate_slope(a) * scale;
-    @unroll for (var c = 0u; c < 4u; c++) {
-        if (first + c < params.n) {
-            d_x[first + c] = slope[c] * up[first + c] * d_y[first + c];
-            d_up[first + c] = value[c] * d_y[first + c];
+// d_x = f'(x) up m d_y and d_up = f(x) m d_y, x the gate.
+// grid: width / TILE_WIDTH, n / width / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn backward_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    for (var repeat = 0u; repeat < REPEATS; repeat++) {
+        let at = place(workgroup, local, repeat);
+        if (is_inside(at)) {
+            let a = load_x_of(at, params.width, params.n);
+            let d = load_d_y_of(at, params.width, params.n) * mask(at);
+            store_d_x_of(at, params.width, params.n, activate_slope(a) * load_up_of(at, params.width, params.n) * d);
+            store_d_up_of(at, params.width, params.n, activate(a) * d);
         }
     }
 }

@@ -1,71 +1,30 @@
-// One bias [width] for every row of x [rows, width]:
-//   y[n] = x[n] + b        d_x = d_y        d_b += sum over n of d_y[n], in order
-// Positions are the same over x [B, T D]: the bias of a sequence is the first T rows of a table, one after another.
+// One bias for every row of x [rows, width]; rows of b come round with a period, 1 for a bias [width] and T for the positions of
+// a sequence, the first T rows of a table:
+//   y[n] = x[n] + b[n % period]
+// Backward: d_x is d_y, and d_b its column sums, see column_sums.wgsl.
 
-import package::lib::index::flat_workgroup;
+import package::lib::operand::{Operand, Result};
+import package::lib::rows::{COLUMNS, REPEATS, ROWS, TILE_ROWS, TILE_WIDTH, place};
 
 struct Params {
     rows: u32,
     width: u32,
-    block_rows: u32, // rows that one invocation of backward_bias sums
-    blocks: u32,     // rows / block_rows, rounded up
+    period: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read> d_y: array<f32>;
-@group(0) @binding(5) var<storage, read_write> partial: array<f32>; // [blocks, width]
-@group(0) @binding(6) var<storage, read_write> d_b: array<f32>;
+@group(0) @binding(1) var<storage, read> x: Operand;
+@group(0) @binding(2) var<storage, read> b: Operand;    // [period or more, width]
+@group(0) @binding(3) var<storage, read_write> y: Result;
 
-const INVOCATIONS = 64u;
-
-// An invocation owns one element of y.
-@compute @workgroup_size(INVOCATIONS)
-fn forward(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (i < params.rows * params.width) {
-        y[i] = x[i] + b[i % params.width];
+// grid: width / TILE_WIDTH, rows / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    @unroll for (var i = 0u; i < REPEATS; i++) {
+        let at = place(workgroup, local, i);
+        if (at.y < params.rows && 4u * at.x < params.width) {
+            let bias = load_b(vec2<u32>(at.x, at.y % params.period), params.width);
+            store_y(at, params.width, load_x(at, params.width) + bias);
+        }
     }
-}
-
-// A workgroup owns 64 columns of a block of rows, z of the grid, an invocation one column: it walks the block in order.
-@compute @workgroup_size(INVOCATIONS)
-fn backward_bias(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let column = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (column >= params.width) {
-        return;
-    }
-    var sum = 0.0;
-    for (var row = workgroup.z * params.block_rows; row < min((workgroup.z + 1u) * params.block_rows, params.rows); row++) {
-        sum += d_y[row * params.width + column];
-    }
-    partial[workgroup.z * params.width + column] = sum;
-}
-
-// An invocation owns a column: it adds the blocks' sums in order.
-@compute @workgroup_size(INVOCATIONS)
-fn reduce_bias(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let column = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (column >= params.width) {
-        return;
-    }
-    var sum = 0.0;
-    for (var block = 0u; block < params.blocks; block++) {
-        sum += partial[block * params.width + column];
-    }
-    d_b[column] += sum;
 }

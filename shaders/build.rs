@@ -19,6 +19,8 @@
 mod expression;
 #[path = "build/generate.rs"]
 mod generate;
+#[path = "build/operand.rs"]
+mod operand;
 #[path = "build/reflect.rs"]
 mod reflect;
 #[path = "build/statements.rs"]
@@ -35,10 +37,14 @@ use std::{
 
 use generate::Sibling;
 use statements::Statements;
+use unroll::Constants;
 use wesl::{
     CompileOptions, ModulePath, NoMangler, Resolver, VirtualResolver,
     syntax::{GlobalDeclaration, PathOrigin},
 };
+
+/// The library file of [`operand`].
+const OPERANDS: &str = "operand";
 
 fn main() {
     println!("cargo::rerun-if-changed=shaders");
@@ -82,21 +88,25 @@ fn generate() -> Result<(), String> {
     // All files; a variant takes the place of the library file that it stands in for.
     let resolver = |variant: Option<&File>| {
         let mut resolver = VirtualResolver::new();
-        for file in sources.iter().chain(&library) {
-            let text = variant.filter(|v| file.path.components[0] == "lib" && file.name == v.stem()).map_or(&file.text, |v| &v.text);
-            resolver.add_module(file.path.clone(), Cow::Owned(text.clone()));
+        let stands_in = |file: &File| variant.filter(|v| file.name == v.stem()).map_or(&file.text, |v| &v.text).clone();
+        let operands = library.iter().find(|file| file.name == OPERANDS).map(stands_in).unwrap_or_default();
+        library.iter().for_each(|file| resolver.add_module(file.path.clone(), Cow::Owned(stands_in(file))));
+        for file in &sources {
+            resolver.add_module(file.path.clone(), Cow::Owned(operand::complete(&file.text, &operands)));
         }
         resolver
     };
     let plain = resolver(None);
     let mut stems: BTreeMap<String, Vec<Sibling>> = BTreeMap::new();
     let mut names = Vec::new();
-    let mut add = |name: String, stem: &str, text: String, states: Statements| {
+    let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, states: Statements| {
+        let text = compile(&file_of.path, resolver)?;
+        let constants = constants(file_of, &library, resolver)?;
         let file = format!("{name}.wgsl");
         write(&file, &text)?;
         let source = reflect::source(&text, &file, states.requires)?;
         names.push((stem.to_string(), name.clone()));
-        stems.entry(stem.to_string()).or_default().push(Sibling { name, file, source, states });
+        stems.entry(stem.to_string()).or_default().push(Sibling { name, file, source, constants, states });
         Ok::<(), String>(())
     };
     for file in &sources {
@@ -104,14 +114,14 @@ fn generate() -> Result<(), String> {
         let is_sibling = file.states.rank > 0;
         let identifier = file.identifier();
         let stem = if is_sibling { file.stem() } else { &identifier };
-        add(identifier.clone(), stem, compile(&file.path, &plain)?, file.states.clone())?;
+        add(identifier.clone(), stem, file, &plain, file.states.clone())?;
         for variant in library.iter().filter(|v| v.name != v.stem()) {
             if !file.text.contains(&format!("lib::{}::", variant.stem())) {
                 continue;
             }
             let states = file.states.clone().with(&variant.states);
             let suffix = variant.name[variant.stem().len()..].replace('.', "_");
-            add(format!("{identifier}{suffix}"), stem, compile(&file.path, &resolver(Some(variant)))?, states)?;
+            add(format!("{identifier}{suffix}"), stem, file, &resolver(Some(variant)), states)?;
         }
     }
     let mut rust = String::from(
@@ -146,6 +156,7 @@ fn read_folder(folder: &Path, prefix: &[&str]) -> Result<Vec<File>, String> {
     Ok(files)
 }
 
+/// The WGSL of a source.
 fn compile(path: &ModulePath, resolver: &VirtualResolver) -> Result<String, String> {
     let options = CompileOptions { condcomp: false, validate: false, ..Default::default() };
     // Names are kept as written, so that a driver's message speaks of what the author wrote; naga refuses clashes.
@@ -157,6 +168,17 @@ fn compile(path: &ModulePath, resolver: &VirtualResolver) -> Result<String, Stri
     let own: HashSet<String> = own.global_declarations.iter().filter_map(|d| name_of(d)).collect();
     syntax.global_declarations.sort_by_cached_key(|d| name_of(d).filter(|name| !own.contains(name)));
     Ok(syntax.to_string())
+}
+
+/// The whole numbers among the constants of a source and of the library files that it imports, used in WGSL or not.
+fn constants(file: &File, library: &[File], resolver: &VirtualResolver) -> Result<Constants, String> {
+    let mut all = Constants::new();
+    let imported = library.iter().filter(|l| file.text.contains(&format!("package::lib::{}::", l.name)));
+    for path in imported.map(|l| &l.path).chain([&file.path]) {
+        let unit = resolver.resolve_module(path).map_err(|e| format!("{path}: {e}"))?;
+        unroll::add_constants(&unit, &mut all);
+    }
+    Ok(all)
 }
 
 fn name_of(declaration: &GlobalDeclaration) -> Option<String> {

@@ -4,6 +4,8 @@
 // run of equal tokens walks its run.
 
 import package::lib::index::flat_workgroup;
+import package::lib::operand::{Operand, Result};
+import package::lib::rows::{COLUMNS, REPEATS, ROWS, TILE_ROWS, TILE_WIDTH, place};
 
 struct Params {
     rows: u32,
@@ -14,8 +16,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> tokens: array<u32>;
-@group(0) @binding(2) var<storage, read> w: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> w: Operand;
+@group(0) @binding(3) var<storage, read_write> y: Result;
 @group(0) @binding(4) var<storage, read_write> order: array<u32>;
 @group(0) @binding(5) var<storage, read_write> sorted: array<u32>;
 @group(0) @binding(6) var<storage, read> d_y: array<f32>;
@@ -31,21 +33,20 @@ fn token_of(n: u32) -> u32 {
     return min(tokens[n], params.vocabulary - 1u);
 }
 
-// An invocation owns one element of y.
-@compute @workgroup_size(INVOCATIONS)
-fn forward(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (i < params.rows * params.width) {
-        y[i] = params.scale * w[token_of(i / params.width) * params.width + i % params.width];
+// grid: width / TILE_WIDTH, rows / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    @unroll for (var i = 0u; i < REPEATS; i++) {
+        let at = place(workgroup, local, i);
+        if (at.y < params.rows && 4u * at.x < params.width) {
+            store_y(at, params.width, params.scale * load_w(vec2<u32>(at.x, token_of(at.y)), params.width));
+        }
     }
 }
 
 // A workgroup owns a tile of rows, an invocation one row n: its place is the number of rows that come before it. Every
 // row is compared with every other (0.3 G comparisons at 16,384 rows), which one dispatch does without a scan.
+// grid: rows / TILE
 @compute @workgroup_size(TILE)
 fn sort(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let n = workgroup.x * TILE + local;
@@ -69,6 +70,7 @@ fn sort(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
 // A workgroup owns 64 columns of one sorted row, an invocation one column; only the first row of a run of equal tokens
 // has work: it sums the run.
+// grid: rows * (width / INVOCATIONS)
 @compute @workgroup_size(INVOCATIONS)
 fn backward_weight(
     @builtin(workgroup_id) workgroup: vec3<u32>,

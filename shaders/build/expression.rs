@@ -1,16 +1,16 @@
 //! Conditions and grids: small WGSL expressions over the u32 fields of `Params`, the module's constants, and the shapes of
 //! tensors: `len(t)`, `width(t)`, the last dimension, `rows(t)`, and `min`, `max`. They become Rust.
 
-use std::collections::HashMap;
-
 use wesl::syntax::{BinaryOperator, Expression, ExpressionNode, LiteralExpression};
+
+use crate::unroll::Constants;
 
 /// What names mean.
 pub struct Scope<'a> {
     /// Fields of `Params` that are u32.
     pub params: &'a [String],
-    /// Constants that are u32.
-    pub constants: &'a HashMap<String, u32>,
+    /// Constants of the source and of the library files that it imports.
+    pub constants: &'a Constants,
     /// Tensors of the call, in the order of its fields.
     pub tensors: &'a [String],
 }
@@ -83,7 +83,7 @@ impl Scope<'_> {
         if self.params.iter().any(|field| field == name) {
             return Ok(format!("p.{name}"));
         }
-        Err(format!("{name} is neither a u32 of Params nor a constant that the source uses"))
+        Err(format!("{name} is neither a u32 of Params nor a constant of the source or of what it imports"))
     }
 
     fn shape(&self, function: &str, tensor: &ExpressionNode) -> Result<String, String> {

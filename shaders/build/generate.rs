@@ -10,6 +10,7 @@ use crate::{
     expression::{Division, Scope},
     reflect::{Access, Binding, Entry, Scalar, Source},
     statements::Statements,
+    unroll::Constants,
 };
 
 /// One source of a stem.
@@ -19,6 +20,8 @@ pub struct Sibling {
     /// The generated file.
     pub file: String,
     pub source: Source,
+    /// Whole numbers that conditions and grids may name.
+    pub constants: Constants,
     pub states: Statements,
 }
 
@@ -68,9 +71,15 @@ fn fields(sibling: &Sibling) -> String {
     sibling.source.params.as_ref().map_or("none".into(), |(fields, _)| format!("{{{}}}", list(fields)))
 }
 
-/// Constants that siblings agree on, or that only one has.
+/// Constants that siblings agree on, or that only one has: those of the WGSL, and whole numbers that only files declare.
 fn constants(siblings: &[Sibling], out: &mut String) {
-    let mut all: Vec<&Scalar> = siblings.iter().flat_map(|s| &s.source.constants).collect();
+    let mut all: Vec<Scalar> = Vec::new();
+    for sibling in siblings {
+        let used = &sibling.source.constants;
+        let unused = sibling.constants.iter().filter(|(name, value)| **value >= 0 && used.iter().all(|c| c.name != **name));
+        all.extend(used.iter().cloned());
+        all.extend(unused.map(|(name, value)| Scalar { name: name.clone(), rust: "u32", value: value.to_string() }));
+    }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     for group in all.chunk_by(|a, b| a.name == b.name) {
         if let [c, rest @ ..] = group
@@ -164,14 +173,14 @@ fn call(name: &str, siblings: &[Sibling], out: &mut String) -> Result<(), String
 
 /// The static tables of one sibling.
 fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<(), String> {
-    let Sibling { name, file, source, states } = sibling;
+    let Sibling { name, file, source, constants, states } = sibling;
     let _ = writeln!(out, "    pub mod {name} {{\n        use super::*;");
     let _ = writeln!(
         out,
         "        pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!({file:?}), requires: {} }};",
         states.requires
     );
-    let (numbers, none) = (source.numbers(), Vec::new());
+    let none = Vec::new();
     let fields: &[Scalar] = source.params.as_ref().map_or(&none, |p| &p.0);
     let params: Vec<String> = fields.iter().filter(|f| f.rust == "u32").map(|f| f.name.clone()).collect();
     if let Some(unknown) = states.entries.keys().find(|name| source.entries.iter().all(|e| e.name != **name)) {
@@ -180,7 +189,7 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
     for entry in &source.entries {
         let at = |e: String| format!("{name}: {}: {e}", entry.name);
         let tensors = with_entry(&entry.name, siblings).next().map_or_else(Vec::new, |(_, first)| tensors(first));
-        let scope = Scope { params: &params, constants: &numbers, tensors: &tensors };
+        let scope = Scope { params: &params, constants, tensors: &tensors };
         let own = states.entries.get(&entry.name).cloned().unwrap_or_default();
         let conditions = states.fits.iter().chain(&own.fits).map(|text| scope.rust(text, Division::Down));
         let conditions = conditions.collect::<Result<Vec<_>, _>>().map_err(at)?;

@@ -1,8 +1,6 @@
 //! Reflection: one WGSL source -> what Rust has to know of it, validated with exactly what the source states that it requires
 //! and checked at browser default limits unless it states others.
 
-use std::collections::HashMap;
-
 use naga::{
     AddressSpace, Handle, Literal, Module, ScalarKind, StorageAccess, TypeInner,
     proc::Layouter,
@@ -62,13 +60,6 @@ pub enum Access {
     Read,
     Write,
     ReadWrite,
-}
-
-impl Source {
-    /// The constants that are u32, by name.
-    pub fn numbers(&self) -> HashMap<String, u32> {
-        self.constants.iter().filter(|c| c.rust == "u32").filter_map(|c| Some((c.name.clone(), c.value.parse().ok()?))).collect()
-    }
 }
 
 /// Parses, validates and reflects a source; `file` names it in messages.

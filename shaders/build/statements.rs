@@ -5,6 +5,7 @@
 //! ```text
 //! // requires: images, subgroups 8     what the adapter must have, see `Requires`; nothing: every adapter
 //! // fits: n % 4 == 0                  a condition on Params fields and tensors; several lines must all hold
+//! // fits_texels: width % 4 == 0        a condition that holds only where operands are textures (`lib/operand.texels.wgsl`)
 //! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
 //! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
 //! ```
@@ -91,6 +92,7 @@ pub struct EntryStatements {
 pub struct Statements {
     pub requires: Requires,
     pub fits: Vec<String>,
+    pub fits_texels: Vec<String>,
     pub flat: Vec<String>,
     pub rank: u32,
     pub entries: BTreeMap<String, EntryStatements>,
@@ -100,6 +102,9 @@ impl Statements {
     /// A file's statements together with those of a library variant that it imports.
     pub fn with(mut self, variant: &Statements) -> Statements {
         self.requires = self.requires.and(variant.requires);
+        if variant.requires.images {
+            self.fits.append(&mut self.fits_texels);
+        }
         self.fits.extend(variant.fits.iter().cloned());
         self.flat.extend(variant.flat.iter().cloned());
         self.rank += variant.rank;
@@ -122,6 +127,7 @@ impl Statements {
                 let own = (!in_header).then(|| pending.get_or_insert_with(Default::default));
                 match (key, own) {
                     ("fits", None) => all.fits.push(value.into()),
+                    ("fits_texels", None) => all.fits_texels.push(value.into()),
                     ("requires", None) => all.requires = all.requires.and(Requires::parse(value).map_err(at)?),
                     ("flat", None) => all.flat.extend(value.split(',').map(|name| name.trim().to_string())),
                     ("rank", None) => all.rank = value.parse().map_err(|_| at(format!("`rank: {value}`: wanted a whole number")))?,
@@ -144,5 +150,5 @@ impl Statements {
 
 fn statement(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
-    ["requires", "fits", "flat", "rank", "grid"].contains(&key).then_some((key, value.trim()))
+    ["requires", "fits", "fits_texels", "flat", "rank", "grid"].contains(&key).then_some((key, value.trim()))
 }

@@ -7,25 +7,31 @@ use std::collections::HashMap;
 
 use wesl::syntax::*;
 
-type Constants = HashMap<String, i64>;
+/// Whole numbers by name.
+pub type Constants = HashMap<String, i64>;
 
 /// Unrolls every marked loop of a module.
 pub fn translation_unit(unit: &mut TranslationUnit) -> Result<(), String> {
     let mut constants = Constants::new();
-    for declaration in &unit.global_declarations {
-        if let GlobalDeclaration::Declaration(d) = declaration.node()
-            && d.kind == DeclarationKind::Const
-            && let Some(value) = d.initializer.as_ref().and_then(|e| integer(e, &constants))
-        {
-            constants.insert(d.ident.name().clone(), value);
-        }
-    }
+    add_constants(unit, &mut constants);
     for declaration in &mut unit.global_declarations {
         if let GlobalDeclaration::Function(function) = declaration.node_mut() {
             compound(&mut function.body, &constants)?;
         }
     }
     Ok(())
+}
+
+/// The whole numbers among a module's constants; what they are made of must precede them.
+pub fn add_constants(unit: &TranslationUnit, constants: &mut Constants) {
+    for declaration in &unit.global_declarations {
+        if let GlobalDeclaration::Declaration(d) = declaration.node()
+            && d.kind == DeclarationKind::Const
+            && let Some(value) = d.initializer.as_ref().and_then(|e| integer(e, constants))
+        {
+            constants.insert(d.ident.name().clone(), value);
+        }
+    }
 }
 
 fn compound(body: &mut CompoundStatement, constants: &Constants) -> Result<(), String> {

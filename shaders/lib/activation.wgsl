@@ -8,6 +8,7 @@ override kind: u32 = 0u;
 const SILU = 0u;
 const GELU = 1u;
 const GELU_TANH = 2u;
+const RELU_SQUARED = 3u;
 const RELU = 4u;
 const SIGMOID = 5u;
 

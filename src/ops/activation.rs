@@ -3,41 +3,32 @@
 
 use super::{
     Graph,
-    kernels::{activation, activation_cpu},
+    elementwise::Rows,
+    kernels::activation::{Backward, BackwardGated, Forward, ForwardGated, GELU, GELU_TANH, Params, RELU, RELU_SQUARED, SIGMOID, SILU},
 };
 use crate::{choices::Activation, gpu::Tensor};
 
-/// `kind` of the function of a gate, 1 / (1 + exp(-x)), in `shaders/lib/activation.wgsl`.
-const SIGMOID: u32 = 5;
-
-/// `kind` of a function there.
+/// `kind` of a function in `shaders/lib/activation.wgsl`.
 fn kind_of(f: Activation) -> u32 {
     match f {
-        Activation::Silu => 0,
-        Activation::Gelu => 1,
-        Activation::GeluTanh => 2,
-        Activation::ReluSquared => 3,
-        Activation::Relu => 4,
+        Activation::Silu => SILU,
+        Activation::Gelu => GELU,
+        Activation::GeluTanh => GELU_TANH,
+        Activation::ReluSquared => RELU_SQUARED,
+        Activation::Relu => RELU,
     }
 }
 
 impl Graph {
     /// dropout(f(`x`)), of `x`'s shape; `dropout` is the probability of zero.
     pub fn activation(&mut self, x: Tensor, f: Activation, dropout: f32) -> Tensor {
-        let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(x, kind_of(f), dropout);
+        let Options { kind, has_dropout, params, rows } = self.activation_options(x, kind_of(f), dropout);
         let y = self.like("activation", x);
-        if images {
-            self.dispatch_on(activation_cpu::Forward { params: cpu_params, kind, has_dropout, x, y }, grid);
-        } else {
-            self.dispatch_on(activation::Forward { params, kind, has_dropout, x, y }, grid);
-        }
+        let x_rows = rows.view(x);
+        self.dispatch(Forward { params, kind, has_dropout, x: x_rows, y });
         self.on_backward(y, move |g, d_y| {
             let d_x = g.like("d_activation", x);
-            if images {
-                g.dispatch_on(activation_cpu::Backward { params: cpu_params, kind, has_dropout, x, d_y, d_x }, grid);
-            } else {
-                g.dispatch_on(activation::Backward { params, kind, has_dropout, x, d_y, d_x }, grid);
-            }
+            g.dispatch(Backward { params, kind, has_dropout, x: x_rows, d_y: rows.view(d_y), d_x });
             g.add_grad(x, d_x);
         });
         y
@@ -48,61 +39,40 @@ impl Graph {
         self.gated(gate, up, kind_of(f), dropout)
     }
 
+    /// `x` sigmoid(`gate`), of one shape: an output gate.
+    pub fn sigmoid_gate(&mut self, x: Tensor, gate: Tensor) -> Tensor {
+        self.gated(gate, x, SIGMOID, 0.0)
+    }
+
     fn gated(&mut self, gate: Tensor, up: Tensor, kind: u32, dropout: f32) -> Tensor {
         assert_eq!(gate.shape, up.shape, "gated_activation: gate {:?} against up {:?}", gate.shape, up.shape);
-        let Launch { kind, has_dropout, params, cpu_params, grid, images } = self.launch(gate, kind, dropout);
+        let Options { kind, has_dropout, params, rows } = self.activation_options(gate, kind, dropout);
         let y = self.like("gated_activation", up);
-        if images {
-            self.dispatch_on(activation_cpu::ForwardGated { params: cpu_params, kind, has_dropout, x: gate, up, y }, grid);
-        } else {
-            self.dispatch_on(activation::ForwardGated { params, kind, has_dropout, x: gate, up, y }, grid);
-        }
+        let (x, up_rows) = (rows.view(gate), rows.view(up));
+        self.dispatch(ForwardGated { params, kind, has_dropout, x, up: up_rows, y });
         self.on_backward(y, move |g, d_y| {
             let d_x = g.like("d_activation.gate", gate);
             let d_up = g.like("d_activation.up", up);
-            if images {
-                g.dispatch_on(activation_cpu::BackwardGated { params: cpu_params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
-            } else {
-                g.dispatch_on(activation::BackwardGated { params, kind, has_dropout, x: gate, up, d_y, d_x, d_up }, grid);
-            }
+            g.dispatch(BackwardGated { params, kind, has_dropout, x, up: up_rows, d_y: rows.view(d_y), d_x, d_up });
             g.add_grad(gate, d_x);
             g.add_grad(up, d_up);
         });
         y
     }
 
-    /// `x` sigmoid(`gate`), of one shape: an output gate.
-    pub fn sigmoid_gate(&mut self, x: Tensor, gate: Tensor) -> Tensor {
-        self.gated(gate, x, SIGMOID, 0.0)
-    }
-
-    fn launch(&mut self, x: Tensor, kind: u32, p: f32) -> Launch {
+    fn activation_options(&mut self, x: Tensor, kind: u32, p: f32) -> Options {
         assert!((0.0..1.0).contains(&p), "activation: dropout {p}, wanted 0 <= p < 1");
-        let [rows, width] = x.shape.matrix("activation x");
-        let n = x.shape.len();
+        let rows = Rows::of(x);
         let stream = if p > 0.0 { self.next_stream() } else { 0 };
-        let images = self.capabilities.reads_images(&[x]);
-        Launch {
-            kind,
-            has_dropout: (p > 0.0).into(),
-            params: activation::Params { n, p, stream },
-            cpu_params: activation_cpu::Params { rows, texels: width / 4, p, stream },
-            grid: match images {
-                true => [width.div_ceil(64), rows.div_ceil(16), 1], // 16 texels of 16 rows a workgroup.
-                false => [n.div_ceil(4 * activation::Forward::WORKGROUP), 1, 1], // Four elements an invocation.
-            },
-            images,
-        }
+        Options { kind, has_dropout: (p > 0.0).into(), params: Params { n: x.shape.len(), width: rows.width, p, stream }, rows }
     }
 }
 
 /// What every launch over one inner layer has in common.
 #[derive(Clone, Copy)]
-struct Launch {
+struct Options {
     kind: u32,
     has_dropout: u32,
-    params: activation::Params,
-    cpu_params: activation_cpu::Params,
-    grid: [u32; 3],
-    images: bool,
+    params: Params,
+    rows: Rows,
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Graph,
-    kernels::{combine, combine_cpu},
+    kernels::combine::{Backward, Forward, Params},
     permute::Permutation,
     router::Routing,
 };
@@ -26,30 +26,13 @@ impl Graph {
         let stream = if dropout > 0.0 { self.next_stream() } else { 0 };
         let has_dropout = u32::from(dropout > 0.0);
         let has_residual = u32::from(residual.is_some());
-        let params = combine::Params { tokens, experts_per_token, width, has_residual, p: dropout, stream };
-        let quarter = width / 16;
-        let cpu_params = combine_cpu::Params { tokens, experts_per_token, quarter, has_residual, p: dropout, stream };
-        let images = self.capabilities.reads_images(&[out, y]);
+        let params = Params { tokens, experts_per_token, width, has_residual, p: dropout, stream };
         let added = residual.unwrap_or(out); // An absent residual is not read.
-        if images {
-            use combine_cpu::Forward;
-            let grid = [(tokens * quarter).div_ceil(Forward::WORKGROUP), 1, 1];
-            self.dispatch_on(Forward { params: cpu_params, has_dropout, out, gate, slot_of, residual: added, y }, grid);
-        } else {
-            use combine::Forward;
-            let grid = [(tokens * width).div_ceil(4 * Forward::WORKGROUP), 1, 1];
-            self.dispatch_on(Forward { params, has_dropout, out, gate, slot_of, residual: added, y }, grid);
-        }
+        self.dispatch(Forward { params, has_dropout, out, gate, slot_of, residual: added, y });
         self.on_backward(y, move |g, d_y| {
             let d_out = g.like("d_combine", out); // [A, D]
             let d_gate = g.like("d_router.gate", gate); // [N, K]
-            if images {
-                use combine_cpu::Backward;
-                let call = Backward { params: cpu_params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate };
-                g.dispatch_on(call, [assignments.div_ceil(Backward::WORKGROUP), 1, 1]);
-            } else {
-                g.dispatch_on(combine::Backward { params, has_dropout, out, gate, assignment_of, d_y, d_out, d_gate }, [assignments, 1, 1]);
-            }
+            g.dispatch(Backward { params, has_dropout, saved_out: out, gate, assignment_of, d_y, d_out, d_gate });
             g.add_grad(out, d_out);
             g.add_grad(gate, d_gate);
             if let Some(x) = residual {

@@ -3,7 +3,8 @@
 
 use super::{
     Graph,
-    kernels::{dropout, dropout_cpu},
+    elementwise::Rows,
+    kernels::dropout::{Forward, Params},
 };
 use crate::gpu::Tensor;
 
@@ -27,15 +28,8 @@ impl Graph {
 
     /// Writes `y` = `x` times the mask of `stream`; forward and backward are this same map.
     fn mask(&mut self, x: Tensor, y: Tensor, p: f32, stream: u32) {
-        let [rows, width] = x.shape.matrix("dropout x");
-        let n = x.shape.len();
-        if self.capabilities.reads_images(&[x]) {
-            let params = dropout_cpu::Params { rows, texels: width / 4, p, stream };
-            self.dispatch_on(dropout_cpu::Forward { params, has_dropout: 1, x, y }, [width.div_ceil(64), rows.div_ceil(16), 1]);
-        } else {
-            let grid = [n.div_ceil(4 * dropout::Forward::WORKGROUP), 1, 1]; // Four elements an invocation.
-            let params = dropout::Params { n, p, stream };
-            self.dispatch_on(dropout::Forward { params, has_dropout: 1, x, y }, grid);
-        }
+        let (n, rows) = (x.shape.len(), Rows::of(x));
+        let params = Params { n, width: rows.width, p, stream };
+        self.dispatch(Forward { params, has_dropout: 1, x: rows.view(x), y });
     }
 }

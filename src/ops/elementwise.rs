@@ -2,12 +2,9 @@
 
 use super::{
     Graph,
-    kernels::{elementwise, elementwise_cpu},
+    kernels::elementwise::{Add, Params, Scale},
 };
-use crate::gpu::Tensor;
-
-/// Rows and columns of texels that a workgroup of the CPU kernels owns.
-const CPU_TILE: [u32; 2] = [16, 16];
+use crate::gpu::{MAX_IMAGE_SIDE, Tensor, fits_image};
 
 impl Graph {
     /// a + b, of one shape.
@@ -37,34 +34,43 @@ impl Graph {
     pub(super) fn sum(&mut self, name: &str, a: Tensor, b: Tensor) -> Tensor {
         assert_eq!(a.shape.len(), b.shape.len(), "{name}: {:?} against {:?}", a.shape, b.shape);
         let y = self.like(name, a);
-        if self.capabilities.reads_images(&[a, b]) {
-            let (params, grid) = cpu_params(a, 0.0);
-            self.dispatch_on(elementwise_cpu::Add { params, image_a: a, image_b: b.reshape(a.shape), y }, grid);
-        } else {
-            let n = a.shape.len();
-            let params = elementwise::Params { n, factor: 0.0 };
-            self.dispatch_on(elementwise::Add { params, a, b, y }, [n.div_ceil(elementwise::Add::WORKGROUP), 1, 1]);
-        }
+        let (n, rows) = (a.shape.len(), Rows::of(a));
+        let params = Params { n, width: rows.width, factor: 0.0 };
+        self.dispatch(Add { params, a: rows.view(a), b: rows.view(b), y });
         y
     }
 
     fn scaled(&mut self, name: &str, a: Tensor, factor: f32) -> Tensor {
         let y = self.like(name, a);
-        if self.capabilities.reads_images(&[a]) {
-            let (params, grid) = cpu_params(a, factor);
-            self.dispatch_on(elementwise_cpu::Scale { params, image_a: a, y }, grid);
-        } else {
-            let n = a.shape.len();
-            let params = elementwise::Params { n, factor };
-            self.dispatch_on(elementwise::Scale { params, a, y }, [n.div_ceil(elementwise::Scale::WORKGROUP), 1, 1]);
-        }
+        let (n, rows) = (a.shape.len(), Rows::of(a));
+        self.dispatch(Scale { params: Params { n, width: rows.width, factor }, a: rows.view(a), y });
         y
     }
 }
 
-fn cpu_params(a: Tensor, factor: f32) -> (elementwise_cpu::Params, [u32; 3]) {
-    let [rows, width] = a.shape.matrix("elementwise a");
-    let texels = width / 4;
-    let grid = [texels / CPU_TILE[0], rows.div_ceil(CPU_TILE[1]), 1];
-    (elementwise_cpu::Params { rows, texels, factor }, grid)
+/// How kernels that go element by element see a tensor: as rows of a multiple of 64 elements, of which the last may be short. They
+/// are the tensor's own where it can have an image of these.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    /// Elements of a row.
+    pub width: u32,
+}
+
+impl Rows {
+    pub fn of(x: Tensor) -> Rows {
+        if fits_image(x) {
+            return Rows { width: x.shape.last() };
+        }
+        let mut width = 64;
+        while x.shape.len() / width > MAX_IMAGE_SIDE {
+            width *= 2;
+        }
+        Rows { width }
+    }
+
+    /// A tensor of as many elements in these rows, or as it is if they do not divide it.
+    pub fn view(self, t: Tensor) -> Tensor {
+        let n = t.shape.len();
+        if n.is_multiple_of(self.width) { t.reshape([n / self.width, self.width]) } else { t }
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Graph,
-    kernels::{take_heads, take_heads_cpu},
+    kernels::take_heads::{Backward, Forward, Params},
 };
 use crate::gpu::Tensor;
 
@@ -19,30 +19,13 @@ impl Graph {
         }
         let heads = rows * heads; // N H
         let y = self.tensor("take_heads", [rows, heads / rows * value]); // [N, H value]
-        match self.capabilities.flat_images([x, y]) {
-            Some([image_x, _]) if width.is_multiple_of(4) && value.is_multiple_of(4) => {
-                use take_heads_cpu::{Backward, Forward, Params};
-                let params = Params { heads, width: width / 4, value: value / 4 };
-                let grid = [heads.div_ceil(Forward::WORKGROUP), 1, 1];
-                self.dispatch_on(Forward { params, x: image_x, y }, grid);
-                self.on_backward(y, move |g, d_y| {
-                    let [d_y] = g.capabilities.flat_images([d_y]).expect("d_y fits as y did");
-                    let d_x = g.like("d_take_heads", x); // [N, H w]
-                    g.dispatch_on(Backward { params, d_y, d_x }, grid);
-                    g.add_grad(x, d_x);
-                });
-            }
-            _ => {
-                use take_heads::{Backward, Forward, Params};
-                let params = Params { heads, width, value };
-                self.dispatch_on(Forward { params, x, y }, [y.shape.len().div_ceil(Forward::WORKGROUP), 1, 1]);
-                self.on_backward(y, move |g, d_y| {
-                    let d_x = g.like("d_take_heads", x); // [N, H w]
-                    g.dispatch_on(Backward { params, d_y, d_x }, [d_x.shape.len().div_ceil(Backward::WORKGROUP), 1, 1]);
-                    g.add_grad(x, d_x);
-                });
-            }
-        }
+        let params = Params { heads, width, value };
+        self.dispatch(Forward { params, x, y });
+        self.on_backward(y, move |g, d_y| {
+            let d_x = g.like("d_take_heads", x); // [N, H w]
+            g.dispatch(Backward { params, d_y, d_x });
+            g.add_grad(x, d_x);
+        });
         y
     }
 }

@@ -71,15 +71,16 @@ fn twice(case: Case, width: u32) -> Result<(), String> {
 #[test]
 fn catches_mutants_of_the_backward() {
     let portable = [
-        ("add_bias", "row < min((workgroup.z + 1u)", "row + 1u < min((workgroup.z + 1u)"),
-        ("add_bias", "block < params.blocks", "block < 1u"),
-        ("add_bias", "d_b[column] += sum", "d_b[column] = sum"),
+        ("add_bias", "at.y % params.period", "0u"),
+        ("column_sums", "row < min((workgroup.z + 1u)", "row + 1u < min((workgroup.z + 1u)"),
+        ("column_sums", "block < params.blocks", "block < 1u"),
+        ("column_sums", "sums[column] += sum", "sums[column] = sum"),
     ];
     catches(&portable, |case| twice(case, 5));
     let cpu = [
-        ("add_bias_cpu", "row += params.period", "row += 1u"),
-        ("add_bias_cpu", "row = id.y;", "row = 0u;"),
-        ("add_bias_cpu", "+ id.x] += sum", "+ id.x] = sum"),
+        ("column_sums_cpu", "row += params.period", "row += 1u"),
+        ("column_sums_cpu", "row = id.y;", "row = 0u;"),
+        ("column_sums_cpu", "+ id.x] += sum", "+ id.x] = sum"),
     ];
     catches(&cpu, |case| twice(case, 64));
 }

@@ -42,14 +42,12 @@ fn a_constant_needs_no_gradient() {
 #[test]
 fn catches_mutants_of_the_backward() {
     let mutants = [
-        ("broadcast_rows", "var row = workgroup.y * params.block_rows", "var row = workgroup.y * params.block_rows + 1u"),
-        ("broadcast_rows", "i < params.blocks * params.width", "i < params.width"),
-        ("broadcast_rows", "d_v[id.x] += sum", "d_v[id.x] = sum"),
+        ("column_sums", "var row = workgroup.z * BLOCK_ROWS", "var row = workgroup.z * BLOCK_ROWS + 1u"),
+        ("column_sums", "block < params.blocks", "block < 1u"),
+        ("column_sums", "sums[column] += sum", "sums[column] = sum"),
     ];
     catches(&mutants, |case| outcome(case, [131, 7], true));
-    let mutants = [
-        ("broadcast_rows_cpu", "row < params.rows; row++", "row + 1u < params.rows; row++"),
-        ("broadcast_rows_cpu", "d_v[id.x] += sum", "d_v[id.x] = sum"),
-    ];
+    let mutants =
+        [("column_sums_cpu", "row < params.rows;", "row + 1u < params.rows;"), ("column_sums_cpu", "+ id.x] += sum", "+ id.x] = sum")];
     catches(&mutants, |case| outcome(case, [67, 64], true));
 }

@@ -46,18 +46,18 @@ fn large_tensors_are_split_as_they_are() {
 #[test]
 fn catches_mutants_of_the_backward() {
     let mutants = [
-        ("split_columns", "params.left_width + column]", "params.right_width + column]"),
-        ("split_columns", "d_right[row * params.right_width + column - params.left_width]", "d_right[row * params.right_width]"),
-        ("split_columns", "d_x[i] = gradient", "d_x[i] = -gradient"),
+        ("split_columns", "row * params.left_width + group.first", "row * params.right_width + group.first"),
+        ("split_columns", "row * params.right_width + group.first", "row * params.right_width"),
+        ("split_columns", "group.count, gradient", "group.count, -gradient"),
     ];
     catches(&mutants, |case| outcome(case, [19, 7, 5], &[0, 1]));
     catches(&[("split_columns", "params.has_left != 0u", "true")], |case| outcome(case, [19, 7, 5], &[1]));
     catches(&[("split_columns", "params.has_right != 0u", "true")], |case| outcome(case, [19, 7, 5], &[0]));
     let mutants = [
-        ("split_columns_cpu", "row * params.right_width + column - params.left_width)", "row * params.right_width)"),
-        ("split_columns_cpu", "flat_texel(d_left, row * params.left_width + column)", "flat_texel(d_left, column)"),
+        ("split_columns_texels", "row * params.right_width + group.first", "row * params.right_width"),
+        ("split_columns_texels", "load_d_left_from(row * params.left_width + ", "load_d_left_from("),
     ];
     catches(&mutants, |case| outcome(case, [16, 12, 8], &[0, 1]));
-    catches(&[("split_columns_cpu", "params.has_left != 0u", "true")], |case| outcome(case, [16, 12, 8], &[1]));
-    catches(&[("split_columns_cpu", "params.has_right != 0u", "true")], |case| outcome(case, [16, 12, 8], &[0]));
+    catches(&[("split_columns_texels", "params.has_left != 0u", "true")], |case| outcome(case, [16, 12, 8], &[1]));
+    catches(&[("split_columns_texels", "params.has_right != 0u", "true")], |case| outcome(case, [16, 12, 8], &[0]));
 }

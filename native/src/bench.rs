@@ -100,7 +100,7 @@ fn kernels(common: &Common, args: &BenchArgs) -> Result<()> {
 
 fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
     let mut config = open::config(&ConfigArgs { config: args.config.clone(), sets: args.sets.clone(), reduced: false })?;
-    open::resolve_vocabulary(&mut config)?;
+    open::fill_vocabulary(&mut config)?;
     let device = open::device(common)?;
     let now = open::clock();
     let measured = step::measure(&device, &config, args.rounds, &*now).map_err(unwrapped)?;

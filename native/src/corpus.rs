@@ -1,16 +1,14 @@
-//! From a config to a dataset: documents read, a tokenizer had, tokens packed and cached ([`Cache`]).
-//!
-//! Entries of the cache are named by the SHA-256 of all documents as read, of the tokenizer, and of the limits.
+//! Files as a source of data: text, packed tokens, tokenizers, and the cache of what was made of them.
 
+use std::cell::{OnceCell, RefCell};
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use moelab::data::dataset::{Dataset, Split, language_texts};
-use moelab::data::shards::{Shard, digest};
-use moelab::data::tokenizer::{LONGEST_TRAINED_WORD, MAX_BYTES, Tokenizer};
-use moelab::run::Config;
-use moelab::run::config::{Data, DataKind, TokenizerKind};
+use anyhow::{Context, Result};
+use moelab::data::prepare::{PrepareError, Source};
+use moelab::data::shards::Shard;
+use moelab::data::tokenizer::{MAX_BYTES, Tokenizer};
+use moelab::run::config::Data;
 use moelab_native::{
     err,
     input::{self, shown},
@@ -20,43 +18,82 @@ use crate::cache::{Cache, MAX_SHARD};
 use crate::files::Documents;
 use crate::ticker::Ticker;
 
-/// Most bytes of documents that a tokenizer is trained on: 64 MB, the first training documents.
-const MAX_TRAINING_TEXT: usize = 64_000_000;
-
-/// What the documents are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Split into training and validation.
-    Train,
-    /// All of them are validation.
-    Evaluate,
+/// The files that a config names, and a cache.
+pub struct Files {
+    cache: Cache,
+    documents: OnceCell<Documents>,
+    ticker: RefCell<Option<Ticker>>,
 }
 
-/// The dataset of a config. A run's own `tokenizer` takes the place of the config's.
-pub fn dataset(config: &Config, tokenizer: Option<Tokenizer>, purpose: Purpose, cache: &Path) -> Result<Dataset> {
-    let (data, seed, windows) = (&config.data, config.seed, config.train.evaluation.windows);
-    let (tokenizer, shard) = match data.kind {
-        DataKind::Language => {
-            let texts = || Ok(language_texts(&data.language, &data.split)?);
-            let tokenizer = tokenizer.map_or_else(|| had(data, texts), Ok)?;
-            return Ok(Dataset::from_language(tokenizer, data, seed, windows)?);
+impl Files {
+    /// With the cache in this folder.
+    pub fn new(cache: &Path) -> Self {
+        Self { cache: Cache::at(cache), documents: OnceCell::new(), ticker: RefCell::default() }
+    }
+}
+
+fn failed(error: anyhow::Error) -> PrepareError {
+    PrepareError::Source(error.into())
+}
+
+impl Source for Files {
+    fn documents(&self, data: &Data, take: &mut dyn FnMut(&str) -> Result<bool, PrepareError>) -> Result<(), PrepareError> {
+        let is_first = self.documents.get().is_none();
+        let documents = match self.documents.get() {
+            Some(documents) => documents,
+            None => {
+                let found = Documents::find(data).map_err(failed)?;
+                self.documents.get_or_init(|| found)
+            }
+        };
+        documents.each(|text| Ok(take(text)?)).map_err(failed)?;
+        if is_first {
+            documents.notes().for_each(|note| err!("{note}"));
         }
-        DataKind::Text => packed(data, tokenizer, &Cache::at(cache))?,
-        DataKind::Tokens => {
-            let no_text = || {
-                bail!(
-                    "data.tokenizer.kind is \"bpe\", but packed tokens have no text to train it on: name the tokenizer.json that they were made with"
-                )
-            };
-            let tokenizer = tokenizer.map_or_else(|| had(data, no_text), Ok)?;
-            let shard = shards(data)?;
-            (tokenizer, shard)
+        Ok(())
+    }
+
+    fn shard(&self, data: &Data) -> Result<Shard, PrepareError> {
+        joined_shards(data).map_err(failed)
+    }
+
+    fn tokenizer(&self, path: &str) -> Result<Tokenizer, PrepareError> {
+        tokenizer_file(Path::new(path)).map_err(failed)
+    }
+
+    fn trained_tokenizer(&self, made_from: &[&[u8]]) -> Option<Tokenizer> {
+        self.cache.tokenizer(made_from)
+    }
+
+    fn keep_trained_tokenizer(&self, made_from: &[&[u8]], tokenizer: &Tokenizer) {
+        self.cache.keep_tokenizer(made_from, tokenizer);
+    }
+
+    fn tokens(&self, made_from: &[&[u8]], tokenizer: &Tokenizer) -> Option<Shard> {
+        self.cache.tokens(made_from, tokenizer)
+    }
+
+    fn keep_tokens(&self, made_from: &[&[u8]], shard: &Shard) {
+        self.cache.keep_tokens(made_from, shard);
+    }
+
+    fn begin(&self, what: &'static str, bytes: Option<u64>) {
+        self.ticker.replace(Some(Ticker::new(what, bytes)));
+    }
+
+    fn advance(&self, bytes: usize) {
+        if let Some(ticker) = &*self.ticker.borrow() {
+            ticker.add(bytes);
         }
-    };
-    Ok(match purpose {
-        Purpose::Train => Dataset::from_documents(&shard, tokenizer, data, seed, windows)?,
-        Purpose::Evaluate => Dataset::for_evaluation(&shard, tokenizer, data, windows)?,
-    })
+    }
+
+    fn done(&self) {
+        self.ticker.take();
+    }
+
+    fn warn(&self, text: String) {
+        err!("warning: {text}");
+    }
 }
 
 /// A `tokenizer.json`, no larger than one may be.
@@ -65,95 +102,8 @@ pub fn tokenizer_file(path: &Path) -> Result<Tokenizer> {
     Tokenizer::from_json(&bytes).with_context(|| shown(path))
 }
 
-/// The tokenizer that a config asks for, one to be trained on `texts`.
-fn had(data: &Data, texts: impl FnOnce() -> Result<Vec<String>>) -> Result<Tokenizer> {
-    match data.tokenizer.kind {
-        TokenizerKind::Bytes => Ok(Tokenizer::bytes()),
-        TokenizerKind::File => tokenizer_file(Path::new(&data.tokenizer.path)),
-        TokenizerKind::Bpe => {
-            let texts = texts()?;
-            let _ticker = Ticker::new("training the tokenizer", None);
-            let trained = Tokenizer::train(texts.iter(), data.tokenizer.vocabulary)?;
-            if trained.cut_words > 0 {
-                err!(
-                    "warning: {} of the text's runs of characters without a break are longer than {LONGEST_TRAINED_WORD} bytes, the longest has {}: the tokenizer \
-                     was trained on them in pieces. Is this text?",
-                    trained.cut_words,
-                    trained.longest_word
-                );
-            }
-            Ok(trained.tokenizer)
-        }
-    }
-}
-
-/// Text files, tokenized: from the cache where they are in it.
-fn packed(data: &Data, tokenizer: Option<Tokenizer>, cache: &Cache) -> Result<(Tokenizer, Shard)> {
-    let ticker = Ticker::new("reading the text", None);
-    let documents = Documents::find(data)?;
-    let (mut digests, mut bytes) = (Vec::new(), 0);
-    documents.each(|text| {
-        digests.push(digest(text.as_bytes()));
-        ticker.add(text.len());
-        bytes += text.len() as u64;
-        Ok(true)
-    })?;
-    drop(ticker);
-    documents.notes().for_each(|note| err!("{note}"));
-    let all = digest(&digests.concat());
-    let tokenizer = match tokenizer {
-        Some(tokenizer) => tokenizer,
-        None if data.tokenizer.kind == TokenizerKind::Bpe => {
-            let options = format!("{} {:?}", data.tokenizer.vocabulary, data.split);
-            let made_from = [&all[..], options.as_bytes()];
-            match cache.tokenizer(&made_from) {
-                Some(tokenizer) => tokenizer,
-                None => {
-                    let tokenizer = had(data, || training_texts(&documents, &digests, data))?;
-                    cache.keep_tokenizer(&made_from, &tokenizer);
-                    tokenizer
-                }
-            }
-        }
-        None => had(data, || bail!("only a tokenizer to be trained reads text"))?,
-    };
-    let made_from = [&all[..], &tokenizer.digest(), &data.max_tokens.to_le_bytes()];
-    if let Some(shard) = cache.tokens(&made_from, &tokenizer) {
-        return Ok((tokenizer, shard));
-    }
-    let mut shard = Shard::new(tokenizer.vocabulary(), tokenizer.digest());
-    let most = if data.max_tokens == 0 { usize::MAX } else { data.max_tokens as usize };
-    let ticker = Ticker::new("tokenizing", Some(bytes));
-    documents.each(|text| {
-        let mut ids = tokenizer.encode(text)?;
-        ids.truncate(most - shard.tokens());
-        shard.push(&ids)?;
-        ticker.add(text.len());
-        Ok(shard.tokens() < most)
-    })?;
-    drop(ticker);
-    cache.keep_tokens(&made_from, &shard);
-    Ok((tokenizer, shard))
-}
-
-/// The training side of the documents, as far as a tokenizer is trained on it. The split is the one that the tokens will get:
-/// equal texts have equal tokens.
-fn training_texts(documents: &Documents, digests: &[[u8; 32]], data: &Data) -> Result<Vec<String>> {
-    let mut training = Split::of(digests, &data.split)?.training.into_iter().peekable();
-    let (mut texts, mut bytes, mut index) = (Vec::new(), 0, 0);
-    documents.each(|text| {
-        if training.next_if_eq(&index).is_some() {
-            bytes += text.len();
-            texts.push(text.to_owned());
-        }
-        index += 1;
-        Ok(bytes < MAX_TRAINING_TEXT)
-    })?;
-    Ok(texts)
-}
-
 /// Packed tokens of one or more files, in the order of the paths.
-fn shards(data: &Data) -> Result<Shard> {
+fn joined_shards(data: &Data) -> Result<Shard> {
     let mut joined: Option<Shard> = None;
     for path in &data.paths {
         let path = Path::new(path);
@@ -174,8 +124,21 @@ fn shards(data: &Data) -> Result<Shard> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use moelab::data::{
+        Corpus,
+        dataset::Dataset,
+        prepare::{self, Purpose},
+    };
+    use moelab::run::Config;
+    use moelab::run::config::{DataKind, TokenizerKind};
     use std::fs;
     use std::path::PathBuf;
+
+    fn dataset(config: &Config, own: Option<Tokenizer>, purpose: Purpose, cache: &Path) -> Result<Dataset> {
+        let (_, corpus) = prepare::corpus(config.clone(), own, purpose, &Files::new(cache))?;
+        let Corpus::Dataset(dataset) = corpus else { unreachable!("files make a dataset") };
+        Ok(*dataset)
+    }
 
     /// Forty documents in one file, and where to cache them.
     fn folder() -> (tempfile::TempDir, Config) {

@@ -94,7 +94,7 @@ fn mebibytes(bytes: u64) -> String {
 /// All problems of a config, and its memory against the adapter.
 pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
-    open::resolve_vocabulary(&mut config)?;
+    open::fill_vocabulary(&mut config)?;
     let device = open::device(common)?;
     let estimate = MemoryEstimate::of(&config, device.capabilities);
     let (most, total) = (device.adapter.max_binding_bytes, estimate.total());
@@ -149,7 +149,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
 /// Parameters, FLOP a token, bytes.
 pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
-    open::resolve_vocabulary(&mut config)?;
+    open::fill_vocabulary(&mut config)?;
     let specs = config.parameters();
     let counts = counts(&config.model, &specs);
     let cost = cost(&config.model, &specs, config.data.sequence_length);
@@ -195,7 +195,7 @@ fn grouped(n: u64) -> String {
 /// The compiled step.
 pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
     let mut config = open::config(args)?;
-    open::resolve_vocabulary(&mut config)?;
+    open::fill_vocabulary(&mut config)?;
     let program = recording::training(&config, Capabilities::from(tier)).program;
     out!("{}", program.to_string().trim_end());
     let (micro, update) = program.dispatches();

@@ -6,16 +6,20 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use moelab::{
     config_file::MAX_BYTES,
-    data::{Corpus, tokenizer::Tokenizer},
+    data::{
+        Corpus,
+        prepare::{self, Purpose},
+        tokenizer::Tokenizer,
+    },
     gpu::{Capabilities, Device},
     lab::run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
     run::{
         Config,
-        config::{DataKind, TokenizerKind, load},
+        config::{DataKind, load},
     },
 };
 use moelab_native::{err, input};
@@ -24,7 +28,7 @@ use moelab_native::{print, store::Directory};
 
 use crate::{
     Common, ConfigArgs,
-    corpus::{Purpose, dataset, tokenizer_file},
+    corpus::{Files, tokenizer_file},
 };
 
 /// A tier on the command line.
@@ -82,17 +86,6 @@ pub fn clock() -> Box<dyn Fn() -> f64> {
     Box::new(move || start.elapsed().as_secs_f64())
 }
 
-/// Fills in the vocabulary where it follows from the tokenizer and no text has to be read for it.
-pub fn resolve_vocabulary(config: &mut Config) -> Result<()> {
-    if config.model.vocabulary == 0 {
-        config.model.vocabulary = match config.data.tokenizer.known_vocabulary() {
-            Some(vocabulary) => vocabulary,
-            None => tokenizer_file(Path::new(&config.data.tokenizer.path))?.vocabulary(),
-        };
-    }
-    Ok(())
-}
-
 /// Evaluates on other text than the run's, all of it.
 pub fn evaluate_on(config: &mut Config, path: &str) {
     config.data.kind = DataKind::Text;
@@ -112,48 +105,22 @@ pub fn corpus(common: &Common, config: Config, run: Option<&Path>, purpose: Purp
     corpus_with(common, config, own, purpose)
 }
 
-/// The tokenizer that a config states, which is not one that is trained.
-pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
-    match config.data.tokenizer.kind {
-        TokenizerKind::File => tokenizer_file(Path::new(&config.data.tokenizer.path)),
-        TokenizerKind::Bytes => Ok(Tokenizer::bytes()),
-        TokenizerKind::Bpe => bail!("data.tokenizer.kind is \"bpe\", wanted one that is there already"),
-    }
-}
-
 /// As [`corpus`], with `own` in place of the config's tokenizer.
-pub fn corpus_with(common: &Common, mut config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
+pub fn corpus_with(common: &Common, config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
     if config.data.embedded && purpose == Purpose::Train {
         err!("data: the embedded language, a token a byte (data.embedded)");
     }
-    let dataset = dataset(&config, own, purpose, &common.cache)?;
-    let found = dataset.tokenizer().vocabulary();
-    if config.model.vocabulary == 0 {
-        config.model.vocabulary = found;
-    }
-    if config.model.vocabulary < found {
-        bail!("model.vocabulary is {}, the tokenizer has {found} ids: leave it out to take the tokenizer's", config.model.vocabulary);
-    }
-    if purpose == Purpose::Train {
-        unfilled_vocabulary(&config, found).into_iter().for_each(|warning| err!("warning: {warning}"));
-    }
-    Ok((config, Corpus::Dataset(Box::new(dataset))))
+    Ok(prepare::corpus(config, own, purpose, &files(common))?)
 }
 
-/// What the user should know of a tokenizer that learned fewer ids than it was asked for.
-fn unfilled_vocabulary(config: &Config, found: u32) -> Option<String> {
-    let (asked, v) = (config.data.tokenizer.vocabulary, config.model.vocabulary);
-    if config.data.tokenizer.kind != TokenizerKind::Bpe || found >= asked {
-        return None;
-    }
-    Some(format!(
-        "the tokenizer has {found} ids of the {asked} that data.tokenizer.vocabulary asks for: the text has no more pairs that occur twice. \
-         The model has V = {v}; its other {} ids are never in text and never drawn. The uniform baseline is over what the tokenizer has, \
-         ln {found} = {:.4}; an untrained model starts at about ln {v} = {:.4}. data.tokenizer.vocabulary = {found} makes the model that small",
-        v - found,
-        f64::from(found).ln(),
-        f64::from(v).ln()
-    ))
+/// Fills in the vocabulary where it follows from the tokenizer and no text has to be read for it.
+pub fn fill_vocabulary(config: &mut Config) -> Result<()> {
+    prepare::fill_vocabulary(config, |path| tokenizer_file(Path::new(path)))
+}
+
+/// The files that a config names.
+pub fn files(common: &Common) -> Files {
+    Files::new(&common.cache)
 }
 
 /// The name of a run: that of its folder.

@@ -12,7 +12,7 @@ use crate::{Common, ConfigArgs, open};
 /// Runs every check; one that fails is bad input.
 pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
-    open::resolve_vocabulary(&mut config)?;
+    open::fill_vocabulary(&mut config)?;
     let device = Rc::new(open::device(common)?);
     if !common.json {
         out!("{} on {}", print::path(&args.config), print::name(&device.adapter.name));

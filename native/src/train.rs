@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use moelab::{
     config_file::Class,
-    data::{Corpus, tokenizer::Tokenizer},
+    data::{Corpus, prepare::Purpose, tokenizer::Tokenizer},
     gpu::Device,
     lab::{
         identity::check,
@@ -31,7 +31,7 @@ use moelab::{
 };
 use serde_json::json;
 
-use crate::{Common, ConfigArgs, corpus::Purpose, open, signals};
+use crate::{Common, ConfigArgs, open, signals};
 use moelab_native::{err, fault, out, print, raster, store::Directory, terminal::Terminal};
 
 /// Options of `sample` that override the config's.

@@ -4,9 +4,9 @@
 pub mod baselines;
 pub mod corpus;
 pub mod dataset;
-pub mod embedded;
 mod error;
 pub mod language;
+pub mod prepare;
 pub mod shards;
 pub mod tokenizer;
 

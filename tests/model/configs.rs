@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use moelab::{
-    data::{Corpus, embedded},
+    data::{
+        Corpus,
+        prepare::{self, NoFiles, Purpose},
+    },
     gpu::{Capabilities, PlanOptions},
     lab::probe::{CHECKS, Outcome},
     run::{
@@ -88,7 +91,7 @@ fn every_committed_config_trains_and_passes_its_probes_at_its_reduced_size() {
     let device = device(own_tier());
     for (path, config) in models.into_values() {
         let began = std::time::Instant::now();
-        let (config, corpus) = embedded::corpus(config).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let (config, corpus) = prepare::corpus(config, None, Purpose::Train, &NoFiles).unwrap_or_else(|error| panic!("{path}: {error}"));
         for check in CHECKS {
             let outcome = check.run(&device, &config, &|_| {}).unwrap_or_else(|error| panic!("{path}: {error}"));
             assert!(!matches!(outcome, Outcome::Fails(_)), "{path}: {}: {outcome:?}", check.claim);

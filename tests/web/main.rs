@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fs, path::Path, rc::Rc, sync::mpsc, time::Duration};
 
 use moelab::{
-    data::embedded,
+    data::prepare::{self, NoFiles, Purpose},
     gpu::{AdapterChoice, Capabilities, Device, ModuleInfo, Requirements},
     ops::kernels::MODULES,
     run::config,
@@ -64,7 +64,7 @@ fn native_losses(updates: u32) -> Vec<f64> {
     let read = |path: &str| fs::read_to_string(path).map_err(|e| e.to_string());
     let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
     let config = config::load(&read, &config.display().to_string(), &sets).unwrap_or_else(|e| panic!("{e}"));
-    let (config, corpus) = embedded::corpus(config).unwrap();
+    let (config, corpus) = prepare::corpus(config, None, Purpose::Train, &NoFiles).unwrap();
     let device = pollster::block_on(Device::open(&AdapterChoice::default())).unwrap();
     println!("native: adapter {:?}", device.adapter.name);
     let mut trainer = Trainer::new(config, Rc::new(device), corpus, Default::default()).unwrap();

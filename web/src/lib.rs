@@ -9,7 +9,7 @@ use std::rc::Rc;
 use js_sys::{Function, Promise, Reflect, global};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
-    data::embedded,
+    data::prepare::{self, NoFiles, Purpose},
     gpu::{AdapterChoice, Device},
     run::config,
     train::trainer::{Progress, Trainer},
@@ -85,7 +85,7 @@ async fn open(config_toml: String, updates: u32) -> Result<Trainer, String> {
     // A page keeps nothing, and its reader waits for the first losses.
     let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
     let config = config::load(&read, NAME, &sets).map_err(|e| e.to_string())?;
-    let (config, corpus) = embedded::corpus(config).map_err(|e| e.to_string())?;
+    let (config, corpus) = prepare::corpus(config, None, Purpose::Train, &NoFiles).map_err(|e| e.to_string())?;
     let device = Device::open(&AdapterChoice::default()).await.map_err(|e| e.to_string())?;
     Trainer::new(config, Rc::new(device), corpus, Default::default()).map_err(|e| e.to_string())
 }

@@ -57,7 +57,7 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     let (run, folder) = (&args.run, &args.folder);
     ensure!(!folder.exists(), "{}: it is there already, choose a new folder", print::path(folder));
     let mut config = open::config_of_run(run, &[])?;
-    open::resolve_vocabulary(&mut config)?;
+    open::fill_vocabulary(&mut config)?;
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let runs = RunFolder::open(Box::new(store), &open::tag())?;
     let expected = recording::training(&config, Capabilities::PORTABLE).expected();

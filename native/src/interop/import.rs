@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
-    data::tokenizer::Tokenizer,
+    data::{
+        prepare::{Purpose, stated_tokenizer},
+        tokenizer::Tokenizer,
+    },
     interop::around::{Around, OwnTokenizer, load_around},
     interop::hugging_face::{self, CONFIG, WEIGHTS, settings_of_training},
     lab::{
@@ -24,7 +27,7 @@ use super::{
     GENERATION, is_bytes,
     model_folder::{ModelFolder, left_out, weight_files},
 };
-use crate::{Common, corpus::Purpose, open};
+use crate::{Common, open};
 
 /// Makes a run of a model from elsewhere.
 #[derive(Args)]
@@ -62,7 +65,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         Some(_) => OwnTokenizer::File(args.out.join(TOKENIZER).display().to_string()),
     };
     let Around { config, notes: departures, states_tokenizer } = load(&described.model, &place, args)?;
-    let stated = states_tokenizer.then(|| open::tokenizer(&config)).transpose()?;
+    let stated = states_tokenizer.then(|| stated_tokenizer(&config.data, &open::files(common))).transpose()?;
     let (tokenizer, of_tokenizer) = match (stated, own) {
         (Some(stated), Some((own, _))) => {
             ensure!(

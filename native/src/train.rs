@@ -263,7 +263,7 @@ pub fn sample(common: &Common, run: &Path, text: &str, args: &SampleArgs) -> Res
     restore_best(&mut trainer, run, &now, identity::Purpose::Weights)?;
     let (device, memory) = trainer.device_and_memory();
     let device = device.clone();
-    let generator = Generator::new(&config, &device, memory)?.for_text(&tokenizer, &config);
+    let mut generator = Generator::new(&config, &device, memory)?.for_text(&tokenizer, &config);
     let draw = Draw { temperature: sample.temperature, top_p: sample.top_p };
     let mut drawn = generator.start(prompt.tokens, sample.tokens as usize, draw, 0);
     generator.finish(&device, memory, &mut drawn)?;

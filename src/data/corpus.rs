@@ -25,7 +25,15 @@ impl Corpus {
     pub fn training_batch(&self, micro_step: u64) -> Batch {
         match self {
             Corpus::Dataset(data) => data.batch(micro_step),
-            Corpus::Batches { training, .. } => training[(micro_step % training.len() as u64) as usize].clone(),
+            Corpus::Batches { training, .. } => in_turn(training, micro_step).clone(),
+        }
+    }
+
+    /// As [`Corpus::training_batch`], in place of what `batch` held.
+    pub fn fill_training_batch(&self, micro_step: u64, batch: &mut Batch) {
+        match self {
+            Corpus::Dataset(data) => data.fill_batch(micro_step, batch),
+            Corpus::Batches { training, .. } => batch.copy_from(in_turn(training, micro_step)),
         }
     }
 
@@ -33,7 +41,7 @@ impl Corpus {
     pub fn training_targets(&self, micro_step: u64) -> u64 {
         match self {
             Corpus::Dataset(data) => u64::from(data.batch_windows(micro_step)) * u64::from(data.window_targets()),
-            Corpus::Batches { .. } => self.training_batch(micro_step).target_count().into(),
+            Corpus::Batches { training, .. } => in_turn(training, micro_step).target_count().into(),
         }
     }
 
@@ -41,7 +49,7 @@ impl Corpus {
     pub fn training_sequences(&self, micro_step: u64, tokens: u32) -> u32 {
         match self {
             Corpus::Dataset(data) => data.batch_windows(micro_step),
-            Corpus::Batches { .. } => self.training_batch(micro_step).real_sequences(tokens),
+            Corpus::Batches { training, .. } => in_turn(training, micro_step).real_sequences(tokens),
         }
     }
 
@@ -96,4 +104,9 @@ impl Corpus {
     pub fn baselines(&self) -> Option<Baselines> {
         self.dataset().map(baselines::of)
     }
+}
+
+/// The batch of a micro-step; they start over after the last.
+fn in_turn(training: &[Batch], micro_step: u64) -> &Batch {
+    &training[(micro_step % training.len() as u64) as usize]
 }

@@ -30,7 +30,7 @@ use crate::run::config::TargetRule;
 use build::Endless;
 
 /// Token and target ids of B sequences of T tokens, row by row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// [B, T].
     pub tokens: Vec<u32>,
@@ -41,6 +41,12 @@ pub struct Batch {
 impl Batch {
     /// A target that counts for nothing.
     pub const IGNORED: u32 = u32::MAX;
+
+    /// Takes over the content of `other`, in the memory that it has.
+    pub fn copy_from(&mut self, other: &Batch) {
+        self.tokens.clone_from(&other.tokens);
+        self.targets.clone_from(&other.targets);
+    }
 
     /// Targets that count.
     pub fn target_count(&self) -> u32 {
@@ -111,10 +117,17 @@ impl Dataset {
 
     /// The training batch of a micro-step, counted from 0 over the whole run.
     pub fn batch(&self, micro_step: u64) -> Batch {
+        let mut batch = Batch::default();
+        self.fill_batch(micro_step, &mut batch);
+        batch
+    }
+
+    /// As [`Dataset::batch`], in place of what `batch` held.
+    pub fn fill_batch(&self, micro_step: u64, batch: &mut Batch) {
         let Some(per_epoch) = self.batches_per_epoch() else {
             let first = micro_step * self.sequences as u64;
             let windows = self.endless_windows(first..first + self.sequences as u64);
-            return self.gather(&windows, 0..self.sequences);
+            return self.gather(&windows, 0..self.sequences, batch);
         };
         let epoch = micro_step / per_epoch;
         let Training::Epochs { windows, shuffle, .. } = &self.training else { unreachable!("only documents have epochs") };
@@ -123,7 +136,7 @@ impl Dataset {
             *kept = Some((epoch, self.epoch_order(windows.len(), epoch, *shuffle)));
         }
         let (_, order) = kept.as_ref().expect("just made");
-        self.gather(windows, order[self.rows(micro_step % per_epoch, order.len())].iter().copied())
+        self.gather(windows, order[self.rows(micro_step % per_epoch, order.len())].iter().copied(), batch);
     }
 
     /// Windows of [`Dataset::batch`]: fewer than its rows where the last batch of an epoch is filled up.
@@ -152,7 +165,9 @@ impl Dataset {
 
     /// A batch of the validation set; rows beyond the last window have no targets.
     pub fn validation_batch(&self, index: usize) -> Batch {
-        self.gather(&self.validation, self.validation_rows(index))
+        let mut batch = Batch::default();
+        self.gather(&self.validation, self.validation_rows(index), &mut batch);
+        batch
     }
 
     /// Targets of the whole validation set.
@@ -211,12 +226,12 @@ impl Dataset {
         source.windows(self.seed, range).expect("checked when the dataset was made").0
     }
 
-    fn gather(&self, windows: &Windows, rows: impl Iterator<Item = usize>) -> Batch {
+    fn gather(&self, windows: &Windows, rows: impl Iterator<Item = usize>, batch: &mut Batch) {
         let positions = self.sequences * self.tokens;
-        let mut batch = Batch { tokens: Vec::with_capacity(positions), targets: Vec::with_capacity(positions) };
+        batch.tokens.clear();
+        batch.targets.clear();
         rows.for_each(|row| windows.copy(row, &mut batch.tokens, &mut batch.targets));
         batch.tokens.resize(positions, 0);
         batch.targets.resize(positions, Batch::IGNORED);
-        batch
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
     data::dataset::Batch,
-    gpu::{Device, Download, Memory, Plan, PlanOptions, Program, Role, Segment, Step, TensorId},
+    gpu::{Device, Memory, PlanOptions, Program, Role, Step, TensorId},
     limits::MAX_EXPERTS_PER_TOKEN,
     random::Stream,
     run::{
@@ -22,7 +22,8 @@ use crate::{
     },
     train::{
         TrainError,
-        recording::{self, Evaluation, Sampling, Training},
+        engine::{EvalStep, LogitsStep, MicroBatch, TrainStep, floats},
+        recording,
     },
 };
 
@@ -343,9 +344,9 @@ struct Model<'a> {
     device: &'a Device,
     config: Config,
     memory: Memory,
-    training: (Plan, Training),
-    evaluation: (Plan, Evaluation),
-    sampling: (Plan, Sampling),
+    training: TrainStep,
+    evaluation: EvalStep,
+    sampling: LogitsStep,
     is_new: bool,
 }
 
@@ -355,13 +356,11 @@ impl<'a> Model<'a> {
         let mut training = recording::training(config, device.capabilities);
         let mut evaluation = recording::evaluation(config, device.capabilities);
         let mut sampling = recording::sampling(config, device.capabilities);
-        let mut compile = |program: &mut Program| {
-            tamper(program);
-            Plan::compile(device, program, &mut memory, PlanOptions::default())
-        };
-        let training = (compile(&mut training.program)?, training);
-        let evaluation = (compile(&mut evaluation.program)?, evaluation);
-        let sampling = (compile(&mut sampling.program)?, sampling);
+        [&mut training.program, &mut evaluation.program, &mut sampling.program].into_iter().for_each(tamper);
+        let options = PlanOptions::default();
+        let training = TrainStep::new(device, &mut memory, training, options)?;
+        let evaluation = EvalStep::new(device, &mut memory, evaluation, options)?;
+        let sampling = LogitsStep::new(device, &mut memory, sampling, options)?;
         let mut model = Model { device, config: config.clone(), memory, training, evaluation, sampling, is_new: true };
         model.set(&initial(config));
         Ok(model)
@@ -385,57 +384,39 @@ impl<'a> Model<'a> {
 
     /// Loss sum, targets and correct predictions of a batch.
     fn evaluate(&mut self, batch: &Batch) -> Result<Vec<f32>, TrainError> {
-        let step = self.step(0, 0.0, batch.target_count());
-        let (plan, ids) = &self.evaluation;
-        plan.write(self.device, ids.tokens, bytemuck::cast_slice(&batch.tokens));
-        plan.write(self.device, ids.targets, bytemuck::cast_slice(&batch.targets));
-        plan.submit(self.device, &mut self.memory, &step, &[Segment::Micro])?;
-        first(plan.download(self.device, &[ids.statistics]), self.device)
+        let download = self.evaluation.submit(self.device, &mut self.memory, batch, u32::MAX)?;
+        download.wait_ready(self.device)?;
+        Ok(self.evaluation.poll(self.device, &download)?.map(|outputs| outputs.statistics).unwrap_or_default())
     }
 
     /// Logits [V] of one position of one sequence.
     fn logits(&mut self, tokens: &[u32], position: usize) -> Result<Vec<f32>, TrainError> {
-        let (plan, ids) = &self.sampling;
-        plan.write(self.device, ids.tokens, bytemuck::cast_slice(tokens));
-        plan.write(self.device, ids.position, bytemuck::bytes_of(&(position as u32)));
-        plan.submit(self.device, &mut self.memory, &Step::default(), &[Segment::Micro])?;
-        first(plan.download(self.device, &[ids.logits]), self.device)
+        let download = self.sampling.submit(self.device, &mut self.memory, tokens, &[position as u32])?;
+        download.wait_ready(self.device)?;
+        Ok(self.sampling.poll(self.device, &download)?.unwrap_or_default())
     }
 
     /// Forward and backward of a micro-batch; gradients add up. Gives what [`Model::evaluate`] gives.
     fn micro(&mut self, micro_step: u32, batch: &Batch, balance: f32, is_fresh: bool) -> Result<Vec<f32>, TrainError> {
         let step = self.step(micro_step, balance, batch.target_count());
-        let (plan, ids) = &self.training;
-        plan.write(self.device, ids.tokens, bytemuck::cast_slice(&batch.tokens));
-        plan.write(self.device, ids.targets, bytemuck::cast_slice(&batch.targets));
-        plan.write(self.device, ids.loss_seed, bytemuck::bytes_of(&1.0f32));
-        if let Some(fresh) = ids.fresh {
-            plan.write(self.device, fresh, bytemuck::cast_slice(&vec![f32::from(u8::from(is_fresh)); self.config.data.batch as usize]));
-        }
-        let segments: &[Segment] = if self.is_new { &[Segment::ClearGradients, Segment::Micro] } else { &[Segment::Micro] };
-        plan.submit(self.device, &mut self.memory, &step, segments)?;
-        self.is_new = false;
-        first(plan.download(self.device, &[ids.statistics]), self.device)
+        let fresh = vec![f32::from(u8::from(is_fresh)); self.config.data.batch as usize];
+        let clears = std::mem::take(&mut self.is_new);
+        let statistics = self.training.accumulate(self.device, &mut self.memory, clears, |_, micro| {
+            *micro = MicroBatch { batch: batch.clone(), fresh: fresh.clone(), loss_seed: 1.0, step };
+        });
+        Ok(statistics?)
     }
 
     /// The gradient of every parameter so far.
     fn gradients(&self) -> Result<Values, TrainError> {
-        let (plan, ids) = &self.training;
+        let program = &self.training.recorded().program;
         let found: Vec<(String, TensorId)> = parameters::parameters(&self.config.model)
             .into_iter()
-            .filter_map(|spec| ids.program.find(&format!("d_{}", spec.name)).map(|id| (spec.name, id)))
+            .filter_map(|spec| program.find(&format!("d_{}", spec.name)).map(|id| (spec.name, id)))
             .collect();
-        let parts = plan.download(self.device, &found.iter().map(|(_, id)| *id).collect::<Vec<_>>()).wait(self.device)?;
+        let parts = self.training.plan().download(self.device, &found.iter().map(|(_, id)| *id).collect::<Vec<_>>()).wait(self.device)?;
         Ok(found.into_iter().zip(parts).map(|((name, _), bytes)| (name, floats(&bytes))).collect())
     }
-}
-
-fn first(download: Download, device: &Device) -> Result<Vec<f32>, TrainError> {
-    Ok(floats(&download.wait(device)?[0]))
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 fn initial(config: &Config) -> Values {

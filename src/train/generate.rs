@@ -6,13 +6,13 @@
 
 use std::rc::Rc;
 
-use super::{error::TrainError, recording};
+use super::{engine::LogitsStep, error::TrainError, recording};
 use crate::{
     data::{DataError, tokenizer::Tokenizer},
     run::config::Config,
 };
 use crate::{
-    gpu::{Device, Download, Memory, Plan, PlanOptions, Segment, Step},
+    gpu::{Device, Download, Memory, PlanOptions},
     random::Stream,
 };
 
@@ -64,8 +64,7 @@ impl Prompt {
 
 /// The compiled sampling program of a run.
 pub struct Generator {
-    plan: Plan,
-    sampling: recording::Sampling,
+    step: LogitsStep,
     seed: u64,
     /// Ids that are never drawn.
     undrawable: Vec<u32>,
@@ -109,8 +108,8 @@ impl Generator {
     /// If it does not fit the device.
     pub fn new(config: &Config, device: &Device, memory: &mut Memory) -> Result<Generator, TrainError> {
         let sampling = recording::sampling(config, device.capabilities);
-        let plan = Plan::compile(device, &sampling.program, memory, PlanOptions::default())?;
-        Ok(Generator { plan, sampling, seed: config.seed, undrawable: Vec::new() })
+        let step = LogitsStep::new(device, memory, sampling, PlanOptions::default())?;
+        Ok(Generator { step, seed: config.seed, undrawable: Vec::new() })
     }
 
     /// Draws only what text of `tokenizer` can have.
@@ -130,24 +129,23 @@ impl Generator {
     ///
     /// # Errors
     /// A lost or faulty device.
-    pub fn advance(&self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
+    pub fn advance(&mut self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
         if text.is_done() {
             return Ok(());
         }
-        if text.pending.is_none() {
-            let length = self.sampling.sequence_length as usize;
-            let window = &text.tokens[text.tokens.len().saturating_sub(length)..];
-            let position = window.len() as u32 - 1;
-            let mut tokens = window.to_vec();
-            tokens.resize(length, 0);
-            self.plan.write(device, self.sampling.tokens, bytemuck::cast_slice(&tokens));
-            self.plan.write(device, self.sampling.position, bytemuck::bytes_of(&position));
-            self.plan.submit(device, memory, &Step::default(), &[Segment::Micro])?;
-            text.pending = Some(self.plan.download(device, &[self.sampling.logits]));
-        }
-        let Some(parts) = text.pending.as_ref().map_or(Ok(None), |p| p.poll(device))? else { return Ok(()) };
+        let pending = match &text.pending {
+            Some(pending) => pending,
+            None => {
+                let length = self.step.recorded().sequence_length as usize;
+                let window = &text.tokens[text.tokens.len().saturating_sub(length)..];
+                let position = window.len() as u32 - 1;
+                let mut tokens = window.to_vec();
+                tokens.resize(length, 0);
+                text.pending.insert(self.step.submit(device, memory, &tokens, &[position])?)
+            }
+        };
+        let Some(mut logits) = self.step.poll(device, pending)? else { return Ok(()) };
         text.pending = None;
-        let mut logits: Vec<f32> = parts[0].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         self.undrawable.iter().for_each(|id| logits[*id as usize] = f32::NEG_INFINITY);
         let stream = Stream { seed: self.seed, step: text.sample, stream: STREAM };
         let uniform = stream.uniform(text.tokens.len() as u32);
@@ -159,7 +157,7 @@ impl Generator {
     ///
     /// # Errors
     /// A lost or faulty device.
-    pub fn finish(&self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
+    pub fn finish(&mut self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
         while !text.is_done() {
             text.wait(device)?;
             self.advance(device, memory, text)?;

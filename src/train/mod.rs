@@ -2,8 +2,10 @@
 
 pub mod checkpoint;
 mod checkpoint_error;
+pub mod engine;
 mod error;
 pub mod generate;
+mod micro_batches;
 mod optimizer;
 pub mod recording;
 mod reduce;

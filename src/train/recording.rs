@@ -1,7 +1,10 @@
-//! The three programs of a run: training, evaluation, sampling. They share parameters by name.
+//! The three programs of a run: training, evaluation, logits. They share parameters by name.
 
 use super::{checkpoint::Expected, optimizer};
-use crate::run::config::{Config, IdleExperts};
+use crate::run::{
+    ModelConfig,
+    config::{Config, IdleExperts},
+};
 use crate::{
     gpu::{Capabilities, DType, Program, Role, Tensor, TensorId},
     model::transformer::{Mode, RouterState, router_states, transformer},
@@ -44,15 +47,15 @@ pub struct Evaluation {
     pub routing: Vec<TensorId>,
 }
 
-/// One window forward to the logits of one position.
-pub struct Sampling {
+/// Sequences forward to the logits of some positions.
+pub struct Logits {
     /// The command lists.
     pub program: Program,
-    /// Input, u32 [T].
+    /// Input, u32 [N].
     pub tokens: TensorId,
-    /// Input, u32 [1]: the position whose logits are wanted.
-    pub position: TensorId,
-    /// Read after each token: logits [V].
+    /// Input, u32 [P]: the positions whose logits are wanted, indices into `tokens`.
+    pub positions: TensorId,
+    /// Read after each replay: logits [P, V].
     pub logits: TensorId,
     /// T.
     pub sequence_length: u32,
@@ -116,14 +119,18 @@ pub fn evaluation(config: &Config, tier: Capabilities) -> Evaluation {
     Evaluation { program: g.finish(), tokens, targets, statistics: statistics.id, routing }
 }
 
-/// Records sampling, over windows as long as those trained on.
-pub fn sampling(config: &Config, tier: Capabilities) -> Sampling {
+/// Records sampling: the logits of one position of one window as long as those trained on.
+pub fn sampling(config: &Config, tier: Capabilities) -> Logits {
+    logits(&config.model, tier, [1, config.data.sequence_length], 1)
+}
+
+/// Records the logits of `positions` positions of sequences of the size [B, T].
+pub fn logits(model: &ModelConfig, tier: Capabilities, [sequences, sequence_length]: [u32; 2], positions: u32) -> Logits {
     let mut g = Graph::new(tier);
-    let sequence_length = config.data.sequence_length;
-    let position = g.input("position", [1], DType::U32); // [1]
-    let recorded = transformer(&mut g, &config.model, Mode::Sample { position }, 1, sequence_length);
+    let position = g.input("position", [positions], DType::U32); // [P]
+    let recorded = transformer(&mut g, model, Mode::Sample { position }, sequences, sequence_length);
     let logits = recorded.logits.expect("sampling records logits");
     g.output("logits", logits);
     let tokens = id(&g, "tokens");
-    Sampling { program: g.finish(), tokens, position: position.id, logits: logits.id, sequence_length }
+    Logits { program: g.finish(), tokens, positions: position.id, logits: logits.id, sequence_length }
 }

@@ -34,10 +34,6 @@ pub(super) struct Reduced<'a> {
     pub config: &'a Config,
 }
 
-pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
 impl Reduced<'_> {
     /// Sets every series of the record that does not come from the host.
     pub fn write(&self, record: &mut UpdateRecord) {

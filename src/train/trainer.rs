@@ -12,22 +12,24 @@ use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     checkpoint::{Expected, NamedTensor, Snapshot},
+    engine::{EvalStep, TrainStep, UpdateRun, floats},
     error::TrainError,
-    recording::{self, Evaluation, Training},
-    reduce::{MicroWeight, Reduced, floats},
+    micro_batches::MicroBatches,
+    recording,
+    reduce::{MicroWeight, Reduced},
 };
 use crate::{
     data::{corpus::Corpus, dataset::Batch},
     run::{
         alarms::Alarm,
-        config::{Config, Weighting},
+        config::Config,
         records::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
-        schedule::{Schedule, balance_coefficient},
+        schedule::Schedule,
         state::{BestEval, Change, Identity, TrainState},
     },
 };
 use crate::{
-    gpu::{Device, Download, Memory, Plan, PlanOptions, Role, Segment, Step, TensorId},
+    gpu::{Device, Download, Memory, PlanOptions, TensorId},
     ops::BalanceLoss,
     run::model::parameters::{self, ParamSpec},
 };
@@ -72,8 +74,7 @@ pub enum End {
 struct Flight {
     record: UpdateRecord,
     weights: Vec<MicroWeight>,
-    micro: Vec<Download>,
-    clip: Download,
+    run: UpdateRun,
 }
 
 enum Phase {
@@ -101,13 +102,14 @@ pub struct Trainer {
     config: Config,
     device: Rc<Device>,
     memory: Memory,
-    plan: Plan,
-    training: Training,
-    evaluation: (Plan, Evaluation),
+    training: TrainStep,
+    evaluation: EvalStep,
     corpus: Corpus,
     schedule: Schedule,
     state: TrainState,
     in_flight: VecDeque<Flight>,
+    /// The update of which not all is submitted.
+    submitting: Option<Flight>,
     phase: Phase,
     parameter_names: Vec<String>,
     moment_names: Vec<String>,
@@ -128,31 +130,28 @@ impl Trainer {
     pub fn new(config: Config, device: Rc<Device>, corpus: Corpus, options: PlanOptions) -> Result<Trainer, TrainError> {
         let mut memory = Memory::default();
         let training = recording::training(&config, device.capabilities);
-        let plan = Plan::compile(&device, &training.program, &mut memory, options)?;
-        let evaluation = recording::evaluation(&config, device.capabilities);
-        let evaluation = (Plan::compile(&device, &evaluation.program, &mut memory, options)?, evaluation);
+        let training = TrainStep::new(&device, &mut memory, training, options)?;
+        let evaluation = EvalStep::new(&device, &mut memory, recording::evaluation(&config, device.capabilities), options)?;
         for spec in config.parameters() {
             let values = parameters::initial_values(&spec, config.seed);
             memory.write(&device, &spec.name, bytemuck::cast_slice(&values));
         }
-        let named = |role: Role| {
-            let tensors = training.program.tensors.iter();
-            tensors.filter(move |t| t.role == role && t.dtype == crate::gpu::DType::F32).map(|t| t.name.clone()).collect()
-        };
+        let named = |tensors: Vec<(String, Vec<usize>)>| tensors.into_iter().map(|(name, _)| name).collect();
+        let expected = training.recorded().expected();
         let identity = Identity::new(&config, &corpus.hash(), &corpus.tokenizer_hash(), &device.adapter.name, &device.adapter.driver);
         Ok(Trainer {
             schedule: config.learning_rates(),
             state: TrainState::new(config.seed, identity),
-            parameter_names: named(Role::Parameter),
-            moment_names: named(Role::State),
+            parameter_names: named(expected.tensors),
+            moment_names: named(expected.optimizer),
             config,
             device,
             memory,
-            plan,
             training,
             evaluation,
             corpus,
             in_flight: VecDeque::new(),
+            submitting: None,
             phase: Phase::Training,
             evaluated_at: None,
             saved_at: None,
@@ -199,15 +198,7 @@ impl Trainer {
 
     /// The name and shape of every tensor of this run's checkpoints.
     pub fn expected(&self) -> Expected {
-        Expected { tensors: self.shapes(&self.parameter_names), optimizer: self.shapes(&self.moment_names) }
-    }
-
-    fn shapes(&self, names: &[String]) -> Vec<(String, Vec<usize>)> {
-        let shape = |name: &String| {
-            let id = self.training.program.find(name).expect("a name of this program");
-            self.training.program.tensor(id).shape.as_slice().iter().map(|d| *d as usize).collect()
-        };
-        names.iter().map(|n| (n.clone(), shape(n))).collect()
+        self.training.recorded().expected()
     }
 
     /// Submits what can be submitted, takes what has come back. An empty answer means that the device is busy: call
@@ -266,12 +257,9 @@ impl Trainer {
         let oldest = match &self.phase {
             Phase::Saving { download } => Some(download),
             Phase::Evaluating { pending, .. } => pending.front().map(|(download, _)| download),
-            _ => self.in_flight.front().map(|f| &f.clip),
+            _ => return Ok(self.in_flight.front().map_or(Ok(()), |flight| self.training.wait(&self.device, &flight.run))?),
         };
-        if let Some(download) = oldest {
-            download.wait_ready(&self.device)?;
-        }
-        Ok(())
+        Ok(oldest.map_or(Ok(()), |download| download.wait_ready(&self.device))?)
     }
 
     fn submitted_updates(&self) -> u32 {
@@ -286,7 +274,7 @@ impl Trainer {
         let every = self.config.train.checkpoint.every;
         let scheduled = is_over || (every > 0 && submitted.is_multiple_of(every));
         let save_due = submitted > 0 && (self.evaluation_is_unsaved || scheduled && self.saved_at != Some(submitted));
-        if !(is_over || evaluation_due || save_due) {
+        if !(is_over || evaluation_due || save_due) || self.submitting.is_some() {
             if self.in_flight.len() < IN_FLIGHT {
                 self.submit_update()?;
             }
@@ -352,122 +340,40 @@ impl Trainer {
         }
     }
 
-    fn step(&self, micro_step: u64, batch: &Batch) -> Step {
-        let config = &self.config;
-        let update = self.submitted_updates();
-        let multiplier = self.schedule.at_update(update);
-        Step {
-            seed_low: config.seed as u32,
-            seed_high: (config.seed >> 32) as u32,
-            update,
-            micro_step: micro_step as u32,
-            lr_adamw: (config.optimizer.adamw.lr * multiplier) as f32,
-            lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
-            balance_coefficient: (balance_coefficient(&config.model.balance, update, config.train.updates) * config.model.balance_share())
-                as f32,
-            z_coefficient: config.model.balance.z_coefficient as f32,
-            clip_norm: config.optimizer.clip_norm as f32,
-            inverse_targets: 1.0 / batch.target_count().max(1) as f32,
-            real_tokens: batch.real_sequences(config.data.sequence_length) * config.data.sequence_length,
-        }
-    }
-
-    /// The batch of a micro-step.
-    fn batch_of(&self, micro_step: u64) -> u64 {
-        self.config.batch_of(micro_step) + self.state.data.offset
-    }
-
-    /// Real sequences in the batch of a micro-step.
-    fn sequences_of(&self, micro_step: u64) -> u32 {
-        self.corpus.training_sequences(self.batch_of(micro_step), self.config.data.sequence_length)
-    }
-
-    /// For each sequence of a micro-batch whether its carried states start anew, as 1 or 0: all of them where the config says so,
-    /// else those whose row only filled the micro-batch before up and left the states of no text.
-    fn fresh(&self, micro_step: u64) -> Vec<f32> {
-        let kept = if self.config.states_start_anew(micro_step) { 0 } else { self.sequences_of(micro_step - 1) };
-        (0..self.config.data.batch).map(|row| f32::from(u8::from(row >= kept))).collect()
-    }
-
-    /// What each micro-batch of an update counts for. The gradient of an update is that of the mean over all its targets, or of the
-    /// mean of the micro-batches' means. Every sequence has as many targets as any other, so that the balance losses, means over
-    /// real tokens, take the same weights.
-    fn weights(&self, micro_steps: std::ops::Range<u64>) -> Vec<MicroWeight> {
-        let share = |mut counts: Vec<u64>| {
-            if counts.iter().all(|count| *count == 0) {
-                counts.fill(1); // No target at all: the balance losses are left.
-            }
-            let total = counts.iter().sum::<u64>() as f64;
-            counts.into_iter().map(move |count| count as f64 / total)
-        };
-        let tokens = share(micro_steps.clone().map(|m| self.sequences_of(m).into()).collect());
-        let losses = share(match self.config.train.weighting {
-            Weighting::Token => micro_steps.map(|m| self.corpus.training_targets(self.batch_of(m))).collect(),
-            Weighting::MicroBatch => vec![1; (micro_steps.end - micro_steps.start) as usize],
-        });
-        losses.zip(tokens).map(|(of_losses, of_tokens)| MicroWeight { of_losses, of_tokens }).collect()
-    }
-
+    /// Makes one submission of the next update, which is the whole of it unless it is too large for one.
     fn submit_update(&mut self) -> Result<(), TrainError> {
         let accumulation = self.config.train.micro_batches;
-        let first = u64::from(self.submitted_updates()) * u64::from(accumulation);
-        let mut downloads = Vec::new();
-        let mut wanted = vec![self.training.statistics];
-        wanted.extend(&self.training.routing);
-        let mut step = Step::default();
-        let weights = self.weights(first..first + u64::from(accumulation));
-        let mut tokens = self.in_flight.back().map_or(self.state.tokens, |flight| flight.record.tokens);
-        for (micro, weight) in (0..accumulation).zip(&weights) {
-            let micro_step = first + u64::from(micro);
-            let batch = self.corpus.training_batch(self.batch_of(micro_step));
-            self.plan.write(&self.device, self.training.loss_seed, bytemuck::bytes_of(&(weight.of_losses as f32)));
-            self.plan.write(&self.device, self.training.tokens, bytemuck::cast_slice(&batch.tokens));
-            self.plan.write(&self.device, self.training.targets, bytemuck::cast_slice(&batch.targets));
-            if let Some(fresh) = self.training.fresh {
-                self.plan.write(&self.device, fresh, bytemuck::cast_slice(&self.fresh(micro_step)));
+        let update = self.submitted_updates();
+        let feed = MicroBatches::new(&self.config, &self.corpus, &self.schedule, self.state.data.offset, update);
+        let flight = match &mut self.submitting {
+            Some(flight) => flight,
+            None => {
+                let tokens = self.in_flight.back().map_or(self.state.tokens, |flight| flight.record.tokens);
+                let update = update + 1;
+                let record =
+                    UpdateRecord { update, micro_steps: u64::from(update) * u64::from(accumulation), tokens, ..UpdateRecord::default() };
+                self.submitting.insert(Flight { record, weights: feed.weights(), run: self.training.begin(accumulation) })
             }
-            step = self.step(micro_step, &batch);
-            tokens += u64::from(step.real_tokens);
-            let mut segments = Vec::new();
-            if micro == 0 {
-                segments.push(Segment::ClearGradients);
-            }
-            segments.push(Segment::Micro);
-            if micro + 1 == accumulation {
-                segments.push(Segment::Update);
-                wanted.extend([self.training.clip, self.training.damage]);
-            }
-            self.plan.submit(&self.device, &mut self.memory, &step, &segments)?;
-            downloads.push(self.plan.download(&self.device, &wanted));
-        }
-        let clip = downloads.pop().expect("an update has a micro-batch");
-        let update = self.submitted_updates() + 1;
-        let record = UpdateRecord {
-            update,
-            micro_steps: u64::from(update) * u64::from(accumulation),
-            tokens,
-            lr_adamw: f64::from(step.lr_adamw),
-            lr_muon: f64::from(step.lr_muon),
-            ..UpdateRecord::default()
         };
-        self.in_flight.push_back(Flight { record, weights, micro: downloads, clip });
+        let Flight { record, weights, run } = flight;
+        let is_complete = self.training.proceed(&self.device, &mut self.memory, run, |index, inputs| {
+            feed.fill(index, &weights[index as usize], inputs);
+            record.tokens += u64::from(inputs.step.real_tokens);
+            record.lr_adamw = f64::from(inputs.step.lr_adamw);
+            record.lr_muon = f64::from(inputs.step.lr_muon);
+        })?;
+        if is_complete {
+            self.in_flight.extend(self.submitting.take());
+        }
         Ok(())
     }
 
     /// Takes updates that have come back, in order.
     fn collect(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         while let Some(flight) = self.in_flight.front() {
-            let Some(last) = flight.clip.poll(&self.device)? else { return Ok(()) };
-            let mut outputs = Vec::new();
-            for download in &flight.micro {
-                let Some(part) = download.poll(&self.device)? else { return Ok(()) };
-                outputs.push(part.iter().map(|bytes| floats(bytes)).collect());
-            }
-            let [last @ .., clip, damage] = last.as_slice() else { unreachable!("clip and damage are downloaded") };
-            let (clip, is_damaged) = (floats(clip), damage.iter().any(|byte| *byte != 0));
-            outputs.push(last.iter().map(|bytes| floats(bytes)).collect::<Vec<_>>());
+            let Some(outputs) = self.training.poll(&self.device, &flight.run)? else { return Ok(()) };
             let Some(Flight { mut record, weights, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-            Reduced { outputs: &outputs, weights: &weights, clip: &clip, config: &self.config }.write(&mut record);
+            Reduced { outputs: &outputs.micro_batches, weights: &weights, clip: &outputs.clip, config: &self.config }.write(&mut record);
             self.state.update = record.update;
             self.state.micro_step = record.micro_steps;
             self.state.tokens = record.tokens;
@@ -475,10 +381,10 @@ impl Trainer {
             self.state.schedule.micro_steps = record.micro_steps;
             let (skipped, loss) = (record.skipped, record.train_ce);
             progress.push(Progress::Update(record));
-            if !skipped && !is_damaged {
+            if !skipped && !outputs.is_damaged {
                 self.watch(loss, progress);
             }
-            if is_damaged {
+            if outputs.is_damaged {
                 self.note_damage(progress)?;
             } else {
                 self.note_skip(skipped, progress)?;
@@ -527,6 +433,7 @@ impl Trainer {
         }
         // What is under way is dropped now, so that how far it had come makes no difference.
         self.in_flight.clear();
+        self.submitting = None;
         self.phase = Phase::WaitingForRollback;
         progress.push(Progress::WantsRollback);
         Ok(())
@@ -537,33 +444,24 @@ impl Trainer {
     }
 
     fn evaluate(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
-        let (plan, evaluation) = &self.evaluation;
         let batches = self.corpus.validation_batches();
         let sequence_length = self.config.data.sequence_length;
         let sequences = self.corpus.validation_sequences(sequence_length) as f64;
         let Phase::Evaluating { next, sums, loads, pending } = &mut self.phase else { return Ok(()) };
-        let mut wanted = vec![evaluation.statistics];
-        wanted.extend(&evaluation.routing);
         while *next < batches && pending.len() < IN_FLIGHT {
             let batch: Batch = self.corpus.validation_batch(*next);
-            plan.write(&self.device, evaluation.tokens, bytemuck::cast_slice(&batch.tokens));
-            plan.write(&self.device, evaluation.targets, bytemuck::cast_slice(&batch.targets));
             let real = batch.real_sequences(sequence_length);
-            // Without dropout, noise and updates nothing else of a step is read.
-            let step =
-                Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, real_tokens: real * sequence_length, ..Step::default() };
-            plan.submit(&self.device, &mut self.memory, &step, &[Segment::Micro])?;
-            pending.push_back((plan.download(&self.device, &wanted), sequences / f64::from(real)));
+            let download = self.evaluation.submit(&self.device, &mut self.memory, &batch, real * sequence_length)?;
+            pending.push_back((download, sequences / f64::from(real)));
             *next += 1;
         }
         while let Some((download, divisor)) = pending.front() {
             let divisor = *divisor;
-            let Some(parts) = download.poll(&self.device)? else { return Ok(()) };
+            let Some(outputs) = self.evaluation.poll(&self.device, download)? else { return Ok(()) };
             pending.pop_front();
-            floats(&parts[0]).iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
-            for (layer, part) in loads.iter_mut().zip(&parts[1..]) {
-                let values = floats(part);
-                let found = BalanceLoss::load(&values);
+            outputs.statistics.iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
+            for (layer, values) in loads.iter_mut().zip(&outputs.routing) {
+                let found = BalanceLoss::load(values);
                 layer.resize(found.len(), 0.0);
                 layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / divisor);
             }
@@ -647,7 +545,7 @@ impl Trainer {
 
     /// Evaluates next, whatever the schedule says; [`Trainer::advance`] then gives the record.
     pub fn begin_evaluation(&mut self) {
-        let layers = vec![Vec::new(); self.evaluation.1.routing.len()];
+        let layers = vec![Vec::new(); self.evaluation.layers()];
         self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new() };
     }
 
@@ -657,6 +555,7 @@ impl Trainer {
             self.memory.write(&self.device, &tensor.name, bytemuck::cast_slice(&tensor.data));
         }
         self.in_flight.clear();
+        self.submitting = None;
         self.phase = Phase::Training;
         // What goes on from here is of this process, but a run keeps the name that it was started under.
         let identity = Identity { config: snapshot.state.identity.config.clone(), ..self.state.identity.clone() };
@@ -691,6 +590,6 @@ impl Trainer {
 
     /// The training plan's tensor of this name.
     pub fn find(&self, name: &str) -> Option<TensorId> {
-        self.training.program.find(name)
+        self.training.recorded().program.find(name)
     }
 }

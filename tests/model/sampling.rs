@@ -24,7 +24,7 @@ fn continuation(config: &Config, device: &Rc<Device>, count: usize, draw: Draw, 
     let batch = batches(config, 1);
     let mut trainer = start(config, device, &batch, &batch);
     let (device, memory) = trainer.device_and_memory();
-    let generator = Generator::new(config, device, memory).unwrap();
+    let mut generator = Generator::new(config, device, memory).unwrap();
     let mut text = generator.start(PROMPT.to_vec(), count, draw, sample);
     generator.finish(device, memory, &mut text).unwrap();
     assert_eq!(text.tokens[..3], PROMPT);

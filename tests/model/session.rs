@@ -123,7 +123,7 @@ fn log_checkpoints_samples_and_summary_agree() {
         trainer.restore(&newest);
         let (device, memory) = trainer.device_and_memory();
         let tokenizer = Tokenizer::bytes();
-        let generator = Generator::new(&config, device, memory).unwrap().for_text(&tokenizer, &config);
+        let mut generator = Generator::new(&config, device, memory).unwrap().for_text(&tokenizer, &config);
         for (number, sample) in samples.iter().enumerate() {
             // A text starts as a document does, after the end of another.
             let mut text = generator.start(vec![0, b'a'.into(), b'b'.into()], 12, Draw { temperature: 1.0, top_p: 0.9 }, number as u32);

@@ -1,18 +1,23 @@
 //! A whole update on random tokens: its time, and the share of each kernel in time and in arithmetic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
 use super::{BenchError, floats, median};
 use crate::{
-    gpu::{Command, Device, Dispatch, GpuError, KernelTime, Memory, Plan, PlanOptions, Segment, Step, Tensor},
+    data::dataset::Batch,
+    gpu::{Command, Device, Dispatch, GpuError, KernelTime, Memory, PlanOptions, Segment, Step, Tensor},
     random::Stream,
     run::{
         Config,
         model::{cost::cost, parameters::initial_values},
     },
-    train::recording::{Training, training},
+    train::{
+        engine::{MicroBatch, TrainStep, UpdateRun},
+        recording::training,
+        trainer::IN_FLIGHT,
+    },
 };
 
 /// Updates between two looks at the clock take about this many seconds.
@@ -77,10 +82,10 @@ pub struct Measured {
 struct Ready<'a> {
     device: &'a Device,
     config: &'a Config,
-    training: Training,
-    plan: Plan,
+    train: TrainStep,
     memory: Memory,
-    step: Step,
+    inputs: MicroBatch,
+    in_flight: VecDeque<UpdateRun>,
 }
 
 /// Times updates of a config's model, then each of its kernels, by `now` (seconds).
@@ -110,8 +115,7 @@ pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> 
 
 fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuError> {
     let mut memory = Memory::default();
-    let training = training(config, device.capabilities);
-    let plan = Plan::compile(device, &training.program, &mut memory, PlanOptions::default())?;
+    let train = TrainStep::new(device, &mut memory, training(config, device.capabilities), PlanOptions::default())?;
     for spec in config.parameters() {
         memory.write(device, &spec.name, bytemuck::cast_slice(&initial_values(&spec, config.seed)));
     }
@@ -120,11 +124,13 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
         let stream = Stream { seed: config.seed, step: 0, stream };
         (0..count).map(|i| stream.bits(i)[0] % config.model.vocabulary).collect()
     };
-    plan.write(device, training.tokens, bytemuck::cast_slice(&draw(1)));
-    plan.write(device, training.targets, bytemuck::cast_slice(&draw(2)));
-    let inverse_accumulation = 1.0 / config.train.micro_batches as f32;
-    plan.write(device, training.loss_seed, bytemuck::bytes_of(&inverse_accumulation));
-    let step = Step {
+    let mut inputs = MicroBatch {
+        batch: Batch { tokens: draw(1), targets: draw(2) },
+        fresh: vec![1.0; config.data.batch as usize],
+        loss_seed: 1.0 / config.train.micro_batches as f32,
+        ..MicroBatch::default()
+    };
+    inputs.step = Step {
         seed_low: config.seed as u32,
         seed_high: (config.seed >> 32) as u32,
         lr_adamw: config.optimizer.adamw.lr as f32,
@@ -135,18 +141,27 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
         inverse_targets: 1.0 / count as f32,
         ..Step::default()
     };
-    Ok(Ready { device, config, training, plan, memory, step })
+    Ok(Ready { device, config, train, memory, inputs, in_flight: VecDeque::new() })
 }
 
 impl Ready<'_> {
-    /// Submits one update as the trainer does.
+    /// Submits one update as the trainer does: with what it measured read back, and no more than a few under way.
     fn update(&mut self) -> Result<(), GpuError> {
-        let last = self.config.train.micro_batches - 1;
-        for micro in 0..=last {
-            let parts = [(micro == 0, Segment::ClearGradients), (true, Segment::Micro), (micro == last, Segment::Update)];
-            let segments: Vec<Segment> = parts.into_iter().filter(|(runs, _)| *runs).map(|(_, segment)| segment).collect();
-            self.plan.submit(self.device, &mut self.memory, &self.step, &segments)?;
+        while self.in_flight.len() >= IN_FLIGHT
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            self.train.wait(self.device, &oldest)?;
+            self.train.poll(self.device, &oldest)?;
         }
+        let mut update = self.train.begin(self.config.train.micro_batches);
+        let inputs = &self.inputs;
+        let mut fill = |_: u32, micro: &mut MicroBatch| {
+            micro.batch.copy_from(&inputs.batch);
+            micro.fresh.clone_from(&inputs.fresh);
+            (micro.loss_seed, micro.step) = (inputs.loss_seed, inputs.step);
+        };
+        while !self.train.proceed(self.device, &mut self.memory, &mut update, &mut fill)? {}
+        self.in_flight.push_back(update);
         Ok(())
     }
 
@@ -156,7 +171,7 @@ impl Ready<'_> {
 
     fn check(&mut self) -> Result<(), BenchError> {
         self.update()?;
-        let parts = self.plan.download(self.device, &[self.training.statistics]).wait(self.device)?;
+        let parts = self.train.plan().download(self.device, &[self.train.recorded().statistics]).wait(self.device)?;
         let statistics = floats(&parts[0]);
         let (found, wanted) = (statistics[0] / statistics[1], f64::from(self.config.model.vocabulary).ln());
         if (found / wanted - 1.0).abs() < LOSS_TOLERANCE {
@@ -167,7 +182,7 @@ impl Ready<'_> {
 
     /// Clip's third word tells of non-finite gradients.
     fn check_finite(&self) -> Result<(), BenchError> {
-        let parts = self.plan.download(self.device, &[self.training.clip]).wait(self.device)?;
+        let parts = self.train.plan().download(self.device, &[self.train.recorded().clip]).wait(self.device)?;
         let clip: Vec<u32> = bytemuck::pod_collect_to_vec(&parts[0]);
         if clip[2] == 1 { Ok(()) } else { Err(self.wrong("wanted finite gradients, found one that is not".into())) }
     }
@@ -193,7 +208,7 @@ impl Ready<'_> {
         let cost = cost(&config.model, &config.parameters(), config.data.sequence_length);
         let tokens = config.tokens_per_update();
         let flops = tokens * (cost.forward_flops_per_token + cost.backward_flops_per_token) + cost.muon_flops_per_update;
-        let (micro, update) = self.training.program.dispatches();
+        let (micro, update) = self.train.recorded().program.dispatches();
         let mut deeper = config.clone();
         deeper.model.depth.layers += 1;
         let (deeper_micro, deeper_update) = training(&deeper, self.device.capabilities).program.dispatches();
@@ -216,7 +231,7 @@ impl Ready<'_> {
         for _ in 0..50 {
             self.device.wait_idle()?;
             let start = now();
-            self.plan.submit(self.device, &mut self.memory, &self.step, &[])?;
+            self.train.plan().submit(self.device, &mut self.memory, &self.inputs.step, &[])?;
             self.device.wait_idle()?;
             times.push((now() - start) * 1e3);
         }
@@ -227,11 +242,11 @@ impl Ready<'_> {
         let overhead = self.overhead(now)?;
         let mut profiles = Vec::new();
         for _ in 0..PROFILES {
-            let mut segment = |s: Segment| self.plan.profile(self.device, &mut self.memory, &self.step, s, now);
+            let mut segment = |s: Segment| self.train.plan().profile(self.device, &mut self.memory, &self.inputs.step, s, now);
             profiles.push([segment(Segment::ClearGradients)?, segment(Segment::Micro)?, segment(Segment::Update)?]);
         }
         let micro_batches = self.config.train.micro_batches as usize;
-        let program = &self.training.program;
+        let program = &self.train.recorded().program;
         let parts: [(&str, &[Command], usize); 3] =
             [("clear", &[], 1), ("micro", &program.micro, micro_batches), ("update", &program.update, 1)];
         let mut all = Vec::new();

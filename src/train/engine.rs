@@ -1,0 +1,380 @@
+//! What is done with a model on a device, each once: an update from its micro-batches, the evaluation of a batch, the logits of some
+//! positions. Trainer, generation, structure checks, interop and benches all use these.
+//!
+//! Each is a compiled program; the tensors that outlive a step are in a [`Memory`] that the programs of one run share by name.
+//!
+//! An update is one submission: the inputs of all its micro-batches are uploaded at once and copied to their tensors in turn, and what
+//! each micro-batch measured is copied to one read-back buffer before the next one replaces it. An update whose inputs, micro-batches
+//! or commands exceed what a command buffer should hold ([`MOST_UPLOAD_BYTES`], [`MOST_MICRO_BATCHES`], [`MOST_COMMANDS`]) is split
+//! between micro-batches; the results have the same bits.
+//! After the first updates a step allocates command encoders, what they record, and the vectors of its results.
+
+use std::ops::Range;
+
+use super::recording::{Evaluation, Logits, Training};
+use crate::{
+    data::dataset::Batch,
+    gpu::{Device, Download, GpuError, Memory, Plan, PlanOptions, Program, Segment, Step, Submission, TensorId},
+};
+
+/// Most bytes of inputs of one submission.
+pub const MOST_UPLOAD_BYTES: u64 = 8 << 20;
+/// Most micro-batches of one submission.
+pub const MOST_MICRO_BATCHES: usize = 256;
+/// Most commands of one submission, so that recording it takes milliseconds.
+pub const MOST_COMMANDS: usize = 1 << 13;
+
+/// A compiled program whose micro-batches are replayed on inputs of their own.
+struct Replay {
+    plan: Plan,
+    /// Read after each micro-batch.
+    outputs: Vec<TensorId>,
+}
+
+/// The micro-batches of one submission.
+struct Group<'a> {
+    micro_batches: Range<u32>,
+    /// Begins an update: gradients are cleared first.
+    begins: bool,
+    /// Ends an update, after which this is read.
+    ends: Option<&'a [TensorId]>,
+}
+
+impl Replay {
+    fn new(
+        device: &Device,
+        memory: &mut Memory,
+        program: &Program,
+        outputs: Vec<TensorId>,
+        options: PlanOptions,
+    ) -> Result<Replay, GpuError> {
+        Ok(Replay { plan: Plan::compile(device, program, memory, options)?, outputs })
+    }
+
+    /// The one loop over micro-batches. `write` sets the inputs of each.
+    fn submit(
+        &mut self,
+        device: &Device,
+        memory: &mut Memory,
+        group: Group,
+        mut write: impl FnMut(u32, &mut Submission),
+    ) -> Result<Download, GpuError> {
+        let replays = group.micro_batches.len();
+        let last = group.ends.map_or(0, |outputs| self.plan.bytes_of(outputs));
+        let read_bytes = replays as u64 * self.plan.bytes_of(&self.outputs) + last;
+        let mut submission = self.plan.begin(device, memory, replays, read_bytes)?;
+        if group.begins {
+            submission.replay(Segment::ClearGradients);
+        }
+        for index in group.micro_batches {
+            write(index, &mut submission);
+            submission.replay(Segment::Micro);
+            submission.read(&self.outputs);
+        }
+        if let Some(outputs) = group.ends {
+            submission.replay(Segment::Update);
+            submission.read(outputs);
+        }
+        Ok(submission.submit().expect("every program has an output"))
+    }
+
+    /// Most micro-batches of one submission.
+    fn most_micro_batches(&self) -> u32 {
+        let by_upload = MOST_UPLOAD_BYTES / self.plan.input_bytes();
+        let by_commands = MOST_COMMANDS / self.plan.commands(Segment::Micro).max(1);
+        MOST_MICRO_BATCHES.min(by_upload as usize).min(by_commands).max(1) as u32
+    }
+
+    /// The bytes of each output of a micro-batch, in turn, and the rest.
+    fn split<'a>(&self, mut bytes: &'a [u8]) -> (Vec<&'a [u8]>, &'a [u8]) {
+        let part = |output: &TensorId| {
+            let (part, rest) = bytes.split_at(self.plan.bytes_of(&[*output]) as usize);
+            bytes = rest;
+            part
+        };
+        (self.outputs.iter().map(part).collect(), bytes)
+    }
+}
+
+/// The inputs of a micro-batch of training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MicroBatch {
+    /// Tokens and targets.
+    pub batch: Batch,
+    /// [B], 1 for sequences whose carried states start anew, else 0; read where the model carries states.
+    pub fresh: Vec<f32>,
+    /// The micro-batch's part of its update.
+    pub loss_seed: f32,
+    /// Scalars.
+    pub step: Step,
+}
+
+impl Default for MicroBatch {
+    fn default() -> MicroBatch {
+        MicroBatch { batch: Batch::default(), fresh: Vec::new(), loss_seed: 1.0, step: Step::default() }
+    }
+}
+
+/// Training updates: forward and backward of micro-batches, then clip and optimizers.
+pub struct TrainStep {
+    replay: Replay,
+    recorded: Training,
+    of_update: [TensorId; 2],
+    /// Reused from micro-batch to micro-batch.
+    inputs: MicroBatch,
+}
+
+/// An update whose submissions are under way.
+pub struct UpdateRun {
+    micro_batches: u32,
+    submitted: u32,
+    downloads: Vec<Download>,
+}
+
+/// What an update measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateOutputs {
+    /// For each micro-batch its statistics, then the routing of each MoE layer.
+    pub micro_batches: Vec<Vec<Vec<f32>>>,
+    /// As [`Training::clip`].
+    pub clip: Vec<f32>,
+    /// As [`Training::damage`].
+    pub is_damaged: bool,
+}
+
+impl TrainStep {
+    /// Compiles a recorded training program on a memory.
+    ///
+    /// # Errors
+    /// If it does not fit the device.
+    pub fn new(device: &Device, memory: &mut Memory, recorded: Training, options: PlanOptions) -> Result<TrainStep, GpuError> {
+        let mut outputs = vec![recorded.statistics];
+        outputs.extend(&recorded.routing);
+        let replay = Replay::new(device, memory, &recorded.program, outputs, options)?;
+        let of_update = [recorded.clip, recorded.damage];
+        Ok(TrainStep { replay, recorded, of_update, inputs: MicroBatch::default() })
+    }
+
+    /// The program.
+    pub fn recorded(&self) -> &Training {
+        &self.recorded
+    }
+
+    /// Begins an update of so many micro-batches; [`TrainStep::proceed`] submits it.
+    pub fn begin(&self, micro_batches: u32) -> UpdateRun {
+        let submissions = micro_batches.div_ceil(self.replay.most_micro_batches());
+        UpdateRun { micro_batches, submitted: 0, downloads: Vec::with_capacity(submissions as usize) }
+    }
+
+    /// Makes the next submission of an update: all of it, unless it is too large for one. `fill` sets the inputs of the micro-batch
+    /// with this index in the update; it finds those of the micro-batch before. Returns whether the update is complete.
+    ///
+    /// # Errors
+    /// Any fault of the device reported so far.
+    pub fn proceed(
+        &mut self,
+        device: &Device,
+        memory: &mut Memory,
+        update: &mut UpdateRun,
+        fill: impl FnMut(u32, &mut MicroBatch),
+    ) -> Result<bool, GpuError> {
+        let end = update.micro_batches.min(update.submitted + self.replay.most_micro_batches());
+        let micro_batches = update.submitted..end;
+        let is_complete = end == update.micro_batches;
+        let download = self.submit(device, memory, micro_batches, update.submitted == 0, is_complete, fill)?;
+        update.downloads.push(download);
+        update.submitted = end;
+        Ok(is_complete)
+    }
+
+    /// Forward and backward of one micro-batch without an update: gradients add up from the one that `clears` them. Blocks, and
+    /// returns cross-entropy sum, targets and correct predictions.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn accumulate(
+        &mut self,
+        device: &Device,
+        memory: &mut Memory,
+        clears: bool,
+        fill: impl FnMut(u32, &mut MicroBatch),
+    ) -> Result<Vec<f32>, GpuError> {
+        let download = self.submit(device, memory, 0..1, clears, false, fill)?;
+        download.wait_ready(device)?;
+        let statistics = download.poll_with(device, |bytes| floats(self.replay.split(bytes).0[0]))?;
+        Ok(statistics.unwrap_or_default())
+    }
+
+    fn submit(
+        &mut self,
+        device: &Device,
+        memory: &mut Memory,
+        micro_batches: Range<u32>,
+        begins: bool,
+        ends: bool,
+        mut fill: impl FnMut(u32, &mut MicroBatch),
+    ) -> Result<Download, GpuError> {
+        let TrainStep { replay, recorded, of_update, inputs } = self;
+        let group = Group { micro_batches, begins, ends: ends.then_some(&of_update[..]) };
+        replay.submit(device, memory, group, |index, submission| {
+            fill(index, inputs);
+            submission.write(recorded.tokens, bytemuck::cast_slice(&inputs.batch.tokens));
+            submission.write(recorded.targets, bytemuck::cast_slice(&inputs.batch.targets));
+            submission.write(recorded.loss_seed, bytemuck::bytes_of(&inputs.loss_seed));
+            if let Some(fresh) = recorded.fresh {
+                submission.write(fresh, bytemuck::cast_slice(&inputs.fresh));
+            }
+            submission.set_step(&inputs.step);
+        })
+    }
+
+    /// What a submitted update measured, or `None` while that is on its way. Never blocks.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn poll(&self, device: &Device, update: &UpdateRun) -> Result<Option<UpdateOutputs>, GpuError> {
+        let Some((last, before)) = update.downloads.split_last() else { return Ok(None) };
+        // The last submission is back last.
+        if last.poll_with(device, |_| ())?.is_none() {
+            return Ok(None);
+        }
+        let mut micro_batches = Vec::with_capacity(update.micro_batches as usize);
+        let mut take = |mut bytes: &[u8], tail: usize| {
+            while bytes.len() > tail {
+                let (outputs, rest) = self.replay.split(bytes);
+                micro_batches.push(outputs.into_iter().map(floats).collect());
+                bytes = rest;
+            }
+            let (clip, damage) = bytes.split_at(if tail > 0 { self.replay.plan.bytes_of(&self.of_update[..1]) as usize } else { 0 });
+            (floats(clip), damage.iter().any(|byte| *byte != 0))
+        };
+        for download in before {
+            if download.poll_with(device, |bytes| take(bytes, 0))?.is_none() {
+                return Ok(None);
+            }
+        }
+        let tail = self.replay.plan.bytes_of(&self.of_update) as usize;
+        let Some((clip, is_damaged)) = last.poll_with(device, |bytes| take(bytes, tail))? else { return Ok(None) };
+        Ok(Some(UpdateOutputs { micro_batches, clip, is_damaged }))
+    }
+
+    /// Blocks until an update that was submitted completely can be polled. Native only in effect.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn wait(&self, device: &Device, update: &UpdateRun) -> Result<(), GpuError> {
+        update.downloads.last().map_or(Ok(()), |download| download.wait_ready(device))
+    }
+
+    /// The compiled program, for benches and checks that look inside.
+    pub fn plan(&self) -> &Plan {
+        &self.replay.plan
+    }
+}
+
+/// Evaluation of batches: forward, without dropout or noise.
+pub struct EvalStep {
+    replay: Replay,
+    recorded: Evaluation,
+}
+
+/// What the evaluation of a batch measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvalOutputs {
+    /// Cross-entropy sum, targets, correct predictions [3].
+    pub statistics: Vec<f32>,
+    /// For each MoE layer its routing in numbers, as [`Training::routing`].
+    pub routing: Vec<Vec<f32>>,
+}
+
+impl EvalStep {
+    /// Compiles a recorded evaluation program on a memory.
+    ///
+    /// # Errors
+    /// If it does not fit the device.
+    pub fn new(device: &Device, memory: &mut Memory, recorded: Evaluation, options: PlanOptions) -> Result<EvalStep, GpuError> {
+        let mut outputs = vec![recorded.statistics];
+        outputs.extend(&recorded.routing);
+        let replay = Replay::new(device, memory, &recorded.program, outputs, options)?;
+        Ok(EvalStep { replay, recorded })
+    }
+
+    /// MoE layers whose routing is measured.
+    pub fn layers(&self) -> usize {
+        self.recorded.routing.len()
+    }
+
+    /// Submits a batch, of whose tokens the first `real_tokens` count in the routing.
+    ///
+    /// # Errors
+    /// Any fault of the device reported so far.
+    pub fn submit(&mut self, device: &Device, memory: &mut Memory, batch: &Batch, real_tokens: u32) -> Result<Download, GpuError> {
+        // Without dropout, noise and updates nothing else of a step is read.
+        let step = Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, real_tokens, ..Step::default() };
+        let EvalStep { replay, recorded } = self;
+        replay.submit(device, memory, Group { micro_batches: 0..1, begins: false, ends: None }, |_, submission| {
+            submission.write(recorded.tokens, bytemuck::cast_slice(&batch.tokens));
+            submission.write(recorded.targets, bytemuck::cast_slice(&batch.targets));
+            submission.set_step(&step);
+        })
+    }
+
+    /// What a submitted batch measured, or `None` while that is on its way. Never blocks.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn poll(&self, device: &Device, download: &Download) -> Result<Option<EvalOutputs>, GpuError> {
+        download.poll_with(device, |bytes| {
+            let mut outputs = self.replay.split(bytes).0.into_iter().map(floats);
+            EvalOutputs { statistics: outputs.next().unwrap_or_default(), routing: outputs.collect() }
+        })
+    }
+}
+
+/// Logits of some positions of some sequences.
+pub struct LogitsStep {
+    replay: Replay,
+    recorded: Logits,
+}
+
+impl LogitsStep {
+    /// Compiles a recorded program on a memory.
+    ///
+    /// # Errors
+    /// If it does not fit the device.
+    pub fn new(device: &Device, memory: &mut Memory, recorded: Logits, options: PlanOptions) -> Result<LogitsStep, GpuError> {
+        let replay = Replay::new(device, memory, &recorded.program, vec![recorded.logits], options)?;
+        Ok(LogitsStep { replay, recorded })
+    }
+
+    /// The program.
+    pub fn recorded(&self) -> &Logits {
+        &self.recorded
+    }
+
+    /// Submits the sequences `tokens` [N]; the logits are those of the `positions` [P], indices into them.
+    ///
+    /// # Errors
+    /// Any fault of the device reported so far.
+    pub fn submit(&mut self, device: &Device, memory: &mut Memory, tokens: &[u32], positions: &[u32]) -> Result<Download, GpuError> {
+        let LogitsStep { replay, recorded } = self;
+        replay.submit(device, memory, Group { micro_batches: 0..1, begins: false, ends: None }, |_, submission| {
+            submission.write(recorded.tokens, bytemuck::cast_slice(tokens));
+            submission.write(recorded.positions, bytemuck::cast_slice(positions));
+            submission.set_step(&Step::default());
+        })
+    }
+
+    /// The logits [P, V], or `None` while they are on their way. Never blocks.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn poll(&self, device: &Device, download: &Download) -> Result<Option<Vec<f32>>, GpuError> {
+        download.poll_with(device, floats)
+    }
+}
+
+/// Little-endian bytes as numbers.
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}

@@ -1,0 +1,95 @@
+//! What the micro-batches of an update are made from: data, scalars, and what each counts for.
+
+use super::{engine::MicroBatch, reduce::MicroWeight};
+use crate::{
+    data::corpus::Corpus,
+    gpu::Step,
+    run::{
+        config::{Config, Weighting},
+        schedule::{Schedule, balance_coefficient},
+    },
+};
+
+/// The micro-batches of one update.
+pub(super) struct MicroBatches<'a> {
+    config: &'a Config,
+    corpus: &'a Corpus,
+    schedule: &'a Schedule,
+    /// Micro-batches that roll-backs left out.
+    offset: u64,
+    /// Updates before this one.
+    update: u32,
+}
+
+impl<'a> MicroBatches<'a> {
+    pub(super) fn new(config: &'a Config, corpus: &'a Corpus, schedule: &'a Schedule, offset: u64, update: u32) -> MicroBatches<'a> {
+        MicroBatches { config, corpus, schedule, offset, update }
+    }
+
+    /// The micro-step of a micro-batch of the update.
+    fn micro_step(&self, index: u32) -> u64 {
+        u64::from(self.update) * u64::from(self.config.train.micro_batches) + u64::from(index)
+    }
+
+    /// The batch of a micro-step.
+    fn batch_of(&self, micro_step: u64) -> u64 {
+        self.config.batch_of(micro_step) + self.offset
+    }
+
+    /// Real sequences in the batch of a micro-step.
+    fn sequences_of(&self, micro_step: u64) -> u32 {
+        self.corpus.training_sequences(self.batch_of(micro_step), self.config.data.sequence_length)
+    }
+
+    /// What each micro-batch of the update counts for. The gradient of an update is that of the mean over all its targets, or of the
+    /// mean of the micro-batches' means. Every sequence has as many targets as any other, so that the balance losses, means over
+    /// real tokens, take the same weights.
+    pub(super) fn weights(&self) -> Vec<MicroWeight> {
+        let micro_steps = self.micro_step(0)..self.micro_step(self.config.train.micro_batches);
+        let share = |mut counts: Vec<u64>| {
+            if counts.iter().all(|count| *count == 0) {
+                counts.fill(1); // No target at all: the balance losses are left.
+            }
+            let total = counts.iter().sum::<u64>() as f64;
+            counts.into_iter().map(move |count| count as f64 / total)
+        };
+        let tokens = share(micro_steps.clone().map(|m| self.sequences_of(m).into()).collect());
+        let losses = share(match self.config.train.weighting {
+            Weighting::Token => micro_steps.map(|m| self.corpus.training_targets(self.batch_of(m))).collect(),
+            Weighting::MicroBatch => vec![1; (micro_steps.end - micro_steps.start) as usize],
+        });
+        losses.zip(tokens).map(|(of_losses, of_tokens)| MicroWeight { of_losses, of_tokens }).collect()
+    }
+
+    /// Sets the inputs of a micro-batch.
+    pub(super) fn fill(&self, index: u32, weight: &MicroWeight, inputs: &mut MicroBatch) {
+        let micro_step = self.micro_step(index);
+        self.corpus.fill_training_batch(self.batch_of(micro_step), &mut inputs.batch);
+        inputs.loss_seed = weight.of_losses as f32;
+        // All states start anew where the config says so, else those whose row only filled the micro-batch before up and left the
+        // states of no text.
+        let kept = if self.config.states_start_anew(micro_step) { 0 } else { self.sequences_of(micro_step - 1) };
+        inputs.fresh.clear();
+        inputs.fresh.extend((0..self.config.data.batch).map(|row| f32::from(u8::from(row >= kept))));
+        inputs.step = self.step(micro_step, inputs);
+    }
+
+    fn step(&self, micro_step: u64, inputs: &MicroBatch) -> Step {
+        let (config, batch) = (self.config, &inputs.batch);
+        let multiplier = self.schedule.at_update(self.update);
+        Step {
+            seed_low: config.seed as u32,
+            seed_high: (config.seed >> 32) as u32,
+            update: self.update,
+            micro_step: micro_step as u32,
+            lr_adamw: (config.optimizer.adamw.lr * multiplier) as f32,
+            lr_muon: (config.optimizer.muon.lr * multiplier) as f32,
+            balance_coefficient: (balance_coefficient(&config.model.balance, self.update, config.train.updates)
+                * config.model.balance_share()) as f32,
+            z_coefficient: config.model.balance.z_coefficient as f32,
+            clip_norm: config.optimizer.clip_norm as f32,
+            inverse_targets: 1.0 / batch.target_count().max(1) as f32,
+            real_tokens: batch.real_sequences(config.data.sequence_length) * config.data.sequence_length,
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::atomic::sync_folder;
 use crate::{fault, input, print};
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "run.lock";
@@ -136,6 +136,19 @@ impl Store for Directory {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(medium("read", path, error)),
+        }
+    }
+
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = |mut file: File| {
+            file.seek(SeekFrom::Start(offset))?;
+            let mut bytes = Vec::new();
+            file.take(length as u64).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        };
+        match input::open(&self.place(path)?).and_then(read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            result => result.map_err(|error| medium("read", path, error)),
         }
     }
 

@@ -6,17 +6,15 @@
 //! Summary, report and plot are functions of the log and of the newest state, so that resuming a finished run writes them again
 //! as they were.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
-use super::{error::SessionError, opening::Rasterize, plot::LossPlot, report::Report, run_folder::RunFolder, store::StoreError};
+use super::{
+    error::SessionError, opening::Rasterize, overview::Overview, plot::LossPlot, report::Report, run_folder::RunFolder, store::StoreError,
+};
 use crate::gpu::GpuError;
 use crate::run::summary::{self, Baselines, ExitReason, Summary};
 use crate::{
-    run::{
-        Config,
-        records::{Event, Incident, RATE_SECONDS},
-        state::TrainState,
-    },
+    run::{Config, state::TrainState},
     train::TrainError,
 };
 
@@ -114,13 +112,13 @@ pub(super) struct Material<'a> {
 /// # Errors
 /// If the summary cannot be written.
 pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, warn: &mut dyn FnMut(String)) -> Result<Summary, StoreError> {
-    let events = folder.events().unwrap_or_else(|error| {
+    let overview = folder.reader().and_then(|reader| Overview::of(&reader)).unwrap_or_else(|error| {
         warn(format!("the report is without the metrics: {error}"));
-        Vec::new()
+        Overview::default()
     });
-    let mut summary = summarize(&ending, of, &events);
-    let plot = write_plot(folder, of, &summary, &events, warn);
-    let report = write_report(folder, of, &summary, &events);
+    let mut summary = summarize(&ending, of, &overview);
+    let plot = write_plot(folder, of, &summary, warn);
+    let report = write_report(folder, of, &summary, &overview);
     for (what, written) in [("plot", plot), ("report", report)] {
         let Err(error) = written else { continue };
         warn(format!("the {what} was not written: {error}"));
@@ -133,14 +131,8 @@ pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, warn:
     Ok(summary)
 }
 
-fn write_plot(
-    folder: &mut RunFolder,
-    of: &Material,
-    summary: &Summary,
-    events: &[Event],
-    warn: &mut dyn FnMut(String),
-) -> Result<(), StoreError> {
-    let plot = LossPlot::from_run(of.name, summary, events).figure();
+fn write_plot(folder: &mut RunFolder, of: &Material, summary: &Summary, warn: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+    let plot = LossPlot::from_run(of.name, summary, &folder.reader()?)?.figure();
     folder.write("loss.svg", plot.to_svg().as_bytes())?;
     match of.rasterize.map(|draw| draw(&plot)) {
         Some(Ok(png)) => folder.write("loss.png", &png)?,
@@ -150,19 +142,14 @@ fn write_plot(
     Ok(())
 }
 
-fn write_report(folder: &mut RunFolder, of: &Material, summary: &Summary, events: &[Event]) -> Result<(), StoreError> {
+fn write_report(folder: &mut RunFolder, of: &Material, summary: &Summary, overview: &Overview) -> Result<(), StoreError> {
     let config = of.config.to_effective_toml();
-    let report = Report { summary, events, config: &config, plot: Some("loss.svg") };
+    let report = Report { summary, overview, config: &config, plot: Some("loss.svg") };
     folder.write("report.md", report.to_markdown().as_bytes())
 }
 
-fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
-    let state = of.state;
-    let last = events.iter().rev().find_map(|event| if let Event::Eval(record) = event { Some(record) } else { None });
-    let blow_up = |event: &Event| match event {
-        Event::Incident(record) if record.incident == Incident::BlowUp => Some(record.since.unwrap_or(record.update)),
-        _ => None,
-    };
+fn summarize(ending: &Ending, of: &Material, overview: &Overview) -> Summary {
+    let (state, last) = (of.state, overview.last_eval.as_ref());
     Summary {
         schema: summary::SCHEMA,
         name: of.name.to_string(),
@@ -174,9 +161,9 @@ fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
         updates: state.update,
         skipped_updates: state.skipped.non_finite,
         rollbacks: state.skipped.rollbacks,
-        blew_up_at: events.iter().find_map(blow_up),
+        blew_up_at: overview.blew_up_at,
         tokens: state.tokens,
-        tokens_per_second: tokens_per_second(events),
+        tokens_per_second: overview.tokens_per_second(),
         adapter: state.identity.adapter.clone(),
         driver: state.identity.driver.clone(),
         weights_sha256: of.saved.filter(|(update, _)| *update == state.update).map(|(_, hash)| hash.clone()),
@@ -188,19 +175,4 @@ fn summarize(ending: &Ending, of: &Material, events: &[Event]) -> Summary {
         tokenizer_sha256: state.identity.tokenizer.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),
     }
-}
-
-/// Tokens over seconds between the first and the last update line of each start, all starts together; waiting between starts, and
-/// what comes before the first update (compiling), aside.
-fn tokens_per_second(events: &[Event]) -> Option<f64> {
-    let mut starts: BTreeMap<u32, [(u64, f64); 2]> = BTreeMap::new();
-    for event in events {
-        if let Event::Update(record) = event {
-            let now = (record.tokens, record.time.seconds);
-            starts.entry(record.time.session).or_insert([now, now])[1] = now;
-        }
-    }
-    let tokens: u64 = starts.values().map(|[first, last]| last.0.saturating_sub(first.0)).sum();
-    let seconds: f64 = starts.values().map(|[first, last]| last.1 - first.1).sum();
-    (seconds >= RATE_SECONDS).then(|| tokens as f64 / seconds)
 }

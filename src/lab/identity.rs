@@ -14,7 +14,7 @@ use crate::{
     run::{
         digest::sha256_hex,
         identity::{self, Agreement, Change, Identity, Purpose, Refused},
-        records::{Event, Incident, IncidentRecord, Time},
+        records::{Incident, IncidentRecord, Time},
     },
     train::{checkpoint, trainer::Trainer},
 };
@@ -49,7 +49,7 @@ pub(super) fn take_up(
     let written = identity::recorded(&before).map_err(|problem| SessionError::Mismatch(format!("{EFFECTIVE_CONFIG}: {problem}")))?;
     let (now, update) = (trainer.config().clone(), loaded.as_ref().map_or(0, |loaded| loaded.snapshot.state.update));
     let edits = identity::changes(&config_file::settings(&written), &config_file::settings(&now), update);
-    let header = folder.events()?.into_iter().find_map(|event| if let Event::Header(header) = event { Some(header.config) } else { None });
+    let header = folder.reader()?.header()?.map(|header| header.config);
     let Some(loaded) = loaded else {
         return without_checkpoint(trainer, &before, header, &edits);
     };

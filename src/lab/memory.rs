@@ -25,6 +25,16 @@ impl Store for Memory {
         Ok(self.files.borrow().get(path).cloned())
     }
 
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        check_path(path)?;
+        let files = self.files.borrow();
+        let part = |bytes: &Vec<u8>| {
+            let start = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
+            bytes[start..][..length.min(bytes.len() - start)].to_vec()
+        };
+        Ok(files.get(path).map(part))
+    }
+
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         check_path(path)?;
         self.files.borrow_mut().insert(path.to_string(), bytes.to_vec());

@@ -2,11 +2,14 @@
 //!
 //! Every line is labelled where it ends, with its last value, so that no legend has to be matched by colour. Baselines are
 //! horizontal: what a model reaches that knows nothing, token frequencies, pairs of tokens; and, where the source is known, its
-//! entropy, which no model can beat. Long runs are thinned to the extremes in each pixel column, so that a spike is never lost
-//! and a file stays small.
+//! entropy, which no model can beat. A long run is read in buckets of updates and drawn by the extremes of each, so that a spike is
+//! never lost and a file stays small.
 
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
+use super::reader::{Bucket, Reader};
+use super::store::StoreError;
 use crate::run::records::{Event, Incident};
+use crate::run::series::Series;
 use crate::run::summary::{Baselines, Summary};
 
 const WIDTH: f64 = 900.0;
@@ -18,6 +21,8 @@ const RIGHT: f64 = 690.0;
 const BOTTOM: f64 = 452.0;
 const LABEL_SPACING: f64 = 17.0;
 const TITLE_CHARACTERS: usize = 80;
+/// Buckets of a series: four a pixel column.
+const POINTS: usize = 4 * (RIGHT - LEFT) as usize;
 
 /// How values become positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,17 +34,56 @@ pub enum Scale {
     Log,
 }
 
-/// What the plot shows. Points are (update, nats a token).
+/// A loss over some updates, or of one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// The last of the updates.
+    pub update: f64,
+    /// The least, mean and greatest loss, nats a token.
+    pub loss: [f64; 3],
+    /// All its losses are finite.
+    pub is_whole: bool,
+}
+
+impl From<[f64; 2]> for Point {
+    /// From an update and its loss.
+    fn from([update, loss]: [f64; 2]) -> Point {
+        Point { update, loss: [loss; 3], is_whole: loss.is_finite() }
+    }
+}
+
+impl From<&Bucket> for Point {
+    fn from(bucket: &Bucket) -> Point {
+        let value = |values: &[f64]| values.first().copied().unwrap_or(f64::NAN);
+        let loss = [value(&bucket.min), value(&bucket.mean), value(&bucket.max)];
+        Point { update: f64::from(*bucket.updates.end()), loss, is_whole: bucket.not_finite == 0 }
+    }
+}
+
+impl Point {
+    fn mean(&self) -> [f64; 2] {
+        [self.update, self.loss[1]]
+    }
+
+    /// What is drawn of it: both extremes, and a gap after them where a loss is not finite.
+    fn extremes(&self) -> impl Iterator<Item = [f64; 2]> {
+        let [least, _, greatest] = self.loss.map(|loss| [self.update, loss]);
+        let gap = (!self.is_whole).then_some([self.update, f64::NAN]);
+        [Some(least), (least != greatest).then_some(greatest), gap].into_iter().flatten()
+    }
+}
+
+/// What the plot shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossPlot {
     /// Name of the run.
     pub title: String,
     /// One line below it.
     pub subtitle: String,
-    /// Training cross-entropy of every update; may hold non-finite values.
-    pub train: Vec<[f64; 2]>,
+    /// Training cross-entropy.
+    pub train: Vec<Point>,
     /// Validation cross-entropy.
-    pub validation: Vec<[f64; 2]>,
+    pub validation: Vec<Point>,
     /// Updates that were not applied.
     pub skipped: Vec<f64>,
     /// Name and value of the horizontal lines, from [`LossPlot::from_run`]: uniform, unigram, bigram.
@@ -54,30 +98,38 @@ pub struct LossPlot {
 
 impl LossPlot {
     /// The plot of a finished run.
-    pub fn from_run(title: &str, summary: &Summary, events: &[Event]) -> Self {
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn from_run(title: &str, summary: &Summary, reader: &Reader) -> Result<Self, StoreError> {
         let mut subtitle = format!("{} updates, {} tokens", thousands(u64::from(summary.updates)), thousands(summary.tokens));
         if summary.skipped_updates > 0 {
             subtitle += &format!(", {} skipped", summary.skipped_updates);
         }
-        Self::new(title, &format!("{subtitle}, on {}", summary.adapter), summary.baselines.as_ref(), events)
+        Self::new(title, &format!("{subtitle}, on {}", summary.adapter), summary.baselines.as_ref(), reader)
     }
 
     /// The plot of a run that may still be going on.
-    pub fn new(title: &str, subtitle: &str, baselines: Option<&Baselines>, events: &[Event]) -> Self {
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn new(title: &str, subtitle: &str, baselines: Option<&Baselines>, reader: &Reader) -> Result<Self, StoreError> {
         let mut plot = Self { title: title.to_string(), subtitle: subtitle.to_string(), ..Self::default() };
-        for event in events {
-            match event {
-                Event::Update(record) => {
-                    plot.train.push([f64::from(record.update), record.train_ce]);
-                }
-                Event::Incident(record) if record.incident == Incident::NonFinite => plot.skipped.push(f64::from(record.update)),
-                Event::Eval(record) => plot.validation.push([f64::from(record.update), record.val_ce]),
-                _ => {}
+        for (key, points) in [("train_ce", &mut plot.train), ("eval.val_ce", &mut plot.validation)] {
+            if let Some(series) = Series::find(key) {
+                points.extend(reader.read(series, 0..=u32::MAX, POINTS)?.buckets.iter().map(Point::from));
+            }
+        }
+        for event in reader.events() {
+            if let Event::Incident(record) = event?
+                && record.incident == Incident::NonFinite
+            {
+                plot.skipped.push(f64::from(record.update));
             }
         }
         plot.baselines = baselines.into_iter().flat_map(Baselines::named).map(|(name, value)| (name.to_string(), value)).collect();
         plot.entropy = baselines.and_then(|baselines| baselines.entropy);
-        plot
+        Ok(plot)
     }
 
     /// Draws it. A plot without any finite point shows the baselines and says that there is no data.
@@ -110,18 +162,18 @@ impl LossPlot {
     fn description(&self) -> String {
         let level = |(name, value): &(String, f64)| format!("{name} {value:.3}");
         let levels: Vec<String> = self.baselines.iter().map(level).collect();
-        let last = self.validation.last().map_or("not measured".to_string(), |[_, ce]| format!("{ce:.3}"));
+        let last = self.validation.last().map_or("not measured".to_string(), |point| format!("{:.3}", point.loss[1]));
         let entropy = self.entropy.map_or(String::new(), |entropy| format!(", entropy of the source {entropy:.3}"));
         format!("Loss of {}: validation {last} nats a token; {}{entropy}", self.title, levels.join(", "))
     }
 
     /// Axes that hold all points and levels.
     fn axes(&self) -> (Axis, Axis) {
-        let points = || self.train.iter().chain(&self.validation).filter(|point| point[1].is_finite());
+        let points = || self.train.iter().chain(&self.validation).filter(|point| point.loss[1].is_finite());
         let levels = self.baselines.iter().map(|(_, value)| *value).chain(self.entropy);
-        let last = points().map(|point| point[0]).fold(1.0, f64::max);
+        let last = points().map(|point| point.update).fold(1.0, f64::max);
         let x = Axis::new(self.x_scale, [if self.x_scale == Scale::Log { 1.0 } else { 0.0 }, last], [LEFT, RIGHT]);
-        let values = points().map(|point| point[1]).chain(levels).filter(|value| self.y_scale.accepts(*value));
+        let values = points().flat_map(|point| point.loss).chain(levels).filter(|value| self.y_scale.accepts(*value));
         let [low, high] = values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
         let range = match (low <= high, self.y_scale) {
             (false, _) => [0.1, 1.0],
@@ -145,14 +197,15 @@ impl LossPlot {
 
     fn draw_curves(&self, marks: &mut Vec<Mark>, x: &Axis, y: &Axis) -> Vec<Label> {
         let mut labels = Vec::new();
-        let smooth = smoothed(&self.train);
-        for piece in pieces(&self.train, x, y) {
+        let means = |points: &[Point]| points.iter().map(Point::mean).collect::<Vec<_>>();
+        let (smooth, validation) = (smoothed(&means(&self.train)), means(&self.validation));
+        for piece in pieces(&self.train.iter().flat_map(Point::extremes).collect::<Vec<_>>(), x, y) {
             marks.push(line(thinned(piece), Color::BLUE, 1.0).opacity(0.35));
         }
         for piece in pieces(&smooth, x, y) {
             marks.push(line(thinned(piece), Color::BLUE, 2.0));
         }
-        for piece in pieces(&self.validation, x, y) {
+        for piece in pieces(&self.validation.iter().flat_map(Point::extremes).collect::<Vec<_>>(), x, y) {
             if piece.len() <= 60 {
                 marks.extend(piece.iter().map(|&at| Mark::Dot { at, radius: 3.0, color: Color::VERMILION }));
             }
@@ -162,11 +215,11 @@ impl LossPlot {
         if let Some([update, ce]) = finite(&smooth) {
             labels.push(Label::new(x.place(update), y.place(ce), format!("training {ce:.3}"), Color::BLUE, true));
         }
-        if let Some([update, ce]) = finite(&self.validation) {
+        if let Some([update, ce]) = finite(&validation) {
             let at = [x.place(update), y.place(ce)];
             labels.push(Label::new(at[0], at[1], format!("validation {ce:.3}"), Color::VERMILION, true));
-            let best = self.validation.iter().filter(|p| y.scale.accepts(p[1])).min_by(|a, b| a[1].total_cmp(&b[1]));
-            if let Some(&[update, best]) = best.filter(|best| best[1] < ce) {
+            let least = self.validation.iter().map(|point| [point.update, point.loss[0]]).filter(|p| y.scale.accepts(p[1]));
+            if let Some([update, best]) = least.min_by(|a, b| a[1].total_cmp(&b[1])).filter(|best| best[1] < ce) {
                 marks.push(Mark::Dot { at: [x.place(update), y.place(best)], radius: 4.5, color: Color::VERMILION });
                 let text = format!("best {best:.3} at {}", thousands(update as u64));
                 labels.push(Label { leader: false, ..Label::new(at[0], at[1], text, Color::VERMILION, false) });

@@ -4,74 +4,56 @@
 //! against what is left to learn. Whatever came from outside (names, samples, adapter, config) is escaped or fenced, so a sample
 //! cannot become a heading or an image.
 
+use super::overview::{INCIDENTS, Overview, Recent};
 use super::plot::thousands;
-use crate::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, UpdateRecord};
+use crate::run::records::SampleRecord;
+use crate::run::series::{Axis, Series};
 use crate::run::summary::{Baselines, Summary};
 use std::fmt::Write;
 
 /// An expert with less than this part of its fair share is called starved.
 const STARVED: f64 = 0.1;
-const SAMPLES_SHOWN: usize = 5;
-const INCIDENTS_SHOWN: usize = 20;
 
 /// The material of a report.
 pub struct Report<'a> {
     /// How it ended.
     pub summary: &'a Summary,
-    /// Every line of the metrics.
-    pub events: &'a [Event],
+    /// What its log says.
+    pub overview: &'a Overview,
     /// The effective config, as TOML.
     pub config: &'a str,
     /// File name of the loss plot beside the report.
     pub plot: Option<&'a str>,
 }
 
-/// The events, sorted by kind.
-#[derive(Default)]
-struct Lines<'a> {
-    updates: Vec<&'a UpdateRecord>,
-    evals: Vec<&'a EvalRecord>,
-    samples: Vec<&'a SampleRecord>,
-    incidents: Vec<&'a IncidentRecord>,
-}
-
 impl Report<'_> {
     /// The report as Markdown.
     pub fn to_markdown(&self) -> String {
-        let mut lines = Lines::default();
-        for event in self.events {
-            match event {
-                Event::Header(_) => {}
-                Event::Update(record) => lines.updates.push(record),
-                Event::Eval(record) => lines.evals.push(record),
-                Event::Sample(record) => lines.samples.push(record),
-                Event::Incident(record) => lines.incidents.push(record),
-            }
-        }
         let mut text = String::new();
-        self.write(&mut text, &lines).expect("writing to a String cannot fail");
+        self.write(&mut text).expect("writing to a String cannot fail");
         text
     }
 
-    fn write(&self, text: &mut String, lines: &Lines) -> std::fmt::Result {
-        let summary = self.summary;
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let (summary, overview) = (self.summary, self.overview);
         writeln!(text, "# {}\n\n{}\n", inline(&summary.name), verdict(summary))?;
-        let warnings = warnings(summary, lines);
+        let warnings = warnings(summary, overview);
         if !warnings.is_empty() {
             writeln!(text, "## Warnings\n\n- {}\n", warnings.join("\n- "))?;
         }
-        write_losses(text, summary, lines)?;
+        write_losses(text, summary, overview)?;
         if let Some(plot) = self.plot {
             writeln!(text, "![Training and validation loss by update]({plot})\n")?;
         }
-        write_experts(text, lines)?;
-        write_samples(text, lines)?;
-        if !lines.incidents.is_empty() {
+        write_series(text, overview)?;
+        write_experts(text, overview)?;
+        write_samples(text, overview)?;
+        if !overview.incidents.is_empty() {
             writeln!(text, "## Incidents\n")?;
-            for incident in lines.incidents.iter().take(INCIDENTS_SHOWN) {
+            for incident in &overview.incidents {
                 writeln!(text, "- after update {}, {}: {}", incident.update, incident.incident.words(), inline(&incident.detail))?;
             }
-            if let Some(more) = lines.incidents.len().checked_sub(INCIDENTS_SHOWN + 1) {
+            if let Some(more) = overview.incident_count.checked_sub(INCIDENTS + 1) {
                 writeln!(text, "- and {} more in `metrics.jsonl`", more + 1)?;
             }
             writeln!(text)?;
@@ -115,11 +97,10 @@ fn verdict(summary: &Summary) -> String {
 }
 
 /// Everything that should make a reader doubt the result.
-fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
+fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
     let mut warnings = Vec::new();
     if summary.skipped_updates > 0 {
-        let at = lines.incidents.iter().filter(|line| line.incident == Incident::NonFinite);
-        let at: Vec<String> = at.take(5).map(|line| line.update.to_string()).collect();
+        let at: Vec<String> = overview.not_finite.iter().map(u32::to_string).collect();
         let skipped = summary.skipped_updates;
         warnings.push(format!("Updates skipped for a non-finite loss or gradient: {skipped} (first: {}).", at.join(", ")));
     }
@@ -131,9 +112,8 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
             summary.changes.iter().map(|change| format!("{} (after update {})", inline(&change.to_string()), change.update)).collect();
         warnings.push(format!("Settings were changed on the way, so this is no run of one config: {}.", changes.join("; ")));
     }
-    let not_finite = lines.evals.iter().filter(|eval| !eval.val_ce.is_finite()).count();
-    if not_finite > 0 {
-        warnings.push(format!("{not_finite} of {} evaluations were not finite.", lines.evals.len()));
+    if overview.evals_not_finite > 0 {
+        warnings.push(format!("{} of {} evaluations were not finite.", overview.evals_not_finite, overview.evals));
     }
     match (summary.final_val_ce, summary.best_val_ce, summary.best_update) {
         (None, ..) => warnings.push("The final validation loss is unknown.".to_string()),
@@ -150,8 +130,7 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
     {
         warnings.push("The loss is below the entropy of the source: the validation text leaked, or is too short.".to_string());
     }
-    let loads = mean_loads(&lines.updates);
-    for (layer, load) in loads.iter().enumerate() {
+    for (layer, load) in rows(overview, "expert_load").enumerate() {
         let starved = load.iter().filter(|share| **share * (load.len() as f64) < STARVED).count();
         if starved > 0 {
             let fair = 100.0 * STARVED;
@@ -161,7 +140,7 @@ fn warnings(summary: &Summary, lines: &Lines) -> Vec<String> {
     warnings
 }
 
-fn write_losses(text: &mut String, summary: &Summary, lines: &Lines) -> std::fmt::Result {
+fn write_losses(text: &mut String, summary: &Summary, overview: &Overview) -> std::fmt::Result {
     let reference = summary.final_val_ce;
     writeln!(text, "## Losses\n\n| | nats a token | perplexity | final loss against it |\n|---|---:|---:|---:|")?;
     let mut row = |name: &str, ce: Option<f64>, compare: bool| match ce {
@@ -179,49 +158,94 @@ fn write_losses(text: &mut String, summary: &Summary, lines: &Lines) -> std::fmt
     row("**final**", summary.final_val_ce, false)?;
     row("entropy of the source", summary.baselines.and_then(|baselines| baselines.entropy), true)?;
     writeln!(text)?;
-    if let Some(eval) = lines.evals.last() {
+    if let Some(eval) = &overview.last_eval {
         let (targets, accuracy) = (thousands(eval.targets), 100.0 * eval.accuracy);
         writeln!(text, "Validation: {targets} targets, accuracy {accuracy:.1} % (at update {}).\n", eval.update)?;
     }
     Ok(())
 }
 
-/// Mean share of each expert [L][E] over the last tenth of the updates.
-fn mean_loads(updates: &[&UpdateRecord]) -> Vec<Vec<f64>> {
-    let window = &updates[updates.len() - updates.len().div_ceil(10)..];
-    let Some(last) = window.last() else { return Vec::new() };
-    let mean = |layer: usize, expert: usize| {
-        let shares = window.iter().filter_map(|update| update.expert_load.get(layer)?.get(expert));
-        let finite: Vec<f64> = shares.map(|share| f64::from(*share)).filter(|share| share.is_finite()).collect();
-        finite.iter().sum::<f64>() / finite.len().max(1) as f64
-    };
-    let layers = last.expert_load.iter().enumerate();
-    layers.map(|(layer, load)| (0..load.len()).map(|expert| mean(layer, expert)).collect()).collect()
+/// The mean of each layer's experts over the last tenth of the updates.
+fn rows<'a>(overview: &'a Overview, key: &str) -> impl Iterator<Item = &'a [f64]> {
+    let recent = overview.recent.iter().find(|(series, _)| series.key() == key).map(|(_, recent)| recent);
+    recent.into_iter().flat_map(by_layer)
 }
 
-fn write_experts(text: &mut String, lines: &Lines) -> std::fmt::Result {
-    let loads = mean_loads(&lines.updates);
-    let Some(experts) = loads.iter().map(Vec::len).max().filter(|&experts| experts > 1) else { return Ok(()) };
-    writeln!(text, "## Experts\n\nLoad in percent of a fair share (100 is balanced), mean over the last tenth of the updates;")?;
-    writeln!(text, "entropy of the router in nats, at most ln E, in the last update.\n")?;
-    let names: Vec<String> = (0..experts).map(|expert| expert.to_string()).collect();
-    writeln!(text, "| layer | {} | entropy |\n|---|{}---:|", names.join(" | "), "---:|".repeat(experts))?;
-    let entropies = lines.updates.last().map(|update| update.router_entropy.as_slice()).unwrap_or_default();
-    for (layer, load) in loads.iter().enumerate() {
-        let cells: Vec<String> = load.iter().map(|share| format!("{:.0}", 100.0 * share * load.len() as f64)).collect();
-        let entropy = entropies.get(layer).map_or(String::new(), |entropy| format!("{entropy:.3}"));
-        let padding = " |".repeat(experts - load.len());
-        writeln!(text, "| {layer} | {} |{padding} {entropy} |", cells.join(" | "))?;
+fn by_layer(recent: &Recent) -> std::slice::Chunks<'_, f64> {
+    recent.mean.chunks(recent.shape.last().copied().unwrap_or(1).max(1))
+}
+
+/// A row for each series without axes.
+fn write_series(text: &mut String, overview: &Overview) -> std::fmt::Result {
+    if overview.recent.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "## Series\n\n| of updates | unit | last | mean of the last tenth |\n|---|---|---:|---:|")?;
+    for (series, recent) in overview.recent.iter().filter(|(series, _)| !series.is_array()) {
+        let value = |values: &[f64]| values.first().map_or(String::new(), |value| short(*value));
+        writeln!(text, "| `{}` | {} | {} | {} |", series.name, series.unit, value(&recent.last), value(&recent.mean))?;
     }
     writeln!(text)
 }
 
-fn write_samples(text: &mut String, lines: &Lines) -> std::fmt::Result {
-    if lines.samples.is_empty() {
+/// A number with five digits, or all of a whole one.
+fn short(value: f64) -> String {
+    match value {
+        value if !value.is_finite() => "not finite".to_string(),
+        value if value.fract() == 0.0 && value.abs() < 1e15 => format!("{value}"),
+        value if (1e-3..1e6).contains(&value.abs()) => {
+            format!("{:.*}", (4 - value.abs().log10().floor() as i32).clamp(0, 8) as usize, value)
+        }
+        value => format!("{value:.4e}"),
+    }
+}
+
+/// One table for each series of experts, with a column for each series of layers in the first.
+fn write_experts(text: &mut String, overview: &Overview) -> std::fmt::Result {
+    let with_axes = |axes: &'static [Axis]| overview.recent.iter().filter(move |(series, _)| series.axes == axes);
+    let mut columns: Vec<&(&Series, Recent)> = with_axes(&[Axis::Layer]).collect();
+    let mut is_first = true;
+    for (series, recent) in with_axes(&[Axis::Layer, Axis::Expert]) {
+        let experts = recent.shape.last().copied().unwrap_or_default();
+        if experts < 2 {
+            continue;
+        }
+        if is_first {
+            writeln!(text, "## Experts\n")?;
+            is_first = false;
+        }
+        let is_share = series.unit.starts_with("share");
+        let (title, scale) = match is_share {
+            true => ("in percent of a fair share (100 is balanced)".to_string(), 100.0 * experts as f64),
+            false => (format!("in {}", series.unit), 1.0),
+        };
+        writeln!(text, "`{}` {title}, mean over the last tenth of the updates.", series.name)?;
+        writeln!(text, "{}", inline(series.doc()))?;
+        for (column, _) in &columns {
+            writeln!(text, "`{}` in {}, in the last update: {}", column.name, column.unit, inline(column.doc()))?;
+        }
+        let names: Vec<String> = (0..experts).map(|expert| expert.to_string()).collect();
+        let names = names.into_iter().chain(columns.iter().map(|(column, _)| format!("`{}`", column.name)));
+        let names: Vec<String> = names.collect();
+        writeln!(text, "\n| layer | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()))?;
+        for (layer, row) in by_layer(recent).enumerate() {
+            let cell = |value: &f64| if is_share { format!("{:.0}", value * scale) } else { format!("{value:.3}") };
+            let of_layer = columns.iter().map(|(_, column)| column.last.get(layer).map_or(String::new(), |value| format!("{value:.3}")));
+            let cells: Vec<String> = row.iter().map(cell).chain(of_layer).collect();
+            writeln!(text, "| {layer} | {} |", cells.join(" | "))?;
+        }
+        writeln!(text)?;
+        columns.clear();
+    }
+    Ok(())
+}
+
+fn write_samples(text: &mut String, overview: &Overview) -> std::fmt::Result {
+    if overview.samples.is_empty() {
         return Ok(());
     }
     writeln!(text, "## Samples\n")?;
-    for sample in lines.samples.iter().rev().take(SAMPLES_SHOWN).rev() {
+    for sample in &overview.samples {
         let SampleRecord { update, temperature, top_p, .. } = sample;
         let prompt = if sample.prompt.is_empty() { "no prompt".to_string() } else { format!("prompt {}", inline(&sample.prompt)) };
         writeln!(text, "After update {update}, temperature {temperature}, top-p {top_p}, {prompt}:\n")?;

@@ -51,9 +51,10 @@
 //!
 //! Long because it is one protocol, and its tables stand beside it.
 
-mod log;
+pub(super) mod log;
 mod sums;
 
+use super::reader::Reader;
 use super::store::{Store, StoreError};
 use crate::run::digest::sha256_hex;
 use crate::run::records::{self, Event, Header, Incident, IncidentRecord, Time};
@@ -66,7 +67,8 @@ use sums::SUMS;
 pub const EFFECTIVE_CONFIG: &str = "config.effective.toml";
 /// Name of the file with the run's tokenizer, where it is not bytes.
 pub const TOKENIZER: &str = "tokenizer.json";
-const METRICS: &str = "metrics.jsonl";
+/// Name of the log.
+pub(super) const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const LATEST: &str = "checkpoints/latest";
 const BEST: &str = "checkpoints/best";
@@ -238,9 +240,9 @@ impl RunFolder {
         Ok(())
     }
 
-    /// All lines of the metrics that can be read; [`RunFolder::rewind`] tells of the others.
-    pub fn events(&self) -> Result<Vec<Event>, StoreError> {
-        Ok(Log::parse(&self.metrics_text()?.unwrap_or_default()).events())
+    /// Opens the run's series and events for reading.
+    pub fn reader(&self) -> Result<Reader<'_>, StoreError> {
+        Reader::open(&*self.store)
     }
 
     /// How often this run has been started before, known after [`RunFolder::rewind`].

@@ -19,6 +19,16 @@ pub trait Store {
     /// The content of a file, or `None` where there is none.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// A part of a file, from byte `offset` on: `length` bytes, or fewer where the file ends before; `None` where there is no
+    /// file. A medium that cannot seek reads all of it.
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let part = |bytes: Vec<u8>| {
+            let start = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
+            bytes[start..][..length.min(bytes.len() - start)].to_vec()
+        };
+        Ok(self.read(path)?.map(part))
+    }
+
     /// Makes or replaces a file, and the folders above it.
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError>;
 

@@ -142,6 +142,8 @@ pub struct Column<R> {
     pub series: Series,
     /// The values of the field, in the order of its axes; none where it was not measured.
     pub values: fn(&R) -> Vec<f64>,
+    /// The length of each axis of the field.
+    pub shape: fn(&R) -> Vec<usize>,
     /// Sets the field from values, rows of the last axis having the given length.
     pub set: fn(&mut R, &[f64], usize),
 }
@@ -156,6 +158,10 @@ pub trait Record: Sized + 'static {
 trait Field {
     fn values(&self) -> Vec<f64>;
     fn set(&mut self, values: &[f64], row: usize);
+
+    fn shape(&self) -> Vec<usize> {
+        Vec::new()
+    }
 }
 
 impl Field for u64 {
@@ -206,6 +212,10 @@ impl Field for Vec<f32> {
     fn set(&mut self, values: &[f64], _: usize) {
         *self = values.iter().map(|value| *value as f32).collect();
     }
+
+    fn shape(&self) -> Vec<usize> {
+        vec![self.len()]
+    }
 }
 
 impl Field for Vec<Vec<f32>> {
@@ -215,6 +225,10 @@ impl Field for Vec<Vec<f32>> {
 
     fn set(&mut self, values: &[f64], row: usize) {
         *self = values.chunks(row.max(1)).map(|row| row.iter().map(|value| *value as f32).collect()).collect();
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        vec![self.len(), self.first().map_or(0, Vec::len)]
     }
 }
 
@@ -285,6 +299,7 @@ macro_rules! records {
                     text: concat!($($doc),+),
                 },
                 values: |record| record.$name.values(),
+                shape: |record| record.$name.shape(),
                 set: |record, values, row| Field::set(&mut record.$name, values, row),
             },)+];
         }

@@ -51,7 +51,7 @@ fn train(run: &mut RunFolder, first: u32, session: u32, saved: &mut u32) -> Resu
         let time = Time { session, ..Time::default() };
         run.append(&Event::Sample(SampleRecord { update: UPDATES, text: text.into(), time, ..SampleRecord::default() }))?;
     }
-    let events = run.events()?;
+    let events = run.reader()?.events().collect::<Result<Vec<_>, _>>()?;
     let is_failed_save = |event: &&Event| matches!(event, Event::Incident(record) if record.incident == Incident::CheckpointFailed);
     let summary = format!("{} lines\n", events.len() - events.iter().filter(is_failed_save).count());
     run.write_all(&[

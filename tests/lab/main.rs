@@ -6,6 +6,7 @@ mod disk;
 mod metrics;
 mod plot;
 mod prompts;
+mod reader;
 mod report;
 mod run_folder;
 mod runs;

@@ -11,8 +11,8 @@ fn plot(updates: u32) -> LossPlot {
     LossPlot {
         title: "quickstart".into(),
         subtitle: "a test".into(),
-        train: points(1).map(|u| [f64::from(u), loss(u) + noise(u)]).collect(),
-        validation: points(10).map(|u| [f64::from(u), loss(u) + 0.1]).collect(),
+        train: points(1).map(|u| [f64::from(u), loss(u) + noise(u)].into()).collect(),
+        validation: points(10).map(|u| [f64::from(u), loss(u) + 0.1].into()).collect(),
         baselines: vec![("uniform".into(), 4.1589), ("unigram".into(), 3.3456), ("bigram".into(), 2.0311)],
         entropy: Some(1.2954),
         ..LossPlot::default()
@@ -81,7 +81,7 @@ fn labels_do_not_overlap_nor_leave_the_page() {
         let mut crowded = plot(50);
         crowded.baselines.iter_mut().enumerate().for_each(|(i, level)| level.1 = 1.5 + value * i as f64);
         crowded.entropy = Some(1.5 - value);
-        crowded.validation.push([50.0, 1.6]);
+        crowded.validation.push([50.0, 1.6].into());
         let figure = crowded.figure();
         let mut places: Vec<f64> = texts(&figure).into_iter().filter(|(_, at)| at[0] > 700.0).map(|(_, at)| at[1]).collect();
         places.sort_by(f64::total_cmp);
@@ -94,7 +94,7 @@ fn labels_do_not_overlap_nor_leave_the_page() {
 #[test]
 fn long_runs_are_thinned_without_losing_a_spike() {
     let mut long = plot(200_000);
-    long.train[123_456][1] = 50.0;
+    long.train[123_456] = [123_457.0, 50.0].into();
     let figure = long.figure();
     assert!(figure.to_svg().len() < 200_000, "{}", figure.to_svg().len());
     let highest = |figure: &Figure| {
@@ -110,13 +110,13 @@ fn values_that_are_not_finite_leave_a_gap() {
     let lines = |plot: &LossPlot| plot.figure().marks.iter().filter(|mark| matches!(mark, Mark::Line { .. })).count();
     let whole = plot(100);
     let mut broken = whole.clone();
-    broken.train[40][1] = f64::NAN;
-    broken.train[70][1] = f64::INFINITY;
+    broken.train[40] = [41.0, f64::NAN].into();
+    broken.train[70] = [71.0, f64::INFINITY].into();
     assert_eq!(lines(&broken), lines(&whole) + 2);
     broken.skipped = vec![41.0, 71.0];
     assert_eq!(lines(&broken), lines(&whole) + 4);
     assert!(!broken.figure().to_svg().contains("NaN") && !broken.figure().to_svg().contains("inf"));
-    broken.train.iter_mut().for_each(|point| point[1] = f64::NAN);
+    broken.train.iter_mut().for_each(|point| *point = [point.update, f64::NAN].into());
     broken.validation.clear();
     broken.baselines.clear();
     broken.entropy = None;
@@ -127,7 +127,7 @@ fn values_that_are_not_finite_leave_a_gap() {
 fn both_scales_keep_everything_on_the_page() {
     for (x_scale, y_scale) in [(Scale::Log, Scale::Log), (Scale::Linear, Scale::Log), (Scale::Log, Scale::Linear)] {
         let mut scaled = LossPlot { x_scale, y_scale, ..plot(400) };
-        scaled.train[5][1] = -1.0;
+        scaled.train[5] = [6.0, -1.0].into();
         let figure = scaled.figure();
         let outside = |at: &[f64; 2]| !(0.0..=figure.width).contains(&at[0]) || !(0.0..=figure.height).contains(&at[1]);
         for mark in &figure.marks {

@@ -1,5 +1,7 @@
 //! The report says what happened to a reader who was not there.
 
+use super::runs::{START, folder_with};
+use moelab::lab::overview::Overview;
 use moelab::lab::report::Report;
 use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
 use moelab::run::summary::{Baselines, ExitReason, SCHEMA, Summary};
@@ -40,6 +42,7 @@ fn events() -> Vec<Event> {
         let rest = (1.0 - starving) / 3.0;
         events.push(Event::Update(UpdateRecord {
             update,
+            micro_steps: u64::from(update),
             tokens: u64::from(update) * 4096,
             train_ce: 4.0 - f64::from(update) * 0.06,
             expert_load: vec![vec![0.25, 0.25, 0.3, 0.2], vec![rest, rest, rest, starving]],
@@ -63,7 +66,9 @@ fn events() -> Vec<Event> {
 }
 
 fn markdown(summary: &Summary, events: &[Event]) -> String {
-    Report { summary, events, config: "seed = 1\n", plot: Some("loss.svg") }.to_markdown()
+    let folder = folder_with(&START, events);
+    let overview = Overview::of(&folder.reader().expect("memory is sound")).expect("memory is sound");
+    Report { summary, overview: &overview, config: "seed = 1\n", plot: Some("loss.svg") }.to_markdown()
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn what_is_doubtful_is_said_first() {
         (&|s, _| s.final_val_ce = Some(2.5), "no better than counting pairs"),
         (&|s, _| s.best_val_ce = Some(1.1), "below the entropy of the source"),
         (
-            &|_, e| e.push(Event::Eval(EvalRecord { update: 40, val_ce: f64::NAN, ..EvalRecord::default() })),
+            &|_, e| e.push(Event::Eval(EvalRecord { update: 41, val_ce: f64::NAN, ..EvalRecord::default() })),
             "1 of 5 evaluations were not finite",
         ),
     ];

@@ -96,7 +96,7 @@ fn log_checkpoints_samples_and_summary_agree() {
         let (config, store) = (config(), Memory::default());
         let summary = run(&config, device, &store);
         let folder = RunFolder::open(Box::new(store.clone()), "reader").unwrap();
-        let events = folder.events().unwrap();
+        let events: Vec<Event> = folder.reader().unwrap().events().map(Result::unwrap).collect();
 
         let evals: Vec<&EvalRecord> = events.iter().filter_map(|e| if let Event::Eval(record) = e { Some(record) } else { None }).collect();
         assert_eq!(evals.iter().map(|e| e.update).collect::<Vec<_>>(), [2, 4, 6, 7]);

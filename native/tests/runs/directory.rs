@@ -172,7 +172,7 @@ fn killed_at_any_moment_the_newest_good_checkpoint_loads() {
         assert_eq!(found.snapshot, snapshot(update), "kill {kill}");
         assert!(update > before, "kill {kill}: no progress since update {before}");
         run.rewind(update, "cafe", 2).expect("the folder is sound");
-        let written: String = run.events().expect("readable").iter().skip(1).map(|event| event.to_line()).collect();
+        let written: String = run.reader().expect("readable").events().skip(1).map(|event| event.expect("readable").to_line()).collect();
         let straight: String = (1..=update).flat_map(|update| lines(update, 1)).map(|event| event.to_line()).collect();
         assert_eq!(without_time(&written), without_time(&straight), "kill {kill}: each line once");
         before = update;

@@ -52,9 +52,9 @@ fn text_is_anchored_and_has_letters() {
 
 #[test]
 fn a_plot_becomes_the_same_picture_twice() {
-    let plot = LossPlot { title: "run".into(), train: vec![[1.0, 4.0], [2.0, 3.0]], ..LossPlot::default() };
+    let plot = LossPlot { title: "run".into(), train: vec![[1.0, 4.0].into(), [2.0, 3.0].into()], ..LossPlot::default() };
     let first = png(&plot.figure()).expect("it can be drawn");
     assert_eq!(first, png(&plot.figure()).expect("it can be drawn"));
-    let other = LossPlot { train: vec![[1.0, 4.0], [2.0, 3.5]], ..plot };
+    let other = LossPlot { train: vec![[1.0, 4.0].into(), [2.0, 3.5].into()], ..plot };
     assert_ne!(first, png(&other.figure()).expect("it can be drawn"));
 }

@@ -53,7 +53,8 @@ pub struct Line {
 }
 
 impl Line {
-    fn open((index, line): (usize, &str)) -> Line {
+    /// Reads a line from its place, from 0, and its text without the line feed.
+    pub fn open((index, line): (usize, &str)) -> Line {
         // A quotation mark in a text is escaped, so what is found is the key.
         let (body, has_check, fits) = match line.rsplit_once(CHECK) {
             None => (body(line), false, true),
@@ -61,6 +62,18 @@ impl Line {
         };
         let event = if fits { Event::from_line(line) } else { Err("it is not as it was written: its check does not fit".to_string()) };
         Line { number: index + 1, body: body.to_string(), event, has_check }
+    }
+
+    /// Whether it carries a check.
+    pub fn has_check(&self) -> bool {
+        self.has_check
+    }
+
+    /// Makes it unreadable if it carries none: those beside it do, and damage may have hit its key.
+    pub fn must_have_check(&mut self) {
+        if !self.has_check {
+            self.event = Err("it is not as it was written: it has no check".to_string());
+        }
     }
 }
 
@@ -87,16 +100,9 @@ impl Log {
         }
         // One of the first two has a check: all have, and damage may have hit the key of one.
         if lines.iter().take(2).any(|line| line.has_check) {
-            for line in lines.iter_mut().filter(|line| !line.has_check) {
-                line.event = Err("it is not as it was written: it has no check".to_string());
-            }
+            lines.iter_mut().for_each(Line::must_have_check);
         }
         Log { lines, warning }
-    }
-
-    /// The events that can be read.
-    pub fn events(self) -> Vec<Event> {
-        self.lines.into_iter().filter_map(|line| line.event.ok()).collect()
     }
 }
 

@@ -1,0 +1,147 @@
+//! Reading a run: its series by (series, range of updates, points wanted), and its events one after the other.
+//!
+//! Nothing holds a whole log. Opening reads the log once for an index of its blocks; a range of updates then reads the blocks that
+//! it touches, and gathers what they hold into buckets that grow twice as wide whenever there are more than were asked for, so
+//! that a reading takes the memory of its answer whatever the length of the run. A bucket knows the least and the greatest value
+//! of its updates, so that no spike is lost, and their mean.
+//!
+//! These are the levels of a min/max pyramid over the file, which is its base. Of each series that is read over the whole run one level
+//! is kept, fine enough for a screen ([`BASE_VALUES`]), and what is coarser is merged from it; a narrower range is read from the file,
+//! which costs as much as it is long. No pyramid is stored: it would be a second copy of the log to keep right through crashes and
+//! rewinds, and reading the log of a long run takes less than a second.
+//!
+//! Damaged lines are left out: [`RunFolder::rewind`](super::run_folder::RunFolder::rewind) tells of them. What was rewound is no part of
+//! a series; [`Reader::audit`] shows it.
+
+mod buckets;
+mod lines;
+
+use std::{cell::RefCell, collections::HashMap, ops::RangeInclusive};
+
+use super::store::{Store, StoreError};
+use crate::run::{
+    records::{Event, Header},
+    series::{Record, RecordKind, Series},
+};
+pub use buckets::Bucket;
+use buckets::Buckets;
+pub(super) use lines::{Entry, Lines};
+
+/// Values of the level of a series that is kept: enough for 4096 buckets of a scalar, and for 512 of 12 layers with 40 experts.
+const BASE_VALUES: usize = 1 << 18;
+const BASE_BUCKETS: usize = 4096;
+
+/// What was asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Block {
+    /// The length of each axis of the series; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// In the order of updates. Updates without a value are in none.
+    pub buckets: Vec<Bucket>,
+}
+
+/// A line of the log, for an audit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditLine {
+    /// Its number, from 1.
+    pub number: usize,
+    /// What it says, or why it cannot be read.
+    pub event: Result<Event, String>,
+    /// It is of updates that the run went back on.
+    pub is_rewound: bool,
+}
+
+/// A run that is read. It shows the log as it was when it was opened.
+pub struct Reader<'a> {
+    store: &'a dyn Store,
+    lines: Lines,
+    /// Whole series, by their place in the table, with their shapes.
+    bases: RefCell<HashMap<String, (Vec<usize>, Buckets)>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Opens the run in a store; one without a log has no events.
+    pub fn open(store: &'a dyn Store) -> Result<Reader<'a>, StoreError> {
+        Ok(Reader { store, lines: Lines::scan(store)?, bases: RefCell::default() })
+    }
+
+    /// The first line, if it can be read.
+    pub fn header(&self) -> Result<Option<Header>, StoreError> {
+        let first = self.lines.entries(self.store, 0..=0).next().transpose()?;
+        let event = first.and_then(|entry| entry.line.event.ok());
+        Ok(event.and_then(|event| if let Event::Header(header) = event { Some(header) } else { None }))
+    }
+
+    /// The first and the last update that have a line.
+    pub fn updates(&self) -> Option<(u32, u32)> {
+        self.lines.updates
+    }
+
+    /// The events of the run as it stands, in the order of the log.
+    pub fn events(&self) -> impl Iterator<Item = Result<Event, StoreError>> {
+        self.events_within(0..=u32::MAX)
+    }
+
+    /// Those that are about updates in a range.
+    pub fn events_within(&self, range: RangeInclusive<u32>) -> impl Iterator<Item = Result<Event, StoreError>> {
+        let event = |entry: Result<Entry, StoreError>| match entry {
+            Ok(Entry { line, is_current: true }) => line.event.ok().map(Ok),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        };
+        self.lines.entries(self.store, range).filter_map(event)
+    }
+
+    /// All lines, what was rewound and what cannot be read among them.
+    pub fn audit(&self) -> impl Iterator<Item = Result<AuditLine, StoreError>> {
+        let line = |entry: Result<Entry, StoreError>| {
+            entry.map(|Entry { line, is_current }| AuditLine { number: line.number, event: line.event, is_rewound: !is_current })
+        };
+        self.lines.entries(self.store, 0..=u32::MAX).map(line)
+    }
+
+    /// A series over the updates of `range`, in at most `points` buckets (at least 1) of equal width; one an update where that is few enough.
+    ///
+    /// # Errors
+    /// If the medium cannot be read.
+    pub fn read(&self, series: &Series, range: RangeInclusive<u32>, points: usize) -> Result<Block, StoreError> {
+        let is_whole = self.lines.updates.is_none_or(|(first, last)| *range.start() <= first && *range.end() >= last);
+        let mut bases = self.bases.borrow_mut();
+        if is_whole && !bases.contains_key(&series.key()) {
+            let base = self.gather(series, &(0..=u32::MAX), BASE_BUCKETS)?;
+            bases.insert(series.key(), base);
+        }
+        let (shape, buckets) = match bases.get(&series.key()) {
+            Some((shape, base)) if base.is_exact() || is_whole && base.finish().len() >= points => {
+                let within = if is_whole { base.clone() } else { base.within(&range) };
+                (shape.clone(), within.at_most(points))
+            }
+            _ => self.gather(series, &range, points)?,
+        };
+        Ok(Block { shape, buckets: buckets.finish() })
+    }
+
+    /// Reads a series from the log.
+    fn gather(&self, series: &Series, range: &RangeInclusive<u32>, limit: usize) -> Result<(Vec<usize>, Buckets), StoreError> {
+        let mut gathered: Option<(Vec<usize>, Buckets)> = None;
+        for event in self.events_within(range.clone()) {
+            let event = event?;
+            let measured = match (&event, series.record) {
+                (Event::Update(record), RecordKind::Update) => measured(record, series),
+                (Event::Eval(record), RecordKind::Eval) => measured(record, series),
+                _ => None,
+            };
+            let (Some(update), Some((shape, values))) = (event.update(), measured) else { continue };
+            let (_, buckets) = gathered.get_or_insert_with(|| (shape, Buckets::new(limit.min(BASE_VALUES / values.len()))));
+            buckets.add(update, &values);
+        }
+        Ok(gathered.unwrap_or_else(|| (Vec::new(), Buckets::new(limit))))
+    }
+}
+
+/// Shape and values of a series in a record; `None` where it was not measured.
+fn measured<R: Record>(record: &R, series: &Series) -> Option<(Vec<usize>, Vec<f64>)> {
+    let column = R::COLUMNS.iter().find(|column| column.series.name == series.name)?;
+    let values = (column.values)(record);
+    (!values.is_empty()).then(|| ((column.shape)(record), values))
+}

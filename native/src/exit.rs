@@ -18,11 +18,19 @@ use std::process::ExitCode;
 use moelab::{
     config_file::Problems,
     lab::{session::SessionError, store::StoreError},
-    run::summary::ExitReason,
+    run::{protocol::Problem, summary::ExitReason},
 };
 use moelab_native::{err, print};
 
 const TRY_AGAIN: u8 = 75;
+
+/// An error of this program as a session tells of it.
+pub fn problem(error: &anyhow::Error) -> Problem {
+    let code = code(error);
+    let reasons = [ExitReason::Diverged, ExitReason::DeviceLost, ExitReason::OutOfSpace];
+    let reason = reasons.into_iter().find(|reason| reason.exit_code() == code).unwrap_or(ExitReason::Failed);
+    Problem { reason, is_temporary: code == TRY_AGAIN, ..Problem::new(format!("{error:#}")) }
+}
 
 /// Prints the error, if any, and gives the exit code.
 pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
@@ -49,6 +57,9 @@ pub fn result((): ()) -> anyhow::Result<ExitReason> {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
+    if let Some(problem) = error.downcast_ref::<Problem>() {
+        return problem.exit_code();
+    }
     if let Some(StoreError::Busy { .. }) = error.downcast_ref().or(match error.downcast_ref() {
         Some(SessionError::Store(error)) => Some(error),
         _ => None,

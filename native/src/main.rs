@@ -12,6 +12,7 @@ mod files;
 mod inspect;
 mod interop;
 mod json_rows;
+mod machine;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet_rows;

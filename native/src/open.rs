@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Instant,
 };
 
@@ -16,7 +17,10 @@ use moelab::{
         tokenizer::Tokenizer,
     },
     gpu::{Capabilities, Device},
-    lab::run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
+    lab::{
+        host::Clock,
+        run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
+    },
     run::{
         Config,
         config::{DataKind, load},
@@ -81,9 +85,9 @@ pub fn tag() -> String {
 }
 
 /// Seconds since now.
-pub fn clock() -> Box<dyn Fn() -> f64> {
+pub fn clock() -> Clock {
     let start = Instant::now();
-    Box::new(move || start.elapsed().as_secs_f64())
+    Rc::new(move || start.elapsed().as_secs_f64())
 }
 
 /// Evaluates on other text than the run's, all of it.

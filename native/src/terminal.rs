@@ -7,6 +7,7 @@
 use crate::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moelab::lab::plot::thousands;
+use moelab::run::protocol::SeriesBlock;
 use moelab::run::records::{Event, SampleRecord, Time, UpdateRecord};
 use moelab::run::summary::{Baselines, Summary};
 use std::collections::VecDeque;
@@ -20,6 +21,9 @@ const WARM_UP_SECONDS: f64 = 3.0;
 /// Least time between two lines of progress where stderr is no terminal.
 const LINE_SECONDS: f64 = 1.0;
 const FINAL: &str = "final";
+
+/// The series that [`Terminal::show_block`] reads.
+pub const SERIES: [&str; 4] = ["train_ce", "lr_adamw", "lr_muon", "skipped"];
 
 /// What a run has said so far.
 #[derive(Clone, Debug, Default)]
@@ -205,10 +209,11 @@ impl Terminal {
         Self { progress: Progress::new(total_updates), bar: None, last_line: None, log }
     }
 
-    /// Shows an event. A terminal that cannot be written to is no reason to end a run.
+    /// Shows a line of the log that is of no update: those come in blocks. A terminal that cannot be written to is no reason to end a
+    /// run.
     pub fn show(&mut self, event: &Event) {
-        if let Event::Update(record) = event {
-            return self.show_update(record);
+        if let Event::Update(_) = event {
+            return;
         }
         self.progress.note(event);
         let Some(line) = self.progress.line(event) else { return };
@@ -218,14 +223,24 @@ impl Terminal {
         }
     }
 
-    /// Shows an update, whether it has a line in the metrics or not.
-    pub fn show_update(&mut self, record: &UpdateRecord) {
+    /// Shows an update, whether it has a line in the log or not.
+    fn show_update(&mut self, record: &UpdateRecord) {
         self.progress.note_update(record);
         if let Some(bar) = &self.bar {
             bar.set_position(u64::from(record.update));
             bar.set_message(self.progress.status());
         } else if self.is_due(record.time) {
             self.say(&self.progress.update_line());
+        }
+    }
+
+    /// Shows the updates of a block of [`SERIES`].
+    pub fn show_block(&mut self, block: &SeriesBlock) {
+        for (row, (update, time)) in block.updates.iter().zip(&block.times).enumerate() {
+            let value = |series| block.scalar(series, row).unwrap_or_default();
+            let [train_ce, lr_adamw, lr_muon, skipped] = SERIES.map(value);
+            let (update, time, skipped) = (*update, *time, skipped > 0.0);
+            self.show_update(&UpdateRecord { update, train_ce, lr_adamw, lr_muon, skipped, time, ..UpdateRecord::default() });
         }
     }
 

@@ -3,7 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,17 +14,16 @@ use clap::{Args, ValueEnum};
 use moelab::{
     config_file::Class,
     data::{Corpus, prepare::Purpose, tokenizer::Tokenizer},
-    gpu::Device,
     lab::{
+        host::{Activity, Host},
         identity::check,
         run_folder::{RunFolder, TOKENIZER},
-        session::{Happened, Opening, Session},
     },
     run::{
-        Config,
         config::{Sample, TokenizerKind},
         identity::{self, Identity},
-        records::Event,
+        protocol::{Command, SessionEvent, Subscription},
+        records::SampleRecord,
         summary::ExitReason,
     },
     train::{
@@ -31,8 +33,12 @@ use moelab::{
 };
 use serde_json::json;
 
-use crate::{Common, ConfigArgs, open, signals};
-use moelab_native::{err, fault, out, print, raster, store::Directory, terminal::Terminal};
+use crate::{Common, ConfigArgs, machine::Machine, open, signals};
+use moelab_native::{
+    err, fault, out, print,
+    store::Directory,
+    terminal::{self, Terminal},
+};
 
 /// Options of `sample` that override the config's.
 pub struct SampleArgs {
@@ -71,11 +77,8 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<E
         Some(folder) => folder.to_path_buf(),
         None => free_folder(&args.config)?,
     };
-    let device = Rc::new(open::device(common)?);
-    let (config, corpus) = open::corpus(common, config, None, Purpose::Train)?;
-    check_prompts(&config, &corpus)?;
-    let store = Directory::open(&folder).with_context(|| print::path(&folder))?;
-    drive(common, Session::start(opening(config, device, corpus, store, &folder))?, &folder)
+    let start = Command::Start { run: folder.display().to_string(), config: config.to_effective_toml(), sets: Vec::new() };
+    drive(common, start, &folder)
 }
 
 /// Goes on with a run from its newest good checkpoint.
@@ -102,25 +105,11 @@ enum Allowed {
 /// Goes on with a run.
 pub fn resume(common: &Common, args: &ResumeArgs) -> Result<ExitReason> {
     let run = &args.run;
-    let config = open::config_of_run(run, &args.sets)?;
-    let allowed: Vec<Class> = args.allow.iter().map(|Allowed::Optimisation| Class::Optimisation).collect();
-    let device = Rc::new(open::device(common)?);
-    let (config, corpus) = open::corpus(common, config, Some(run), Purpose::Train)?;
-    let store = Directory::open(run).with_context(|| print::path(run))?;
-    drive(common, Session::resume(opening(config, device, corpus, store, run), &allowed)?, run)
-}
-
-fn opening(config: Config, device: Rc<Device>, corpus: Corpus, store: Directory, folder: &Path) -> Opening {
-    Opening {
-        config,
-        device,
-        corpus,
-        store: Box::new(store),
-        tag: open::tag(),
-        clock: open::clock(),
-        rasterize: Some(raster::png),
-        name: open::name(folder),
-    }
+    // What is wrong with the config is told with its places.
+    open::config_of_run(run, &args.sets)?;
+    let allow: Vec<Class> = args.allow.iter().map(|Allowed::Optimisation| Class::Optimisation).collect();
+    let resume = Command::Resume { run: run.display().to_string(), sets: args.sets.clone(), allow };
+    drive(common, resume, run)
 }
 
 /// runs/NAME-NUMBER, the first that is not taken.
@@ -131,64 +120,94 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
     Ok(Path::new("runs").join(format!("{name}-{number}")))
 }
 
-/// Drives a session to its end, with live progress on stderr and, with `--json`, every line of the metrics and then the summary on
-/// stdout. The first Ctrl-C or SIGTERM ends the run in order, the second ends the process.
-fn drive(common: &Common, mut session: Session, folder: &Path) -> Result<ExitReason> {
-    let mut terminal = Terminal::stderr(session.trainer().config().train.updates);
-    let stop = signals::stop_requested()?;
-    let mut is_stopping = false;
-    err!("{} on {}", print::path(folder), print::name(&session.trainer().device().adapter.name));
-    let mut samples = Vec::new();
+/// Opens a run by `command` and drives it to its end, with live progress on stderr and, with `--json`, every line of the metrics and
+/// then the summary on stdout. The first Ctrl-C or SIGTERM ends the run in order, the second ends the process.
+fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason> {
+    let mut host = Host::new(Machine::new(common, folder.to_path_buf()));
+    let series = terminal::SERIES.map(str::to_string).to_vec();
+    host.send(Command::Subscribe(Subscription { series, every_seconds: 0.0, records: common.json }));
+    host.send(command);
+    let mut shown: Option<Shown> = None;
     loop {
-        if !is_stopping && stop.load(Ordering::Relaxed) {
-            is_stopping = true;
-            session.interrupt();
-            terminal.say("stopping after the updates under way, with a checkpoint; once more to end at once");
+        if let Some(shown) = shown.as_mut().filter(|shown| !shown.is_stopping && shown.stop.load(Ordering::Relaxed)) {
+            shown.is_stopping = true;
+            host.send(Command::Stop);
+            shown.terminal.say("stopping after the updates under way, with a checkpoint; once more to end at once");
         }
-        let happened = session.advance()?;
-        if happened.is_empty() {
-            session.wait();
+        let (events, activity) = host.advance(SLICE_SECONDS);
+        if events.is_empty() && activity == Activity::Waiting {
+            host.wait();
         }
-        for event in happened {
+        for event in events {
             match event {
-                Happened::Logged(event) => {
-                    if event.update().is_some_and(fault::device_is_lost_after) {
-                        session.trainer().device().destroy();
-                    }
-                    terminal.show(&event);
-                    if common.json {
-                        print::json_line(&event.to_line());
-                    }
-                    if let Event::Sample(record) = event {
-                        samples.push(record);
-                    }
+                SessionEvent::Opened(opened) => {
+                    let stop = signals::stop_requested()?;
+                    err!("{} on {}", print::path(folder), print::name(&opened.adapter));
+                    shown = Some(Shown { terminal: Terminal::stderr(opened.updates), stop, is_stopping: false, samples: Vec::new() });
                 }
-                Happened::Unlogged(record) => terminal.show_update(&record),
-                Happened::Warning(text) => terminal.say(&format!("warning: {}", print::name(&text))),
-                Happened::Saved(_) => {}
-                Happened::Finished(summary) => {
-                    terminal.finish(&summary, &samples);
-                    err!("\nreport  {}\nplot    {}", print::path(&folder.join("report.md")), print::path(&folder.join("loss.png")));
-                    if summary.exit.is_resumable() {
-                        err!("resume  moelab resume {}", print::path(folder));
+                SessionEvent::Failed(problem) => return Err((*problem).into()),
+                SessionEvent::Rejected { problem, .. } => err!("warning: {}", print::name(&problem.to_string())),
+                event => {
+                    if is_last_before_loss(&event) {
+                        host.environment().lose_device();
                     }
-                    if common.json {
-                        print::json(&summary);
+                    let Some(shown) = &mut shown else { continue };
+                    if let Some(reason) = shown.show(event, common, folder) {
+                        return Ok(reason);
                     }
-                    return Ok(summary.exit);
                 }
             }
         }
     }
 }
 
-/// Refuses prompts that could not be sampled from at the end of the run.
-fn check_prompts(config: &Config, corpus: &Corpus) -> Result<()> {
-    let Some(tokenizer) = corpus.tokenizer() else { return Ok(()) };
-    let problem = |(at, text): (usize, &String)| Prompt::new(config, tokenizer, text).err().map(|e| format!("sample.prompts[{at}]: {e}"));
-    let problems: Vec<_> = config.sample.prompts.iter().enumerate().filter_map(problem).collect();
-    ensure!(problems.is_empty(), "{}", problems.join("\n       "));
-    Ok(())
+/// Most that a call of the host may take before a signal is looked for.
+const SLICE_SECONDS: f64 = 0.02;
+
+/// A run as it is shown.
+struct Shown {
+    terminal: Terminal,
+    /// Set by a signal.
+    stop: Arc<AtomicBool>,
+    is_stopping: bool,
+    samples: Vec<SampleRecord>,
+}
+
+impl Shown {
+    /// Shows an event; the run's end is returned.
+    fn show(&mut self, event: SessionEvent, common: &Common, folder: &Path) -> Option<ExitReason> {
+        let record = event.log_record();
+        if let Some(record) = &record {
+            self.terminal.show(record);
+            if common.json {
+                print::json_line(&record.to_line());
+            }
+        }
+        match event {
+            SessionEvent::Series(block) => self.terminal.show_block(&block),
+            SessionEvent::Sampled { record, .. } => self.samples.push(*record),
+            SessionEvent::Warning { text } => self.terminal.say(&format!("warning: {}", print::name(&text))),
+            SessionEvent::Ended(summary) => {
+                self.terminal.finish(&summary, &self.samples);
+                err!("\nreport  {}\nplot    {}", print::path(&folder.join("report.md")), print::path(&folder.join("loss.png")));
+                if summary.exit.is_resumable() {
+                    err!("resume  moelab resume {}", print::path(folder));
+                }
+                if common.json {
+                    print::json(&summary);
+                }
+                return Some(summary.exit);
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// Whether a test wants the device lost after this event.
+fn is_last_before_loss(event: &SessionEvent) -> bool {
+    let updates = if let SessionEvent::Series(block) = event { block.updates.as_slice() } else { &[] };
+    updates.iter().any(|update| fault::device_is_lost_after(*update))
 }
 
 /// A trainer with the weights of a run's best checkpoint, on its own data or on the text at `data`.

@@ -1,7 +1,13 @@
 //! Why a run cannot be opened, or its end not be written.
 
 use super::store::StoreError;
-use crate::{run::identity::Refused, train::TrainError};
+use crate::{
+    config_file::Problems,
+    data::DataError,
+    gpu::GpuError,
+    run::{identity::Refused, protocol::Problem, summary::ExitReason},
+    train::TrainError,
+};
 
 /// Why a session cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -26,4 +32,90 @@ pub enum SessionError {
     /// What was found is not what the run was made from.
     #[error(transparent)]
     Refused(#[from] Refused),
+}
+
+impl From<SessionError> for Problem {
+    fn from(error: SessionError) -> Problem {
+        let reason = ExitReason::of_session(&error);
+        match error {
+            SessionError::Train(TrainError::Gpu(error)) => error.into(),
+            SessionError::Store(error) => error.into(),
+            error => Problem { reason, ..Problem::new(error.to_string()) },
+        }
+    }
+}
+
+impl From<TrainError> for Problem {
+    fn from(error: TrainError) -> Problem {
+        SessionError::from(error).into()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        let problem = Problem { reason: ExitReason::of_store(&error), ..Problem::new(error.to_string()) };
+        match error {
+            StoreError::Full { wanted, free } => Problem {
+                wanted: Some(format!("{wanted} bytes free")),
+                found: Some(format!("{free} bytes free")),
+                remedy: Some("free some space or keep fewer checkpoints".into()),
+                ..problem
+            },
+            StoreError::Busy { path, holder } => Problem {
+                place: Some(path),
+                found: Some(format!("it is being written by {holder}")),
+                remedy: Some("wait for it or stop it".into()),
+                is_temporary: true,
+                ..problem
+            },
+            StoreError::Occupied { path } => {
+                Problem { place: Some(path), remedy: Some("resume the run, or choose another folder".into()), ..problem }
+            }
+            StoreError::Foreign { path } => {
+                Problem { place: Some(path), remedy: Some("choose another folder, or move it away".into()), ..problem }
+            }
+            StoreError::Medium { path, problem: found, .. } => Problem { place: Some(path), found: Some(found), ..problem },
+            StoreError::NoSpace { path, problem: found, .. } => {
+                Problem { place: Some(path), found: Some(found), remedy: Some("free some space".into()), ..problem }
+            }
+            StoreError::Changed { path } => Problem { place: Some(path), ..problem },
+            StoreError::Unstarted { missing } => Problem { place: Some(missing.into()), ..problem },
+            _ => problem,
+        }
+    }
+}
+
+impl From<GpuError> for Problem {
+    fn from(error: GpuError) -> Problem {
+        let problem = Problem { reason: ExitReason::of_gpu(&error), ..Problem::new(error.to_string()) };
+        match error {
+            GpuError::NoAdapter { wanted, found } => Problem { wanted: Some(wanted), found: Some(found), ..problem },
+            GpuError::Limit { what, wanted, found, remedy, .. } => Problem {
+                place: Some(what),
+                wanted: Some(wanted.to_string()),
+                found: Some(found.to_string()),
+                remedy: Some(remedy),
+                ..problem
+            },
+            GpuError::Refused { adapter, reason: found, .. }
+            | GpuError::Lost { adapter, reason: found }
+            | GpuError::Fault { adapter, message: found } => Problem { place: Some(adapter), found: Some(found), ..problem },
+            GpuError::Timeout { adapter, .. } => Problem { place: Some(adapter), ..problem },
+        }
+    }
+}
+
+impl From<Problems> for Problem {
+    fn from(problems: Problems) -> Problem {
+        let place = problems.iter().find_map(|(problem, place)| {
+            place.map(|place| format!("{}:{}:{}", place.file, place.line, place.column)).or(problem.key.clone())
+        });
+        Problem { place, ..Problem::new(problems.to_string()) }
+    }
+}
+
+impl From<DataError> for Problem {
+    fn from(error: DataError) -> Problem {
+        Problem::new(error.to_string())
+    }
 }

@@ -7,11 +7,7 @@ use super::{
     opening::{Opening, effective_config, start_files},
     run_folder::{RunFolder, Start},
 };
-use crate::{
-    data::tokenizer::Tokenizer,
-    gpu::PlanOptions,
-    train::{checkpoint::NamedTensor, trainer::Trainer},
-};
+use crate::{data::tokenizer::Tokenizer, train::checkpoint::NamedTensor};
 
 /// Beginning of the names under which a run keeps files of the model that it was imported from.
 pub const SOURCE: &str = "source.";
@@ -24,10 +20,9 @@ pub const SOURCE_CONFIG: &str = "source.config.json";
 /// # Errors
 /// Weights that are not those of the config's model, a model that does not fit the device, a folder that is occupied.
 pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, Vec<u8>)>) -> Result<(), SessionError> {
-    let Opening { config, device, corpus, store, tag, .. } = opening;
-    let effective = effective_config(&config, &device, &corpus);
-    let (tokenizer, hash) = (corpus.tokenizer().map(Tokenizer::to_json), config.hash());
-    let trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
+    let Opening { trainer, store, tag, .. } = opening;
+    let effective = effective_config(&trainer);
+    let (tokenizer, hash) = (trainer.corpus().tokenizer().map(Tokenizer::to_json), trainer.config().hash());
     let mut snapshot = trainer.initial_snapshot();
     let mut given: HashMap<String, NamedTensor> = weights.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     let mut problems = Vec::new();

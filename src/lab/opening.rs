@@ -1,29 +1,24 @@
 //! What a run is opened with, and the files that its folder has from the start.
 
-use std::rc::Rc;
-
 use super::{
     figure::Figure,
+    publisher::Clock,
     run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
     store::Store,
 };
-use crate::{data::Corpus, gpu::Device, run::Config};
+use crate::train::trainer::Trainer;
 
 /// How a session is opened.
 pub struct Opening {
-    /// The run's config.
-    pub config: Config,
-    /// The device to train on.
-    pub device: Rc<Device>,
-    /// The data.
-    pub corpus: Corpus,
+    /// The trainer of the run's config, data and device, before its first update.
+    pub trainer: Trainer,
     /// Where the run's folder is kept.
     pub store: Box<dyn Store>,
     /// Tells processes apart; fit for a file name.
     pub tag: String,
     /// Seconds since any fixed moment.
-    pub clock: Box<dyn Fn() -> f64>,
-    /// Draws a figure as PNG, where the driver can.
+    pub clock: Clock,
+    /// Draws a figure as PNG, where the environment can.
     pub rasterize: Option<Rasterize>,
     /// The run's name, for its report.
     pub name: String,
@@ -39,7 +34,8 @@ pub(super) fn start_files<'a>(effective: &'a str, tokenizer: Option<&'a str>) ->
 }
 
 /// The config with all defaults, under a comment that names versions, adapter and hashes.
-pub(super) fn effective_config(config: &Config, device: &Device, corpus: &Corpus) -> String {
+pub(super) fn effective_config(trainer: &Trainer) -> String {
+    let (config, device, corpus) = (trainer.config(), trainer.device(), trainer.corpus());
     format!(
         "# Every setting of this run. Written by moelab {}; the same file trains the same run.\n# adapter    {} ({})\n# config     sha256 {}\n# data       sha256 {}\n# tokenizer  sha256 {}\n\n{}",
         env!("CARGO_PKG_VERSION"),

@@ -322,7 +322,7 @@ impl RunFolder {
             None => self.marks(snapshot.state.update)?.logs.into_iter().next(),
         };
         let files = checkpoint::encode(snapshot, log)?;
-        let folder = format!("{CHECKPOINTS}/{}", folder_name(snapshot.state.update));
+        let folder = Self::checkpoint_folder(snapshot.state.update);
         if !self.holds(&folder, &files) {
             self.store_files(&folder, &files)?;
         }
@@ -335,6 +335,11 @@ impl RunFolder {
             self.store.remove(&format!("{CHECKPOINTS}/{name}"))?;
         }
         Ok(folder)
+    }
+
+    /// Where the checkpoint of an update is kept.
+    pub fn checkpoint_folder(update: u32) -> String {
+        format!("{CHECKPOINTS}/{}", folder_name(update))
     }
 
     /// The newest good checkpoint; `None` where none was ever finished, an error where none is good.

@@ -1,29 +1,38 @@
 //! A run from start to finish: the trainer, its folder, its samples, its summary and report.
 //!
-//! A state machine: [`Session::advance`] never blocks; the command line drives it in a loop, a desktop on a thread of
-//! its own, a browser in a worker. What happened comes out as [`Happened`]; everything that must last is in the folder
-//! before it is told. Clocks belong to the driver: it gives one.
+//! A state machine: [`Session::advance`] never blocks. [`Host`](super::host::Host) opens sessions, hands them their commands and
+//! passes on what they tell; everything that must last is in the folder before it is told.
 //!
-//! A session that was opened ends with [`Happened::Finished`], whatever ends it: an error on the way becomes the reason in the
+//! A session that was opened ends with [`SessionEvent::Ended`], whatever ends it: an error on the way becomes the reason in the
 //! run's summary. The one error that [`Session::advance`] returns is that the summary itself cannot be written.
 //!
+//! **Requests.** To save, evaluate or sample on request, the session submits no further update until what is under way has come
+//! back and what is due has been done, follows the request, and proceeds. Neither the number of updates under way nor anything that a
+//! request does changes a bit of the run: an evaluation and a sample read weights alone, and what they find is told and not logged.
+//! A pause does the same without a request. Pauses are in no time: seconds of a run are those in which it was not paused.
+//!
 //! Long because it is one state machine.
+
+use std::collections::VecDeque;
 
 use super::{
     ending::{self, Ending, Material},
     identity::{self, TakenUp},
     import::SOURCE_CONFIG,
     opening::{effective_config, start_files},
+    publisher::{Clock, Publisher},
     rate::Rate,
     run_folder::{RunFolder, Start},
     store::StoreError,
 };
-use crate::run::summary::{Baselines, ExitReason, Summary};
+use crate::run::{
+    protocol::{Command, Opened, Problem, SampleRequest, SessionEvent},
+    records::{Event, Incident, IncidentRecord, SampleRecord, Time},
+    summary::{Baselines, ExitReason},
+};
 use crate::{
     config_file::Class,
     data::tokenizer::Tokenizer,
-    gpu::PlanOptions,
-    run::records::{Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord},
     train::{
         checkpoint::{self, Snapshot},
         generate::{Draw, Generation, Generator, Prompt},
@@ -36,19 +45,15 @@ pub use super::{
     opening::{Opening, Rasterize},
 };
 
-/// What the driver should know of.
-#[derive(Clone, Debug)]
-pub enum Happened {
-    /// A line was added to the metrics.
-    Logged(Event),
-    /// An update between two lines of the metrics.
-    Unlogged(UpdateRecord),
-    /// A checkpoint was saved, in this folder of the run.
-    Saved(String),
-    /// Something that the user should read.
-    Warning(String),
-    /// The run is over and its summary and report are written.
-    Finished(Box<Summary>),
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing: there is more to do at once.
+    Busy,
+    /// The device, or a browser's event loop.
+    Waiting,
+    /// A command: the run is paused, or there is none.
+    Idle,
 }
 
 enum Phase {
@@ -56,7 +61,6 @@ enum Phase {
     /// Training ended for this reason.
     Sampling {
         ended: ExitReason,
-        generator: Box<Generator>,
         texts: Vec<(String, Generation)>,
         next: usize,
     },
@@ -65,12 +69,36 @@ enum Phase {
     Finished,
 }
 
+/// What is done between two updates because somebody asked for it.
+enum Request {
+    Save,
+    Evaluate,
+    Sample(SampleRequest),
+}
+
+/// A request that is being followed.
+enum Serving {
+    Save,
+    Evaluation,
+    Sample { record: Box<SampleRecord>, text: Generation },
+}
+
 /// One run under way.
 pub struct Session {
     trainer: Trainer,
     folder: RunFolder,
-    clock: Box<dyn Fn() -> f64>,
+    clock: Clock,
     started: f64,
+    /// When the pause under way began, and seconds of those before.
+    paused_at: Option<f64>,
+    paused_seconds: f64,
+    /// No update after this one is submitted: the run is paused, or about to be.
+    limit: Option<u32>,
+    /// Each with the update that was to be made before it, where steps were asked for before.
+    requests: VecDeque<(Option<u32>, Request)>,
+    serving: Option<Serving>,
+    /// Compiled when the first text is generated.
+    generator: Option<Generator>,
     rate: Rate,
     session: u32,
     rasterize: Option<Rasterize>,
@@ -89,28 +117,26 @@ impl Session {
     /// Starts a new run in an empty folder.
     ///
     /// # Errors
-    /// If the model does not fit the device or the folder is occupied.
+    /// If the folder is occupied or cannot be written.
     pub fn start(opening: Opening) -> Result<Session, SessionError> {
-        let Opening { config, device, corpus, store, tag, clock, rasterize, name } = opening;
-        let effective = effective_config(&config, &device, &corpus);
-        let tokenizer = corpus.tokenizer().map(Tokenizer::to_json);
-        let hash = config.hash();
-        let trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
+        let Opening { trainer, store, tag, clock, rasterize, name } = opening;
+        let effective = effective_config(&trainer);
+        let tokenizer = trainer.corpus().tokenizer().map(Tokenizer::to_json);
+        let hash = trainer.config().hash();
         let files = start_files(&effective, tokenizer.as_deref());
         let folder = RunFolder::create(store, &tag, &Start { config: &hash, files: &files, checkpoint: None })?;
         Ok(Session::assemble(trainer, folder, clock, rasterize, name))
     }
 
-    /// Goes on with a run from its newest good checkpoint, or from its start if it has none yet. Its settings are the opening's, if
+    /// Resumes a run from its newest good checkpoint, or from its start if it has none yet. Its settings are the trainer's, if
     /// those may differ from what it was trained with: `allowed` are the classes that may because the user said so.
     ///
     /// # Errors
     /// If no checkpoint is good, or config, data or tokenizer are not those of the run.
     pub fn resume(opening: Opening, allowed: &[Class]) -> Result<Session, SessionError> {
-        let Opening { config, device, corpus, store, tag, clock, rasterize, name } = opening;
-        let effective = effective_config(&config, &device, &corpus);
-        let keep = config.train.checkpoint.keep as usize;
-        let mut trainer = Trainer::new(config, device, corpus, PlanOptions::default())?;
+        let Opening { mut trainer, store, tag, clock, rasterize, name } = opening;
+        let effective = effective_config(&trainer);
+        let keep = keep(&trainer);
         let mut folder = RunFolder::open(store, &tag)?;
         let loaded = folder.load_newest(&trainer.expected())?;
         if loaded.is_none() && folder.read(SOURCE_CONFIG)?.is_some() {
@@ -127,7 +153,7 @@ impl Session {
         Ok(Session { session, saved, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
-    fn assemble(trainer: Trainer, folder: RunFolder, clock: Box<dyn Fn() -> f64>, rasterize: Option<Rasterize>, name: String) -> Session {
+    fn assemble(trainer: Trainer, folder: RunFolder, clock: Clock, rasterize: Option<Rasterize>, name: String) -> Session {
         let started = clock();
         Session {
             rate: Rate::default(),
@@ -136,6 +162,12 @@ impl Session {
             folder,
             clock,
             started,
+            paused_at: None,
+            paused_seconds: 0.0,
+            limit: None,
+            requests: VecDeque::new(),
+            serving: None,
+            generator: None,
             session: 0,
             rasterize,
             name,
@@ -152,6 +184,59 @@ impl Session {
         &self.trainer
     }
 
+    /// What the run is.
+    pub fn opened(&self) -> Opened {
+        let (config, adapter) = (self.trainer.config(), &self.trainer.device().adapter);
+        Opened {
+            name: self.name.clone(),
+            update: self.trainer.state().update,
+            updates: config.train.updates,
+            session: self.session,
+            adapter: adapter.name.clone(),
+            driver: adapter.driver.clone(),
+            config: config.to_effective_toml(),
+        }
+    }
+
+    /// Follows a command to the run.
+    ///
+    /// # Errors
+    /// Why it cannot be followed; the run is as before.
+    pub fn command(&mut self, command: Command, out: &mut Publisher) -> Result<(), Problem> {
+        match command {
+            Command::Stop => {
+                self.interrupt();
+                return Ok(());
+            }
+            Command::Start { .. } | Command::Resume { .. } => return Err(Problem::new("a run is open: stop it first")),
+            Command::Subscribe(subscription) => {
+                out.subscribe(subscription);
+                return Ok(());
+            }
+            _ if !matches!(self.phase, Phase::Training) => return Err(Problem::new("the run has made its last update")),
+            Command::Pause => self.limit = Some(self.limit.unwrap_or(u32::MAX).min(self.trainer.submitted_updates())),
+            Command::Step => {
+                let from = self.limit.unwrap_or_else(|| self.trainer.submitted_updates());
+                self.limit = Some(from.max(self.trainer.submitted_updates()) + 1);
+                self.end_pause(out);
+            }
+            Command::Continue => {
+                self.limit = None;
+                self.end_pause(out);
+            }
+            Command::Save if self.trainer.submitted_updates() == 0 => {
+                return Err(Problem::new("no update was made yet: a checkpoint would hold the weights that the seed gives"));
+            }
+            Command::Save => self.requests.push_back((self.limit, Request::Save)),
+            Command::Evaluate => self.requests.push_back((self.limit, Request::Evaluate)),
+            Command::Sample(request) => {
+                self.prompt(&request)?;
+                self.requests.push_back((self.limit, Request::Sample(request)));
+            }
+        }
+        Ok(())
+    }
+
     /// Asks the run to end soon: the updates under way end, a checkpoint is saved, and the summary says that the run was
     /// interrupted. An evaluation or sample under way is left; a resumed run makes it again.
     pub fn interrupt(&mut self) {
@@ -159,45 +244,166 @@ impl Session {
         self.trainer.interrupt();
     }
 
-    /// Submits and takes what there is. Empty: the device is busy.
+    /// Submits and takes what there is.
     ///
     /// # Errors
     /// If the run is over and its summary cannot be written.
-    pub fn advance(&mut self) -> Result<Vec<Happened>, SessionError> {
-        let mut happened: Vec<Happened> = std::mem::take(&mut self.warnings).into_iter().map(Happened::Warning).collect();
+    pub fn advance(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
+        std::mem::take(&mut self.warnings).into_iter().for_each(|text| out.warn(text));
         match &self.phase {
             Phase::Ending(ending) => {
                 let ending = ending.clone();
                 self.phase = Phase::Finished;
-                self.finish(ending, &mut happened)?;
+                self.finish(ending, out)?;
+                Ok(Activity::Idle)
             }
-            Phase::Finished => {}
-            Phase::Training | Phase::Sampling { .. } => {
-                if let Err(error) = self.proceed(&mut happened) {
-                    self.phase = Phase::Ending(Ending::from(&error));
-                }
-            }
+            Phase::Finished => Ok(Activity::Idle),
+            Phase::Training | Phase::Sampling { .. } => Ok(self.proceed(out).unwrap_or_else(|error| {
+                self.phase = Phase::Ending(Ending::from(&error));
+                Activity::Busy
+            })),
         }
-        Ok(happened)
     }
 
-    fn proceed(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+    /// Whether its summary and report are written.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    fn proceed(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
         if let Phase::Sampling { .. } = self.phase {
-            return self.sample(happened);
+            return self.sample(out);
         }
-        for progress in self.trainer.advance()? {
-            self.take(progress, happened)?;
+        if let Some(Serving::Sample { .. }) = self.serving {
+            return self.serve_sample(out);
+        }
+        let submitted = self.trainer.submitted_updates();
+        let is_next = self.requests.front().is_some_and(|(after, _)| after.is_none_or(|after| after <= submitted));
+        self.trainer.set_limit(if is_next || self.serving.is_some() { Some(submitted) } else { self.limit });
+        let progress = self.trainer.advance()?;
+        if !progress.is_empty() {
+            for progress in progress {
+                self.take(progress, out)?;
+            }
+            return Ok(Activity::Busy);
+        }
+        if self.trainer.is_settled() && self.serving.is_none() {
+            if let Some((_, request)) = self.requests.pop_front_if(|_| is_next) {
+                self.serve(request, out)?;
+                return Ok(Activity::Busy);
+            }
+            if self.limit.is_some_and(|limit| self.trainer.submitted_updates() >= limit) {
+                self.begin_pause(out);
+                return Ok(Activity::Idle);
+            }
+        }
+        Ok(Activity::Waiting)
+    }
+
+    fn begin_pause(&mut self, out: &mut Publisher) {
+        if self.paused_at.is_none() {
+            self.paused_at = Some((self.clock)());
+            out.push(SessionEvent::Paused { update: self.trainer.state().update });
+        }
+    }
+
+    fn end_pause(&mut self, out: &mut Publisher) {
+        if let Some(since) = self.paused_at.take() {
+            self.paused_seconds += (self.clock)() - since;
+            self.rate = Rate::default();
+            out.push(SessionEvent::Continued);
+        }
+    }
+
+    /// Begins to follow a request. The trainer is settled.
+    fn serve(&mut self, request: Request, out: &mut Publisher) -> Result<(), SessionError> {
+        match request {
+            Request::Save => {
+                let update = self.trainer.state().update;
+                match &self.saved {
+                    Some((saved, _)) if *saved == update => self.tell_saved(out),
+                    _ => {
+                        self.serving = Some(Serving::Save);
+                        self.trainer.request_checkpoint();
+                    }
+                }
+            }
+            Request::Evaluate => {
+                self.serving = Some(Serving::Evaluation);
+                self.trainer.begin_requested_evaluation();
+            }
+            Request::Sample(request) => {
+                let Ok(prompt) = self.prompt(&request) else { return Ok(()) };
+                prompt.warning().into_iter().for_each(|warning| out.warn(warning));
+                self.compile_generator()?;
+                let config = &self.trainer.config().sample;
+                let draw =
+                    Draw { temperature: request.temperature.unwrap_or(config.temperature), top_p: request.top_p.unwrap_or(config.top_p) };
+                let tokens = request.tokens.unwrap_or(config.tokens);
+                let Some(generator) = &self.generator else { return Ok(()) };
+                let text = generator.start(prompt.tokens, tokens as usize, draw, request.number);
+                let record = self.sample_record(request.prompt, draw);
+                self.serving = Some(Serving::Sample { record: Box::new(record), text });
+            }
         }
         Ok(())
+    }
+
+    /// The tokens of a request's prompt.
+    fn prompt(&self, request: &SampleRequest) -> Result<Prompt, Problem> {
+        let Some(tokenizer) = self.trainer.corpus().tokenizer() else {
+            return Err(Problem::new("the run's data have no tokenizer, without which ids are no text"));
+        };
+        check_sampling(request)?;
+        Prompt::new(self.trainer.config(), tokenizer, &request.prompt).map_err(|error| Problem::new(format!("prompt: {error}")))
+    }
+
+    fn serve_sample(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
+        let (Some(Serving::Sample { text, .. }), Some(generator)) = (&mut self.serving, &mut self.generator) else {
+            return Ok(Activity::Busy);
+        };
+        if self.is_interrupted {
+            self.serving = None;
+            return Ok(Activity::Busy);
+        }
+        let before = text.continuation().len();
+        let (device, memory) = self.trainer.device_and_memory();
+        generator.advance(device, memory, text)?;
+        if !text.is_done() {
+            return Ok(if text.continuation().len() > before { Activity::Busy } else { Activity::Waiting });
+        }
+        if let Some(Serving::Sample { mut record, text }) = self.serving.take() {
+            record.text = self.decode(&text);
+            record.time = self.time();
+            out.push(SessionEvent::Sampled { record, requested: true });
+        }
+        Ok(Activity::Busy)
+    }
+
+    fn decode(&self, text: &Generation) -> String {
+        self.trainer.corpus().tokenizer().map(|tokenizer| tokenizer.decode(text.continuation())).unwrap_or_default()
+    }
+
+    fn sample_record(&self, prompt: String, draw: Draw) -> SampleRecord {
+        SampleRecord {
+            update: self.trainer.state().update,
+            prompt,
+            text: String::new(),
+            temperature: draw.temperature,
+            top_p: draw.top_p,
+            time: self.time(),
+        }
     }
 
     /// Blocks until there is something to take. Native only in effect. A lost device ends the run at the next
     /// [`Session::advance`].
     pub fn wait(&mut self) {
-        let waited = match &self.phase {
-            Phase::Training => self.trainer.wait(),
-            Phase::Sampling { texts, next, .. } => texts.get(*next).map_or(Ok(()), |(_, text)| text.wait(self.trainer.device())),
-            Phase::Ending(_) | Phase::Finished => Ok(()),
+        let device = self.trainer.device();
+        let waited = match (&self.phase, &self.serving) {
+            (Phase::Training, Some(Serving::Sample { text, .. })) => text.wait(device),
+            (Phase::Training, _) => self.trainer.wait(),
+            (Phase::Sampling { texts, next, .. }, _) => texts.get(*next).map_or(Ok(()), |(_, text)| text.wait(device)),
+            (Phase::Ending(_) | Phase::Finished, _) => Ok(()),
         };
         if let Err(error) = waited {
             self.phase = Phase::Ending(Ending::from(&SessionError::from(error)));
@@ -206,69 +412,90 @@ impl Session {
 
     /// The time of a line that is no update's.
     fn time(&self) -> Time {
-        Time { session: self.session, seconds: (self.clock)() - self.started, tokens_per_second: None }
+        let now = self.paused_at.unwrap_or_else(|| (self.clock)());
+        Time { session: self.session, seconds: now - self.started - self.paused_seconds, tokens_per_second: None }
     }
 
-    fn log(&mut self, event: Event, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
-        self.folder.append(&event)?;
-        happened.push(Happened::Logged(event));
-        Ok(())
-    }
-
-    fn take(&mut self, progress: Progress, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+    fn take(&mut self, progress: Progress, out: &mut Publisher) -> Result<(), SessionError> {
         match progress {
             Progress::Update(mut record) => {
                 record.time = self.time();
                 record.time.tokens_per_second = self.rate.note(record.time.seconds, record.tokens);
                 let train = &self.trainer.config().train;
-                if record.update.is_multiple_of(train.log_every) || record.update == train.updates {
-                    return self.log(Event::Update(record), happened);
+                let is_logged = record.update.is_multiple_of(train.log_every) || record.update == train.updates;
+                if is_logged {
+                    self.folder.append(&Event::Update(record.clone()))?;
                 }
-                happened.push(Happened::Unlogged(record));
+                out.update(record, is_logged);
                 Ok(())
             }
             Progress::Eval(mut record) => {
                 record.time = self.time();
-                self.log(Event::Eval(record), happened)
+                self.folder.append(&Event::Eval(record.clone()))?;
+                out.push(SessionEvent::Evaluated { record: Box::new(record), requested: false });
+                Ok(())
             }
-            Progress::Incident(mut record) => {
+            Progress::Requested(mut record) => {
                 record.time = self.time();
-                self.log(Event::Incident(record), happened)
+                self.serving = None;
+                out.push(SessionEvent::Evaluated { record: Box::new(record), requested: true });
+                Ok(())
             }
-            Progress::Checkpoint { snapshot } => self.save(&snapshot, happened),
-            Progress::WantsRollback => self.roll_back(happened),
-            Progress::Done { end } => self.end(end),
+            Progress::Incident(record) => self.note_incident(record, out),
+            Progress::Checkpoint { snapshot } => self.save(&snapshot, out),
+            Progress::WantsRollback => self.roll_back(out),
+            Progress::Done { end } => self.end(end, out),
         }
     }
 
-    /// A failed save is reported; the checkpoint before is untouched and the run goes on.
-    fn save(&mut self, snapshot: &Snapshot, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
-        let keep = self.trainer.config().train.checkpoint.keep as usize;
+    fn note_incident(&mut self, mut record: IncidentRecord, out: &mut Publisher) -> Result<(), SessionError> {
+        record.time = self.time();
+        self.folder.append(&Event::Incident(record.clone()))?;
+        out.push(SessionEvent::Incident(Box::new(record)));
+        Ok(())
+    }
+
+    /// A failed save is reported; the checkpoint before is untouched and the run proceeds.
+    fn save(&mut self, snapshot: &Snapshot, out: &mut Publisher) -> Result<(), SessionError> {
+        let keep = keep(&self.trainer);
         let update = snapshot.state.update;
+        if let Some(Serving::Save) = self.serving {
+            self.serving = None;
+        }
         match self.folder.save_checkpoint(snapshot, keep) {
-            Ok(folder) => {
+            Ok(_) => {
                 (self.saved, self.unsaved) = (Some((update, checkpoint::weights_sha256(&snapshot.tensors))), None);
-                happened.push(Happened::Saved(folder));
+                self.tell_saved(out);
                 Ok(())
             }
             Err(error) => {
-                let (detail, time) = (error.to_string(), self.time());
+                let detail = error.to_string();
                 self.unsaved = Some(error);
-                self.log(
-                    Event::Incident(IncidentRecord { update, incident: Incident::CheckpointFailed, detail, since: None, time }),
-                    happened,
-                )
+                let incident = Incident::CheckpointFailed;
+                self.note_incident(IncidentRecord { update, incident, detail, since: None, time: Time::default() }, out)
             }
+        }
+    }
+
+    fn tell_saved(&self, out: &mut Publisher) {
+        if let Some((update, weights_sha256)) = self.saved.clone() {
+            out.push(SessionEvent::Saved { update, folder: RunFolder::checkpoint_folder(update), weights_sha256 });
         }
     }
 
     /// After the last checkpoint. A run whose last weights are not in its folder is not done, whatever else it reached.
-    fn end(&mut self, end: End) -> Result<(), SessionError> {
+    fn end(&mut self, end: End, out: &mut Publisher) -> Result<(), SessionError> {
         let reason = match end {
             End::Completed => ExitReason::Completed,
             End::EarlyStopped => ExitReason::EarlyStopped,
             End::Interrupted => ExitReason::Interrupted,
         };
+        self.end_pause(out);
+        let unfinished = matches!(self.serving.take(), Some(Serving::Evaluation)).then_some(Request::Evaluate);
+        for request in unfinished.into_iter().chain(self.requests.drain(..).map(|(_, request)| request)) {
+            let problem = Box::new(Problem::new("the run has made its last update"));
+            out.push(SessionEvent::Rejected { command: request.name().into(), problem });
+        }
         if let Some(error) = &self.unsaved {
             self.phase = Phase::Ending(Ending::unsaved(error));
         } else if reason == ExitReason::Interrupted {
@@ -279,80 +506,84 @@ impl Session {
         Ok(())
     }
 
-    fn roll_back(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+    fn roll_back(&mut self, out: &mut Publisher) -> Result<(), SessionError> {
         let loaded = self.folder.load_newest(&self.trainer.expected())?;
         let snapshot = match loaded {
             Some(loaded) => loaded.snapshot,
             None => self.trainer.initial_snapshot(),
         };
-        let config = self.trainer.config();
-        let warnings =
-            self.folder.rewind(snapshot.state.update, &self.trainer.state().identity.config, config.train.checkpoint.keep as usize)?;
-        happened.extend(warnings.into_iter().map(Happened::Warning));
+        let (from, to) = (self.trainer.state().update, snapshot.state.update);
+        let keep = keep(&self.trainer);
+        let warnings = self.folder.rewind(to, &self.trainer.state().identity.config, keep)?;
+        warnings.into_iter().for_each(|warning| out.warn(warning));
         let progress = self.trainer.roll_back(&snapshot);
-        self.take(progress, happened)
+        self.limit = self.limit.map(|limit| limit.min(to));
+        out.push(SessionEvent::Rewound { from, to });
+        self.take(progress, out)
+    }
+
+    fn compile_generator(&mut self) -> Result<(), SessionError> {
+        let config = self.trainer.config().clone();
+        if let (None, Some(tokenizer)) = (&self.generator, self.trainer.corpus().tokenizer().cloned()) {
+            let (device, memory) = self.trainer.device_and_memory();
+            self.generator = Some(Generator::new(&config, device, memory)?.for_text(&tokenizer, &config));
+        }
+        Ok(())
     }
 
     fn begin_sampling(&mut self, ended: ExitReason) -> Result<(), SessionError> {
-        let config = self.trainer.config().clone();
+        self.compile_generator()?;
+        let config = self.trainer.config();
         let draw = Draw { temperature: config.sample.temperature, top_p: config.sample.top_p };
-        let prompts = config.sample.prompts.clone();
-        let Some(tokenizer) = self.trainer.corpus().tokenizer() else {
+        let (Some(tokenizer), Some(generator)) = (self.trainer.corpus().tokenizer(), &self.generator) else {
             self.phase = Phase::Ending(ended.into());
             return Ok(());
         };
-        let mut encoded = Vec::new();
-        for (sample, text) in prompts.into_iter().enumerate() {
+        let mut texts = Vec::new();
+        for (sample, text) in config.sample.prompts.iter().enumerate() {
             // Trained weights are not given up for a prompt.
-            match Prompt::new(&config, tokenizer, &text) {
+            match Prompt::new(config, tokenizer, text) {
                 Ok(prompt) => {
                     self.warnings.extend(prompt.warning().map(|warning| format!("sample.prompts[{sample}]: {warning}")));
-                    encoded.push((sample, text, prompt));
+                    texts.push((text.clone(), generator.start(prompt.tokens, config.sample.tokens as usize, draw, sample as u32)));
                 }
                 Err(error) => self.warnings.push(format!("sample.prompts[{sample}] is left out: {error}")),
             }
         }
-        let tokenizer = tokenizer.clone();
-        let (device, memory) = self.trainer.device_and_memory();
-        let generator = Generator::new(&config, device, memory)?.for_text(&tokenizer, &config);
-        let start = |(sample, text, prompt): (usize, _, Prompt)| {
-            (text, generator.start(prompt.tokens, config.sample.tokens as usize, draw, sample as u32))
-        };
-        let texts = encoded.into_iter().map(start).collect();
-        self.phase = Phase::Sampling { ended, generator: Box::new(generator), texts, next: 0 };
+        self.phase = Phase::Sampling { ended, texts, next: 0 };
         Ok(())
     }
 
-    fn sample(&mut self, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
-        let Phase::Sampling { ended, generator, texts, next } = &mut self.phase else { return Ok(()) };
+    fn sample(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
+        let (Phase::Sampling { ended, texts, next }, Some(generator)) = (&mut self.phase, &mut self.generator) else {
+            return Ok(Activity::Busy);
+        };
         let Some((prompt, text)) = texts.get_mut(*next) else {
             self.phase = Phase::Ending((*ended).into());
-            return Ok(());
+            return Ok(Activity::Busy);
         };
         if self.is_interrupted {
             self.phase = Phase::Ending(ExitReason::Interrupted.into());
-            return Ok(());
+            return Ok(Activity::Busy);
         }
+        let before = text.continuation().len();
         let (device, memory) = self.trainer.device_and_memory();
         generator.advance(device, memory, text)?;
         if !text.is_done() {
-            return Ok(());
+            return Ok(if text.continuation().len() > before { Activity::Busy } else { Activity::Waiting });
         }
         *next += 1;
         let (prompt, continuation) = (prompt.clone(), text.continuation().to_vec());
-        let config = self.trainer.config();
-        let record = SampleRecord {
-            update: self.trainer.state().update,
-            prompt,
-            text: self.trainer.corpus().tokenizer().map(|t| t.decode(&continuation)).unwrap_or_default(),
-            temperature: config.sample.temperature,
-            top_p: config.sample.top_p,
-            time: self.time(),
-        };
-        self.log(Event::Sample(record), happened)
+        let config = &self.trainer.config().sample;
+        let draw = Draw { temperature: config.temperature, top_p: config.top_p };
+        let text = self.trainer.corpus().tokenizer().map(|t| t.decode(&continuation)).unwrap_or_default();
+        let record = SampleRecord { text, ..self.sample_record(prompt, draw) };
+        self.folder.append(&Event::Sample(record.clone()))?;
+        out.push(SessionEvent::Sampled { record: Box::new(record), requested: false });
+        Ok(Activity::Busy)
     }
 
-    fn finish(&mut self, ending: Ending, happened: &mut Vec<Happened>) -> Result<(), SessionError> {
+    fn finish(&mut self, ending: Ending, out: &mut Publisher) -> Result<(), SessionError> {
         let of = Material {
             name: &self.name,
             config: self.trainer.config(),
@@ -362,9 +593,38 @@ impl Session {
             rasterize: self.rasterize,
         };
         let ended = ending.to_string();
-        let written = ending::write(&mut self.folder, ending, &of, &mut |warning| happened.push(Happened::Warning(warning)));
+        let written = ending::write(&mut self.folder, ending, &of, &mut |warning| out.warn(warning));
         let summary = written.map_err(|error| SessionError::Unwritten { ended, error: Box::new(error) })?;
-        happened.push(Happened::Finished(Box::new(summary)));
+        out.push(SessionEvent::Ended(Box::new(summary)));
         Ok(())
     }
+}
+
+impl Request {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Save => "save",
+            Self::Evaluate => "evaluate",
+            Self::Sample(_) => "sample",
+        }
+    }
+}
+
+/// Checkpoints that are kept beside the best.
+fn keep(trainer: &Trainer) -> usize {
+    trainer.config().train.checkpoint.keep as usize
+}
+
+/// Refuses what no config may state either; all problems at once.
+fn check_sampling(request: &SampleRequest) -> Result<(), Problem> {
+    let mut problems = Vec::new();
+    let mut number = |name: &str, found: Option<f64>, most: f64, meaning: &str| {
+        if let Some(number) = found.filter(|number| !(0.0..=most).contains(number)) {
+            problems.push(format!("{name}: {number}, wanted 0 to {most}; {meaning}"));
+        }
+    };
+    number("tokens", request.tokens.map(f64::from), 65_536.0, "so many tokens are generated");
+    number("temperature", request.temperature, 100.0, "it divides the logits, 0 takes the likeliest token");
+    number("top_p", request.top_p, 1.0, "a probability, 1 samples from all tokens");
+    if problems.is_empty() { Ok(()) } else { Err(Problem::new(problems.join("; "))) }
 }

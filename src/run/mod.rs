@@ -9,6 +9,7 @@ pub mod digest;
 pub mod exact;
 pub mod identity;
 pub mod model;
+pub mod protocol;
 pub mod quote;
 pub mod records;
 pub mod schedule;

@@ -44,6 +44,8 @@ pub enum Progress {
     Update(UpdateRecord),
     /// An evaluation is complete.
     Eval(EvalRecord),
+    /// An evaluation that [`Trainer::begin_requested_evaluation`] began is complete. Nothing of the run depends on it.
+    Requested(EvalRecord),
     /// Something out of the ordinary.
     Incident(IncidentRecord),
     /// A checkpoint to keep.
@@ -77,6 +79,17 @@ struct Flight {
     run: UpdateRun,
 }
 
+/// What is to be done before the next update.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// No further update is made.
+    is_over: bool,
+    /// The schedule has an evaluation here that was not made.
+    lacks_evaluation: bool,
+    evaluation: bool,
+    save: bool,
+}
+
 enum Phase {
     Training,
     /// Sums so far over the validation batches; `pending` are the batches under way, each with what its routing is divided by:
@@ -86,6 +99,8 @@ enum Phase {
         sums: [f64; 3],
         loads: Vec<Vec<f64>>,
         pending: VecDeque<(Download, f64)>,
+        /// It is none of the run's own.
+        is_requested: bool,
     },
     Saving {
         download: Download,
@@ -118,6 +133,10 @@ pub struct Trainer {
     /// The newest evaluation changed what a checkpoint of its update must hold.
     evaluation_is_unsaved: bool,
     is_interrupted: bool,
+    /// No update after this one is submitted, while it is set.
+    limit: Option<u32>,
+    /// A checkpoint is to be saved although none is due.
+    save_requested: bool,
     /// What the next call of [`Trainer::advance`] returns, so that the progress before it is not lost.
     failed: Option<TrainError>,
 }
@@ -157,6 +176,8 @@ impl Trainer {
             saved_at: None,
             evaluation_is_unsaved: false,
             is_interrupted: false,
+            limit: None,
+            save_requested: false,
             failed: None,
         })
     }
@@ -246,6 +267,39 @@ impl Trainer {
         self.is_interrupted = true;
     }
 
+    /// Submits no update after `limit`, until another limit is set; what is due after that update is still done. `None` lifts it.
+    pub fn set_limit(&mut self, limit: Option<u32>) {
+        self.limit = limit;
+    }
+
+    /// Updates submitted so far; those that have come back are in [`Trainer::state`].
+    pub fn submitted_updates(&self) -> u32 {
+        self.state.update + self.in_flight.len() as u32
+    }
+
+    /// Whether nothing is under way and nothing is due before the next update.
+    pub fn is_settled(&self) -> bool {
+        let due = self.due();
+        matches!(self.phase, Phase::Training)
+            && self.in_flight.is_empty()
+            && self.submitting.is_none()
+            && !(due.is_over || due.evaluation || due.save)
+    }
+
+    /// Evaluates next, as [`Trainer::begin_evaluation`] does, and leaves the run as it is: [`Trainer::advance`] then gives
+    /// [`Progress::Requested`]. Only while the trainer [is settled](Trainer::is_settled).
+    pub fn begin_requested_evaluation(&mut self) {
+        self.begin_evaluation();
+        if let Phase::Evaluating { is_requested, .. } = &mut self.phase {
+            *is_requested = true;
+        }
+    }
+
+    /// Gives a checkpoint of the newest update next, although none is due.
+    pub fn request_checkpoint(&mut self) {
+        self.save_requested = true;
+    }
+
     /// Blocks until the oldest work under way has come back. Native only in effect.
     ///
     /// # Errors
@@ -262,20 +316,26 @@ impl Trainer {
         Ok(oldest.map_or(Ok(()), |download| download.wait_ready(&self.device))?)
     }
 
-    fn submitted_updates(&self) -> u32 {
-        self.state.update + self.in_flight.len() as u32
-    }
-
-    fn train(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+    /// What is to be done before the next update is submitted.
+    fn due(&self) -> Due {
         let submitted = self.submitted_updates();
         let is_over = submitted >= self.config.train.updates || self.is_stopped_early() || self.is_interrupted;
         let lacks_evaluation = submitted > 0 && self.config.evaluation_due(submitted) && self.evaluated_at != Some(submitted);
-        let evaluation_due = lacks_evaluation && !self.is_interrupted;
         let every = self.config.train.checkpoint.every;
-        let scheduled = is_over || (every > 0 && submitted.is_multiple_of(every));
-        let save_due = submitted > 0 && (self.evaluation_is_unsaved || scheduled && self.saved_at != Some(submitted));
-        if !(is_over || evaluation_due || save_due) || self.submitting.is_some() {
-            if self.in_flight.len() < IN_FLIGHT {
+        let scheduled = is_over || self.save_requested || (every > 0 && submitted.is_multiple_of(every));
+        Due {
+            is_over,
+            lacks_evaluation,
+            evaluation: lacks_evaluation && !self.is_interrupted,
+            save: submitted > 0 && (self.evaluation_is_unsaved || scheduled && self.saved_at != Some(submitted)),
+        }
+    }
+
+    fn train(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
+        let due = self.due();
+        if !(due.is_over || due.evaluation || due.save) || self.submitting.is_some() {
+            let may_submit = self.submitting.is_some() || self.limit.is_none_or(|limit| self.submitted_updates() < limit);
+            if may_submit && self.in_flight.len() < IN_FLIGHT {
                 self.submit_update()?;
             }
             return Ok(());
@@ -283,14 +343,15 @@ impl Trainer {
         if !self.in_flight.is_empty() {
             return Ok(());
         }
-        if evaluation_due {
+        if due.evaluation {
             self.begin_evaluation();
             return self.evaluate(progress);
         }
-        if save_due {
+        if due.save {
             let names: Vec<String> = self.parameter_names.iter().chain(&self.moment_names).cloned().collect();
             self.evaluation_is_unsaved = false;
-            self.state.evaluation_pending = lacks_evaluation;
+            self.save_requested = false;
+            self.state.evaluation_pending = due.lacks_evaluation;
             self.phase = Phase::Saving { download: self.memory.download(&self.device, &names) };
             return Ok(());
         }
@@ -447,7 +508,7 @@ impl Trainer {
         let batches = self.corpus.validation_batches();
         let sequence_length = self.config.data.sequence_length;
         let sequences = self.corpus.validation_sequences(sequence_length) as f64;
-        let Phase::Evaluating { next, sums, loads, pending } = &mut self.phase else { return Ok(()) };
+        let Phase::Evaluating { next, sums, loads, pending, is_requested } = &mut self.phase else { return Ok(()) };
         while *next < batches && pending.len() < IN_FLIGHT {
             let batch: Batch = self.corpus.validation_batch(*next);
             let real = batch.real_sequences(sequence_length);
@@ -478,6 +539,11 @@ impl Trainer {
             expert_load: loads.iter().map(|l| l.iter().map(|v| *v as f32).collect()).collect(),
             time: Default::default(),
         };
+        if *is_requested {
+            progress.push(Progress::Requested(record));
+            self.phase = Phase::Training;
+            return Ok(());
+        }
         let alarm = self.judge(&record);
         progress.push(Progress::Eval(record));
         alarm.into_iter().for_each(|alarm| self.raise(alarm, progress));
@@ -546,7 +612,7 @@ impl Trainer {
     /// Evaluates next, whatever the schedule says; [`Trainer::advance`] then gives the record.
     pub fn begin_evaluation(&mut self) {
         let layers = vec![Vec::new(); self.evaluation.layers()];
-        self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new() };
+        self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new(), is_requested: false };
     }
 
     /// Goes on from a snapshot of this run. What is under way is dropped.

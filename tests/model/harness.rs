@@ -130,7 +130,7 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
         for p in progress {
             match p {
                 Progress::Update(record) => ran.updates.push(record),
-                Progress::Eval(record) => ran.evals.push(record),
+                Progress::Eval(record) | Progress::Requested(record) => ran.evals.push(record),
                 Progress::Checkpoint { snapshot } => {
                     ran.weights_sha256 = moelab::train::checkpoint::weights_sha256(&snapshot.tensors);
                 }

@@ -6,15 +6,16 @@ use moelab::{
     data::{Corpus, dataset::Dataset, tokenizer::Tokenizer},
     gpu::{Device, PlanOptions},
     lab::{
+        host::{Activity, Clock, DeviceFuture, Environment, Host},
         memory::Memory,
         run_folder::RunFolder,
-        session::{Happened, Opening, Session},
         store::Store,
     },
     run::{
         Config,
         config::load,
-        records::{EvalRecord, Event, SampleRecord},
+        protocol::{Command, Problem, SampleRequest, SessionEvent, Subscription},
+        records::{EvalRecord, Event, SampleRecord, without_time},
         summary::{ExitReason, Summary},
     },
     train::{
@@ -66,28 +67,65 @@ fn corpus(config: &Config) -> Corpus {
     Corpus::Dataset(Box::new(data))
 }
 
-/// Drives a run to its end.
-fn run(config: &Config, device: &Rc<Device>, store: &Memory) -> Summary {
-    let opening = Opening {
-        config: config.clone(),
-        device: device.clone(),
-        corpus: corpus(config),
-        store: Box::new(store.clone()),
-        tag: "test".into(),
-        clock: Box::new(|| 0.0),
-        rasterize: None,
-        name: "run".into(),
-    };
-    let mut session = Session::start(opening).unwrap_or_else(|error| panic!("{error}"));
+/// What a run of these tests needs: the tests' device, a store in memory, a clock that stands still.
+pub struct Bench {
+    device: Rc<Device>,
+    store: Memory,
+}
+
+impl Environment for Bench {
+    fn device(&mut self) -> DeviceFuture {
+        let device = self.device.clone();
+        Box::pin(async { Ok(device) })
+    }
+
+    fn corpus(&mut self, config: Config, _: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
+        let corpus = corpus(&config);
+        Ok((config, corpus))
+    }
+
+    fn store(&mut self, _: &str) -> Result<Box<dyn Store>, Problem> {
+        Ok(Box::new(self.store.clone()))
+    }
+
+    fn clock(&self) -> Clock {
+        Rc::new(|| 0.0)
+    }
+
+    fn tag(&self) -> String {
+        "test".into()
+    }
+}
+
+/// Drives a host until it has told of something that `wanted` picks.
+fn until<T>(host: &mut Host<Bench>, mut wanted: impl FnMut(&SessionEvent) -> Option<T>) -> T {
     loop {
-        let happened = session.advance().unwrap_or_else(|error| panic!("{error}"));
-        if happened.is_empty() {
-            session.wait();
+        let (events, activity) = host.advance(0.0);
+        for event in &events {
+            if let SessionEvent::Failed(problem) = event {
+                panic!("{problem}");
+            }
+            if let Some(found) = wanted(event) {
+                return found;
+            }
         }
-        if let Some(Happened::Finished(summary)) = happened.into_iter().last() {
-            return *summary;
+        match activity {
+            Activity::Busy => {}
+            Activity::Waiting => host.wait(),
+            Activity::Idle => panic!("the host waits for a command; it told {events:?}"),
         }
     }
+}
+
+fn ended(event: &SessionEvent) -> Option<Summary> {
+    if let SessionEvent::Ended(summary) = event { Some(summary.as_ref().clone()) } else { None }
+}
+
+/// Drives a run to its end.
+fn run(config: &Config, device: &Rc<Device>, store: &Memory) -> Summary {
+    let mut host = Host::new(Bench { device: device.clone(), store: store.clone() });
+    host.send(Command::Start { run: "run".into(), config: config.to_effective_toml(), sets: Vec::new() });
+    until(&mut host, ended)
 }
 
 #[test]
@@ -131,5 +169,79 @@ fn log_checkpoints_samples_and_summary_agree() {
             assert_eq!((sample.update, &sample.text), (7, &tokenizer.decode(text.continuation())), "text {number}");
         }
         assert!(samples.len() == 2 && samples[0].text != samples[1].text);
+    });
+}
+
+/// Every way to disturb a run that is not to change it, one after another; then it is resumed from where it was stopped.
+#[test]
+fn pauses_steps_and_requests_change_no_bit_of_a_run() {
+    on_shared_device(|device| {
+        let (config, store, undisturbed) = (config(), Memory::default(), Memory::default());
+        let wanted = run(&config, device, &undisturbed);
+        let mut host = Host::new(Bench { device: device.clone(), store: store.clone() });
+        let paused = |event: &SessionEvent| if let SessionEvent::Paused { update } = event { Some(*update) } else { None };
+        let series = vec!["train_ce".to_string()];
+        host.send(Command::Subscribe(Subscription { series, ..Subscription::default() }));
+        let rejected = |event: &SessionEvent| if let SessionEvent::Rejected { command, .. } = event { Some(command.clone()) } else { None };
+        host.send(Command::Step);
+        assert_eq!(until(&mut host, rejected), "step", "there is no run yet");
+        host.send(Command::Start { run: "run".into(), config: config.to_effective_toml(), sets: Vec::new() });
+        host.send(Command::Pause);
+        assert_eq!(until(&mut host, paused), 0, "a command to a run that is being opened waits");
+        host.send(Command::Save);
+        assert_eq!(until(&mut host, rejected), "save", "there is nothing to save");
+        // Before the first update, so that the weights are those that the seed gives: a cross-entropy of about ln 256.
+        host.send(Command::Evaluate);
+        let evaluated = |event: &SessionEvent| match event {
+            SessionEvent::Evaluated { record, requested: true } => Some((record.update, record.val_ce)),
+            _ => None,
+        };
+        let (update, val_ce) = until(&mut host, evaluated);
+        assert!(update == 0 && (val_ce - 256f64.ln()).abs() < 0.5, "{val_ce}");
+        host.send(Command::Step);
+        host.send(Command::Step);
+        host.send(Command::Step);
+        let mut updates = Vec::new();
+        let stepped = until(&mut host, |event| {
+            if let SessionEvent::Series(block) = event {
+                updates.extend(block.updates.iter().copied());
+            }
+            paused(event)
+        });
+        assert_eq!((stepped, updates), (3, vec![1, 2, 3]), "three steps are three updates");
+        // Twice the same text, and another; the third update has a checkpoint by schedule, the fourth has none.
+        let sample = |number| Command::Sample(SampleRequest { prompt: "ab".into(), tokens: Some(5), number, ..SampleRequest::default() });
+        [0, 0, 1].into_iter().for_each(|number| host.send(sample(number)));
+        let mut texts = Vec::new();
+        until(&mut host, |event| {
+            if let SessionEvent::Sampled { record, requested: true } = event {
+                texts.push((record.update, record.text.clone()));
+            }
+            (texts.len() == 3).then_some(())
+        });
+        assert!(texts[0] == texts[1] && texts[0].1 != texts[2].1 && texts[0].0 == 3, "{texts:?}");
+        host.send(Command::Step);
+        host.send(Command::Save);
+        let saved = |event: &SessionEvent| if let SessionEvent::Saved { update, .. } = event { Some(*update) } else { None };
+        assert_eq!((until(&mut host, saved), until(&mut host, paused)), (4, 4));
+        // While it runs as well: the update after which the request is followed is whichever is newest.
+        host.send(Command::Continue);
+        host.send(Command::Evaluate);
+        host.send(sample(7));
+        let mut requested = 0;
+        until(&mut host, |event| {
+            requested +=
+                u32::from(matches!(event, SessionEvent::Evaluated { requested: true, .. } | SessionEvent::Sampled { requested: true, .. }));
+            (requested == 2).then_some(())
+        });
+        host.send(Command::Stop);
+        let stopped = until(&mut host, ended);
+        assert_eq!(stopped.exit, ExitReason::Interrupted);
+        assert!(stopped.updates < 7, "it was stopped on its way");
+        host.send(Command::Resume { run: "run".into(), sets: Vec::new(), allow: Vec::new() });
+        let found = until(&mut host, ended);
+        assert_eq!(Summary { name: String::new(), ..found }, Summary { name: String::new(), ..wanted });
+        let log = |store: &Memory| without_time(&String::from_utf8(store.read("metrics.jsonl").unwrap().unwrap()).unwrap()).unwrap();
+        assert_eq!(log(&store), log(&undisturbed), "what was asked for is in no log");
     });
 }

@@ -121,7 +121,7 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
                     ran.order.push(format!("c{}", snapshot.state.update));
                     ran.snapshots.push(*snapshot);
                 }
-                Progress::Incident(_) => {}
+                Progress::Incident(_) | Progress::Requested(_) => {}
                 Progress::WantsRollback => {
                     ran.wants_rollback = true;
                     return ran;

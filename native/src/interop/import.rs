@@ -19,6 +19,7 @@ use moelab::{
         run_folder::TOKENIZER,
         session::Opening,
     },
+    train::trainer::Trainer,
 };
 use moelab_native::{out, print, store::Directory};
 use serde_json::{Value, json};
@@ -94,9 +95,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     kept.extend(folder.kept.into_iter().map(|(name, bytes)| (format!("{SOURCE}{name}"), bytes)));
     let store = Directory::open(&args.out).with_context(|| print::path(&args.out))?;
     let opening = Opening {
-        config,
-        device,
-        corpus,
+        trainer: Trainer::new(config, device, corpus, Default::default())?,
         store: Box::new(store),
         tag: open::tag(),
         clock: open::clock(),

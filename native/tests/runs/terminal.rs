@@ -1,8 +1,9 @@
 //! What the terminal says, from events alone.
 
+use moelab::run::protocol::SeriesBlock;
 use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
 use moelab::run::summary::{Baselines, ExitReason, Summary};
-use moelab_native::terminal::{Progress, Terminal, result_table, samples};
+use moelab_native::terminal::{Progress, SERIES, Terminal, result_table, samples};
 use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
@@ -19,6 +20,15 @@ fn update(update: u32, seconds: f64) -> Event {
         time,
         ..UpdateRecord::default()
     })
+}
+
+/// An update as a run tells of it.
+fn block(event: &Event) -> SeriesBlock {
+    let mut block = SeriesBlock::new(&SERIES.map(str::to_string));
+    if let Event::Update(record) = event {
+        block.push(record);
+    }
+    block
 }
 
 fn eval(update: u32, val_ce: f64) -> Event {
@@ -72,7 +82,7 @@ fn a_log_reads_as_ever() {
     let log = Log::default();
     let mut terminal = Terminal::lines(400, Box::new(log.clone()));
     for at in (1..=400).step_by(57) {
-        terminal.show(&update(at, f64::from(at) * 0.225));
+        terminal.show_block(&block(&update(at, f64::from(at) * 0.225)));
         if at % 200 > 100 {
             terminal.show(&eval(at, 5.0 / f64::from(at).sqrt()));
         }
@@ -154,9 +164,10 @@ fn there_is_one_line_a_second_at_most() {
     let log = Log::default();
     let mut terminal = Terminal::lines(1000, Box::new(log.clone()));
     for at in 1..=1000 {
-        let Event::Update(record) = update(at, f64::from(at) * 0.003) else { unreachable!() };
-        terminal.show_update(&record);
-        let time = record.time;
+        let event = update(at, f64::from(at) * 0.003);
+        terminal.show_block(&block(&event));
+        terminal.show(&event);
+        let time = event.time().copied().unwrap_or_default();
         terminal.show(&Event::Eval(EvalRecord { update: at, val_ce: f64::NAN, time, ..EvalRecord::default() }));
     }
     let (detail, time) = ("nan".to_string(), Time { seconds: 3.0, ..Time::default() });

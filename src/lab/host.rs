@@ -1,0 +1,308 @@
+//! Opens runs and drives them by messages: [`Command`]s in, [`SessionEvent`]s out.
+//!
+//! A host lives where its trainer lives: in the command line's loop, on a thread of a desktop app, in a browser's worker. It owns an
+//! [`Environment`], which is made there too, so that devices, stores and clocks never cross a thread; messages do.
+//!
+//! **Budget.** [`Host::advance`] works in slices and begins none once its budget is used up. What cannot be cut has a slice
+//! of its own: to ask for a device, to read the data, to compile one kernel, to make the model's buffers, to make or
+//! read the run's folder, one submission. [`SessionEvent::Opening`] tells of the first five before they begin.
+//!
+//! One run at a time: a command to start another is rejected until the present one has ended.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+pub use super::{
+    publisher::Clock,
+    session::{Activity, Opening, Rasterize},
+};
+use super::{
+    publisher::Publisher,
+    run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
+    session::Session,
+    store::{Store, StoreError},
+};
+use crate::{
+    config_file::Class,
+    data::{Corpus, tokenizer::Tokenizer},
+    gpu::{Device, PlanOptions},
+    run::{
+        Config, config,
+        protocol::{Command, OpeningPhase, Problem, SessionEvent},
+        summary::ExitReason,
+    },
+    train::{generate::Prompt, trainer::Trainer},
+};
+
+/// What a run needs from the machine that it runs on.
+///
+/// Three implementations: the command line's, the browser worker's, and that of a test.
+pub trait Environment {
+    /// The device to train on; polled until it is there.
+    fn device(&mut self) -> DeviceFuture;
+
+    /// The data of a config, and the config with its vocabulary filled in. A run that is resumed has its own tokenizer, which then
+    /// takes the place of the config's.
+    ///
+    /// # Errors
+    /// Data that cannot be read or do not fit the config.
+    fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem>;
+
+    /// The folder of a run.
+    ///
+    /// # Errors
+    /// A folder that cannot be opened, or that another process writes.
+    fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem>;
+
+    /// Seconds since any fixed moment.
+    fn clock(&self) -> Clock;
+
+    /// Tells this process from others; fit for a file name.
+    fn tag(&self) -> String;
+
+    /// The name of a run, for its report.
+    fn name(&self, run: &str) -> String {
+        run.to_string()
+    }
+
+    /// Draws a figure as PNG, where the environment can.
+    fn rasterize(&self) -> Option<Rasterize> {
+        None
+    }
+}
+
+/// A device on its way.
+pub type DeviceFuture = Pin<Box<dyn Future<Output = Result<Rc<Device>, Problem>>>>;
+
+/// An environment with at most one run, driven by messages.
+pub struct Host<E> {
+    environment: E,
+    clock: Clock,
+    commands: VecDeque<Command>,
+    stage: Stage,
+    out: Publisher,
+}
+
+/// A run that is being opened.
+struct Plan {
+    run: String,
+    config: Config,
+    /// Of a run that is resumed: its folder, and the classes of settings that may differ.
+    resumed: Option<(Box<dyn Store>, Vec<Class>)>,
+}
+
+enum Stage {
+    Closed,
+    Device(Plan, DeviceFuture),
+    Data(Plan, Rc<Device>),
+    Model(Plan, Rc<Device>, Corpus),
+    Folder(Opening, Option<Vec<Class>>),
+    Open(Box<Session>),
+}
+
+impl<E: Environment> Host<E> {
+    /// A host without a run.
+    pub fn new(environment: E) -> Host<E> {
+        let clock = environment.clock();
+        Host { out: Publisher::new(clock.clone()), clock, environment, commands: VecDeque::new(), stage: Stage::Closed }
+    }
+
+    /// The environment.
+    pub fn environment(&self) -> &E {
+        &self.environment
+    }
+
+    /// Takes a command in; [`Host::advance`] follows it.
+    pub fn send(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    /// Follows the commands that are there and works for `budget` seconds at most, but for the slice under way when they are over.
+    /// At least one slice is worked on. Tells what happened, and what the host waits for now.
+    pub fn advance(&mut self, budget: f64) -> (Vec<SessionEvent>, Activity) {
+        let end = (self.clock)() + budget;
+        let mut activity;
+        loop {
+            while let Some(command) = self.next_command() {
+                self.follow(command);
+            }
+            activity = self.slice();
+            if activity != Activity::Busy || (self.clock)() >= end {
+                break;
+            }
+        }
+        (self.out.take(), activity)
+    }
+
+    /// Blocks until the device has something to take. Native only in effect.
+    pub fn wait(&mut self) {
+        if let Stage::Open(session) = &mut self.stage {
+            session.wait();
+        }
+    }
+
+    /// The next command that can be followed now. While a run is being opened, those to it wait.
+    fn next_command(&mut self) -> Option<Command> {
+        let is_opening = !matches!(self.stage, Stage::Closed | Stage::Open(_));
+        let is_to_the_host =
+            |command: &Command| matches!(command, Command::Start { .. } | Command::Resume { .. } | Command::Stop | Command::Subscribe(_));
+        let next = self.commands.iter().position(|command| !is_opening || is_to_the_host(command))?;
+        self.commands.remove(next)
+    }
+
+    fn follow(&mut self, command: Command) {
+        let name = command.name();
+        let outcome = match (&mut self.stage, command) {
+            (Stage::Open(session), command) => session.command(command, &mut self.out),
+            (_, Command::Subscribe(subscription)) => {
+                self.out.subscribe(subscription);
+                Ok(())
+            }
+            (Stage::Closed, Command::Start { run, config, sets }) => {
+                self.begin(
+                    config::load(&given(&config), CONFIG, &sets).map(|config| Plan { run, config, resumed: None }).map_err(Problem::from),
+                );
+                Ok(())
+            }
+            (Stage::Closed, Command::Resume { run, sets, allow }) => {
+                let plan = self.resumed(run, &sets, allow);
+                self.begin(plan);
+                Ok(())
+            }
+            (Stage::Closed, _) => Err(Problem::new("no run is open: start or resume one")),
+            // Nothing of the run is written yet that a stop would have to wait for.
+            (_, Command::Stop) => {
+                self.fail(Problem { reason: ExitReason::Interrupted, ..Problem::new("stopped before the run was open") });
+                Ok(())
+            }
+            (_, _) => Err(Problem::new("a run is being opened: stop it first")),
+        };
+        if let Err(problem) = outcome {
+            self.out.push(SessionEvent::Rejected { command: name.into(), problem: Box::new(problem) });
+        }
+    }
+
+    fn begin(&mut self, plan: Result<Plan, Problem>) {
+        match plan {
+            Ok(plan) => {
+                self.tell(OpeningPhase::Device);
+                self.stage = Stage::Device(plan, self.environment.device());
+            }
+            Err(problem) => self.fail(problem),
+        }
+    }
+
+    /// Reads the config of a run that is there.
+    fn resumed(&mut self, run: String, sets: &[String], allow: Vec<Class>) -> Result<Plan, Problem> {
+        let store = self.environment.store(&run)?;
+        check_start_files(&*store)?;
+        let bytes = store.read(EFFECTIVE_CONFIG)?.ok_or(StoreError::Unstarted { missing: EFFECTIVE_CONFIG })?;
+        let text = String::from_utf8_lossy(&bytes);
+        let config = config::load(&given(&text), CONFIG, sets)?;
+        Ok(Plan { run, config, resumed: Some((store, allow)) })
+    }
+
+    fn tell(&mut self, phase: OpeningPhase) {
+        self.out.push(SessionEvent::Opening { phase, done: 0, total: 0 });
+    }
+
+    fn fail(&mut self, problem: Problem) {
+        self.stage = Stage::Closed;
+        self.out.push(SessionEvent::Failed(Box::new(problem)));
+    }
+
+    fn slice(&mut self) -> Activity {
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        match self.next(stage) {
+            Ok((stage, activity)) => {
+                self.stage = stage;
+                activity
+            }
+            Err(problem) => {
+                self.fail(problem);
+                Activity::Idle
+            }
+        }
+    }
+
+    fn next(&mut self, stage: Stage) -> Result<(Stage, Activity), Problem> {
+        Ok(match stage {
+            Stage::Closed => (Stage::Closed, Activity::Idle),
+            Stage::Device(plan, mut future) => match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => (Stage::Device(plan, future), Activity::Waiting),
+                Poll::Ready(device) => {
+                    let device = device?;
+                    self.tell(OpeningPhase::Data);
+                    (Stage::Data(plan, device), Activity::Busy)
+                }
+            },
+            Stage::Data(mut plan, device) => {
+                let own = plan.resumed.as_ref().map(|(store, _)| own_tokenizer(&**store, &plan.run)).transpose()?.flatten();
+                let (config, corpus) = self.environment.corpus(plan.config, own)?;
+                check_prompts(&config, &corpus)?;
+                plan.config = config;
+                self.tell(OpeningPhase::Model);
+                (Stage::Model(plan, device, corpus), Activity::Busy)
+            }
+            Stage::Model(Plan { run, config, resumed }, device, corpus) => {
+                let (store, allowed) = match resumed {
+                    Some((store, allowed)) => (store, Some(allowed)),
+                    None => (self.environment.store(&run)?, None),
+                };
+                let opening = Opening {
+                    trainer: Trainer::new(config, device, corpus, PlanOptions::default())?,
+                    store,
+                    tag: self.environment.tag(),
+                    clock: self.clock.clone(),
+                    rasterize: self.environment.rasterize(),
+                    name: self.environment.name(&run),
+                };
+                self.tell(OpeningPhase::Folder);
+                (Stage::Folder(opening, allowed), Activity::Busy)
+            }
+            Stage::Folder(opening, allowed) => {
+                let session = match allowed {
+                    Some(allowed) => Session::resume(opening, &allowed),
+                    None => Session::start(opening),
+                }?;
+                self.out.push(SessionEvent::Opened(Box::new(session.opened())));
+                (Stage::Open(Box::new(session)), Activity::Busy)
+            }
+            Stage::Open(mut session) => {
+                let activity = session.advance(&mut self.out)?;
+                (if session.is_finished() { Stage::Closed } else { Stage::Open(session) }, activity)
+            }
+        })
+    }
+}
+
+/// Name of a config in problems with it.
+const CONFIG: &str = "config.toml";
+
+/// A config's text as the only file there is.
+fn given(text: &str) -> impl Fn(&str) -> Result<String, String> {
+    let text = text.to_string();
+    move |path| if path == CONFIG { Ok(text.clone()) } else { Err("the config must refer to no other file".into()) }
+}
+
+/// The tokenizer in a run's folder, where it has one.
+fn own_tokenizer(store: &dyn Store, run: &str) -> Result<Option<Tokenizer>, Problem> {
+    let Some(bytes) = store.read(TOKENIZER)? else { return Ok(None) };
+    match Tokenizer::from_json(&bytes) {
+        Ok(tokenizer) => Ok(Some(tokenizer)),
+        Err(error) => Err(Problem { place: Some(TOKENIZER.into()), ..Problem::new(format!("{run}/{TOKENIZER}: {error}")) }),
+    }
+}
+
+/// Refuses prompts that could not be sampled from at the end of the run.
+fn check_prompts(config: &Config, corpus: &Corpus) -> Result<(), Problem> {
+    let Some(tokenizer) = corpus.tokenizer() else { return Ok(()) };
+    let problem = |(at, text): (usize, &String)| Prompt::new(config, tokenizer, text).err().map(|e| format!("sample.prompts[{at}]: {e}"));
+    let problems: Vec<_> = config.sample.prompts.iter().enumerate().filter_map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problem::new(problems.join("\n       "))) }
+}

@@ -1,0 +1,114 @@
+//! Events on their way out: what a subscriber did not ask for is left out, values of series are gathered into blocks.
+
+use std::rc::Rc;
+
+use crate::run::{
+    protocol::{SeriesBlock, SessionEvent, Subscription},
+    records::UpdateRecord,
+};
+
+/// Seconds since any fixed moment.
+pub type Clock = Rc<dyn Fn() -> f64>;
+
+/// Collects events in their order: values of series come before whatever happened after them.
+pub struct Publisher {
+    clock: Clock,
+    subscription: Subscription,
+    block: SeriesBlock,
+    /// When the last block was given.
+    last_block: f64,
+    events: Vec<SessionEvent>,
+}
+
+impl Publisher {
+    /// Without subscribed series.
+    pub fn new(clock: Clock) -> Publisher {
+        let subscription = Subscription::default();
+        Publisher { last_block: f64::NEG_INFINITY, clock, subscription, block: SeriesBlock::default(), events: Vec::new() }
+    }
+
+    /// Follows a subscription from here on.
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        self.give_block();
+        self.block = SeriesBlock::new(&subscription.series);
+        self.subscription = subscription;
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: SessionEvent) {
+        self.give_block();
+        self.events.push(event);
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.push(SessionEvent::Warning { text: text.into() });
+    }
+
+    /// Adds an update.
+    pub fn update(&mut self, record: UpdateRecord, is_logged: bool) {
+        if !self.subscription.series.is_empty() {
+            self.block.push(&record);
+        }
+        if is_logged && self.subscription.records {
+            self.push(SessionEvent::Update(Box::new(record)));
+        }
+    }
+
+    /// What there is to tell.
+    pub fn take(&mut self) -> Vec<SessionEvent> {
+        if (self.clock)() - self.last_block >= self.subscription.every_seconds {
+            self.give_block();
+        }
+        std::mem::take(&mut self.events)
+    }
+
+    fn give_block(&mut self) {
+        if !self.block.updates.is_empty() {
+            let block = std::mem::replace(&mut self.block, SeriesBlock::new(&self.subscription.series));
+            self.last_block = (self.clock)();
+            self.events.push(SessionEvent::Series(block));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn blocks_come_as_seldom_as_asked_for_and_before_what_follows_them() {
+        let now = Rc::new(Cell::new(0.0));
+        let mut publisher = Publisher::new({
+            let now = now.clone();
+            Rc::new(move || now.get())
+        });
+        publisher.update(UpdateRecord { update: 1, ..UpdateRecord::default() }, true);
+        assert_eq!(publisher.take(), [], "nothing was subscribed to");
+        publisher.subscribe(Subscription { series: vec!["train_ce".into()], every_seconds: 1.0, records: false });
+        let mut seen = Vec::new();
+        for update in 2..=30 {
+            now.set(f64::from(update) / 10.0);
+            publisher.update(UpdateRecord { update, ..UpdateRecord::default() }, true);
+            if update == 15 {
+                publisher.warn("here");
+            }
+            for event in publisher.take() {
+                seen.push(match event {
+                    SessionEvent::Series(block) => (block.updates[0], block.updates.len()),
+                    _ => (0, 0),
+                });
+            }
+        }
+        assert_eq!(seen, [(2, 1), (3, 10), (13, 3), (0, 0), (16, 10)]);
+        publisher.subscribe(Subscription { records: true, ..Subscription::default() });
+        publisher.update(UpdateRecord { update: 31, ..UpdateRecord::default() }, true);
+        publisher.update(UpdateRecord { update: 32, ..UpdateRecord::default() }, false);
+        let events = publisher.take();
+        assert!(
+            matches!(&events[..], [SessionEvent::Series(rest), SessionEvent::Update(record)] if rest.updates == [26, 27, 28, 29, 30] && record.update == 31),
+            "{events:?}"
+        );
+    }
+}

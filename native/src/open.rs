@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use moelab::{
-    config_file::MAX_BYTES,
+    config_file::{MAX_BYTES, Unreadable},
     data::{
         Corpus,
         prepare::{self, Purpose},
@@ -69,9 +69,9 @@ pub fn config_of_run(run: &Path, sets: &[String]) -> Result<Config> {
 }
 
 /// A config's text, no more of it than a config may have.
-pub fn read_text(path: &Path) -> Result<String, String> {
+pub fn read_text(path: &Path) -> Result<String, Unreadable> {
     let bytes = input::read(path, MAX_BYTES as u64).map_err(|e| e.to_string())?;
-    String::from_utf8(bytes).map_err(|e| e.to_string())
+    String::from_utf8(bytes).map_err(|e| e.to_string().into())
 }
 
 /// Opens the chosen adapter.

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Sources};
+use super::{Reader, Unreadable};
 
 /// Most bytes of one file.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -39,13 +40,7 @@ pub(super) struct Parsed<'s> {
 }
 
 /// Reads the chain of files, base first, then the sets.
-pub(super) fn read(
-    reader: &dyn Fn(&str) -> Result<String, String>,
-    path: &str,
-    sets: &[String],
-    sources: &mut Sources,
-    problems: &mut Vec<Problem>,
-) -> Vec<Layer> {
+pub(super) fn read(reader: Reader, path: &str, sets: &[String], sources: &mut Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
     let mut files = chain(reader, path, sources, problems);
     files.reverse();
     let layers = files.into_iter().enumerate().map(|(rank, source)| Layer { source, rank, is_set: false });
@@ -57,7 +52,7 @@ pub(super) fn read(
 }
 
 /// The file and its bases as sources, the file first.
-fn chain(reader: &dyn Fn(&str) -> Result<String, String>, path: &str, sources: &mut Sources, problems: &mut Vec<Problem>) -> Vec<usize> {
+fn chain(reader: Reader, path: &str, sources: &mut Sources, problems: &mut Vec<Problem>) -> Vec<usize> {
     let mut found = Vec::new();
     let mut names = vec![normal(path)];
     let mut asked: Option<(usize, Range<usize>)> = None;
@@ -96,10 +91,10 @@ fn chain(reader: &dyn Fn(&str) -> Result<String, String>, path: &str, sources: &
     }
 }
 
-fn within_size(text: String) -> Result<String, String> {
+fn within_size(text: String) -> Result<String, Unreadable> {
     match text.len() {
         0..=MAX_BYTES => Ok(text),
-        bytes => Err(format!("it has {bytes} bytes where a config may have {MAX_BYTES}; name data and tokenizers by path")),
+        bytes => Err(format!("it has {bytes} bytes where a config may have {MAX_BYTES}; name data and tokenizers by path").into()),
     }
 }
 

@@ -43,6 +43,26 @@ pub trait Root: Value + Default + Serialize + DeserializeOwned {
     const SYNONYMS: &'static [(&'static str, &'static [&'static str])];
 }
 
+/// Gives the text of a path, or the reason why not.
+pub type Reader<'a> = &'a dyn Fn(&str) -> Result<String, Unreadable>;
+
+/// Why a file cannot be read, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+impl From<&str> for Unreadable {
+    fn from(reason: &str) -> Unreadable {
+        Unreadable(reason.into())
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(reason: String) -> Unreadable {
+        Unreadable(reason)
+    }
+}
+
 /// Keys whose values do not go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
@@ -79,8 +99,8 @@ pub struct Loaded<C> {
 
 /// Reads `path` and what it extends with `reader`, lays `sets` (each `key=value`) over it, and checks all of it.
 ///
-/// `reader` gives the text of a path or the reason why not; `extends` paths are relative to the file that names them.
-pub fn load<C: Root>(reader: &dyn Fn(&str) -> Result<String, String>, path: &str, sets: &[String]) -> Loaded<C> {
+/// `extends` paths are relative to the file that names them.
+pub fn load<C: Root>(reader: Reader, path: &str, sets: &[String]) -> Loaded<C> {
     let mut sources = Sources::default();
     let mut problems = Vec::new();
     let layers = layers::read(reader, path, sets, &mut sources, &mut problems);

@@ -67,6 +67,11 @@ impl Tokenizer {
         Self::new(File::bytes(), None)
     }
 
+    /// Whether its ids are bytes.
+    pub fn is_bytes(&self) -> bool {
+        self.digest == Self::bytes().digest
+    }
+
     /// Learns byte-level BPE with at most `vocabulary` ids, 257 to 1,000,000; fewer where the documents hold fewer pairs that occur twice.
     /// The same documents give the same tokenizer.
     ///

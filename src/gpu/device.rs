@@ -26,15 +26,23 @@ pub enum AdapterChoice {
     Pci(String),
 }
 
-impl FromStr for AdapterChoice {
-    type Err = String;
+/// A choice that names no adapter: what was wanted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidAdapter(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for AdapterChoice {
+    type Err = InvalidAdapter;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAdapter> {
+        let invalid = |problem: String| InvalidAdapter(problem);
         match text.split_once(':') {
             Some(("name", name)) if !name.is_empty() => Ok(AdapterChoice::Name(name.into())),
-            Some(("index", index)) => index.parse().map(AdapterChoice::Index).map_err(|_| format!("index:{index}: wanted a whole number")),
+            Some(("index", index)) => {
+                index.parse().map(AdapterChoice::Index).map_err(|_| invalid(format!("index:{index}: wanted a whole number")))
+            }
             Some(("pci", address)) if !address.is_empty() => Ok(AdapterChoice::Pci(address.into())),
-            _ => Err(format!("`{text}`: wanted name:TEXT, index:NUMBER or pci:ADDRESS")),
+            _ => Err(invalid(format!("`{text}`: wanted name:TEXT, index:NUMBER or pci:ADDRESS"))),
         }
     }
 }

@@ -17,7 +17,7 @@ mod tensor;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use device::adapters;
-pub use device::{AdapterChoice, AdapterSummary, Device};
+pub use device::{AdapterChoice, AdapterSummary, Device, InvalidAdapter};
 pub use error::GpuError;
 pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo};
 pub use plan::{KernelTime, Memory, Plan, PlanOptions, Segment, Submission};

@@ -1,7 +1,7 @@
 //! A config around a model that is given: an imported one is what its files say, so its config states data and training only.
 
 use super::hugging_face::{is_setting_of_training, value_of, with_value};
-use crate::config_file::{self, Conflict, Loaded, Problems};
+use crate::config_file::{self, Conflict, Loaded, Problems, Reader};
 use crate::run::ModelConfig;
 use crate::run::config::{Config, TokenizerKind, rules};
 
@@ -33,7 +33,7 @@ pub struct Around {
 pub fn load_around(
     model: &ModelConfig,
     tokenizer: &OwnTokenizer,
-    sources: &dyn Fn(&str) -> Result<String, String>,
+    sources: Reader,
     path: &str,
     sets: &[String],
 ) -> Result<Around, Problems> {

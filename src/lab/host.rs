@@ -28,7 +28,7 @@ use super::{
     store::{Store, StoreError},
 };
 use crate::{
-    config_file::Class,
+    config_file::{Class, Unreadable},
     data::{Corpus, tokenizer::Tokenizer},
     gpu::{Device, PlanOptions},
     run::{
@@ -285,7 +285,7 @@ impl<E: Environment> Host<E> {
 const CONFIG: &str = "config.toml";
 
 /// A config's text as the only file there is.
-fn given(text: &str) -> impl Fn(&str) -> Result<String, String> {
+fn given(text: &str) -> impl Fn(&str) -> Result<String, Unreadable> {
     let text = text.to_string();
     move |path| if path == CONFIG { Ok(text.clone()) } else { Err("the config must refer to no other file".into()) }
 }

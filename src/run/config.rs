@@ -19,7 +19,7 @@ use super::ModelConfig;
 use super::model::parameters::{self, Group, ParamSpec};
 use super::model::{Carry, DepthKind};
 use super::schedule::{Schedule, ScheduleOptions, Unit};
-use crate::config_file::{self, Explanation, Problems, Root};
+use crate::config_file::{self, Explanation, Problems, Reader, Root};
 use crate::{choices, options};
 
 options! {
@@ -256,7 +256,7 @@ impl Root for Config {
 ///
 /// `sources` gives the text of a path or the reason why not; it should itself refuse to read more than
 /// [`MAX_BYTES`](crate::config_file::MAX_BYTES). The error holds every problem, each with its place, and prints them.
-pub fn load(sources: &dyn Fn(&str) -> Result<String, String>, path: &str, sets: &[String]) -> Result<Config, Problems> {
+pub fn load(sources: Reader, path: &str, sets: &[String]) -> Result<Config, Problems> {
     let mut loaded = config_file::load::<Config>(sources, path, sets);
     rules::check(&mut loaded);
     loaded.finish()

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{self, Config};
 use super::digest::sha256_hex;
 use super::schedule::balance_coefficient;
-use crate::config_file::{self, Class, Settings};
+use crate::config_file::{self, Class, Problems, Settings};
 
 /// Hashes (lower-case hex), settings and names of what a run is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +155,7 @@ impl Identity {
                 self.config
             )));
         }
-        let config = recorded(effective).map_err(refused)?;
+        let config = recorded(effective).map_err(|problems| refused(problems.to_string()))?;
         let mut settings = config_file::settings(&config);
         settings.remove(&Class::Bookkeeping);
         Ok(Identity { settings: Some(settings), ..self.clone() })
@@ -245,9 +245,12 @@ pub fn changes(before: &Settings, now: &Settings, update: u32) -> Vec<Change> {
 }
 
 /// The config of a run, from the text of its effective file.
-pub fn recorded(effective: &str) -> Result<Config, String> {
+///
+/// # Errors
+/// Every problem of the text.
+pub fn recorded(effective: &str) -> Result<Config, Problems> {
     let read = |_: &str| Ok(effective.to_owned());
-    config::load(&read, "config.effective.toml", &[]).map_err(|problems| problems.to_string())
+    config::load(&read, "config.effective.toml", &[])
 }
 
 /// The settings in an effective file, without the comment above them.

@@ -74,7 +74,7 @@ fn later_layers_lie_over_earlier_ones() {
         ("studies/base.toml", "extends = \"./../bottom.toml\"\nseed = 1\nmodel.router.experts = 4\n"),
         ("bottom.toml", "seed = 0\n[model]\nrouter = { experts = 2, noise = 0.5 }\nwidth = 96\n"),
     ]);
-    let read = |name: &str| files.get(name).map(|text| (*text).to_owned()).ok_or_else(|| format!("no {name}"));
+    let read = |name: &str| files.get(name).map(|text| (*text).to_owned()).ok_or_else(|| format!("no {name}").into());
     let sets = ["model.width=128".to_owned(), "model.width = 160".to_owned(), "schedule.warmup=5%".to_owned()];
     let config = config::load(&read, "studies/a/run.toml", &sets).unwrap_or_else(|problems| panic!("{problems}"));
     let router = &config.model.router;

@@ -17,8 +17,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 fn load(folder: &str, path: &str, sets: &[&str]) -> Result<Config, Problems> {
     let read = |name: &str| {
         std::fs::read_to_string(format!("{ROOT}/{folder}/{name}")).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file".to_owned(),
-            _ => error.to_string(),
+            std::io::ErrorKind::NotFound => "no such file".into(),
+            _ => error.to_string().into(),
         })
     };
     config::load(&read, path, &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())

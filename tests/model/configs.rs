@@ -80,7 +80,7 @@ fn assert_sound(ran: &Ran, updates: usize, what: &str) {
 
 #[test]
 fn every_committed_config_trains_and_passes_its_probes_at_its_reduced_size() {
-    let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string());
+    let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
     let files = committed("configs");
     let mut models: BTreeMap<String, (String, Config)> = BTreeMap::new();
     for path in &files {

@@ -61,7 +61,7 @@ fn three_updates_in_the_page_equal_the_native_losses() {
 /// The losses of the same updates on this machine's native adapter.
 fn native_losses(updates: u32) -> Vec<f64> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
-    let read = |path: &str| fs::read_to_string(path).map_err(|e| e.to_string());
+    let read = |path: &str| fs::read_to_string(path).map_err(|e| e.to_string().into());
     let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
     let config = config::load(&read, &config.display().to_string(), &sets).unwrap_or_else(|e| panic!("{e}"));
     let (config, corpus) = prepare::corpus(config, None, Purpose::Train, &NoFiles).unwrap();

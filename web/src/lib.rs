@@ -81,7 +81,7 @@ pub async fn run(config_toml: String, updates: u32, report: Function) -> Result<
 
 async fn open(config_toml: String, updates: u32) -> Result<Trainer, String> {
     const NAME: &str = "quickstart.toml";
-    let read = |path: &str| if path == NAME { Ok(config_toml.clone()) } else { Err("the page has no other config".to_owned()) };
+    let read = |path: &str| if path == NAME { Ok(config_toml.clone()) } else { Err("the page has no other config".into()) };
     // A page keeps nothing, and its reader waits for the first losses.
     let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
     let config = config::load(&read, NAME, &sets).map_err(|e| e.to_string())?;

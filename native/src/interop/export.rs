@@ -11,22 +11,21 @@ use clap::{Args, ValueEnum};
 use moelab::{
     data::tokenizer::Tokenizer,
     gpu::Capabilities,
-    interop::hugging_face::{self, CONFIG, HfModel, WEIGHTS},
+    interop::hugging_face::{
+        self, CONFIG, WEIGHTS,
+        folder::{beside, card},
+    },
     lab::{
         identity::check,
         import::{SOURCE, SOURCE_CONFIG},
-        run_folder::{Loaded, RunFolder, TOKENIZER},
+        run_folder::{RunFolder, TOKENIZER},
     },
-    run::{
-        Config,
-        identity::{self, Identity},
-    },
+    run::identity::{self, Identity},
     train::recording,
 };
 use moelab_native::{atomic, err, out, print, store::Directory};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{GENERATION, TOKENIZER_FILES, is_bytes};
 use crate::{Common, corpus::tokenizer_file, open};
 
 /// The layout of an export.
@@ -76,9 +75,9 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     let mut files = vec![
         (CONFIG.to_string(), model.config_json.clone().into_bytes()),
         (WEIGHTS.into(), model.weights.clone()),
-        ("README.md".into(), card(&open::name(run), &config, &model, &loaded, tokenizer.as_ref()).into_bytes()),
+        ("README.md".into(), card(&open::name(run), &config, &model, &loaded.snapshot.state, tokenizer.as_ref()).into_bytes()),
     ];
-    files.extend(beside(&runs, &config, end, source.is_some(), tokenizer.as_ref())?);
+    files.extend(beside(&config, tokenizer.as_ref(), source.is_some(), |name| runs.read(&format!("{SOURCE}{name}")))?);
     if let Some(file) = &args.check_logits {
         let device = open::device(common)?;
         let logits = hugging_face::logits(&config.model, &weights, &device, config.seed)?;
@@ -91,7 +90,7 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
         );
     } else {
         out!("{}: a `{}` model, update {}", print::path(folder), model.model_type, loaded.snapshot.state.update);
-        if tokenizer.as_ref().is_some_and(is_bytes) {
+        if tokenizer.as_ref().is_some_and(Tokenizer::is_bytes) {
             out!(
                 "transformers has no tokenizer whose ids are bytes; tokenizer.json spells it as byte-level BPE without merges: equal ids for every text"
             );
@@ -99,92 +98,4 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
         model.lost.iter().for_each(|setting| out!("not kept: {setting}"));
     }
     Ok(())
-}
-
-/// Generation settings and tokenizer: those that the run was imported with, or else its own.
-fn beside(
-    runs: &RunFolder,
-    config: &Config,
-    end: Option<u32>,
-    is_imported: bool,
-    own: Option<&Tokenizer>,
-) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut files = Vec::new();
-    let mut kept = |name: &str| -> Result<bool> {
-        let found = runs.read(&format!("{SOURCE}{name}"))?;
-        files.extend(found.map(|bytes| (name.to_string(), bytes)));
-        Ok(files.last().is_some_and(|(last, _)| last == name))
-    };
-    let has_generation = kept(GENERATION)?;
-    let mut has_tokenizer = false;
-    for name in TOKENIZER_FILES {
-        has_tokenizer |= kept(name)?;
-    }
-    // Without the file, transformers takes what config.json says, and so it does again.
-    if !has_generation && !is_imported {
-        files.push((GENERATION.into(), pretty(&generation(config, end))));
-    }
-    if let Some(tokenizer) = own.filter(|_| !has_tokenizer) {
-        files.push((TOKENIZER.into(), tokenizer.to_json().into_bytes()));
-        files.push(("tokenizer_config.json".into(), pretty(&tokenizer_config(config, tokenizer)?)));
-    }
-    Ok(files)
-}
-
-fn pretty(value: &Value) -> Vec<u8> {
-    format!("{value:#}\n").into_bytes()
-}
-
-fn generation(config: &Config, end: Option<u32>) -> Value {
-    let sample = &config.sample;
-    let mut json = json!({ "bos_token_id": end, "eos_token_id": end, "do_sample": sample.temperature > 0.0 });
-    if sample.temperature > 0.0 {
-        json["temperature"] = sample.temperature.into();
-        json["top_p"] = sample.top_p.into();
-    }
-    json
-}
-
-/// What `AutoTokenizer` reads beside tokenizer.json. The end of a document is named only where it is a token of its own:
-/// that of the byte tokenizer is a byte.
-fn tokenizer_config(config: &Config, tokenizer: &Tokenizer) -> Result<Value> {
-    let file: Value = serde_json::from_str(&tokenizer.to_json())?;
-    let added = file["added_tokens"].as_array().cloned().unwrap_or_default();
-    let end = added.iter().find(|token| token["id"].as_u64() == tokenizer.end_of_document().map(u64::from));
-    let mut json = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.model.context,
-        "clean_up_tokenization_spaces": false,
-    });
-    if let Some(end) = end {
-        json["bos_token"] = end["content"].clone();
-        json["eos_token"] = end["content"].clone();
-    }
-    Ok(json)
-}
-
-/// The page that a model is shown by.
-fn card(name: &str, config: &Config, model: &HfModel, loaded: &Loaded, tokenizer: Option<&Tokenizer>) -> String {
-    let state = &loaded.snapshot.state;
-    let parameters: u64 = config.parameters().iter().map(|spec| spec.len()).sum();
-    let mut card = format!(
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- moelab\n---\n\n# {name}\n\n\
-         A `{}` model of {parameters} parameters, trained by moelab {} for {} updates on {} tokens.\n",
-        model.model_type,
-        env!("CARGO_PKG_VERSION"),
-        state.update,
-        state.tokens
-    );
-    if let Some(best) = state.best {
-        card += &format!("Validation cross-entropy after update {}: {:.4} nats a token.\n", best.update, best.val_ce);
-    }
-    card += "\n`AutoModelForCausalLM.from_pretrained` and, where there is a tokenizer, `AutoTokenizer.from_pretrained` load this folder.\n";
-    if tokenizer.is_some_and(is_bytes) {
-        card += "An id is a byte of UTF-8; id 0, which no text holds, ends documents.\n";
-    }
-    if !model.lost.is_empty() {
-        card += "\nWhat these files do not keep:\n\n";
-        model.lost.iter().for_each(|setting| card += &format!("- `{setting}`\n"));
-    }
-    card
 }

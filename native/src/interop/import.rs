@@ -8,12 +8,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
-    data::{
-        prepare::{Purpose, stated_tokenizer},
-        tokenizer::Tokenizer,
-    },
+    data::prepare::{Purpose, stated_tokenizer},
     interop::around::{Around, OwnTokenizer, load_around},
-    interop::hugging_face::{self, CONFIG, WEIGHTS, settings_of_training},
+    interop::hugging_face::{self, CONFIG, WEIGHTS, folder, settings_of_training},
     lab::{
         import::{self, SOURCE, SOURCE_CONFIG},
         run_folder::TOKENIZER,
@@ -22,12 +19,9 @@ use moelab::{
     train::trainer::Trainer,
 };
 use moelab_native::{out, print, store::Directory};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{
-    GENERATION, is_bytes,
-    model_folder::{ModelFolder, left_out, weight_files},
-};
+use super::model_folder::{ModelFolder, left_out, weight_files};
 use crate::{Common, open};
 
 /// Makes a run of a model from elsewhere.
@@ -52,17 +46,17 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     let dir = &args.folder;
     let is_model = [CONFIG, WEIGHTS].iter().any(|name| args.out.join(name).exists());
     ensure!(!is_model, "{}: this is a model's folder, choose a new folder for the run", print::path(&args.out));
-    let folder = ModelFolder::read(dir)?;
-    let described = hugging_face::describe(&folder.config)?;
+    let files = ModelFolder::read(dir)?;
+    let described = hugging_face::describe(&files.config)?;
     let weights = weight_files(dir)?;
     let heads: Vec<(&str, &[u8], u64)> = weights.iter().map(|file| (file.name.as_str(), file.head.as_slice(), file.length)).collect();
     described.check_headers(&heads)?;
     let mut notes = left_out(dir, &weights.iter().map(|file| file.name.as_str()).collect::<Vec<_>>())?;
 
-    let own = folder.tokenizer(described.model_type())?;
+    let own = files.tokenizer(described.model_type())?;
     let place = match &own {
         None => OwnTokenizer::Missing,
-        Some((tokenizer, _)) if is_bytes(tokenizer) => OwnTokenizer::Bytes,
+        Some((tokenizer, _)) if tokenizer.is_bytes() => OwnTokenizer::Bytes,
         Some(_) => OwnTokenizer::File(args.out.join(TOKENIZER).display().to_string()),
     };
     let Around { config, notes: departures, states_tokenizer } = load(&described.model, &place, args)?;
@@ -80,19 +74,19 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         (None, None) => unreachable!("a config without a tokenizer was refused"),
     };
     notes.extend(of_tokenizer);
-    notes.extend(end_of_document(&folder.config, &tokenizer));
+    notes.extend(folder::separator_note(&files.config, &tokenizer));
     let (config, corpus) = open::corpus_with(common, config, Some(tokenizer), Purpose::Train)?;
 
     let device = Rc::new(open::device(common)?);
     let read = weights.into_iter().map(|file| file.read()).collect::<Result<Vec<_>>>()?;
-    let files: Vec<(&str, &[u8])> = read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    let imported = described.read(&files)?;
+    let contents: Vec<(&str, &[u8])> = read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let imported = described.read(&contents)?;
     drop(read);
     notes.extend(imported.notes);
     let training = settings_of_training(&config.model);
 
-    let mut kept = vec![(SOURCE_CONFIG.to_string(), folder.config)];
-    kept.extend(folder.kept.into_iter().map(|(name, bytes)| (format!("{SOURCE}{name}"), bytes)));
+    let mut kept = vec![(SOURCE_CONFIG.to_string(), files.config)];
+    kept.extend(files.kept.into_iter().map(|(name, bytes)| (format!("{SOURCE}{name}"), bytes)));
     let store = Directory::open(&args.out).with_context(|| print::path(&args.out))?;
     let opening = Opening {
         trainer: Trainer::new(config, device, corpus, Default::default())?,
@@ -121,17 +115,4 @@ fn load(model: &moelab::run::ModelConfig, tokenizer: &OwnTokenizer, args: &Impor
         Some(file) => load_around(model, tokenizer, &|path| open::read_text(Path::new(path)), &file.display().to_string(), &args.sets)?,
         None => load_around(model, tokenizer, &|_| Ok(String::new()), "defaults", &args.sets)?,
     })
-}
-
-/// Where a run separates documents by another token than those that end a text for the model.
-fn end_of_document(config_json: &[u8], tokenizer: &Tokenizer) -> Option<String> {
-    let config: Value = serde_json::from_slice(config_json).ok()?;
-    let ends: Vec<u64> = match &config["eos_token_id"] {
-        Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
-        id => id.as_u64().into_iter().collect(),
-    };
-    let own = tokenizer.end_of_document()?;
-    let differs = !ends.is_empty() && !ends.contains(&u64::from(own));
-    differs
-        .then(|| format!("`eos_token_id` {ends:?} as the end of a document: the run separates documents by id {own}; {GENERATION} is kept"))
 }

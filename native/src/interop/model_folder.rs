@@ -10,12 +10,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use moelab::{
     data::tokenizer::{MAX_BYTES, ModelFiles, Tokenizer},
-    interop::hugging_face::{CONFIG, HEAD_BYTES, WEIGHTS},
+    interop::hugging_face::{
+        CONFIG, HEAD_BYTES, WEIGHTS,
+        folder::{GENERATION, TOKENIZER_FILES},
+    },
 };
 use moelab_native::{input, print};
 use serde_json::Value;
-
-use super::{GENERATION, TOKENIZER_FILES};
 
 /// Most bytes of a JSON file: 8 MB.
 const MOST_JSON: u64 = 8_000_000;

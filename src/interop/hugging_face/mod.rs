@@ -20,6 +20,7 @@
 //! Bytes and strings in and out: where they are kept is for others.
 
 mod config;
+pub mod folder;
 mod keys;
 mod logits;
 mod model_type;

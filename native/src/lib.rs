@@ -6,5 +6,6 @@ pub mod fault;
 pub mod input;
 pub mod print;
 pub mod raster;
+pub mod runner;
 pub mod store;
 pub mod terminal;

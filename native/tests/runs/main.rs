@@ -1,8 +1,9 @@
-//! Runs on a real disk, pictures, and what the terminal says.
+//! Runs on a real disk and on a thread of their own, pictures, and what the terminal says.
 
 #[path = "../../../tests/lab/runs.rs"]
 mod runs;
 
 mod directory;
 mod raster;
+mod runner;
 mod terminal;

@@ -16,7 +16,7 @@
 //! | start: the imported checkpoint of update 0 | no run, can be started again | a checkpoint; resuming writes the log's first line |
 //! | start: `metrics.jsonl` with its first line | as above | a run before its first update |
 //! | **log**: a line is added | a log without it | the line, or a torn one, which is dropped; the update is made again |
-//! | **checkpoint**: the log is synced; four files into `update-N.tmp-TAG`, each synced, the manifest last | the checkpoint before, and a draft, which is removed | the same; with the manifest the draft counts as checkpoint and is renamed |
+//! | **checkpoint**: the log is synced; four files into `update-N.tmp-TAG`, piece by piece, each synced, the manifest last | the checkpoint before, and a draft, which is removed | the same; with the manifest the draft counts as checkpoint and is renamed |
 //! | checkpoint: a damaged folder of the same name is removed | both; the draft counts | the draft, which is renamed |
 //! | checkpoint: the draft is renamed, the folder above synced | the draft, as above | the new checkpoint |
 //! | checkpoint: it is read back and verified | the new checkpoint | the same |
@@ -52,7 +52,10 @@
 //! Long because it is one protocol, and its tables stand beside it.
 
 pub(super) mod log;
+mod save;
 mod sums;
+
+pub use save::{Save, SaveStep, Saved};
 
 use super::reader::Reader;
 use super::store::{Store, StoreError};
@@ -150,7 +153,7 @@ impl Newest {
 /// Refuses a config or tokenizer of a run that is not as the run wrote it. Whoever reads one of them calls this.
 pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
     // Without a log there is a run where a checkpoint is whole; part of one is what an import leaves that was cut short.
-    let is_whole = |folder: &String| files(store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|files| checkpoint::verify(&files).is_ok());
+    let is_whole = |folder: &String| save::verify(store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|found| found.is_ok());
     let has_run = store.read(METRICS)?.is_some() || candidates(store)?.iter().any(is_whole);
     if !has_run || store.read(EFFECTIVE_CONFIG)?.is_none() {
         return Err(StoreError::Unstarted { missing: if has_run { EFFECTIVE_CONFIG } else { METRICS } });
@@ -311,32 +314,6 @@ impl RunFolder {
         self.store.sync(parent)
     }
 
-    /// Saves a checkpoint by the protocol above and then deletes all but the newest `keep_last` (at least 1) and the best.
-    ///
-    /// It is the best if `snapshot.state.best` is of the same update. Call it after the last line of this update. Returns the
-    /// folder; after an error the checkpoints before are still there.
-    pub fn save_checkpoint(&mut self, snapshot: &Snapshot, keep_last: usize) -> Result<String, StoreError> {
-        // One that is saved again before the log was looked at, for a change of settings, keeps its mark.
-        let log = match &self.marker {
-            Some(marker) => Some(marker.mark()),
-            None => self.marks(snapshot.state.update)?.logs.into_iter().next(),
-        };
-        let files = checkpoint::encode(snapshot, log)?;
-        let folder = Self::checkpoint_folder(snapshot.state.update);
-        if !self.holds(&folder, &files) {
-            self.store_files(&folder, &files)?;
-        }
-        checkpoint::verify(&self.files(&folder)?)?;
-        let best = self.best()?;
-        self.point(LATEST, Some(&folder_name(snapshot.state.update)))?;
-        self.point(BEST, best.first().map(String::as_str))?;
-        self.prune(keep_last, best.first())?;
-        for name in self.store.list(CHECKPOINTS)?.into_iter().filter(|name| is_leftover(name)) {
-            self.store.remove(&format!("{CHECKPOINTS}/{name}"))?;
-        }
-        Ok(folder)
-    }
-
     /// Where the checkpoint of an update is kept.
     pub fn checkpoint_folder(update: u32) -> String {
         format!("{CHECKPOINTS}/{}", folder_name(update))
@@ -409,7 +386,7 @@ impl RunFolder {
         let (later, kept): (Vec<String>, Vec<String>) = saved.into_iter().partition(|folder| update_of(folder) > Some(update));
         self.set_aside(&later)?;
         for folder in kept.into_iter().filter(|folder| update_of(folder) != Some(update)) {
-            if let Err(problem) = checkpoint::verify(&self.files(&format!("{CHECKPOINTS}/{folder}"))?) {
+            if let Err(problem) = save::verify(&*self.store, &format!("{CHECKPOINTS}/{folder}"))? {
                 warnings.push(format!("{CHECKPOINTS}/{folder}: {problem}: set aside"));
                 self.set_aside(&[folder])?;
             }
@@ -449,8 +426,7 @@ impl RunFolder {
     /// Gives a complete draft of this update its name, where the folder proper is missing or damaged.
     fn settle_draft(&mut self, update: u32) -> Result<(), StoreError> {
         let proper = folder_name(update);
-        let is_good =
-            |folder: &String| self.files(&format!("{CHECKPOINTS}/{folder}")).is_ok_and(|files| checkpoint::verify(&files).is_ok());
+        let is_good = |folder: &String| save::verify(&*self.store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|found| found.is_ok());
         let (drafts, saved): (Vec<String>, Vec<String>) =
             self.candidates()?.into_iter().filter(|folder| update_of(folder) == Some(update)).partition(|folder| folder.contains(DRAFT));
         if drafts.is_empty() || saved.iter().any(is_good) {
@@ -501,43 +477,6 @@ impl RunFolder {
 
     fn metrics_text(&self) -> Result<Option<String>, StoreError> {
         Ok(self.store.read(METRICS)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    /// Writes a checkpoint into a draft and renames it. A failed draft is removed, so that it does not fill the disk.
-    fn store_files(&mut self, folder: &str, files: &Files) -> Result<(), StoreError> {
-        let wanted = 2 * files.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
-        if let Some(free) = self.store.free_bytes().filter(|&free| free < wanted) {
-            return Err(StoreError::Full { wanted, free });
-        }
-        // A run that begins with a checkpoint has no log yet.
-        if self.store.read(METRICS)?.is_some() {
-            self.store.sync(METRICS)?;
-        }
-        let draft = format!("{folder}{DRAFT}{}", self.tag);
-        let drafted = self.store_draft(&draft, files);
-        if drafted.is_err() {
-            // The error that matters is the first one; what cannot be removed now goes with the next save that succeeds.
-            let _ = self.store.remove(&draft);
-            return drafted;
-        }
-        if !self.store.list(folder)?.is_empty() {
-            // A damaged or outdated checkpoint of the same update: the draft counts in its place as soon as its name is safe.
-            self.store.sync(CHECKPOINTS)?;
-            self.store.remove(folder)?;
-        }
-        self.store.rename(&draft, folder)?;
-        self.store.sync(CHECKPOINTS)?;
-        self.store.sync("")
-    }
-
-    fn store_draft(&mut self, draft: &str, files: &Files) -> Result<(), StoreError> {
-        self.store.remove(draft)?;
-        for (file, bytes) in files {
-            let path = format!("{draft}/{file}");
-            self.store.write(&path, bytes)?;
-            self.store.sync(&path)?;
-        }
-        self.store.sync(draft)
     }
 
     /// Deletes all checkpoints but the newest `keep_last` and the best.
@@ -600,13 +539,6 @@ impl RunFolder {
 
     fn files(&self, folder: &str) -> Result<Files, StoreError> {
         files(&*self.store, folder)
-    }
-
-    /// Whether the folder already holds exactly these files.
-    fn holds(&self, folder: &str, files: &Files) -> bool {
-        let manifest = files.iter().find(|(name, _)| name == MANIFEST).map(|(_, bytes)| bytes.clone());
-        let stored = self.store.read(&format!("{folder}/{MANIFEST}")).ok().flatten();
-        stored == manifest && self.files(folder).is_ok_and(|stored| stored == *files)
     }
 }
 

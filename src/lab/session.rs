@@ -22,7 +22,7 @@ use super::{
     opening::{effective_config, start_files},
     publisher::{Clock, Publisher},
     rate::Rate,
-    run_folder::{RunFolder, Start},
+    run_folder::{RunFolder, Save, SaveStep, Saved, Start},
     store::StoreError,
 };
 use crate::run::{
@@ -34,7 +34,6 @@ use crate::{
     config_file::Class,
     data::tokenizer::Tokenizer,
     train::{
-        checkpoint::{self, Snapshot},
         generate::{Draw, Generation, Generator, Prompt},
         trainer::{End, Progress, Trainer},
     },
@@ -108,6 +107,8 @@ pub struct Session {
     saved: Option<(u32, String)>,
     /// Why the newest save failed.
     unsaved: Option<StoreError>,
+    /// The save under way.
+    save: Option<Save>,
     phase: Phase,
     is_interrupted: bool,
     warnings: Vec<String>,
@@ -173,6 +174,7 @@ impl Session {
             name,
             saved: None,
             unsaved: None,
+            save: None,
             phase: Phase::Training,
             is_interrupted: false,
             warnings: Vec::new(),
@@ -276,6 +278,16 @@ impl Session {
         }
         if let Some(Serving::Sample { .. }) = self.serving {
             return self.serve_sample(out);
+        }
+        if let Some(save) = &mut self.save {
+            return Ok(match save.proceed(&mut self.folder, &mut self.trainer)? {
+                SaveStep::Waiting => Activity::Waiting,
+                SaveStep::Working => Activity::Busy,
+                SaveStep::Ended(outcome) => {
+                    self.end_save(outcome, out)?;
+                    Activity::Busy
+                }
+            });
         }
         let submitted = self.trainer.submitted_updates();
         let is_next = self.requests.front().is_some_and(|(after, _)| after.is_none_or(|after| after <= submitted));
@@ -442,7 +454,7 @@ impl Session {
                 Ok(())
             }
             Progress::Incident(record) => self.note_incident(record, out),
-            Progress::Checkpoint { snapshot } => self.save(&snapshot, out),
+            Progress::CheckpointDue => self.begin_save(out),
             Progress::WantsRollback => self.roll_back(out),
             Progress::Done { end } => self.end(end, out),
         }
@@ -455,21 +467,28 @@ impl Session {
         Ok(())
     }
 
+    fn begin_save(&mut self, out: &mut Publisher) -> Result<(), SessionError> {
+        match self.folder.begin_save(&self.trainer.expected(), self.trainer.state(), keep(&self.trainer)) {
+            Ok(save) => self.save = Some(save),
+            Err(error) => self.end_save(Err(error), out)?,
+        }
+        Ok(())
+    }
+
     /// A failed save is reported; the checkpoint before is untouched and the run proceeds.
-    fn save(&mut self, snapshot: &Snapshot, out: &mut Publisher) -> Result<(), SessionError> {
-        let keep = keep(&self.trainer);
-        let update = snapshot.state.update;
+    fn end_save(&mut self, outcome: Result<Saved, StoreError>, out: &mut Publisher) -> Result<(), SessionError> {
+        self.save = None;
         if let Some(Serving::Save) = self.serving {
             self.serving = None;
         }
-        match self.folder.save_checkpoint(snapshot, keep) {
-            Ok(_) => {
-                (self.saved, self.unsaved) = (Some((update, checkpoint::weights_sha256(&snapshot.tensors))), None);
+        match outcome {
+            Ok(saved) => {
+                (self.saved, self.unsaved) = (Some((saved.update, saved.weights_sha256)), None);
                 self.tell_saved(out);
                 Ok(())
             }
             Err(error) => {
-                let detail = error.to_string();
+                let (update, detail) = (self.trainer.state().update, error.to_string());
                 self.unsaved = Some(error);
                 let incident = Incident::CheckpointFailed;
                 self.note_incident(IncidentRecord { update, incident, detail, since: None, time: Time::default() }, out)

@@ -12,13 +12,15 @@
 //! the tensors themselves ([`super::tensor_file`]). What fails is an error that names file, tensor, wanted and found; nothing
 //! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
 
-use super::tensor_file::{decode_tensors, encode_tensors, little_endian};
+use super::encoder::{Encoder, pieces};
+use super::tensor_file::{decode_tensors, little_endian};
 use crate::ops::state_range;
 use crate::run::digest::{hex, sha256_hex};
 use crate::run::state::TrainState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
 pub use super::checkpoint_error::CheckpointError;
 pub use super::tensor_file::NamedTensor;
@@ -72,13 +74,23 @@ impl Expected {
 /// What `manifest.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+pub(super) struct Manifest {
     format: String,
     version: u32,
     files: BTreeMap<String, FileEntry>,
     /// Absent in checkpoints of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<LogMark>,
+}
+
+impl Manifest {
+    pub(super) fn new(log: Option<LogMark>) -> Self {
+        Self { format: FORMAT.to_string(), version: VERSION, files: BTreeMap::new(), log }
+    }
+
+    pub(super) fn add(&mut self, file: &str, bytes: u64, sha256: String) {
+        self.files.insert(file.to_string(), FileEntry { bytes, sha256 });
+    }
 }
 
 /// What the run's log held when the checkpoint was saved, so that a log that was cut or exchanged is seen.
@@ -113,16 +125,16 @@ struct FileEntry {
 /// The same snapshot gives the same bytes. A snapshot that [`decode`] would refuse (a non-finite value, a negative mean of squares,
 /// a name twice, a shape that does not fit its data) is refused here, so that a broken state never takes the place of a good one.
 pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, CheckpointError> {
-    check_ranges(&snapshot.optimizer)?;
-    let mut files = vec![
-        (MODEL.to_string(), encode_tensors(MODEL, &snapshot.tensors)?),
-        (OPTIMIZER.to_string(), encode_tensors(OPTIMIZER, &snapshot.optimizer)?),
-        (STATE.to_string(), json_bytes(&snapshot.state)),
-    ];
-    let entry = |bytes: &[u8]| FileEntry { bytes: bytes.len() as u64, sha256: sha256_hex(bytes) };
-    let entries = files.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
-    let manifest = Manifest { format: FORMAT.to_string(), version: VERSION, files: entries, log };
-    files.push((MANIFEST.to_string(), json_bytes(&manifest)));
+    let mut encoder = Encoder::new(&Expected::of(snapshot), &snapshot.state, log)?;
+    let mut pieces = pieces(snapshot, usize::MAX)?;
+    let mut files = Files::new();
+    while let Some(remaining) = encoder.remaining() {
+        let piece = if remaining > 0 { pieces.next().unwrap_or_default() } else { Vec::new() };
+        let encoded = encoder.push(&piece)?;
+        files.push((encoded.file.to_string(), [encoded.header.unwrap_or_default(), piece].concat()));
+    }
+    let (_, state, manifest) = encoder.finish();
+    files.extend([(STATE.to_string(), state), (MANIFEST.to_string(), manifest)]);
     Ok(files)
 }
 
@@ -141,19 +153,32 @@ pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, Checkpoint
 fn check_ranges(optimizer: &[NamedTensor]) -> Result<(), CheckpointError> {
     for NamedTensor { name, data, .. } in optimizer {
         let range = state_range(name);
-        if let Some(element) = data.iter().position(|value| !range.contains(value)) {
-            let (file, tensor, value) = (OPTIMIZER.to_string(), name.clone(), data[element]);
-            return Err(match value.is_finite() {
-                true => {
-                    let (least, most) = range.into_inner();
-                    let wanted = if most == f32::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
-                    CheckpointError::OutOfRange { file, tensor, element, value: value.to_string(), wanted }
-                }
-                false => CheckpointError::NonFinite { file, tensor, element, value: value.to_string() },
-            });
-        }
+        data.iter().enumerate().try_for_each(|(element, value)| check_value(OPTIMIZER, name, element, *value, &range))?;
     }
     Ok(())
+}
+
+/// Refuses a value outside of its range, or one that is not finite.
+#[inline]
+pub(super) fn check_value(
+    file: &str,
+    tensor: &str,
+    element: usize,
+    value: f32,
+    range: &RangeInclusive<f32>,
+) -> Result<(), CheckpointError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (file, tensor) = (file.to_string(), tensor.to_string());
+    Err(match value.is_finite() {
+        true => {
+            let (least, most) = (range.start(), range.end());
+            let wanted = if *most == f32::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
+            CheckpointError::OutOfRange { file, tensor, element, value: value.to_string(), wanted }
+        }
+        false => CheckpointError::NonFinite { file, tensor, element, value: value.to_string() },
+    })
 }
 
 /// Reads the state alone, after [`verify`]: enough to tell whether a checkpoint belongs to a run before its model is built.
@@ -205,15 +230,75 @@ fn read_manifest(bytes: &[u8]) -> Result<Manifest, CheckpointError> {
 }
 
 fn check_entry(name: &str, entry: &FileEntry, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let (file, found) = (name.to_string(), bytes.len() as u64);
-    if found != entry.bytes {
-        return Err(CheckpointError::Size { file, wanted: entry.bytes, found });
+    let mut check = FileCheck::default();
+    check.push(bytes);
+    check.finish(name, entry)
+}
+
+/// A file that is being held against its entry in the manifest.
+#[derive(Default)]
+struct FileCheck {
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl FileCheck {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
     }
-    let found = sha256_hex(bytes);
-    if found != entry.sha256 {
-        return Err(CheckpointError::Checksum { file, wanted: entry.sha256.clone(), found });
+
+    fn finish(self, name: &str, entry: &FileEntry) -> Result<(), CheckpointError> {
+        let (file, found) = (name.to_string(), self.bytes);
+        if found != entry.bytes {
+            return Err(CheckpointError::Size { file, wanted: entry.bytes, found });
+        }
+        let found = hex(&self.hash.finalize());
+        if found != entry.sha256 {
+            return Err(CheckpointError::Checksum { file, wanted: entry.sha256.clone(), found });
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// [`verify`] for files that are read piece by piece.
+pub struct Verification {
+    files: VecDeque<(String, FileEntry)>,
+    check: FileCheck,
+}
+
+impl Verification {
+    /// Begins with the manifest.
+    ///
+    /// # Errors
+    /// A manifest that is missing or not as it was written.
+    pub fn new(manifest: Option<&[u8]>) -> Result<Verification, CheckpointError> {
+        let manifest = manifest.ok_or_else(|| CheckpointError::Missing { file: MANIFEST.to_string() })?;
+        Ok(Verification { files: read_manifest(manifest)?.files.into_iter().collect(), check: FileCheck::default() })
+    }
+
+    /// The file to be read, and the offset of its next piece; `None` when all files are as they were written.
+    pub fn next(&self) -> Option<(&str, u64)> {
+        self.files.front().map(|(name, _)| (name.as_str(), self.check.bytes))
+    }
+
+    /// Takes the next piece of that file: an empty one at its end, `None` where there is no such file.
+    ///
+    /// # Errors
+    /// A file that is missing or not as it was written.
+    pub fn push(&mut self, piece: Option<&[u8]>) -> Result<(), CheckpointError> {
+        let Some((name, entry)) = self.files.front() else { return Ok(()) };
+        match piece {
+            None => return Err(CheckpointError::Missing { file: name.clone() }),
+            Some([]) => std::mem::take(&mut self.check).finish(name, entry)?,
+            Some(piece) => {
+                self.check.push(piece);
+                return Ok(());
+            }
+        }
+        self.files.pop_front();
+        Ok(())
+    }
 }
 
 /// SHA-256 over all tensors in the order of their names: name, shape and little-endian values, each length first.
@@ -224,15 +309,20 @@ pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hash = Sha256::new();
     for tensor in sorted {
-        hash.update((tensor.name.len() as u64).to_le_bytes());
-        hash.update(tensor.name.as_bytes());
-        hash.update((tensor.shape.len() as u64).to_le_bytes());
-        for &side in &tensor.shape {
-            hash.update((side as u64).to_le_bytes());
-        }
+        hash_spec(&mut hash, &tensor.name, &tensor.shape);
         hash.update(little_endian(&tensor.data));
     }
     hex(&hash.finalize())
+}
+
+/// What [`weights_sha256`] takes in before the values of a tensor.
+pub(super) fn hash_spec(hash: &mut Sha256, name: &str, shape: &[usize]) {
+    hash.update((name.len() as u64).to_le_bytes());
+    hash.update(name.as_bytes());
+    hash.update((shape.len() as u64).to_le_bytes());
+    for &side in shape {
+        hash.update((side as u64).to_le_bytes());
+    }
 }
 
 fn file<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], CheckpointError> {
@@ -240,7 +330,7 @@ fn file<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], CheckpointError> {
     found.map(|(_, bytes)| bytes.as_slice()).ok_or_else(|| CheckpointError::Missing { file: name.to_string() })
 }
 
-fn json_bytes(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("maps have string keys and floats are written by `exact`");
     bytes.push(b'\n');
     bytes

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod checkpoint_error;
+pub mod encoder;
 pub mod engine;
 mod error;
 pub mod generate;

@@ -7,9 +7,9 @@
 use super::checkpoint_error::CheckpointError;
 use crate::run::quote::cut;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, Metadata, View};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 const HEADER_LIMIT_BYTES: usize = 8 << 20;
 const TENSOR_LIMIT: usize = 20_000;
@@ -52,17 +52,23 @@ impl View for &NamedTensor {
     }
 }
 
-/// Writes `tensors` as the file `name`; refuses what [`decode_tensors`] would refuse. The same tensors give the same bytes.
-pub(crate) fn encode_tensors(name: &str, tensors: &[NamedTensor]) -> Result<Vec<u8>, CheckpointError> {
-    let mut names = HashSet::new();
-    for tensor in tensors {
-        if !names.insert(&tensor.name) {
-            let problems = vec![format!("`{}` is there twice", tensor.name)];
-            return Err(CheckpointError::Tensors { file: name.to_string(), problems });
-        }
-        check_finite(name, &tensor.name, &tensor.data)?;
-    }
-    safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), None).map_err(|error| header(name, error))
+/// Bytes of a tensor of f32 with this shape.
+pub(crate) fn data_bytes(shape: &[usize]) -> usize {
+    shape.iter().product::<usize>() * size_of::<f32>()
+}
+
+/// What a file of these tensors (name, shape), all f32 and sorted by name, has before their data: as the official crate writes it.
+pub(crate) fn header_of(name: &str, tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>, CheckpointError> {
+    let mut end = 0;
+    let info = |(tensor, shape): &(String, Vec<usize>)| {
+        let start = end;
+        end += data_bytes(shape);
+        (tensor.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) })
+    };
+    let metadata = Metadata::new(None, tensors.iter().map(info).collect()).map_err(|error| header(name, error))?;
+    let mut json = serde_json::to_vec(&metadata).map_err(|error| header(name, error))?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+    Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
 }
 
 /// Reads the file `name`, which must hold exactly the `expected` tensors, and returns them in that order.

@@ -12,6 +12,7 @@ use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     checkpoint::{Expected, NamedTensor, Snapshot},
+    encoder::SnapshotReader,
     engine::{EvalStep, TrainStep, UpdateRun, floats},
     error::TrainError,
     micro_batches::MicroBatches,
@@ -48,14 +49,12 @@ pub enum Progress {
     Requested(EvalRecord),
     /// Something out of the ordinary.
     Incident(IncidentRecord),
-    /// A checkpoint to keep.
-    Checkpoint {
-        /// All that a run needs to go on; it is the best if `state.best` is of its update.
-        snapshot: Box<Snapshot>,
-    },
+    /// A checkpoint is due: of the tensors that [`Trainer::snapshot_piece`] gives and of [`Trainer::state`]. They stay as they are until
+    /// the next call of [`Trainer::advance`], which resumes training whether it was saved or not.
+    CheckpointDue,
     /// The run wants its last good checkpoint back: give it to [`Trainer::restore`].
     WantsRollback,
-    /// The run is over; the last checkpoint has been given.
+    /// The run is over; the last checkpoint has been due.
     Done {
         /// Why.
         end: End,
@@ -102,8 +101,9 @@ enum Phase {
         /// It is none of the run's own.
         is_requested: bool,
     },
+    /// Until the next [`Trainer::advance`].
     Saving {
-        download: Download,
+        reader: SnapshotReader,
     },
     /// Until [`Trainer::roll_back`].
     WaitingForRollback,
@@ -126,8 +126,6 @@ pub struct Trainer {
     /// The update of which not all is submitted.
     submitting: Option<Flight>,
     phase: Phase,
-    parameter_names: Vec<String>,
-    moment_names: Vec<String>,
     evaluated_at: Option<u32>,
     saved_at: Option<u32>,
     /// The newest evaluation changed what a checkpoint of its update must hold.
@@ -155,14 +153,10 @@ impl Trainer {
             let values = parameters::initial_values(&spec, config.seed);
             memory.write(&device, &spec.name, bytemuck::cast_slice(&values));
         }
-        let named = |tensors: Vec<(String, Vec<usize>)>| tensors.into_iter().map(|(name, _)| name).collect();
-        let expected = training.recorded().expected();
         let identity = Identity::new(&config, &corpus.hash(), &corpus.tokenizer_hash(), &device.adapter.name, &device.adapter.driver);
         Ok(Trainer {
             schedule: config.learning_rates(),
             state: TrainState::new(config.seed, identity),
-            parameter_names: named(expected.tensors),
-            moment_names: named(expected.optimizer),
             config,
             device,
             memory,
@@ -250,7 +244,10 @@ impl Trainer {
         match &mut self.phase {
             Phase::Training => self.train(progress)?,
             Phase::Evaluating { .. } => self.evaluate(progress)?,
-            Phase::Saving { .. } => self.save(progress)?,
+            Phase::Saving { .. } => {
+                self.phase = Phase::Training;
+                self.train(progress)?;
+            }
             Phase::WaitingForRollback => {}
             Phase::Finished { is_told } => {
                 if !std::mem::replace(is_told, true) {
@@ -309,8 +306,9 @@ impl Trainer {
             return Ok(());
         }
         let oldest = match &self.phase {
-            Phase::Saving { download } => Some(download),
+            Phase::Saving { reader } => reader.oldest(),
             Phase::Evaluating { pending, .. } => pending.front().map(|(download, _)| download),
+            _ if self.submitting.is_some() => None,
             _ => return Ok(self.in_flight.front().map_or(Ok(()), |flight| self.training.wait(&self.device, &flight.run))?),
         };
         Ok(oldest.map_or(Ok(()), |download| download.wait_ready(&self.device))?)
@@ -348,11 +346,12 @@ impl Trainer {
             return self.evaluate(progress);
         }
         if due.save {
-            let names: Vec<String> = self.parameter_names.iter().chain(&self.moment_names).cloned().collect();
             self.evaluation_is_unsaved = false;
             self.save_requested = false;
             self.state.evaluation_pending = due.lacks_evaluation;
-            self.phase = Phase::Saving { download: self.memory.download(&self.device, &names) };
+            self.saved_at = Some(self.state.update);
+            self.phase = Phase::Saving { reader: SnapshotReader::new(&self.expected()) };
+            progress.push(Progress::CheckpointDue);
             return Ok(());
         }
         self.phase = Phase::Finished { is_told: false };
@@ -509,16 +508,9 @@ impl Trainer {
         let sequence_length = self.config.data.sequence_length;
         let sequences = self.corpus.validation_sequences(sequence_length) as f64;
         let Phase::Evaluating { next, sums, loads, pending, is_requested } = &mut self.phase else { return Ok(()) };
-        while *next < batches && pending.len() < IN_FLIGHT {
-            let batch: Batch = self.corpus.validation_batch(*next);
-            let real = batch.real_sequences(sequence_length);
-            let download = self.evaluation.submit(&self.device, &mut self.memory, &batch, real * sequence_length)?;
-            pending.push_back((download, sequences / f64::from(real)));
-            *next += 1;
-        }
         while let Some((download, divisor)) = pending.front() {
             let divisor = *divisor;
-            let Some(outputs) = self.evaluation.poll(&self.device, download)? else { return Ok(()) };
+            let Some(outputs) = self.evaluation.poll(&self.device, download)? else { break };
             pending.pop_front();
             outputs.statistics.iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
             for (layer, values) in loads.iter_mut().zip(&outputs.routing) {
@@ -526,6 +518,13 @@ impl Trainer {
                 layer.resize(found.len(), 0.0);
                 layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / divisor);
             }
+        }
+        while *next < batches && pending.len() < IN_FLIGHT {
+            let batch: Batch = self.corpus.validation_batch(*next);
+            let real = batch.real_sequences(sequence_length);
+            let download = self.evaluation.submit(&self.device, &mut self.memory, &batch, real * sequence_length)?;
+            pending.push_back((download, sequences / f64::from(real)));
+            *next += 1;
         }
         if *next < batches || !pending.is_empty() {
             return Ok(());
@@ -576,22 +575,31 @@ impl Trainer {
         self.state.alarms.note_evaluation(&self.config.alarms, record.update, record.val_ce, uniform, is_warm)
     }
 
-    fn save(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
-        let Phase::Saving { download } = &self.phase else { return Ok(()) };
-        let Some(parts) = download.poll(&self.device)? else { return Ok(()) };
-        let (weights, moments) = parts.split_at(self.parameter_names.len());
-        let named = |shapes: Vec<(String, Vec<usize>)>, parts: &[Vec<u8>]| -> Vec<NamedTensor> {
-            let tensor = |((name, shape), bytes): ((String, Vec<usize>), &Vec<u8>)| NamedTensor { name, shape, data: floats(bytes) };
-            shapes.into_iter().zip(parts).map(tensor).collect()
-        };
+    /// While a checkpoint is due, the next piece of its tensors' data, in the order of [`Encoder`](super::encoder::Encoder). `None`: it is
+    /// on its way, call again later; or all have been given.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn snapshot_piece(&mut self) -> Result<Option<Vec<u8>>, TrainError> {
+        match &mut self.phase {
+            Phase::Saving { reader } => Ok(reader.poll(&self.device, &self.memory)?),
+            _ => Ok(None),
+        }
+    }
+
+    /// While a checkpoint is due, all of it in memory. Blocks, and needs the memory of a second model: for tests and tools. Native only.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn snapshot(&self) -> Result<Snapshot, TrainError> {
         let expected = self.expected();
-        let tensors = named(expected.tensors, weights);
-        let optimizer = named(expected.optimizer, moments);
-        let snapshot = Box::new(Snapshot { tensors, optimizer, state: self.state.clone() });
-        self.saved_at = Some(self.state.update);
-        progress.push(Progress::Checkpoint { snapshot });
-        self.phase = Phase::Training;
-        Ok(())
+        let names: Vec<String> = expected.tensors.iter().chain(&expected.optimizer).map(|(name, _)| name.clone()).collect();
+        let mut parts = self.memory.download(&self.device, &names).wait(&self.device)?.into_iter();
+        let mut named = |specs: Vec<(String, Vec<usize>)>| -> Vec<NamedTensor> {
+            let tensor = |((name, shape), bytes): ((String, Vec<usize>), Vec<u8>)| NamedTensor { name, shape, data: floats(&bytes) };
+            specs.into_iter().zip(parts.by_ref()).map(tensor).collect()
+        };
+        Ok(Snapshot { tensors: named(expected.tensors), optimizer: named(expected.optimizer), state: self.state.clone() })
     }
 
     /// The state and weights before the first update.

@@ -45,6 +45,48 @@ fn returns_to_the_bit() {
     assert_eq!(read_state(&files(3)).expect("it is sound"), snapshot(3).state);
 }
 
+/// A model is never in memory to be saved: what is written must not depend on how it comes, and is what the official crate writes.
+#[test]
+fn pieces_of_any_size_give_the_bytes_of_the_official_crate() {
+    let snapshot = snapshot(3);
+    for (name, tensors) in [(MODEL, &snapshot.tensors), (OPTIMIZER, &snapshot.optimizer)] {
+        let official = safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), None).expect("the snapshot is sound");
+        assert_eq!(*content(&mut files(3), name), official, "{name}");
+    }
+    for piece_bytes in [0, 4, 10, 100, 416, 420, 928, usize::MAX] {
+        let disk = Memory::default();
+        let mut run = RunFolder::create(Box::new(disk.clone()), "test", &START).expect("the folder is empty");
+        let pieces = moelab::train::encoder::pieces(&snapshot, piece_bytes).expect("the snapshot is sound");
+        let mut save = run.begin_save(&expected(), &snapshot.state, 1).expect("memory is sound");
+        for piece in pieces {
+            assert!(save.wants_data() && piece.len() <= piece_bytes.max(4), "{} of {piece_bytes}", piece.len());
+            run.push(&mut save, &piece).expect("memory is sound");
+        }
+        let saved = std::iter::repeat_with(|| run.advance_save(&mut save).expect("memory is sound")).find_map(|saved| saved);
+        let saved = saved.expect("the iterator is endless");
+        assert_eq!(saved.weights_sha256, weights_sha256(&snapshot.tensors), "{piece_bytes}");
+        for (name, bytes) in files(3).into_iter().filter(|(name, _)| name != MANIFEST) {
+            let found = disk.read(&format!("{}/{name}", saved.folder)).expect("memory is sound");
+            assert_eq!(found, Some(bytes), "{name} in pieces of {piece_bytes}");
+        }
+        assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot);
+    }
+}
+
+/// The first piece is in the folder when the second is bad; nothing of it may stay.
+#[test]
+fn a_value_that_is_not_finite_in_a_later_piece_leaves_no_draft() {
+    let disk = Memory::default();
+    let mut run = RunFolder::create(Box::new(disk.clone()), "test", &START).expect("the folder is empty");
+    run.save_checkpoint(&snapshot(1), 3).expect("memory is sound");
+    let mut broken = snapshot(2);
+    broken.tensors[0].data[103] = f32::NAN;
+    let problem = run.save_in_pieces(&broken, 3, 64).expect_err("it is not finite").to_string();
+    assert!(problem.contains("`embedding.weight` is NaN at element 103"), "{problem}");
+    assert_eq!(disk.list("checkpoints").expect("readable"), ["latest", "update-00000001"]);
+    assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot(1));
+}
+
 #[test]
 fn manifest_is_as_documented() {
     let mut files = files(1);

@@ -36,7 +36,8 @@ fn train(run: &mut RunFolder, first: u32, session: u32, saved: &mut u32) -> Resu
             run.append(&line)?;
         }
         if update % 2 == 0 || update == UPDATES {
-            match run.save_checkpoint(&snapshot(update), KEEP) {
+            // The parameters are two pieces.
+            match run.save_in_pieces(&snapshot(update), KEEP, 512) {
                 Ok(_) => *saved = update,
                 Err(problem) => {
                     let time = Time { session, ..Time::default() };

@@ -131,8 +131,8 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
             match p {
                 Progress::Update(record) => ran.updates.push(record),
                 Progress::Eval(record) | Progress::Requested(record) => ran.evals.push(record),
-                Progress::Checkpoint { snapshot } => {
-                    ran.weights_sha256 = moelab::train::checkpoint::weights_sha256(&snapshot.tensors);
+                Progress::CheckpointDue => {
+                    ran.weights_sha256 = moelab::train::checkpoint::weights_sha256(&trainer.snapshot().unwrap().tensors);
                 }
                 Progress::Done { .. } => return ran,
                 Progress::Incident(record) => ran.incidents.push(record),

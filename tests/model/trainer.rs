@@ -117,9 +117,9 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
                     ran.order.push(format!("e{}", record.update));
                     ran.evals.push(record);
                 }
-                Progress::Checkpoint { snapshot } => {
-                    ran.order.push(format!("c{}", snapshot.state.update));
-                    ran.snapshots.push(*snapshot);
+                Progress::CheckpointDue => {
+                    ran.order.push(format!("c{}", trainer.state().update));
+                    ran.snapshots.push(trainer.snapshot().unwrap());
                 }
                 Progress::Incident(_) | Progress::Requested(_) => {}
                 Progress::WantsRollback => {

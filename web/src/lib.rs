@@ -73,7 +73,7 @@ pub async fn run(config_toml: String, updates: u32, report: Function) -> Result<
                 Progress::Update(record) => drop(report.call2(&JsValue::NULL, &record.update.into(), &record.train_ce.into())?),
                 Progress::WantsRollback => return Err("the run diverged and the page keeps no checkpoint to go back to".into()),
                 Progress::Done { .. } => return Ok(()),
-                Progress::Eval(_) | Progress::Incident(_) | Progress::Checkpoint { .. } => {}
+                Progress::Eval(_) | Progress::Incident(_) | Progress::CheckpointDue => {}
             }
         }
     }

@@ -1,0 +1,257 @@
+//! Saving a checkpoint piece by piece, by the protocol of [`super`]: no more than a piece of it is in memory, and every call is short,
+//! but for a sync, which takes as long as the medium does.
+
+use super::{BEST, CHECKPOINTS, DRAFT, LATEST, METRICS, RunFolder, folder_name, is_leftover};
+use crate::{
+    lab::store::{Store, StoreError},
+    run::state::TrainState,
+    train::{
+        TrainError,
+        checkpoint::{CheckpointError, Expected, MANIFEST, STATE, Snapshot, Verification},
+        encoder::{self, Encoder, PIECE_BYTES},
+        trainer::Trainer,
+    },
+};
+
+/// A checkpoint that is being saved.
+pub struct Save {
+    update: u32,
+    keep_last: usize,
+    draft: String,
+    stage: Stage,
+}
+
+enum Stage {
+    Writing(Box<Encoder>),
+    /// The draft is written and gets its name.
+    Naming {
+        weights_sha256: String,
+    },
+    /// The checkpoint is read back.
+    Verifying {
+        weights_sha256: String,
+        verification: Verification,
+    },
+}
+
+/// A checkpoint that was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Its folder, relative to the run's.
+    pub folder: String,
+    /// Its update.
+    pub update: u32,
+    /// As [`crate::train::checkpoint::weights_sha256`].
+    pub weights_sha256: String,
+}
+
+impl Save {
+    /// Whether [`RunFolder::push`] comes next; otherwise [`RunFolder::advance_save`] does.
+    pub fn wants_data(&self) -> bool {
+        matches!(self.stage, Stage::Writing(_))
+    }
+
+    fn folder(&self) -> String {
+        RunFolder::checkpoint_folder(self.update)
+    }
+
+    /// Saves the next piece of what a trainer gives while its checkpoint is due.
+    ///
+    /// # Errors
+    /// A lost or faulty device.
+    pub fn proceed(&mut self, folder: &mut RunFolder, trainer: &mut Trainer) -> Result<SaveStep, TrainError> {
+        let step = if self.wants_data() {
+            let Some(piece) = trainer.snapshot_piece()? else { return Ok(SaveStep::Waiting) };
+            folder.push(self, &piece).map(|()| None)
+        } else {
+            folder.advance_save(self)
+        };
+        Ok(step.transpose().map_or(SaveStep::Working, SaveStep::Ended))
+    }
+}
+
+/// What a step of a save came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaveStep {
+    /// The next piece is on its way from the device.
+    Waiting,
+    /// A piece was saved.
+    Working,
+    /// The checkpoint is saved, or cannot be.
+    Ended(Result<Saved, StoreError>),
+}
+
+impl RunFolder {
+    /// Saves a checkpoint by the protocol above and then deletes all but the newest `keep_last` (at least 1) and the best.
+    ///
+    /// It is the best if `snapshot.state.best` is of the same update. Call it after the last line of this update. Returns the
+    /// folder; after an error the checkpoints before are still there. [`RunFolder::begin_save`] does the same without a snapshot.
+    pub fn save_checkpoint(&mut self, snapshot: &Snapshot, keep_last: usize) -> Result<String, StoreError> {
+        self.save_in_pieces(snapshot, keep_last, PIECE_BYTES)
+    }
+
+    /// As [`RunFolder::save_checkpoint`], with pieces of at most so many bytes.
+    pub fn save_in_pieces(&mut self, snapshot: &Snapshot, keep_last: usize, piece_bytes: usize) -> Result<String, StoreError> {
+        let pieces = encoder::pieces(snapshot, piece_bytes)?;
+        let mut save = self.begin_save(&Expected::of(snapshot), &snapshot.state, keep_last)?;
+        for piece in pieces {
+            self.push(&mut save, &piece)?;
+        }
+        loop {
+            if let Some(saved) = self.advance_save(&mut save)? {
+                return Ok(saved.folder);
+            }
+        }
+    }
+
+    /// Begins to save a checkpoint of these tensors and this state, as [`RunFolder::save_checkpoint`] does: the bytes of the tensors
+    /// are given to [`RunFolder::push`], then [`RunFolder::advance_save`] is called until it returns the checkpoint. After an error, of
+    /// whichever call, the save is over.
+    pub fn begin_save(&mut self, expected: &Expected, state: &TrainState, keep_last: usize) -> Result<Save, StoreError> {
+        // One that is saved again before the log was looked at, for a change of settings, keeps its mark.
+        let log = match &self.marker {
+            Some(marker) => Some(marker.mark()),
+            None => self.marks(state.update)?.logs.into_iter().next(),
+        };
+        let encoder = Encoder::new(expected, state, log)?;
+        let wanted = 2 * encoder.total_bytes();
+        if let Some(free) = self.store.free_bytes().filter(|&free| free < wanted) {
+            return Err(StoreError::Full { wanted, free });
+        }
+        // A run that begins with a checkpoint has no log yet.
+        if self.store.read(METRICS)?.is_some() {
+            self.store.sync(METRICS)?;
+        }
+        let draft = format!("{CHECKPOINTS}/{}{DRAFT}{}", folder_name(state.update), self.tag);
+        let mut save = Save { update: state.update, keep_last, draft, stage: Stage::Writing(Box::new(encoder)) };
+        let begun = self.store.remove(&save.draft).and_then(|()| self.write_what_has_no_data(&mut save));
+        self.or_remove_draft(&save, begun)?;
+        Ok(save)
+    }
+
+    /// Takes the next bytes of the tensors' data, in the order and with the pieces' bounds that [`Encoder`] states.
+    pub fn push(&mut self, save: &mut Save, piece: &[u8]) -> Result<(), StoreError> {
+        let written = self.write_piece(save, piece).and_then(|()| self.write_what_has_no_data(save));
+        self.or_remove_draft(save, written)
+    }
+
+    /// Does the next part of the rest. Returns the checkpoint once it is in its place and was read back.
+    pub fn advance_save(&mut self, save: &mut Save) -> Result<Option<Saved>, StoreError> {
+        match &mut save.stage {
+            Stage::Writing(_) => Err(CheckpointError::Missing { file: "the rest of the tensors".to_string() }.into()),
+            Stage::Naming { weights_sha256 } => {
+                let weights_sha256 = std::mem::take(weights_sha256);
+                self.name_draft(save)?;
+                let manifest = self.store.read(&format!("{}/{MANIFEST}", save.folder()))?;
+                save.stage = Stage::Verifying { weights_sha256, verification: Verification::new(manifest.as_deref())? };
+                Ok(None)
+            }
+            Stage::Verifying { weights_sha256, verification } => {
+                let folder = RunFolder::checkpoint_folder(save.update);
+                if verify_next(&*self.store, &folder, verification)?? {
+                    return Ok(None);
+                }
+                let weights_sha256 = std::mem::take(weights_sha256);
+                self.settle(save)?;
+                Ok(Some(Saved { folder, update: save.update, weights_sha256 }))
+            }
+        }
+    }
+
+    fn write_piece(&mut self, save: &mut Save, piece: &[u8]) -> Result<(), StoreError> {
+        let Stage::Writing(encoder) = &mut save.stage else { return Ok(()) };
+        let encoded = encoder.push(piece)?;
+        let path = format!("{}/{}", save.draft, encoded.file);
+        match encoded.header {
+            Some(header) => self.store.write(&path, &[&header, piece].concat())?,
+            None => self.store.append(&path, piece)?,
+        }
+        if encoded.ends { self.store.sync(&path) } else { Ok(()) }
+    }
+
+    /// A file whose tensors have no data, and, behind the last of the tensors, state and manifest.
+    fn write_what_has_no_data(&mut self, save: &mut Save) -> Result<(), StoreError> {
+        while let Stage::Writing(encoder) = &save.stage
+            && encoder.remaining() == Some(0)
+        {
+            self.write_piece(save, &[])?;
+        }
+        if !matches!(&save.stage, Stage::Writing(encoder) if encoder.remaining().is_none()) {
+            return Ok(());
+        }
+        let naming = Stage::Naming { weights_sha256: String::new() };
+        let Stage::Writing(encoder) = std::mem::replace(&mut save.stage, naming) else { return Ok(()) };
+        let (weights_sha256, state, manifest) = encoder.finish();
+        for (name, bytes) in [(STATE, state), (MANIFEST, manifest)] {
+            let path = format!("{}/{name}", save.draft);
+            self.store.write(&path, &bytes)?;
+            self.store.sync(&path)?;
+        }
+        self.store.sync(&save.draft)?;
+        save.stage = Stage::Naming { weights_sha256 };
+        Ok(())
+    }
+
+    /// Removes a draft that failed, so that it does not fill the disk.
+    fn or_remove_draft(&mut self, save: &Save, outcome: Result<(), StoreError>) -> Result<(), StoreError> {
+        if outcome.is_err() {
+            // The error that matters is the first one; what cannot be removed now goes with the next save that succeeds.
+            let _ = self.store.remove(&save.draft);
+        }
+        outcome
+    }
+
+    /// Gives a draft its name, unless the folder of this name holds the same already.
+    fn name_draft(&mut self, save: &Save) -> Result<(), StoreError> {
+        let folder = save.folder();
+        let manifest = |folder: &str| self.store.read(&format!("{folder}/{MANIFEST}")).ok().flatten();
+        let holds_the_same = manifest(&folder).is_some_and(|found| Some(found) == manifest(&save.draft))
+            && verify(&*self.store, &folder).is_ok_and(|found| found.is_ok());
+        if holds_the_same {
+            return self.store.remove(&save.draft);
+        }
+        if !self.store.list(&folder)?.is_empty() {
+            // A damaged or outdated checkpoint of the same update: the draft counts in its place as soon as its name is safe.
+            self.store.sync(CHECKPOINTS)?;
+            self.store.remove(&folder)?;
+        }
+        self.store.rename(&save.draft, &folder)?;
+        self.store.sync(CHECKPOINTS)?;
+        self.store.sync("")
+    }
+
+    /// Pointers, and what goes.
+    fn settle(&mut self, save: &Save) -> Result<(), StoreError> {
+        let best = self.best()?;
+        self.point(LATEST, Some(&folder_name(save.update)))?;
+        self.point(BEST, best.first().map(String::as_str))?;
+        self.prune(save.keep_last, best.first())?;
+        for name in self.store.list(CHECKPOINTS)?.into_iter().filter(|name| is_leftover(name)) {
+            self.store.remove(&format!("{CHECKPOINTS}/{name}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the files of a checkpoint are as they were written, with no more than a piece of them in memory.
+pub(super) fn verify(store: &dyn Store, folder: &str) -> Result<Result<(), CheckpointError>, StoreError> {
+    let manifest = store.read(&format!("{folder}/{MANIFEST}"))?;
+    let mut verification = match Verification::new(manifest.as_deref()) {
+        Ok(verification) => verification,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    loop {
+        match verify_next(store, folder, &mut verification)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(problem) => return Ok(Err(problem)),
+        }
+    }
+}
+
+/// Verifies the next piece; whether there was one.
+fn verify_next(store: &dyn Store, folder: &str, verification: &mut Verification) -> Result<Result<bool, CheckpointError>, StoreError> {
+    let Some((name, offset)) = verification.next() else { return Ok(Ok(false)) };
+    let piece = store.read_at(&format!("{folder}/{name}"), offset, PIECE_BYTES)?;
+    Ok(verification.push(piece.as_deref()).map(|()| true))
+}

@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     fmt,
     str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{BindingKind, Capabilities, GpuError, KernelInfo, ModuleInfo, readback::StagingRing};
@@ -131,6 +134,7 @@ pub struct Device {
     pub(super) queue: wgpu::Queue,
     pub(super) step_layout: wgpu::BindGroupLayout,
     pub(super) staging: Arc<StagingRing>,
+    submissions: AtomicU64,
     fault: Arc<Mutex<Option<GpuError>>>,
     modules: Mutex<HashMap<usize, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
@@ -218,6 +222,7 @@ impl Device {
             queue,
             step_layout,
             staging: Arc::default(),
+            submissions: AtomicU64::new(0),
             fault,
             modules: Mutex::default(),
             pipelines: Mutex::default(),
@@ -247,6 +252,17 @@ impl Device {
     pub fn destroy(&self) {
         self.raw.destroy();
         record(&self.fault, GpuError::Lost { adapter: self.adapter.name.clone(), reason: "destroyed".into() });
+    }
+
+    /// Submits what was recorded.
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        self.queue.submit([encoder.finish()])
+    }
+
+    /// Submissions since the device was opened.
+    pub fn submissions(&self) -> u64 {
+        self.submissions.load(Ordering::Relaxed)
     }
 
     /// The compiled form of an entry point, compiled at first use.

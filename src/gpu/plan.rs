@@ -108,16 +108,18 @@ pub enum Segment {
     Update,
 }
 
-/// How to compile.
+/// How to compile. No choice changes a bit of the results.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
-    /// Let activations share storage. Off: each has its own; results are bit-equal.
+    /// Let activations share storage. Off: each has its own.
     pub share_memory: bool,
+    /// Most replays of a segment in one submission.
+    pub most_replays: usize,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        PlanOptions { share_memory: true }
+        PlanOptions { share_memory: true, most_replays: 256 }
     }
 }
 
@@ -205,7 +207,7 @@ impl Plan {
         for segment in segments {
             self.replay(memory, &mut encoder, *segment);
         }
-        device.queue.submit([encoder.finish()]);
+        device.submit(encoder);
         Ok(())
     }
 
@@ -341,13 +343,13 @@ impl Plan {
         let mut times = Vec::new();
         let mut encoder = device.raw.create_command_encoder(&Default::default());
         refresh_stale(memory, &mut encoder);
-        device.queue.submit([encoder.finish()]);
+        device.submit(encoder);
         for action in &self.lists[segment as usize] {
             device.wait_idle()?;
             let start = now();
             let mut encoder = device.raw.create_command_encoder(&Default::default());
             self.encode(&mut encoder, std::slice::from_ref(action));
-            device.queue.submit([encoder.finish()]);
+            device.submit(encoder);
             device.wait_idle()?;
             let label = match action {
                 Action::Launch { label, .. } => label.clone(),
@@ -417,7 +419,7 @@ impl Submission<'_> {
         }
         self.upload.bytes.clear();
         self.plan.upload = self.upload;
-        let submission = self.device.queue.submit([self.encoder.finish()]);
+        let submission = self.device.submit(self.encoder);
         self.readback.map(|readback| readback.map(self.device, Vec::new(), submission))
     }
 }

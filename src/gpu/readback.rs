@@ -95,7 +95,7 @@ impl Download {
         for (buffer, offset, bytes) in parts {
             readback.copy(&mut encoder, buffer, *offset, *bytes);
         }
-        let submission = device.queue.submit([encoder.finish()]);
+        let submission = device.submit(encoder);
         readback.map(device, parts.iter().map(|(_, _, bytes)| *bytes).collect(), submission)
     }
 

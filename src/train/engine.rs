@@ -4,9 +4,9 @@
 //! Each is a compiled program; the tensors that outlive a step are in a [`Memory`] that the programs of one run share by name.
 //!
 //! An update is one submission: the inputs of all its micro-batches are uploaded at once and copied to their tensors in turn, and what
-//! each micro-batch measured is copied to one read-back buffer before the next one replaces it. An update whose inputs, micro-batches
-//! or commands exceed what a command buffer should hold ([`MOST_UPLOAD_BYTES`], [`MOST_MICRO_BATCHES`], [`MOST_COMMANDS`]) is split
-//! between micro-batches; the results have the same bits.
+//! each micro-batch measured is copied to one read-back buffer before the next one replaces it. An update whose micro-batches, inputs
+//! or commands exceed what a command buffer should hold ([`PlanOptions::most_replays`], [`MOST_UPLOAD_BYTES`], [`MOST_COMMANDS`]) is
+//! split between micro-batches; the results have the same bits.
 //! After the first updates a step allocates command encoders, what they record, and the vectors of its results.
 
 use std::ops::Range;
@@ -19,8 +19,6 @@ use crate::{
 
 /// Most bytes of inputs of one submission.
 pub const MOST_UPLOAD_BYTES: u64 = 8 << 20;
-/// Most micro-batches of one submission.
-pub const MOST_MICRO_BATCHES: usize = 256;
 /// Most commands of one submission, so that recording it takes milliseconds.
 pub const MOST_COMMANDS: usize = 1 << 13;
 
@@ -29,6 +27,7 @@ struct Replay {
     plan: Plan,
     /// Read after each micro-batch.
     outputs: Vec<TensorId>,
+    most_replays: usize,
 }
 
 /// The micro-batches of one submission.
@@ -48,7 +47,7 @@ impl Replay {
         outputs: Vec<TensorId>,
         options: PlanOptions,
     ) -> Result<Replay, GpuError> {
-        Ok(Replay { plan: Plan::compile(device, program, memory, options)?, outputs })
+        Ok(Replay { plan: Plan::compile(device, program, memory, options)?, outputs, most_replays: options.most_replays })
     }
 
     /// The one loop over micro-batches. `write` sets the inputs of each.
@@ -82,7 +81,7 @@ impl Replay {
     fn most_micro_batches(&self) -> u32 {
         let by_upload = MOST_UPLOAD_BYTES / self.plan.input_bytes();
         let by_commands = MOST_COMMANDS / self.plan.commands(Segment::Micro).max(1);
-        MOST_MICRO_BATCHES.min(by_upload as usize).min(by_commands).max(1) as u32
+        self.most_replays.min(by_upload as usize).min(by_commands).max(1) as u32
     }
 
     /// The bytes of each output of a micro-batch, in turn, and the rest.

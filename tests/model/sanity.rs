@@ -28,7 +28,7 @@ fn the_same_run_twice_and_with_memory_unplanned_gives_the_same_bits() {
     for tier in tiers() {
         let first = one_batch(SMALL, tier, PlanOptions::default());
         let again = one_batch(SMALL, tier, PlanOptions::default());
-        let unplanned = one_batch(SMALL, tier, PlanOptions { share_memory: false });
+        let unplanned = one_batch(SMALL, tier, PlanOptions { share_memory: false, ..PlanOptions::default() });
         assert_eq!(first.updates, again.updates);
         assert_eq!(first.weights_sha256, again.weights_sha256);
         assert_eq!(first.updates, unplanned.updates);

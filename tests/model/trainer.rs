@@ -592,6 +592,30 @@ fn an_update_takes_the_mean_over_its_micro_batches() {
     });
 }
 
+/// What is too large for a command buffer is split, which changes no bit; what is not is one submission an update.
+#[test]
+fn an_update_in_several_submissions_has_the_same_bits() {
+    on_shared_device(|device| {
+        let ran = |updates: &str, most_replays: usize| {
+            let config = tiny(&["train.micro_batches=5", DROPOUT, updates]);
+            let batches = batches(&config, 15);
+            let corpus = Corpus::Batches { training: batches.clone(), validation: batches };
+            let before = device.submissions();
+            let mut trainer = harness::trainer(&config, device, corpus, PlanOptions { most_replays, ..PlanOptions::default() });
+            let ran = drive(&mut trainer);
+            (ran.updates, checkpoint::weights_sha256(&ran.snapshots[0].tensors), device.submissions() - before)
+        };
+        let (records, weights, submissions) = ran("train.updates=3", 256);
+        for most_replays in [1, 2] {
+            let (split_records, split_weights, split_submissions) = ran("train.updates=3", most_replays);
+            assert_eq!((&split_records, &split_weights), (&records, &weights), "{most_replays} micro-batches a submission");
+            assert_eq!(split_submissions - submissions, 3 * (5u64.div_ceil(most_replays as u64) - 1));
+        }
+        let (_, _, longer) = ran("train.updates=7", 256);
+        assert_eq!(longer - submissions, 4, "one submission an update");
+    });
+}
+
 /// An evaluation weighs targets, not batches.
 #[test]
 fn an_evaluation_is_the_mean_over_its_targets() {

@@ -5,10 +5,10 @@
 //! messages, the effective file and the text of `explain`.
 //!
 //! How a config comes to be:
-//! 1. *Layers* ([`layers`]): the file, what it `extends` (base first), then each `--set key=value`. Parsed with spans.
-//! 2. *Check* ([`check`]): each layer is walked against the schema on its own, so that a slip in a base file is reported
+//! 1. *Layers* (`layers`): the file, what it `extends` (base first), then each `--set key=value`. Parsed with spans.
+//! 2. *Check* (`check`): each layer is walked against the schema on its own, so that a slip in a base file is reported
 //!    where it stands. What holds is kept flat, one entry a key; a later layer replaces an entry of an earlier one.
-//! 3. *Applies* ([`check`]): a key that its sibling choice switches off is refused if it was set beside or after that choice,
+//! 3. *Applies* (`check`): a key that its sibling choice switches off is refused if it was set beside or after that choice,
 //!    and dropped if it came from an earlier layer. No option is ever silently inert.
 //! 4. The entries over the defaults are the config. What the values mean together is for the caller to judge, with
 //!    [`Loaded::refuse`] to say where.

@@ -4,7 +4,7 @@
 //!   free to end documents.
 //! - [`Tokenizer::train`]: byte-level BPE learned from documents; id 0 is [`END_OF_TEXT`] and ends documents.
 //! - [`Tokenizer::from_json`]: a `tokenizer.json` of the `tokenizers` library, byte-level BPE only, checked before the
-//!   library sees it ([`file`]). The end of a document is the first of [`file::ENDS_OF_DOCUMENT`] that it has.
+//!   library sees it ([`file`]). The end of a document is the first of `file::ENDS_OF_DOCUMENT` that it has.
 //!
 //! All three are byte-level BPE and are written as the same `tokenizer.json` (bytes: without merges). Text never yields a
 //! special token: a document that spells `<|endoftext|>` is encoded letter by letter. Post-processors, padding and

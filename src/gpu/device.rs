@@ -1,5 +1,5 @@
-//! Opening an adapter and creating what plans need on it. The only async door of the engine, and the only floor-1
-//! file that asks which target it is compiled for.
+//! Opening an adapter and creating what plans need on it. The only file of the
+//! engine that is asynchronous, and that asks which target it is compiled for.
 //!
 //! wgpu's default is to panic on an uncaptured error or a lost device; both end in [`Device::check`] here instead.
 

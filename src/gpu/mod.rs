@@ -1,4 +1,4 @@
-//! Floor 1: WGSL and wgpu, no maths.
+//! WGSL and wgpu, no maths.
 //!
 //! A [`Program`] is plain data; [`memory::plan_memory`] maps its tensors to slots; a [`Plan`] is the compiled,
 //! replayable form of both on a [`Device`], and a [`Memory`] holds what outlives a step.

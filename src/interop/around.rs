@@ -27,7 +27,7 @@ pub struct Around {
     pub states_tokenizer: bool,
 }
 
-/// As [`load`](super::load), with `model` in place of the config's. Settings of training that the config states for the model hold;
+/// As [`load`](crate::run::config::load), with `model` in place of the config's. Settings of training that the config states for the model hold;
 /// another model is refused where a `--set` asks for it, and told where a file does, which may have been written for another model.
 /// Sequences are at most as long as the model's context unless their length is stated.
 pub fn load_around(

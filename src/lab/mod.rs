@@ -1,4 +1,4 @@
-//! Floor 5: runs as things to keep, compare and report. Knows training; never touches wgpu or a window.
+//! Runs as things to keep, compare and report. Knows training; never touches wgpu or a window.
 
 pub mod bench;
 mod ending;

@@ -389,7 +389,7 @@ impl<'a> Model<'a> {
         Ok(self.evaluation.poll(self.device, &download)?.map(|outputs| outputs.statistics).unwrap_or_default())
     }
 
-    /// Logits [V] of one position of one sequence.
+    /// Logits `[V]` of one position of one sequence.
     fn logits(&mut self, tokens: &[u32], position: usize) -> Result<Vec<f32>, TrainError> {
         let download = self.sampling.submit(self.device, &mut self.memory, tokens, &[position as u32])?;
         download.wait_ready(self.device)?;

@@ -6,7 +6,7 @@
 //! of its updates, so that no spike is lost, and their mean.
 //!
 //! These are the levels of a min/max pyramid over the file, which is its base. Of each series that is read over the whole run one level
-//! is kept, fine enough for a screen ([`BASE_VALUES`]), and what is coarser is merged from it; a narrower range is read from the file,
+//! is kept, fine enough for a screen (`BASE_VALUES`), and what is coarser is merged from it; a narrower range is read from the file,
 //! which costs as much as it is long. No pyramid is stored: it would be a second copy of the log to keep right through crashes and
 //! rewinds, and reading the log of a long run takes less than a second.
 //!

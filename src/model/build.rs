@@ -18,7 +18,7 @@ pub enum Mode {
     Evaluate,
     /// Logits of one position, as in evaluation.
     Sample {
-        /// Which, a u32 tensor [1].
+        /// Which, a u32 tensor `[1]`.
         position: Tensor,
     },
 }

@@ -147,7 +147,7 @@ fn start(g: &mut Graph, embedded: Tensor, own: &Weights, options: &Recursion) ->
     }
 }
 
-/// Puts the carried states in place of the starts, but for the sequences that start anew (input `fresh`, f32 [B], 1 or 0).
+/// Puts the carried states in place of the starts, but for the sequences that start anew (input `fresh`, f32 `[B]`, 1 or 0).
 fn resume(g: &mut Graph, states: &mut States, build: &Build) -> States {
     let [rows, width] = states.high.shape.matrix("recursion state");
     let fresh = g.input("fresh", [rows / build.sequence_length], DType::F32); // [B]

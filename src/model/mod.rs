@@ -1,5 +1,5 @@
-//! Floor 3: a language model as data ([`config`]), its parameter tree ([`params`]), what a token costs ([`cost`]), and
-//! the page that records it on a graph ([`transformer`]).
+//! The language model: the page that records it on a graph ([`transformer`]), and the parts it is made of. What a model is as data, its
+//! parameters and its cost, is [`run::model`](crate::run::model).
 
 mod attention;
 mod build;

@@ -13,7 +13,7 @@ use crate::{
 /// One use of a router, for the losses and the numbers that are taken from it.
 pub(super) struct Routed {
     routing: Routing,
-    /// Each expert's share of the assignments over the update's micro-batches so far [E], where it is counted.
+    /// Each expert's share of the assignments over the update's micro-batches so far `[E]`, where it is counted.
     running_load: Option<Tensor>,
     /// Gradients pass back through it: else it has no part in the loss.
     pub has_gradient: bool,
@@ -22,9 +22,9 @@ pub(super) struct Routed {
 /// What a router keeps from one update to the next besides its weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RouterState {
-    /// On the choice of experts [E].
+    /// On the choice of experts `[E]`.
     pub selection_bias: Option<Tensor>,
-    /// Assignments over the update's micro-batches so far, u32 [E].
+    /// Assignments over the update's micro-batches so far, u32 `[E]`.
     pub counts: Tensor,
 }
 
@@ -67,13 +67,13 @@ fn options(build: &Build) -> RouterOptions {
     }
 }
 
-/// The selection bias of a router [E]; one for all uses of the router.
+/// The selection bias of a router `[E]`; one for all uses of the router.
 fn selection_bias(g: &mut Graph, w: &Weights, build: &Build) -> Tensor {
     let name = w.name("router.selection_bias");
     g.find(&name).unwrap_or_else(|| g.state(&name, [build.model.router.experts]))
 }
 
-/// The counts of a router u32 [E], where something follows them.
+/// The counts of a router u32 `[E]`, where something follows them.
 fn counts(g: &mut Graph, w: &Weights, build: &Build) -> Option<Tensor> {
     let model = build.model;
     let Mode::Train { counts_assignments } = build.mode else { return None };
@@ -96,7 +96,7 @@ pub fn router_states(g: &Graph) -> Vec<RouterState> {
     routers.map(state).collect()
 }
 
-/// The balance losses [1] and, of every router in the order of the forward pass, its metrics [4 + 2E].
+/// The balance losses `[1]` and, of every router in the order of the forward pass, its metrics [4 + 2E].
 pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<Tensor>, Vec<Tensor>) {
     let options = &build.model.balance;
     let (mut losses, mut balanced) = (Vec::new(), Vec::new());

@@ -1,6 +1,6 @@
 //! The model: tokens -> embedding -> depth (blocks of attention and FFN or MoE, then a norm) -> head -> loss.
 //!
-//! Every published system is a choice of axes in [`config`](super::config); nothing here knows a system by name.
+//! Every published system is a choice of axes in the [config](crate::run::model); nothing here knows a system by name.
 
 pub use super::build::Mode;
 pub use super::moe::{RouterState, router_states};
@@ -17,9 +17,9 @@ use crate::{
 
 /// What a recorded model gives.
 pub struct Recorded {
-    /// Cross-entropy plus the balance losses, a scalar [1]; gradients start here. None when sampling.
+    /// Cross-entropy plus the balance losses, a scalar `[1]`; gradients start here. None when sampling.
     pub loss: Option<Tensor>,
-    /// Sums over the micro-batch's targets: cross-entropy in nats, targets, correct predictions [3].
+    /// Sums over the micro-batch's targets: cross-entropy in nats, targets, correct predictions `[3]`.
     pub statistics: Option<Tensor>,
     /// Logits of the position asked for [1, V], when sampling.
     pub logits: Option<Tensor>,
@@ -27,7 +27,7 @@ pub struct Recorded {
     pub routing: Vec<Tensor>,
 }
 
-/// Records the model over `sequences` of `sequence_length` tokens (inputs `tokens` and `targets`, u32 [N]).
+/// Records the model over `sequences` of `sequence_length` tokens (inputs `tokens` and `targets`, u32 `[N]`).
 pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u32, sequence_length: u32) -> Recorded {
     let specs = parameters::parameters(model);
     let all = specs.iter().map(|s| (s.name.clone(), g.param(&s.name, s.shape.as_slice()))).collect();

@@ -16,7 +16,7 @@ use crate::gpu::Tensor;
 pub struct Trained {
     /// The parameter, for experts [E, ..].
     pub w: Tensor,
-    /// Assignments of each expert over the update's micro-batches, u32 [E]: an expert that has none is left as it is,
+    /// Assignments of each expert over the update's micro-batches, u32 `[E]`: an expert that has none is left as it is,
     /// weight and moments, as PyTorch does where a gradient is None. Without, its gradient is zero.
     pub assignments: Option<Tensor>,
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// `x` [.., M] plus `b` [M] in every row.
+    /// `x` [.., M] plus `b` `[M]` in every row.
     pub fn add_bias(&mut self, x: Tensor, b: Tensor) -> Tensor {
         let [_, width] = x.shape.matrix("add_bias x"); // N, M
         assert_eq!(b.shape.len(), width, "add_bias: b {:?} against x {:?}", b.shape, x.shape);

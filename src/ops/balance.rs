@@ -21,7 +21,7 @@ pub struct BalanceOptions {
     /// Which load-balancing loss; each is 1 at balance. `HfMixtral`, one loss for all layers, is [`Graph::balance_loss_over_layers`]: here it is
     /// as `Off`, which leaves the z-loss.
     pub kind: BalanceKind,
-    /// For `GlobalBatch`: f [E] over the update's micro-batches so far, see [`Graph::count_assignments`].
+    /// For `GlobalBatch`: f `[E]` over the update's micro-batches so far, see [`Graph::count_assignments`].
     pub running_load: Option<Tensor>,
     /// T: the N tokens are whole sequences, one after the other.
     pub sequence_length: u32,
@@ -30,7 +30,7 @@ pub struct BalanceOptions {
 /// The auxiliary loss of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct BalanceLoss {
-    /// balance_coefficient * balance + z_coefficient * z, a scalar [1].
+    /// balance_coefficient * balance + z_coefficient * z, a scalar `[1]`.
     pub loss: Tensor,
     /// The routing in numbers [4 + 2E], without coefficients, in the slots that [`BalanceLoss::slot`] names.
     pub metrics: Tensor,
@@ -55,7 +55,7 @@ impl BalanceLoss {
         Self::slot(slot, metrics.len()).and_then(|slot| metrics.get(slot)).unwrap_or_default()
     }
 
-    /// The share of the assignments that each expert took [E], out of the metrics; they add up to 1.
+    /// The share of the assignments that each expert took `[E]`, out of the metrics; they add up to 1.
     pub fn load<T>(metrics: &[T]) -> &[T] {
         Self::values(metrics, "load")
     }
@@ -93,7 +93,7 @@ impl Graph {
         BalanceLoss { loss, metrics }
     }
 
-    /// One load-balancing loss, a scalar [1], over the tokens of all layers together, the K choices summed:
+    /// One load-balancing loss, a scalar `[1]`, over the tokens of all layers together, the K choices summed:
     /// balance_coefficient E sum_e (K mean_l f_{l,e}) (mean_l P_{l,e}), as `load_balancing_loss_func` of Hugging Face
     /// transformers has it; K at balance. The layers' own losses should be [`BalanceKind::Off`].
     ///
@@ -129,7 +129,7 @@ impl Graph {
         self.add_grad(probabilities, d_probabilities);
     }
 
-    /// The sum of scalar losses [1], in order. Each gets the gradient of the sum.
+    /// The sum of scalar losses `[1]`, in order. Each gets the gradient of the sum.
     ///
     /// # Panics
     /// If there is none.

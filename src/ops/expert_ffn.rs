@@ -18,7 +18,7 @@ pub struct FfnWeights {
     pub down: Tensor,
 }
 
-/// Biases of an FFN, each optional; of E experts as said below, of a dense one [F] and [D].
+/// Biases of an FFN, each optional; of E experts as said below, of a dense one `[F]` and `[D]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpertBiases {
     /// [E, F].

@@ -21,7 +21,7 @@ const IMAGE_ELEMENTS: u32 = 8192;
 impl Graph {
     /// L2 norm over the accumulated gradients of `parameters` and the factor that clips it to the step's `clip_norm`.
     ///
-    /// Returns `clip`, u32 [4]: bits of the norm (infinity if not finite), bits of the factor, 1 if every gradient is
+    /// Returns `clip`, u32 `[4]`: bits of the norm (infinity if not finite), bits of the factor, 1 if every gradient is
     /// finite, and the number of updates skipped so far because one was not (state `skipped_updates`). Clears
     /// [`Graph::update_damage`].
     pub fn grad_norm(&mut self, parameters: &[Tensor]) -> Tensor {
@@ -54,7 +54,7 @@ impl Graph {
         clip
     }
 
-    /// 1 if the last update made a parameter or a moment that is not finite, else 0, u32 [1]: the optimizers look at what they
+    /// 1 if the last update made a parameter or a moment that is not finite, else 0, u32 `[1]`: the optimizers look at what they
     /// write, as a finite gradient does not vouch for it.
     pub fn update_damage(&mut self) -> Tensor {
         const NAME: &str = "update_damage";

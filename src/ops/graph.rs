@@ -364,12 +364,12 @@ impl Graph {
         Some(gradient)
     }
 
-    /// d(total) / d(loss), a scalar [1] that the host writes: the micro-batch's part of its update, or a test's cotangent.
+    /// d(total) / d(loss), a scalar `[1]` that the host writes: the micro-batch's part of its update, or a test's cotangent.
     pub fn loss_seed(&mut self) -> Tensor {
         self.find("loss_seed").unwrap_or_else(|| self.input("loss_seed", [1], DType::F32))
     }
 
-    /// Walks the tape in reverse from `loss` [1] and appends every op's backward.
+    /// Walks the tape in reverse from `loss` `[1]` and appends every op's backward.
     pub fn backward(&mut self, loss: Tensor) {
         assert_eq!(loss.shape.len(), 1, "backward: the loss has shape {:?}", loss.shape);
         let seed = self.loss_seed();

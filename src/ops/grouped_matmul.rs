@@ -14,9 +14,9 @@ use crate::gpu::{DType, Role, Tensor};
 /// Which product with an expert's weights [out, in].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupedForm {
-    /// a[r] w[e]^T, a [A, in]: the layer.
+    /// `a[r] w[e]^T`, a [A, in]: the layer.
     Nt,
-    /// a[r] w[e], a [A, out]: the gradient of its input.
+    /// `a[r] w[e]`, a [A, out]: the gradient of its input.
     Nn,
 }
 
@@ -53,7 +53,7 @@ impl Graph {
         y
     }
 
-    /// d_w[e] += sum over the rows r of expert e of d_y[r]^T x[r]: d_y [A, out], x [A, in], d_w [E, out, in].
+    /// `d_w[e] += sum over the rows r of expert e of d_y[r]^T x[r]`: d_y [A, out], x [A, in], d_w [E, out, in].
     pub fn grouped_matmul_accumulate(&mut self, d_y: Tensor, x: Tensor, offsets: Tensor, d_w: Tensor) {
         let [rows, k] = d_y.shape.matrix("grouped_matmul_accumulate d_y"); // A, out
         let [x_rows, n] = x.shape.matrix("grouped_matmul_accumulate x"); // A, in

@@ -14,7 +14,7 @@ use crate::gpu::Tensor;
 const BLOCK_ROWS: u32 = 64;
 
 impl Graph {
-    /// Brings every row of `x` [.., D] to mean 0 and variance 1, then times the parameter `w` [D], plus `b` [D].
+    /// Brings every row of `x` [.., D] to mean 0 and variance 1, then times the parameter `w` `[D]`, plus `b` `[D]`.
     pub fn layer_norm(&mut self, x: Tensor, w: Tensor, b: Tensor, eps: f32) -> Tensor {
         let [rows, width] = x.shape.matrix("layer_norm x"); // N, D
         let fits = w.shape.len() == width && b.shape.len() == width;

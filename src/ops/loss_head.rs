@@ -17,9 +17,9 @@ const MAX_CPU_REDUCE_ROWS: u32 = 32_768;
 /// What the loss head gives.
 #[derive(Clone, Copy, Debug)]
 pub struct LossHead {
-    /// Mean cross-entropy in nats over the micro-batch's targets (by the step's `inverse_targets`), [1].
+    /// Mean cross-entropy in nats over the micro-batch's targets (by the step's `inverse_targets`), `[1]`.
     pub loss: Tensor,
-    /// Sums over the micro-batch: cross-entropy in nats, targets, correct predictions, rows with a non-finite logit, [4].
+    /// Sums over the micro-batch: cross-entropy in nats, targets, correct predictions, rows with a non-finite logit, `[4]`.
     pub statistics: Tensor,
 }
 
@@ -40,7 +40,7 @@ impl LossHead {
 }
 
 impl Graph {
-    /// Cross-entropy of the logits `x` [.., D] times `w` [V, D] transposed against `targets` [N]; targets of 2^32 - 1
+    /// Cross-entropy of the logits `x` [.., D] times `w` [V, D] transposed against `targets` `[N]`; targets of 2^32 - 1
     /// are ignored. With `train`, gradients for `x` and the parameter `w` are recorded along.
     pub fn loss_head(&mut self, x: Tensor, w: Tensor, targets: Tensor, train: bool) -> LossHead {
         let [vocabulary, _] = w.shape.matrix("loss_head w"); // V, D

@@ -1,4 +1,4 @@
-//! Floor 2: the graph, and one file an op. Each file holds an op's forward, what it saves, and its backward.
+//! The graph, and one file an op. Each file holds an op's forward, what it saves, and its backward.
 
 mod activation;
 mod adamw;

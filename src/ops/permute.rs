@@ -18,7 +18,7 @@ pub struct Permutation {
     pub offsets: Tensor,
     /// Assignment (n, k) -> slot [N, K].
     pub slot_of: Tensor,
-    /// Slot -> assignment n K + k [A], A = N K.
+    /// Slot -> assignment n K + k `[A]`, A = N K.
     pub assignment_of: Tensor,
 }
 

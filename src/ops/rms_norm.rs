@@ -13,13 +13,13 @@ use crate::gpu::Tensor;
 const BLOCK_ROWS: u32 = 64;
 
 impl Graph {
-    /// A gain [width] that is no parameter: all ones.
+    /// A gain `[width]` that is no parameter: all ones.
     pub fn ones(&mut self, width: u32) -> Tensor {
         let name = format!("ones.{width}");
         self.find(&name).unwrap_or_else(|| self.constant(&name, [width], vec![1.0; width as usize]))
     }
 
-    /// Scales every row of `x` [.., D] to unit root mean square, then by `w` [D]: a parameter, or a constant, as of a norm
+    /// Scales every row of `x` [.., D] to unit root mean square, then by `w` `[D]`: a parameter, or a constant, as of a norm
     /// without gain.
     pub fn rms_norm(&mut self, x: Tensor, w: Tensor, eps: f32) -> Tensor {
         let [rows, width] = x.shape.matrix("rms_norm x"); // N, D

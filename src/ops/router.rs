@@ -81,9 +81,9 @@ impl RouterOptions {
 /// What is added to logits and scores, if anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RouterBiases {
-    /// On the logits, a parameter [E].
+    /// On the logits, a parameter `[E]`.
     pub logits: Option<Tensor>,
-    /// On the scores while experts are chosen, never in a gate weight [E]; it gets no gradient (see
+    /// On the scores while experts are chosen, never in a gate weight `[E]`; it gets no gradient (see
     /// [`Graph::selection_bias_update`]).
     pub selection: Option<Tensor>,
 }
@@ -99,9 +99,9 @@ pub struct Routing {
     pub probabilities: Tensor,
     /// Logits with their noise [N, E].
     pub logits: Tensor,
-    /// log sum exp of a token's logits [N].
+    /// log sum exp of a token's logits `[N]`.
     pub logsumexp: Tensor,
-    /// Entropy of a token's probabilities, in nats [N]; a metric without gradient.
+    /// Entropy of a token's probabilities, in nats `[N]`; a metric without gradient.
     pub entropy: Tensor,
 }
 

@@ -12,8 +12,8 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// Adds the assignments of this micro-batch's real tokens to `counts`, a state of u32 [E], and gives each expert's share
-    /// of all that are counted so far [E].
+    /// Adds the assignments of this micro-batch's real tokens to `counts`, a state of u32 `[E]`, and gives each expert's share
+    /// of all that are counted so far `[E]`.
     ///
     /// The update program must clear the counts: [`Graph::selection_bias_update`] does, or [`Graph::clear`].
     pub fn count_assignments(&mut self, counts: Tensor, permutation: &Permutation) -> Tensor {
@@ -27,8 +27,8 @@ impl Graph {
         load
     }
 
-    /// Moves a router's selection bias, a state [E], by `rate` towards the experts with fewer assignments than the mean of
-    /// `counts`, a state of u32 [E], and clears these. Only the counts are touched if a gradient was not finite, as
+    /// Moves a router's selection bias, a state `[E]`, by `rate` towards the experts with fewer assignments than the mean of
+    /// `counts`, a state of u32 `[E]`, and clears these. Only the counts are touched if a gradient was not finite, as
     /// `clip` says (see [`Graph::grad_norm`]). Belongs into the update program.
     pub fn selection_bias_update(&mut self, bias: Tensor, counts: Tensor, clip: Tensor, rate: f32) {
         let experts = counts.shape.len();

@@ -1,7 +1,7 @@
 //! A decoder language model as data, along independent axes.
 //!
 //! Each axis is a table of its own; a published system is a TOML file that sets some of them. A new variant is a new choice
-//! or a new table here, its parameters in [`params`](super::params), and its branch where the model is recorded.
+//! or a new table here, its parameters in [`parameters`], and its branch where the model is recorded.
 //! Defaults are System A, the 8-expert decoder of the exp8 study.
 //!
 //! Long because it is one page: every axis with its keys, choices, defaults and ranges.

@@ -1,6 +1,6 @@
 //! The table of series: what a run records of each update and each evaluation.
 //!
-//! A metric is declared once, as one row of [`records!`]: what it says, its unit, where it comes from, how it is reduced over
+//! A metric is declared once, as one row of `records!`: what it says, its unit, where it comes from, how it is reduced over
 //! the micro-batches of an update. From the row follow the field of the record, the key of the JSON line or the field of the
 //! binary array record, what `train::reduce` reads of which kernel output, and the line or column of the
 //! report. The kind of a row gives its type and axes:
@@ -11,8 +11,8 @@
 //! | `flag` | `bool` | none | the line |
 //! | `number` | `f64` | none | the line |
 //! | `measured` | `Option<f64>`; `null` where it was not measured | none | the line |
-//! | `by_layer` | `Vec<f32>` [L]; empty where it was not measured | layer | the array record |
-//! | `by_expert` | `Vec<Vec<f32>>` [L][E], likewise | layer, expert | the array record |
+//! | `by_layer` | `Vec<f32>` `[L]`; empty where it was not measured | layer | the array record |
+//! | `by_expert` | `Vec<Vec<f32>>` `[L, E]`, likewise | layer, expert | the array record |
 //!
 //! To add a metric of the routers, compute it in a slot of its own in `shaders/balance.wgsl` and add a row. A new row must be `measured`,
 //! `by_layer` or `by_expert`, so that records from before it still read.
@@ -131,6 +131,13 @@ impl Series {
     }
 
     /// The row with this [`Series::key`].
+    ///
+    /// ```
+    /// use moelab::run::series::{Axis, Series};
+    ///
+    /// let load = Series::find("expert_load").unwrap();
+    /// assert_eq!(load.axes, [Axis::Layer, Axis::Expert]);
+    /// ```
     pub fn find(key: &str) -> Option<&'static Series> {
         Self::all().find(|series| series.key() == key)
     }

@@ -9,7 +9,7 @@
 //!
 //! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: first the manifest (which must be
 //! byte for byte the one that would be written today, so that no flipped bit hides in it), then size and hash of every file, then
-//! the tensors themselves ([`super::tensor_file`]). What fails is an error that names file, tensor, wanted and found; nothing
+//! the tensors themselves (`super::tensor_file`). What fails is an error that names file, tensor, wanted and found; nothing
 //! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
 
 use super::encoder::{Encoder, pieces};

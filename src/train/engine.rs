@@ -100,7 +100,7 @@ impl Replay {
 pub struct MicroBatch {
     /// Tokens and targets.
     pub batch: Batch,
-    /// [B], 1 for sequences whose carried states start anew, else 0; read where the model carries states.
+    /// `[B]`, 1 for sequences whose carried states start anew, else 0; read where the model carries states.
     pub fresh: Vec<f32>,
     /// The micro-batch's part of its update.
     pub loss_seed: f32,
@@ -280,7 +280,7 @@ pub struct EvalStep {
 /// What the evaluation of a batch measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalOutputs {
-    /// Cross-entropy sum, targets, correct predictions [3].
+    /// Cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: Vec<f32>,
     /// For each MoE layer its routing in numbers, as [`Training::routing`].
     pub routing: Vec<Vec<f32>>,
@@ -351,7 +351,7 @@ impl LogitsStep {
         &self.recorded
     }
 
-    /// Submits the sequences `tokens` [N]; the logits are those of the `positions` [P], indices into them.
+    /// Submits the sequences `tokens` `[N]`; the logits are those of the `positions` `[P]`, indices into them.
     ///
     /// # Errors
     /// Any fault of the device reported so far.

@@ -15,15 +15,15 @@ use crate::{
 pub struct Training {
     /// The command lists.
     pub program: Program,
-    /// Input, u32 [N].
+    /// Input, u32 `[N]`.
     pub tokens: TensorId,
-    /// Input, u32 [N].
+    /// Input, u32 `[N]`.
     pub targets: TensorId,
-    /// Input, f32 [B], where states are carried: 1 for sequences whose states start anew, else 0.
+    /// Input, f32 `[B]`, where states are carried: 1 for sequences whose states start anew, else 0.
     pub fresh: Option<TensorId>,
-    /// Input, f32 [1]: the micro-batch's part of its update.
+    /// Input, f32 `[1]`: the micro-batch's part of its update.
     pub loss_seed: TensorId,
-    /// Read after each micro-batch: cross-entropy sum, targets, correct predictions [3].
+    /// Read after each micro-batch: cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: TensorId,
     /// Read after each micro-batch, one a MoE layer: its routing in numbers [4 + 2E], see `BalanceLoss::metrics`.
     pub routing: Vec<TensorId>,
@@ -37,9 +37,9 @@ pub struct Training {
 pub struct Evaluation {
     /// The command lists.
     pub program: Program,
-    /// Input, u32 [N].
+    /// Input, u32 `[N]`.
     pub tokens: TensorId,
-    /// Input, u32 [N].
+    /// Input, u32 `[N]`.
     pub targets: TensorId,
     /// As in [`Training`].
     pub statistics: TensorId,
@@ -51,9 +51,9 @@ pub struct Evaluation {
 pub struct Logits {
     /// The command lists.
     pub program: Program,
-    /// Input, u32 [N].
+    /// Input, u32 `[N]`.
     pub tokens: TensorId,
-    /// Input, u32 [P]: the positions whose logits are wanted, indices into `tokens`.
+    /// Input, u32 `[P]`: the positions whose logits are wanted, indices into `tokens`.
     pub positions: TensorId,
     /// Read after each replay: logits [P, V].
     pub logits: TensorId,

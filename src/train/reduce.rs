@@ -29,7 +29,7 @@ pub(super) struct Reduced<'a> {
     pub outputs: &'a [Vec<Vec<f32>>],
     /// Of each micro-batch.
     pub weights: &'a [MicroWeight],
-    /// What the gradient norm left [4].
+    /// What the gradient norm left `[4]`.
     pub clip: &'a [f32],
     pub config: &'a Config,
 }

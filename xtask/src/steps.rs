@@ -71,6 +71,9 @@ pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
         vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features"];
     steps.push(step("what a run is compiles without the engine", Count::One, cargo(), &pure));
+    let mut docs = step("documentation without warnings", Count::One, cargo(), &["doc", "--locked", "--package", "moelab", "--no-deps"]);
+    docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    steps.push(docs);
     steps.extend(page(machine, "dev"));
     // The same packages as above: a narrower choice would change the dependencies' features, and so compile them again.
     let browser =

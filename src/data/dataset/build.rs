@@ -147,7 +147,7 @@ impl Dataset {
     }
 }
 
-/// Documents of the language to train a tokenizer on, at most [`TOKENIZER_DOCUMENTS`]: of a stated number those that are trained
+/// Documents of the language to train a tokenizer on, at most `TOKENIZER_DOCUMENTS`: of a stated number those that are trained
 /// on, of endless ones a stream of their own.
 pub fn language_texts(options: &LanguageOptions, split: &SplitOptions) -> Result<Vec<String>, DataError> {
     let language = Language::new(options);

@@ -11,11 +11,11 @@
 //! | recursion over two states | `hrm_text` |
 //!
 //! Guaranteed: what [`export`] writes computes what the model computes in evaluation, and [`Described::read`] reads it back to the bit;
-//! a model that no type can be is refused with every reason ([`config`]). What cannot be carried is told, a line each, in both
+//! a model that no type can be is refused with every reason (`config`). What cannot be carried is told, a line each, in both
 //! directions: settings of training that have no counterpart, types of weights, layers that predict further tokens. What would
 //! change a number is refused. Files are read with suspicion: every key and tensor is known, and in range, or the file is
 //! refused with all that is wrong; headers are looked at before the weights are read. An absent key means what it means in
-//! transformers, and a `null` is kept apart from it. One table a model type ([`model_types`]) serves both directions.
+//! transformers, and a `null` is kept apart from it. One table a model type (`model_types`) serves both directions.
 //!
 //! Bytes and strings in and out: where they are kept is for others.
 

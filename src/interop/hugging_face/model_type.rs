@@ -59,9 +59,9 @@ pub(super) enum Row {
     Experts(&'static str, &'static str),
     /// Several of ours one below the other.
     Stacked(&'static [&'static str], &'static str),
-    /// No parameter, and a whole name: [E], zeros where a run has none.
+    /// No parameter, and a whole name: `[E]`, zeros where a run has none.
     State(&'static str, &'static str),
-    /// A whole name of [D] that is zero in every model of ours.
+    /// A whole name of `[D]` that is zero in every model of ours.
     Zeros(&'static str),
 }
 

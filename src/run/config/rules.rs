@@ -21,6 +21,14 @@ pub(crate) fn check(loaded: &mut Loaded<Config>) {
 
 impl Config {
     /// Every disagreement between keys, those of the model among them; none if the run can start.
+    ///
+    /// ```
+    /// let mut config = moelab::run::Config::default();
+    /// config.model.vocabulary = 256;
+    /// assert_eq!(config.problems(), []);
+    /// config.model.router.top_k = 9;
+    /// assert_eq!(config.problems()[0].message, "a token cannot visit 9 of 8 experts");
+    /// ```
     pub fn problems(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
         vocabulary(self, &mut found);

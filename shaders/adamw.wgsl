@@ -26,16 +26,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> w: array<f32>;
 @group(0) @binding(4) var<storage, read_write> m: array<f32>;
 @group(0) @binding(5) var<storage, read_write> v: array<f32>;
-@group(0) @binding(6) var<storage, read> d_w4: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> w4: array<vec4<f32>>;
-@group(0) @binding(8) var<storage, read_write> m4: array<vec4<f32>>;
-@group(0) @binding(9) var<storage, read_write> v4: array<vec4<f32>>;
-@group(0) @binding(14) var<storage, read> corrections: array<f32>; // [E, 2] or [1, 2], 0: this expert is left as it is
-@group(0) @binding(15) var<storage, read> counts: array<u32>;      // [E], not read where there is one t for all
-@group(0) @binding(16) var<storage, read_write> saved_corrections: array<f32>;
-@group(0) @binding(17) var<storage, read_write> new_corrections: array<f32>;
-
-@group(0) @binding(18) var<storage, read_write> damage: array<u32>; // [1], 1: the update made a value that is not finite
+@group(0) @binding(6) var<storage, read> corrections: array<f32>; // [E, 2] or [1, 2], 0: this expert is left as it is
+@group(0) @binding(7) var<storage, read> counts: array<u32>;      // [E], not read where there is one t for all
+@group(0) @binding(8) var<storage, read_write> saved_corrections: array<f32>;
+@group(0) @binding(9) var<storage, read_write> new_corrections: array<f32>;
+@group(0) @binding(10) var<storage, read_write> damage: array<u32>; // [1], 1: the update made a value that is not finite
 
 const INVOCATIONS = 64u;
 
@@ -72,31 +67,10 @@ fn tell(sound: bool) {
     }
 }
 
-// An invocation owns four elements; n counts those fours.
+// An invocation owns one element.
+// grid: n / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn update(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (i >= params.n || clip[CLIP_FINITE] == 0u) {
-        return;
-    }
-    let correction = corrections_at(i);
-    if (correction.x == 0.0) {
-        return;
-    }
-    let state = updated(State(w4[i], m4[i], v4[i]), d_w4[i], correction);
-    w4[i] = state.w;
-    m4[i] = state.m;
-    v4[i] = state.v;
-    tell(is_sound(state));
-}
-
-// An invocation owns one element: for lengths that are no multiple of four.
-@compute @workgroup_size(INVOCATIONS)
-fn update_ragged(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
@@ -117,6 +91,7 @@ fn update_ragged(
 }
 
 // An invocation owns one correction; n counts experts, or is 1.
+// grid: 2 * n / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn correct(
     @builtin(workgroup_id) workgroup: vec3<u32>,

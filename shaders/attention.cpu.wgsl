@@ -2,12 +2,14 @@
 // images, a texel being four channels, or four queries of lse and dot. No barriers and no workgroup memory: an
 // invocation owns four rows and walks 4 x 4 blocks of scores. Scores need a loop over channels only; what is summed
 // over keys or queries stays in registers, which takes straight code: `slice` texels of a head, at most 16. Wider heads
-// take several slices, each computing the scores again. All widths are in texels.
+// take several slices, each computing the scores again.
 //
 // Where time goes on lavapipe: a store compiles for 8 ms and a load for 1, hence one store an output in a loop that
 // selects its register; nothing leaves a loop by itself, hence rows are computed ahead of the loop over channels.
 //
 // requires: images
+// fits: width % 4 == 0
+// rank: 10
 
 import package::lib::attention_dropout::dropout_quad;
 
@@ -15,9 +17,9 @@ struct Params {
     tokens: u32,    // T
     heads: u32,     // H
     kv_heads: u32,  // KV
-    width: u32,     // hd / 4
-    slices: u32,    // of a head
-    stride: u32,    // of a row of lse and dot, in texels
+    width: u32,     // hd
+    slices: u32,    // of a head, hd / SLICE, rounded up
+    stride: u32,    // of a row of lse and dot
     stream: u32,
     scale: f32,
     dropout: f32,
@@ -43,6 +45,11 @@ const ROWS = 32u;         // of a workgroup of 8
 const MASKED = -1e30;     // a score whose exponential is 0
 const NEXT = vec4<u32>(0u, 1u, 2u, 3u);
 
+// Of a head, in texels.
+fn width() -> u32 {
+    return params.width / 4u;
+}
+
 // A head of a sequence: its first column in q, k and v, its number among all, and the sequence's image rows.
 struct Place {
     q: u32,
@@ -57,9 +64,9 @@ fn place_of(batch: u32, head: u32) -> Place {
     let kv_head = head * params.kv_heads / params.heads;
     let first_row = batch * params.tokens;
     return Place(
-        head * params.width,
-        kv_head * params.width,
-        (params.kv_heads + kv_head) * params.width,
+        head * width(),
+        kv_head * width(),
+        (params.kv_heads + kv_head) * width(),
         batch * params.heads + head,
         first_row,
         first_row + params.tokens - 1u,
@@ -87,7 +94,7 @@ fn load_rows(image: texture_2d<f32>, column: u32, rows: vec4<u32>) -> mat4x4<f32
 // q_i . k_j: column r is query r, components are keys.
 fn query_key_products(place: Place, queries: vec4<u32>, keys: vec4<u32>) -> mat4x4<f32> {
     var s = mat4x4<f32>();
-    for (var c = 0u; c < params.width; c++) {
+    for (var c = 0u; c < width(); c++) {
         let k = load_rows(kv, place.k + c, keys);
         @unroll for (var r = 0u; r < 4u; r++) {
             s[r] += load(q, place.q + c, queries[r]) * k;
@@ -99,7 +106,7 @@ fn query_key_products(place: Place, queries: vec4<u32>, keys: vec4<u32>) -> mat4
 // d_y_i . v_j, in the same layout.
 fn d_y_value_products(place: Place, queries: vec4<u32>, keys: vec4<u32>) -> mat4x4<f32> {
     var s = mat4x4<f32>();
-    for (var c = 0u; c < params.width; c++) {
+    for (var c = 0u; c < width(); c++) {
         let v = load_rows(kv, place.v + c, keys);
         @unroll for (var r = 0u; r < 4u; r++) {
             s[r] += load(d_y, place.q + c, queries[r]) * v;
@@ -149,6 +156,7 @@ fn texel_of(row: ptr<function, array<vec4<f32>, 16>>, index: u32) -> vec4<f32> {
 }
 
 // An invocation owns four queries of a head and a slice of its channels (z: batch, then slice).
+// grid: tokens / ROWS, heads, len(q) / (tokens * heads * width) * slices
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.z / params.slices, workgroup.y);
@@ -184,7 +192,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         }
     }
     if (first_channel == 0u && query < params.tokens) {
-        lse[place.head_row * params.stride + query / 4u] = largest + log(sum);
+        lse[place.head_row * (params.stride / 4u) + query / 4u] = largest + log(sum);
     }
     let inverse_sum = 1.0 / sum;
     @unroll for (var c = 0u; c < 16u; c++) {
@@ -195,9 +203,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         }
     }
     for (var r = 0u; r < 4u && query + r < params.tokens; r++) {
-        let base = (place.first_row + query + r) * params.heads * params.width + place.q + first_channel;
+        let base = (place.first_row + query + r) * params.heads * width() + place.q + first_channel;
         var row = row_of(&total, r);
-        for (var c = 0u; c < min(slice, params.width - first_channel); c++) {
+        for (var c = 0u; c < min(slice, width() - first_channel); c++) {
             y[base + c] = texel_of(&row, c);
         }
     }
@@ -226,6 +234,7 @@ fn backward_block(place: Place, query: u32, key: u32, row_lse: vec4<f32>, row_do
 }
 
 // An invocation owns four queries of a head and a slice of its channels (z: batch, then slice).
+// grid: tokens / ROWS, heads, len(q) / (tokens * heads * width) * slices
 @compute @workgroup_size(8)
 fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.z / params.slices, workgroup.y);
@@ -235,7 +244,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     let end = min(workgroup.x * ROWS + ROWS, params.tokens);
     let row_lse = load(saved_lse, query / 4u, place.head_row);
     var row_dot = vec4<f32>(0.0);
-    for (var c = 0u; c < params.width; c++) {
+    for (var c = 0u; c < width(); c++) {
         @unroll for (var r = 0u; r < 4u; r++) {
             row_dot[r] += dot(load(saved_y, place.q + c, queries[r]), load(d_y, place.q + c, queries[r]));
         }
@@ -251,12 +260,12 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         }
     }
     if (first_channel == 0u && query < params.tokens) {
-        dot_rows[place.head_row * params.stride + query / 4u] = row_dot;
+        dot_rows[place.head_row * (params.stride / 4u) + query / 4u] = row_dot;
     }
     for (var r = 0u; r < 4u && query + r < params.tokens; r++) {
-        let base = (place.first_row + query + r) * params.heads * params.width + place.q + first_channel;
+        let base = (place.first_row + query + r) * params.heads * width() + place.q + first_channel;
         var row = row_of(&total, r);
-        for (var c = 0u; c < min(slice, params.width - first_channel); c++) {
+        for (var c = 0u; c < min(slice, width() - first_channel); c++) {
             d_q[base + c] = texel_of(&row, c);
         }
     }
@@ -265,6 +274,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
 // An invocation owns four keys of a key-value head and a slice of its channels (z: batch, then slice), and walks the
 // query heads of the group, in each the queries from the workgroup's first key on: as one loop, because every level of
 // nesting carries all sums and compiles for a hundred milliseconds more.
+// grid: tokens / ROWS, kv_heads, len(q) / (tokens * heads * width) * slices
 @compute @workgroup_size(8)
 fn backward_key(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let batch = workgroup.z / params.slices;
@@ -303,13 +313,13 @@ fn backward_key(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
         }
     }
     for (var r = 0u; r < 4u && key + r < params.tokens; r++) {
-        let width = params.kv_heads * params.width;
-        let base = (batch * params.tokens + key + r) * 2u * width + workgroup.y * params.width + first_channel;
+        let kv_width = params.kv_heads * width();
+        let base = (batch * params.tokens + key + r) * 2u * kv_width + workgroup.y * width() + first_channel;
         var row_k = row_of(&total_k, r);
         var row_v = row_of(&total_v, r);
-        for (var c = 0u; c < min(slice, params.width - first_channel); c++) {
+        for (var c = 0u; c < min(slice, width() - first_channel); c++) {
             d_kv[base + c] = texel_of(&row_k, c);
-            d_kv[base + width + c] = texel_of(&row_v, c);
+            d_kv[base + kv_width + c] = texel_of(&row_v, c);
         }
     }
 }

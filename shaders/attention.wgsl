@@ -19,6 +19,7 @@ struct Params {
     heads: u32,     // H
     kv_heads: u32,  // KV
     width: u32,     // hd
+    slices: u32,    // of a head, hd / SLICE, rounded up
     stride: u32,    // of a row of lse and dot
     stream: u32,
     scale: f32,
@@ -40,6 +41,7 @@ struct Params {
 
 const TILE = 32u;         // queries, keys, and channels of a tile
 const INVOCATIONS = 64u;
+const SLICE = 64u;        // most channels of a head whose gradients of keys and values a workgroup sums
 const LEFT = 0u;          // tile of queries in sh_tiles
 const RIGHT = 256u;       // tile of keys
 const MASKED = -1e30;     // a score whose exponential is 0
@@ -195,6 +197,7 @@ fn dropout_tile(place: Place, local: u32) -> mat4x4<f32> {
 }
 
 // A workgroup owns 32 queries of a head (those with most keys first) and walks the tiles of keys up to its own.
+// grid: tokens / TILE, heads, len(q) / (tokens * heads * width)
 @compute @workgroup_size(INVOCATIONS)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = ((params.tokens - 1u) / TILE - workgroup.x) * TILE;
@@ -285,6 +288,7 @@ fn backward_tile(place: Place, row_lse: vec4<f32>, row_dot: vec4<f32>, local: u3
 }
 
 // A workgroup owns 32 queries of a head (those with most keys first) and walks the tiles of keys up to its own.
+// grid: tokens / TILE, heads, len(q) / (tokens * heads * width)
 @compute @workgroup_size(INVOCATIONS)
 fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = ((params.tokens - 1u) / TILE - workgroup.x) * TILE;
@@ -344,11 +348,11 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
 
 // A workgroup owns 32 keys of a key-value head and 64 channels of their d_k and d_v (z: batch, then slice of 64); it
 // walks the query heads of its group, and in each the tiles of queries from its own on.
+// grid: tokens / TILE, kv_heads, len(q) / (tokens * heads * width) * slices
 @compute @workgroup_size(INVOCATIONS)
 fn backward_key(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let slices = (params.width + 2u * TILE - 1u) / (2u * TILE);
-    let batch = workgroup.z / slices;
-    let slice = workgroup.z % slices;
+    let batch = workgroup.z / params.slices;
+    let slice = workgroup.z % params.slices;
     let first = workgroup.x * TILE;
     let group = params.heads / params.kv_heads;
     let ty = local / 8u;

@@ -64,6 +64,7 @@ fn count(owned: u32, first: u32, end: u32) -> u32 {
 }
 
 // An invocation owns one column of one block, all of whose tokens are in one sequence, and walks them in order.
+// grid: len(sums) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
     let columns = 2u * params.experts + 2u;
@@ -129,6 +130,7 @@ fn expert_means(e: u32) {
 }
 
 // One workgroup; an invocation owns one expert, the first two also a sum over all tokens, and walks the blocks in order.
+// grid: 1
 @compute @workgroup_size(INVOCATIONS)
 fn forward(@builtin(local_invocation_index) local: u32) {
     let tokens = real_of(params.tokens);
@@ -170,6 +172,7 @@ fn forward(@builtin(local_invocation_index) local: u32) {
 }
 
 // Copies f and P of one layer. An invocation owns one of them.
+// grid: 2 * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn pool_layer(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x < 2u * params.experts) {
@@ -178,6 +181,7 @@ fn pool_layer(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 // The loss over layers. One workgroup; an invocation owns one expert and walks the layers in order.
+// grid: 1
 @compute @workgroup_size(INVOCATIONS)
 fn forward_layers(@builtin(local_invocation_index) local: u32) {
     if (local < params.experts) {
@@ -202,6 +206,7 @@ fn forward_layers(@builtin(local_invocation_index) local: u32) {
 }
 
 // d_probabilities. An invocation owns one element.
+// grid: len(d_probabilities) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -224,6 +229,7 @@ fn backward(
 }
 
 // d_logsumexp. An invocation owns one token.
+// grid: tokens / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_z(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.tokens) {

@@ -97,11 +97,12 @@ fn generate() -> Result<(), String> {
         resolver
     };
     let plain = resolver(None);
+    let all: Vec<&File> = library.iter().chain(&sources).collect();
     let mut stems: BTreeMap<String, Vec<Sibling>> = BTreeMap::new();
     let mut names = Vec::new();
     let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, states: Statements| {
         let text = compile(&file_of.path, resolver)?;
-        let constants = constants(file_of, &library, resolver)?;
+        let constants = constants(file_of, &all, resolver)?;
         let file = format!("{name}.wgsl");
         write(&file, &text)?;
         let source = reflect::source(&text, &file, states.requires)?;
@@ -110,10 +111,7 @@ fn generate() -> Result<(), String> {
         Ok::<(), String>(())
     };
     for file in &sources {
-        // A file whose header states nothing is a stem of its own.
-        let is_sibling = file.states.rank > 0;
-        let identifier = file.identifier();
-        let stem = if is_sibling { file.stem() } else { &identifier };
+        let (identifier, stem) = (file.identifier(), file.stem());
         add(identifier.clone(), stem, file, &plain, file.states.clone())?;
         for variant in library.iter().filter(|v| v.name != v.stem()) {
             if !file.text.contains(&format!("lib::{}::", variant.stem())) {
@@ -170,11 +168,11 @@ fn compile(path: &ModulePath, resolver: &VirtualResolver) -> Result<String, Stri
     Ok(syntax.to_string())
 }
 
-/// The whole numbers among the constants of a source and of the library files that it imports, used in WGSL or not.
-fn constants(file: &File, library: &[File], resolver: &VirtualResolver) -> Result<Constants, String> {
+/// The whole numbers among the constants of a source and of the files that it imports, used in WGSL or not.
+fn constants(file: &File, others: &[&File], resolver: &VirtualResolver) -> Result<Constants, String> {
     let mut all = Constants::new();
-    let imported = library.iter().filter(|l| file.text.contains(&format!("package::lib::{}::", l.name)));
-    for path in imported.map(|l| &l.path).chain([&file.path]) {
+    let imported = others.iter().map(|other| &other.path).filter(|path| file.text.contains(&format!("{path}::")));
+    for path in imported.chain([&file.path]) {
         let unit = resolver.resolve_module(path).map_err(|e| format!("{path}: {e}"))?;
         unroll::add_constants(&unit, &mut all);
     }

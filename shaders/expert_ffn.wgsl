@@ -19,6 +19,7 @@ struct Params {
 const INVOCATIONS = 64u;
 
 // An invocation owns one element of y.
+// grid: rows * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn add_bias(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -37,6 +38,7 @@ fn add_bias(
 }
 
 // An invocation owns one bias; y of the grid is the expert.
+// grid: width / INVOCATIONS, len(d_b) / width
 @compute @workgroup_size(INVOCATIONS)
 fn backward_bias(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.width) {

@@ -30,7 +30,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read> saved_partials: array<vec2<u32>>;
 @group(0) @binding(9) var<storage, read_write> skipped: array<u32>;
 @group(0) @binding(10) var<storage, read_write> clip: array<u32>;
-@group(0) @binding(17) var<storage, read_write> damage: array<u32>;
+@group(0) @binding(11) var<storage, read_write> damage: array<u32>;
 
 const INVOCATIONS = 64u;
 const BLOCK = 4096u;
@@ -64,6 +64,7 @@ fn gradient(which: u32, i: u32) -> f32 {
 }
 
 // A workgroup owns a block of one gradient, an invocation every 64th element of it.
+// grid: n0 / BLOCK + n1 / BLOCK + n2 / BLOCK + n3 / BLOCK + n4 / BLOCK + n5 / BLOCK
 @compute @workgroup_size(INVOCATIONS)
 fn squares(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -95,6 +96,7 @@ fn squares(
 }
 
 // One workgroup; an invocation owns every 64th partial.
+// grid: 1
 @compute @workgroup_size(INVOCATIONS)
 fn finish(@builtin(local_invocation_index) local: u32) {
     var sum = 0.0;

@@ -2,6 +2,8 @@
 // through texture images, so their rows are multiples of 64 elements, and n of 4.
 //
 // requires: images
+// fits: n % 4 == 0
+// rank: 10
 
 import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
 
@@ -12,11 +14,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var image_a: texture_2d<f32>;
-@group(0) @binding(2) var image_w: texture_2d<f32>;
+@group(0) @binding(1) var a: texture_2d<f32>;
+@group(0) @binding(2) var w: texture_2d<f32>;
 @group(0) @binding(3) var<storage, read> offsets: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var image_b: texture_2d<f32>;
+@group(0) @binding(5) var b: texture_2d<f32>;
 @group(0) @binding(6) var<storage, read_write> d_w: array<vec4<f32>>;
 
 // The rows of one expert that a tile owns.
@@ -55,6 +57,7 @@ fn store(start: vec2<u32>, end: u32, sum: ptr<function, array<vec4<f32>, SUMS>>)
 
 // A workgroup owns a tile of up to 32 rows of one expert by 64 columns, an invocation all its rows and every LANES-th
 // texel column.
+// grid: rows(a) / TILE_ROWS + experts, n / TILE_COLUMNS
 @compute @workgroup_size(LANES)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = find_tile(workgroup.x);
@@ -63,11 +66,12 @@ fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     }
     let start = vec2<u32>(tile.first, workgroup.y * TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
     var sum: array<vec4<f32>, SUMS>;
-    multiply_nt(&sum, image_a, image_w, start.x, tile.expert * params.n, start.y, params.k / 4u);
+    multiply_nt(&sum, a, w, start.x, tile.expert * params.n, start.y, params.k / 4u);
     store(start, tile.end, &sum);
 }
 
 // As nt.
+// grid: rows(a) / TILE_ROWS + experts, n / TILE_COLUMNS
 @compute @workgroup_size(LANES)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = find_tile(workgroup.x);
@@ -76,18 +80,19 @@ fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     }
     let start = vec2<u32>(tile.first, workgroup.y * TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
     var sum: array<vec4<f32>, SUMS>;
-    multiply_nn(&sum, image_a, image_w, start.x, tile.expert * params.k, start.y, params.k / 4u);
+    multiply_nn(&sum, a, w, start.x, tile.expert * params.k, start.y, params.k / 4u);
     store(start, tile.end, &sum);
 }
 
 // A workgroup owns a tile of 32x64 of the gradient of one expert (x, so that loads of different length alternate) and
 // walks its rows in order.
+// grid: experts, k / TILE_ROWS, n / TILE_COLUMNS
 @compute @workgroup_size(LANES)
 fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let start = workgroup.yz * vec2<u32>(TILE_ROWS, TILE_COLUMNS / 4u) + vec2<u32>(0u, local);
     let rows = vec2<u32>(offsets[workgroup.x], offsets[workgroup.x + 1u]);
     var sum: array<vec4<f32>, SUMS>;
-    multiply_tn(&sum, image_a, image_b, start.x / 4u, start.y, rows);
+    multiply_tn(&sum, a, b, start.x / 4u, start.y, rows);
     @unroll for (var i = 0u; i < TILE_ROWS; i++) {
         @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
             let at = start + vec2<u32>(i, c * LANES);

@@ -86,6 +86,7 @@ fn store(tile: RowTile, column_tile: u32, local: u32, sum: mat4x4<f32>) {
 }
 
 // A workgroup owns a tile of up to 64 rows of one expert by 64 columns, an invocation 4x4 of it.
+// grid: rows(a) / TILE + experts, n / TILE
 @compute @workgroup_size(256)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = find_tile(workgroup.x);
@@ -96,6 +97,7 @@ fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
 }
 
 // As nt.
+// grid: rows(a) / TILE + experts, n / TILE
 @compute @workgroup_size(256)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = find_tile(workgroup.x);
@@ -106,6 +108,7 @@ fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
 }
 
 // A workgroup owns a tile of 64x64 of the gradient of one expert (x) and walks its rows in order, an invocation 4x4.
+// grid: experts, k / TILE, n / TILE
 @compute @workgroup_size(256)
 fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = staging_place(local, false);

@@ -12,8 +12,7 @@ struct Params {
     q_heads: u32,      // H
     width: u32,        // hd
     eps: f32,
-    block_rows: u32,   // rows that one invocation of backward_weight sums
-    blocks: u32,       // rows / block_rows, rounded up
+    blocks: u32,       // rows / BLOCK_ROWS, rounded up
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -30,6 +29,7 @@ struct Params {
 
 const INVOCATIONS = 64u;
 const LANES = 16u; // invocations that share a head
+const BLOCK_ROWS = 16u; // that one invocation of backward_weight sums
 
 var<workgroup> sh_sum: array<f32, 64>;
 
@@ -72,6 +72,7 @@ fn gain(head: u32, i: u32) -> f32 {
 }
 
 // A workgroup owns four heads, sixteen invocations one of them, each every 16th element.
+// grid: rows * row_heads * LANES / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -101,6 +102,7 @@ fn forward(
 }
 
 // A workgroup owns four heads, sixteen invocations one of them, each every 16th element.
+// grid: rows * row_heads * LANES / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -130,6 +132,7 @@ fn backward(
 
 // A workgroup owns a block of rows, y of the grid, an invocation one channel of the q heads or of the k heads: it walks
 // the block's rows and their heads in order.
+// grid: 2 * width / INVOCATIONS, blocks
 @compute @workgroup_size(INVOCATIONS)
 fn backward_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= 2u * params.width) {
@@ -139,7 +142,7 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     let first = select(params.q_heads, 0u, is_q);
     let end = select(params.normed_heads, params.q_heads, is_q);
     var sum = 0.0;
-    for (var row = id.y * params.block_rows; row < min((id.y + 1u) * params.block_rows, params.rows); row++) {
+    for (var row = id.y * BLOCK_ROWS; row < min((id.y + 1u) * BLOCK_ROWS, params.rows); row++) {
         for (var head = first; head < end; head++) {
             let i = (row * params.row_heads + head) * params.width + id.x % params.width;
             sum += d_y[i] * qkv[i] * r[row * params.normed_heads + head];
@@ -149,6 +152,7 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 // An invocation owns a channel of the q heads or of the k heads: it adds the blocks' sums in order.
+// grid: 2 * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn reduce_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= 2u * params.width) {

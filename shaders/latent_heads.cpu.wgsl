@@ -1,8 +1,11 @@
 // Heads of multi-head latent attention for CPU rasterisers: latent_heads.wgsl with its operands read through images by
-// flat texels, a texel being four channels. All widths are in texels; `rotated` is even when half-split.
+// flat texels, a texel being four channels. `rotated` is even in texels when half-split.
 // Integer division costs much here, so an invocation owns a whole head, and queries have entry points of their own.
 //
 // requires: images
+// fits: nope % 4 == 0 && rope % 4 == 0 && value % 4 == 0 && rotated % 4 == 0 && (half_split == 0 || rotated % 8 == 0)
+// flat: q, kv, k_rope, d_packed_q, d_packed_kv
+// rank: 10
 
 import package::lib::index::flat_workgroup;
 import package::lib::rotation::{TexelTurn, partners, texel_turn};
@@ -35,140 +38,161 @@ struct Params {
 
 const INVOCATIONS = 64u;
 
-fn turn_of(row: u32, c: u32) -> TexelTurn {
-    let first = (row % params.tokens) * params.rotated;
-    return texel_turn(angles, first, c, params.rotated, params.half_split != 0u);
+// The sizes with widths in texels.
+fn in_texels() -> Params {
+    var p = params;
+    p.nope = params.nope / 4u;
+    p.rope = params.rope / 4u;
+    p.value = params.value / 4u;
+    p.width = params.width / 4u;
+    p.rotated = params.rotated / 4u;
+    return p;
+}
+
+fn turn_of(p: Params, row: u32, c: u32) -> TexelTurn {
+    let first = (row % p.tokens) * p.rotated;
+    return texel_turn(angles, first, c, p.rotated, p.half_split != 0u);
 }
 
 // An invocation owns a head of packed_q.
+// grid: rows * heads / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn forward_query(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let p = in_texels();
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let row = index / params.heads;
-    if (row >= params.rows) {
+    let row = index / p.heads;
+    if (row >= p.rows) {
         return;
     }
-    let source = index * (params.nope + params.rope);
-    let packed = index * params.width;
-    for (var c = 0u; c < params.nope; c++) {
+    let source = index * (p.nope + p.rope);
+    let packed = index * p.width;
+    for (var c = 0u; c < p.nope; c++) {
         packed_q[packed + c] = flat_texel(q, source + c);
     }
-    for (var c = 0u; c < params.rope; c++) {
-        let turn = turn_of(row, c);
-        let other = flat_texel(q, source + params.nope + turn.partner);
-        packed_q[packed + params.nope + c] =
-            flat_texel(q, source + params.nope + c) * turn.cosine + partners(other, turn) * turn.sine;
+    for (var c = 0u; c < p.rope; c++) {
+        let turn = turn_of(p, row, c);
+        let other = flat_texel(q, source + p.nope + turn.partner);
+        packed_q[packed + p.nope + c] =
+            flat_texel(q, source + p.nope + c) * turn.cosine + partners(other, turn) * turn.sine;
     }
-    for (var c = params.nope + params.rope; c < params.width; c++) {
+    for (var c = p.nope + p.rope; c < p.width; c++) {
         packed_q[packed + c] = vec4<f32>();
     }
 }
 
 // An invocation owns a k head and a v head of packed_kv.
+// grid: rows * heads / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn forward_key_value(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let p = in_texels();
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let row = index / params.heads;
-    if (row >= params.rows) {
+    let row = index / p.heads;
+    if (row >= p.rows) {
         return;
     }
-    let source = index * (params.nope + params.value);
-    let k = (index + row * params.heads) * params.width;
-    let v = k + params.heads * params.width;
-    for (var c = 0u; c < params.nope; c++) {
+    let source = index * (p.nope + p.value);
+    let k = (index + row * p.heads) * p.width;
+    let v = k + p.heads * p.width;
+    for (var c = 0u; c < p.nope; c++) {
         packed_kv[k + c] = flat_texel(kv, source + c);
     }
-    for (var c = 0u; c < params.rope; c++) {
-        let turn = turn_of(row, c);
-        let other = flat_texel(k_rope, row * params.rope + turn.partner);
-        packed_kv[k + params.nope + c] =
-            flat_texel(k_rope, row * params.rope + c) * turn.cosine + partners(other, turn) * turn.sine;
+    for (var c = 0u; c < p.rope; c++) {
+        let turn = turn_of(p, row, c);
+        let other = flat_texel(k_rope, row * p.rope + turn.partner);
+        packed_kv[k + p.nope + c] =
+            flat_texel(k_rope, row * p.rope + c) * turn.cosine + partners(other, turn) * turn.sine;
     }
-    for (var c = params.nope + params.rope; c < params.width; c++) {
+    for (var c = p.nope + p.rope; c < p.width; c++) {
         packed_kv[k + c] = vec4<f32>();
     }
-    for (var c = 0u; c < params.value; c++) {
-        packed_kv[v + c] = flat_texel(kv, source + params.nope + c);
+    for (var c = 0u; c < p.value; c++) {
+        packed_kv[v + c] = flat_texel(kv, source + p.nope + c);
     }
-    for (var c = params.value; c < params.width; c++) {
+    for (var c = p.value; c < p.width; c++) {
         packed_kv[v + c] = vec4<f32>();
     }
 }
 
 // An invocation owns a head of d_q.
+// grid: rows * heads / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_query(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let p = in_texels();
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let row = index / params.heads;
-    if (row >= params.rows) {
+    let row = index / p.heads;
+    if (row >= p.rows) {
         return;
     }
-    let source = index * (params.nope + params.rope);
-    let packed = index * params.width;
-    for (var c = 0u; c < params.nope; c++) {
+    let source = index * (p.nope + p.rope);
+    let packed = index * p.width;
+    for (var c = 0u; c < p.nope; c++) {
         d_q[source + c] = flat_texel(d_packed_q, packed + c);
     }
-    for (var c = 0u; c < params.rope; c++) {
-        let turn = turn_of(row, c);
-        let other = flat_texel(d_packed_q, packed + params.nope + turn.partner);
-        d_q[source + params.nope + c] =
-            flat_texel(d_packed_q, packed + params.nope + c) * turn.cosine - partners(other, turn) * turn.sine;
+    for (var c = 0u; c < p.rope; c++) {
+        let turn = turn_of(p, row, c);
+        let other = flat_texel(d_packed_q, packed + p.nope + turn.partner);
+        d_q[source + p.nope + c] =
+            flat_texel(d_packed_q, packed + p.nope + c) * turn.cosine - partners(other, turn) * turn.sine;
     }
 }
 
 // An invocation owns a head of d_kv.
+// grid: rows * heads / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_key_value(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let p = in_texels();
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let row = index / params.heads;
-    if (row >= params.rows) {
+    let row = index / p.heads;
+    if (row >= p.rows) {
         return;
     }
-    let source = index * (params.nope + params.value);
-    let k = (index + row * params.heads) * params.width;
-    let v = k + params.heads * params.width;
-    for (var c = 0u; c < params.nope; c++) {
+    let source = index * (p.nope + p.value);
+    let k = (index + row * p.heads) * p.width;
+    let v = k + p.heads * p.width;
+    for (var c = 0u; c < p.nope; c++) {
         d_kv[source + c] = flat_texel(d_packed_kv, k + c);
     }
-    for (var c = 0u; c < params.value; c++) {
-        d_kv[source + params.nope + c] = flat_texel(d_packed_kv, v + c);
+    for (var c = 0u; c < p.value; c++) {
+        d_kv[source + p.nope + c] = flat_texel(d_packed_kv, v + c);
     }
 }
 
 // An invocation owns a texel of d_k_rope: it walks the heads in order.
+// grid: rows * (rope / 4) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_key_rope(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let p = in_texels();
     let index = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    let row = index / params.rope;
-    if (row >= params.rows) {
+    let row = index / p.rope;
+    if (row >= p.rows) {
         return;
     }
-    let c = index % params.rope;
-    let turn = turn_of(row, c);
+    let c = index % p.rope;
+    let turn = turn_of(p, row, c);
     var sum = vec4<f32>();
     var other = vec4<f32>();
-    for (var head = 0u; head < params.heads; head++) {
-        let k = (2u * row * params.heads + head) * params.width + params.nope;
+    for (var head = 0u; head < p.heads; head++) {
+        let k = (2u * row * p.heads + head) * p.width + p.nope;
         sum += flat_texel(d_packed_kv, k + c);
         other += flat_texel(d_packed_kv, k + turn.partner);
     }

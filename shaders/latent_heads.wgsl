@@ -89,6 +89,7 @@ fn v_channel(head_index: u32, channel: u32) -> f32 {
 }
 
 // An invocation owns one channel of a head of packed_q.
+// grid: rows * heads * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn forward_query(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -105,6 +106,7 @@ fn forward_query(
 }
 
 // An invocation owns one channel of a head of packed_kv.
+// grid: rows * 2 * heads * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn forward_key_value(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -126,6 +128,7 @@ fn forward_key_value(
 }
 
 // An invocation owns one channel of a head of d_q.
+// grid: rows * heads * (nope + rope) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_query(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -149,6 +152,7 @@ fn backward_query(
 }
 
 // An invocation owns one channel of a head of d_kv.
+// grid: rows * heads * (nope + value) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_key_value(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -171,6 +175,7 @@ fn backward_key_value(
 }
 
 // An invocation owns two channels of d_k_rope, a pair where they turn: it walks the heads in order.
+// grid: rows * rope / 2 / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_key_rope(
     @builtin(workgroup_id) workgroup: vec3<u32>,

@@ -9,8 +9,7 @@ struct Params {
     rows: u32,
     width: u32,
     eps: f32,
-    block_rows: u32, // rows that one invocation of backward_weight sums
-    blocks: u32,     // rows / block_rows, rounded up
+    blocks: u32, // rows / BLOCK_ROWS, rounded up
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -29,6 +28,7 @@ struct Params {
 @group(0) @binding(13) var<storage, read_write> d_b: array<f32>;
 
 const INVOCATIONS = 64u;
+const BLOCK_ROWS = 64u; // that one invocation of backward_weight sums
 
 var<workgroup> sh_sum: array<vec2<f32>, 64>;
 
@@ -48,6 +48,7 @@ fn workgroup_mean(value: vec2<f32>, local: u32) -> vec2<f32> {
 }
 
 // A workgroup owns a row, an invocation every 64th element of it.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -93,6 +94,7 @@ fn input_gradient(row: u32, i: u32, means: vec2<f32>) -> f32 {
 }
 
 // A workgroup owns a row, an invocation every 64th element of it.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -107,6 +109,7 @@ fn backward(
 }
 
 // As backward, plus the gradient that x already has, such as a residual connection's.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn backward_residual(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -122,6 +125,7 @@ fn backward_residual(
 }
 
 // A workgroup owns 64 columns of a block of rows, an invocation one column: it walks the block in order.
+// grid: width / INVOCATIONS, blocks
 @compute @workgroup_size(INVOCATIONS)
 fn backward_weight(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -132,7 +136,7 @@ fn backward_weight(
         return;
     }
     var sums = vec2<f32>();
-    for (var row = workgroup.y * params.block_rows; row < min((workgroup.y + 1u) * params.block_rows, params.rows); row++) {
+    for (var row = workgroup.y * BLOCK_ROWS; row < min((workgroup.y + 1u) * BLOCK_ROWS, params.rows); row++) {
         let at = row * params.width + column;
         sums += d_y[at] * vec2<f32>((x[at] - mean[row]) * r[row], 1.0);
     }
@@ -141,6 +145,7 @@ fn backward_weight(
 }
 
 // An invocation owns a column: it adds the blocks' sums in order.
+// grid: width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn reduce_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.width) {

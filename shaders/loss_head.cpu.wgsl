@@ -1,31 +1,38 @@
-// Cross-entropy for CPU rasterisers, see loss_head.wgsl: the logits of a chunk are an image of [rows, 4 texels], their
-// gradient is a tensor of its own. One invocation walks a row, without barriers.
+// Cross-entropy for CPU rasterisers, see loss_head.wgsl: the logits of a chunk are read as texels, and
+// their gradient takes their place in the buffer. One invocation walks a row, without barriers.
 //
 // requires: images
+// rank: 10
 
 import package::lib::finite::is_finite_bits;
 import package::lib::step::step;
 
 struct Params {
-    rows: u32,      // of this chunk; of all chunks in `reduce`
-    texels: u32,    // of a row of the vocabulary, a multiple of 16
-    first_row: u32, // of this chunk
+    rows: u32,       // of this chunk; of all chunks in `reduce`
+    vocabulary: u32,
+    width: u32,
+    first_row: u32,  // of this chunk
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
-@group(0) @binding(2) var image_logits: texture_2d<f32>; // of this chunk
+@group(0) @binding(2) var logits_texels: texture_2d<f32>; // of this chunk
 @group(0) @binding(3) var<storage, read> d_loss: array<f32>; // [1]
 @group(0) @binding(4) var<storage, read_write> row_totals: array<vec4<f32>>; // (loss, counts, correct, non-finite) of a row
-@group(0) @binding(5) var<storage, read_write> d_logits: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> logits: array<vec4<f32>>; // `gradient` leaves d_logits here
 @group(0) @binding(6) var<storage, read_write> totals: array<vec4<f32>>; // row_totals summed [1]
 @group(0) @binding(7) var<storage, read_write> loss: array<f32>; // totals.x inverse_targets [1]
 
 const ROWS = 8u; // of a workgroup
 const UNROLL = 4u;
 const REDUCE_BLOCK = 64u;
+const MAX_REDUCE_ROWS = 32768u; // lavapipe leaves a kernel's loops after 65,535 iterations in all
 const IGNORED = 0xffffffffu;
 const LOWEST = -3.4028234e38;
+
+fn texels() -> u32 {
+    return params.vocabulary / 4u;
+}
 
 struct Summary {
     peak: f32,   // largest logit
@@ -39,7 +46,7 @@ fn largest(v: vec4<f32>) -> f32 {
 }
 
 fn logits_at(texel: u32, row: u32) -> vec4<f32> {
-    return textureLoad(image_logits, vec2<u32>(texel, row), 0);
+    return textureLoad(logits_texels, vec2<u32>(texel, row), 0);
 }
 
 fn indices_of(texel: u32) -> vec4<u32> {
@@ -53,18 +60,18 @@ fn summarize(row: u32, target_index: u32) -> Summary {
     var before = lowest;
     var sum = vec4<f32>();
     var worst = vec4<u32>();
-    for (var texel = 0u; texel < params.texels; texel += UNROLL) {
-        var logits: array<vec4<f32>, 4>;
+    for (var texel = 0u; texel < texels(); texel += UNROLL) {
+        var values: array<vec4<f32>, 4>;
         var block = peak;
         @unroll for (var i = 0u; i < UNROLL; i++) {
-            logits[i] = logits_at(texel + i, row);
-            block = max(block, logits[i]);
-            before = max(before, select(lowest, logits[i], indices_of(texel + i) < vec4<u32>(target_index)));
-            worst = max(worst, bitcast<vec4<u32>>(logits[i]) & vec4<u32>(0x7f800000u));
+            values[i] = logits_at(texel + i, row);
+            block = max(block, values[i]);
+            before = max(before, select(lowest, values[i], indices_of(texel + i) < vec4<u32>(target_index)));
+            worst = max(worst, bitcast<vec4<u32>>(values[i]) & vec4<u32>(0x7f800000u));
         }
         var block_sum = vec4<f32>();
         @unroll for (var i = 0u; i < UNROLL; i++) {
-            block_sum += exp(logits[i] - block);
+            block_sum += exp(values[i] - block);
         }
         sum = sum * exp(peak - block) + block_sum;
         peak = block;
@@ -81,7 +88,7 @@ fn poison(summary: Summary) -> f32 {
 }
 
 fn totals_of_row(summary: Summary, row: u32, target_index: u32) -> vec4<f32> {
-    let texel = min(target_index / 4u, params.texels - 1u);
+    let texel = min(target_index / 4u, texels() - 1u);
     let logit = largest(select(vec4<f32>(LOWEST), logits_at(texel, row), indices_of(texel) == vec4<u32>(target_index)));
     let row_loss = log(summary.sum) + (summary.peak - logit) + poison(summary);
     let is_correct = logit == summary.peak && summary.before < logit;
@@ -90,6 +97,7 @@ fn totals_of_row(summary: Summary, row: u32, target_index: u32) -> vec4<f32> {
 }
 
 // Loss alone. An invocation owns a row.
+// grid: rows / ROWS
 @compute @workgroup_size(ROWS)
 fn evaluate(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows) {
@@ -100,6 +108,7 @@ fn evaluate(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 // Loss and the logits' gradient. An invocation owns a row.
+// grid: rows / ROWS
 @compute @workgroup_size(ROWS)
 fn gradient(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows) {
@@ -111,16 +120,18 @@ fn gradient(@builtin(global_invocation_id) id: vec3<u32>) {
     let weight = select(step.inverse_targets * d_loss[0], 0.0, target_index == IGNORED);
     let factor = weight / summary.sum;
     let shift = poison(summary);
-    for (var texel = 0u; texel < params.texels; texel += UNROLL) {
+    for (var texel = 0u; texel < texels(); texel += UNROLL) {
         @unroll for (var i = 0u; i < UNROLL; i++) {
             let onehot = select(vec4<f32>(), vec4<f32>(weight), indices_of(texel + i) == vec4<u32>(target_index));
             let gradient = exp(logits_at(texel + i, id.x) - summary.peak) * factor - onehot + shift;
-            d_logits[id.x * params.texels + texel + i] = gradient;
+            logits[id.x * texels() + texel + i] = gradient;
         }
     }
 }
 
 // One invocation sums the rows, block by block so that rounding stays small.
+// fits: rows <= MAX_REDUCE_ROWS
+// grid: 1
 @compute @workgroup_size(1)
 fn reduce() {
     var sum = vec4<f32>();

@@ -93,6 +93,7 @@ fn totals_of_row(summary: Summary, base: u32, target_index: u32) -> vec4<f32> {
 }
 
 // Loss alone. A workgroup owns a row, an invocation every 256th logit of it.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn evaluate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = workgroup.x;
@@ -105,6 +106,7 @@ fn evaluate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
 }
 
 // Loss, and the logits' gradient in their place. A workgroup owns a row, an invocation every 256th logit of it.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = workgroup.x;
@@ -124,6 +126,7 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
 }
 
 // One workgroup sums the rows in a fixed tree, an invocation every 256th row.
+// grid: 1
 @compute @workgroup_size(INVOCATIONS)
 fn reduce(@builtin(local_invocation_index) local: u32) {
     var sum = vec4<f32>();
@@ -147,6 +150,7 @@ fn reduce(@builtin(local_invocation_index) local: u32) {
 }
 
 // An invocation owns one element.
+// grid: rows * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn take_rows(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -160,6 +164,7 @@ fn take_rows(
 }
 
 // An invocation owns one element.
+// grid: rows * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn put_rows(
     @builtin(workgroup_id) workgroup: vec3<u32>,

@@ -2,16 +2,17 @@
 // invocation owns a block of 4x4 elements of the parameter, which it transposes in registers.
 //
 // requires: images
+// rank: 10
 
 import package::lib::clip::CLIP_FACTOR;
 import package::lib::finite::are_finite;
 import package::lib::index::flat_workgroup;
 import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped, tell};
 
-@group(0) @binding(11) var image_d_w: texture_2d<f32>;
-@group(0) @binding(12) var image_momentum: texture_2d<f32>;
-@group(0) @binding(13) var image_orthogonal: texture_2d<f32>;
-@group(0) @binding(14) var image_w: texture_2d<f32>;
+@group(0) @binding(11) var d_w: texture_2d<f32>;
+@group(0) @binding(12) var momentum_texels: texture_2d<f32>;
+@group(0) @binding(13) var orthogonal: texture_2d<f32>;
+@group(0) @binding(14) var w_texels: texture_2d<f32>;
 @group(0) @binding(3) var<storage, read_write> momentum: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> stack: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> w: array<vec4<f32>>;
@@ -33,6 +34,7 @@ fn is_tall() -> bool {
 }
 
 // An invocation owns a 4x4 block of the padded parameter.
+// grid: slices * side * length / 16 / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn gather(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -53,8 +55,8 @@ fn gather(
         let at = vec2<u32>(block.column, first_row + q);
         let is_inside = block.row + q < params.rows && block.column < params.columns / 4u;
         if (is_inside && takes_part) {
-            let g = textureLoad(image_d_w, at, 0) * bitcast<f32>(clip[CLIP_FACTOR]);
-            let new_momentum = moved(textureLoad(image_momentum, at, 0), g);
+            let g = textureLoad(d_w, at, 0) * bitcast<f32>(clip[CLIP_FACTOR]);
+            let new_momentum = moved(textureLoad(momentum_texels, at, 0), g);
             momentum[at.y * (params.columns / 4u) + at.x] = new_momentum;
             values[q] = nesterov(new_momentum, g);
         }
@@ -71,6 +73,7 @@ fn gather(
 }
 
 // An invocation owns a 4x4 block of the parameter.
+// grid: slices * (rows / 4) * (columns / 4) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn scatter(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -89,7 +92,7 @@ fn scatter(
     @unroll for (var q = 0u; q < 4u; q++) {
         let tall_at = vec2<u32>(block.row / 4u, slice_row + 4u * block.column + q);
         let wide_at = vec2<u32>(block.column, slice_row + block.row + q);
-        directions[q] = textureLoad(image_orthogonal, select(wide_at, tall_at, is_tall()), 0);
+        directions[q] = textureLoad(orthogonal, select(wide_at, tall_at, is_tall()), 0);
     }
     if (is_tall()) {
         directions = transpose(directions);
@@ -98,7 +101,7 @@ fn scatter(
     @unroll for (var q = 0u; q < 4u; q++) {
         let at = vec2<u32>(block.column, (params.first + block.slice) * params.rows + block.row + q);
         if (block.row + q < params.rows) {
-            let weight = stepped(textureLoad(image_w, at, 0), directions[q]);
+            let weight = stepped(textureLoad(w_texels, at, 0), directions[q]);
             w[at.y * columns + at.x] = weight;
             sound &= are_finite(weight);
         }

@@ -45,9 +45,9 @@ const INVOCATIONS = 64u;
 const SMALL_SIDE = 16u;
 const EPS = 1e-7;
 // Coefficients of the polynomial X <- A X + B (X X^T) X + C (X X^T)^2 X (KellerJordan/Muon).
-const A = 3.4445;
-const B = -4.7750;
-const C = 2.0315;
+const A: f32 = 3.4445;
+const B: f32 = -4.7750;
+const C: f32 = 2.0315;
 
 var<workgroup> sh_sum: array<f32, 64>;
 var<workgroup> sh_gram: array<f32, 256>;       // X X^T
@@ -111,6 +111,7 @@ fn apply(index: u32, direction: f32) {
 }
 
 // An invocation owns one element of the stack.
+// grid: slices * side * length / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn gather(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -136,6 +137,7 @@ fn gather(
 // With s = 1 / (|X|_F + eps) and V = s^2 X X^T, the first step is s (A I + B V + C V V) X: from gram = X X^T, whose
 // trace is |X|_F^2, this gives factor = s^3 V and addend = s (A I + B V), so that the polynomial, s included, is
 // C gram factor + addend. A workgroup owns a slice.
+// grid: len(gram) / (side * side)
 @compute @workgroup_size(INVOCATIONS)
 fn normalize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let base = workgroup.x * params.side * params.side;
@@ -153,6 +155,7 @@ fn normalize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
 }
 
 // An invocation owns one element of the parameter.
+// grid: slices * rows * columns / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn scatter(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -172,6 +175,7 @@ fn scatter(
 
 // A workgroup owns a matrix [side, length], side <= 16, from momentum to update; x holds it between the steps. Dynamic
 // loops over a short side are slow, but this is one launch for what would be twenty.
+// grid: slices
 @compute @workgroup_size(INVOCATIONS)
 fn update_small(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let elements = params.side * params.length;

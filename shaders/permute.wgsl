@@ -40,6 +40,7 @@ fn expert_of(a: u32, real: u32) -> u32 {
 }
 
 // An invocation owns one (block, expert) pair.
+// grid: blocks * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn count(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.blocks * params.experts) {
@@ -57,6 +58,7 @@ fn count(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 // One workgroup; an invocation owns one expert and walks the blocks in order.
+// grid: 1
 @compute @workgroup_size(MAX_EXPERTS)
 fn scan(@builtin(local_invocation_index) owned: u32) {
     var total = 0u;
@@ -84,6 +86,7 @@ fn scan(@builtin(local_invocation_index) owned: u32) {
 }
 
 // An invocation owns one (block, expert) pair and hands out its slots in the order of the assignments.
+// grid: blocks * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.blocks * params.experts) {

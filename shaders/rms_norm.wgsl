@@ -8,8 +8,7 @@ struct Params {
     rows: u32,
     width: u32,
     eps: f32,
-    block_rows: u32, // rows that one invocation of backward_weight sums
-    blocks: u32,     // rows / block_rows, rounded up
+    blocks: u32, // rows / BLOCK_ROWS, rounded up
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -24,6 +23,7 @@ struct Params {
 @group(0) @binding(9) var<storage, read_write> partial: array<f32>; // [blocks, width]
 
 const INVOCATIONS = 64u;
+const BLOCK_ROWS = 64u; // that one invocation of backward_weight sums
 
 var<workgroup> sh_sum: array<f32, 64>;
 
@@ -41,6 +41,7 @@ fn workgroup_sum(value: f32, local: u32) -> f32 {
 }
 
 // A workgroup owns a row, an invocation every 64th element of it.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -72,6 +73,7 @@ fn projection(base: u32, scale: f32, local: u32) -> f32 {
 }
 
 // A workgroup owns a row, an invocation every 64th element of it.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -88,6 +90,7 @@ fn backward(
 }
 
 // As backward, plus the gradient that x already has, such as a residual connection's.
+// grid: rows
 @compute @workgroup_size(INVOCATIONS)
 fn backward_residual(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -104,6 +107,7 @@ fn backward_residual(
 }
 
 // A workgroup owns 64 columns of a block of rows, an invocation one column: it walks the block in order.
+// grid: width / INVOCATIONS, blocks
 @compute @workgroup_size(INVOCATIONS)
 fn backward_weight(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -114,13 +118,14 @@ fn backward_weight(
         return;
     }
     var sum = 0.0;
-    for (var row = workgroup.y * params.block_rows; row < min((workgroup.y + 1u) * params.block_rows, params.rows); row++) {
+    for (var row = workgroup.y * BLOCK_ROWS; row < min((workgroup.y + 1u) * BLOCK_ROWS, params.rows); row++) {
         sum += d_y[row * params.width + column] * x[row * params.width + column] * r[row];
     }
     partial[workgroup.y * params.width + column] = sum;
 }
 
 // An invocation owns a column: it adds the blocks' sums in order.
+// grid: width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn reduce_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.width) {

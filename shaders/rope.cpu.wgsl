@@ -4,18 +4,20 @@
 // Integer division costs more than the rotation here, so an invocation owns a whole head and divides once.
 //
 // requires: images
+// fits: width % 4 == 0 && rotated % 4 == 0 && (half_split == 0 || rotated % 8 == 0)
+// rank: 10
 
 import package::lib::index::flat_workgroup;
 import package::lib::rotation::{TexelTurn, partners, texel_turn};
 
 struct Params {
-    heads: u32,         // N (H + 2 KV), of all rows
+    rows: u32,          // N
     tokens: u32,        // T
-    row_heads: u32,     // H + 2 KV
+    heads: u32,         // H + 2 KV
     q_heads: u32,       // H
-    width: u32,         // hd / 4
     turned_heads: u32,  // H + KV
-    rotated: u32,       // rotated / 4
+    width: u32,         // hd
+    rotated: u32,
     half_split: u32,
 }
 
@@ -28,6 +30,11 @@ struct Params {
 @group(0) @binding(6) var d_kv: texture_2d<f32>;
 @group(0) @binding(7) var<storage, read_write> d_qkv: array<vec4<f32>>;
 
+// Of a head, in texels.
+fn width() -> u32 {
+    return params.width / 4u;
+}
+
 // Where a head stands: its row, its first column in that row, and how its texels turn.
 struct Place {
     row: u32,
@@ -37,10 +44,10 @@ struct Place {
 }
 
 fn place_of(index: u32) -> Place {
-    let row = index / params.row_heads;
-    let head = index % params.row_heads;
-    let table = (row % params.tokens) * params.rotated;
-    return Place(row, head, select(0u, params.rotated, head < params.turned_heads), table);
+    let row = index / params.heads;
+    let head = index % params.heads;
+    let table = (row % params.tokens) * (params.rotated / 4u);
+    return Place(row, head, select(0u, (params.rotated / 4u), head < params.turned_heads), table);
 }
 
 fn turn_of(place: Place, c: u32) -> TexelTurn {
@@ -48,6 +55,7 @@ fn turn_of(place: Place, c: u32) -> TexelTurn {
 }
 
 // An invocation owns a head of a row.
+// grid: rows * heads / 64
 @compute @workgroup_size(64)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -55,33 +63,34 @@ fn forward(
     @builtin(local_invocation_index) local: u32,
 ) {
     let index = flat_workgroup(workgroup, workgroups) * 64u + local;
-    if (index >= params.heads) {
+    if (index >= params.rows * params.heads) {
         return;
     }
     let place = place_of(index);
-    let x = place.head * params.width;
-    for (var c = 0u; c < params.width; c++) {
+    let x = place.head * width();
+    for (var c = 0u; c < width(); c++) {
         let turn = turn_of(place, c);
         let value = textureLoad(qkv, vec2<u32>(x + c, place.row), 0);
         let other = textureLoad(qkv, vec2<u32>(x + turn.partner, place.row), 0);
         let turned = value * turn.cosine + partners(other, turn) * turn.sine;
         if (place.head < params.q_heads) {
-            q[(place.row * params.q_heads + place.head) * params.width + c] = turned;
+            q[(place.row * params.q_heads + place.head) * width() + c] = turned;
         } else {
-            let head = place.row * (params.row_heads - params.q_heads) + place.head - params.q_heads;
-            kv[head * params.width + c] = turned;
+            let head = place.row * (params.heads - params.q_heads) + place.head - params.q_heads;
+            kv[head * width() + c] = turned;
         }
     }
 }
 
 fn joined(place: Place, c: u32) -> vec4<f32> {
     if (place.head < params.q_heads) {
-        return textureLoad(d_q, vec2<u32>(place.head * params.width + c, place.row), 0);
+        return textureLoad(d_q, vec2<u32>(place.head * width() + c, place.row), 0);
     }
-    return textureLoad(d_kv, vec2<u32>((place.head - params.q_heads) * params.width + c, place.row), 0);
+    return textureLoad(d_kv, vec2<u32>((place.head - params.q_heads) * width() + c, place.row), 0);
 }
 
 // An invocation owns a head of a row.
+// grid: rows * heads / 64
 @compute @workgroup_size(64)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -89,13 +98,13 @@ fn backward(
     @builtin(local_invocation_index) local: u32,
 ) {
     let index = flat_workgroup(workgroup, workgroups) * 64u + local;
-    if (index >= params.heads) {
+    if (index >= params.rows * params.heads) {
         return;
     }
     let place = place_of(index);
-    for (var c = 0u; c < params.width; c++) {
+    for (var c = 0u; c < width(); c++) {
         let turn = turn_of(place, c);
         let other = joined(place, turn.partner);
-        d_qkv[index * params.width + c] = joined(place, c) * turn.cosine - partners(other, turn) * turn.sine;
+        d_qkv[index * width() + c] = joined(place, c) * turn.cosine - partners(other, turn) * turn.sine;
     }
 }

@@ -9,12 +9,12 @@ import package::lib::index::flat_workgroup;
 import package::lib::rotation::pairing;
 
 struct Params {
-    elements: u32,      // N (H + 2 KV) hd
+    rows: u32,          // N
     tokens: u32,        // T
-    row_width: u32,     // (H + 2 KV) hd
-    q_width: u32,       // H hd
-    head_width: u32,    // hd
+    heads: u32,         // H + 2 KV
+    q_heads: u32,       // H
     turned_heads: u32,  // H + KV
+    width: u32,         // hd
     rotated: u32,
     half_split: u32,
 }
@@ -28,6 +28,14 @@ struct Params {
 @group(0) @binding(6) var<storage, read> d_kv: array<f32>;
 @group(0) @binding(7) var<storage, read_write> d_qkv: array<f32>;
 
+fn row_width() -> u32 {
+    return params.heads * params.width;
+}
+
+fn q_width() -> u32 {
+    return params.q_heads * params.width;
+}
+
 // One element's rotation: x' = x cosine + x[partner] sine.
 struct Turn {
     cosine: f32,
@@ -36,8 +44,8 @@ struct Turn {
 }
 
 fn turn_of(row: u32, column: u32) -> Turn {
-    let channel = column % params.head_width;
-    if (channel >= params.rotated || column / params.head_width >= params.turned_heads) {
+    let channel = column % params.width;
+    if (channel >= params.rotated || column / params.width >= params.turned_heads) {
         return Turn(1.0, 0.0, column);
     }
     let turned = pairing(channel, params.rotated, params.half_split != 0u);
@@ -46,6 +54,7 @@ fn turn_of(row: u32, column: u32) -> Turn {
 }
 
 // An invocation owns one element of qkv.
+// grid: rows * heads * width / 64
 @compute @workgroup_size(64)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -53,28 +62,29 @@ fn forward(
     @builtin(local_invocation_index) local: u32,
 ) {
     let i = flat_workgroup(workgroup, workgroups) * 64u + local;
-    if (i >= params.elements) {
+    if (i >= params.rows * row_width()) {
         return;
     }
-    let row = i / params.row_width;
-    let column = i % params.row_width;
+    let row = i / row_width();
+    let column = i % row_width();
     let turn = turn_of(row, column);
-    let value = qkv[i] * turn.cosine + qkv[row * params.row_width + turn.partner] * turn.sine;
-    if (column < params.q_width) {
-        q[row * params.q_width + column] = value;
+    let value = qkv[i] * turn.cosine + qkv[row * row_width() + turn.partner] * turn.sine;
+    if (column < q_width()) {
+        q[row * q_width() + column] = value;
     } else {
-        kv[row * (params.row_width - params.q_width) + column - params.q_width] = value;
+        kv[row * (row_width() - q_width()) + column - q_width()] = value;
     }
 }
 
 fn joined(row: u32, column: u32) -> f32 {
-    if (column < params.q_width) {
-        return d_q[row * params.q_width + column];
+    if (column < q_width()) {
+        return d_q[row * q_width() + column];
     }
-    return d_kv[row * (params.row_width - params.q_width) + column - params.q_width];
+    return d_kv[row * (row_width() - q_width()) + column - q_width()];
 }
 
 // An invocation owns one element of d_qkv.
+// grid: rows * heads * width / 64
 @compute @workgroup_size(64)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -82,11 +92,11 @@ fn backward(
     @builtin(local_invocation_index) local: u32,
 ) {
     let i = flat_workgroup(workgroup, workgroups) * 64u + local;
-    if (i >= params.elements) {
+    if (i >= params.rows * row_width()) {
         return;
     }
-    let row = i / params.row_width;
-    let column = i % params.row_width;
+    let row = i / row_width();
+    let column = i % row_width();
     let turn = turn_of(row, column);
     d_qkv[i] = joined(row, column) * turn.cosine - joined(row, turn.partner) * turn.sine;
 }

@@ -1,17 +1,11 @@
 // The matrix products of the router: as forward, backward and backward_weight of router.wgsl, with x, w, d_residual and
-// d_logits (rows of 64, zero beyond E up to a multiple of 4) read through their images. A row of x has `texels` texels.
+// d_logits (rows of 64, zero beyond E up to a multiple of 4) read through their images.
 //
 // requires: images
+// rank: 10
 
-struct Params {
-    tokens: u32,
-    texels: u32,
-    experts: u32,
-    has_bias: u32,
-    has_d_residual: u32,
-}
+import package::router::params;
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var x: texture_2d<f32>;
 @group(0) @binding(2) var w: texture_2d<f32>;
 @group(0) @binding(3) var<storage, read_write> logits: array<f32>;
@@ -21,10 +15,15 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> d_w: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read> bias: array<f32>;
 
-const INVOCATIONS = 8u;
+const LANES = 8u;
+
+fn texels() -> u32 {
+    return params.width / 4u;
+}
 
 // An invocation owns the logits of four tokens and four experts. Beyond the last it repeats the last and stores nothing.
-@compute @workgroup_size(INVOCATIONS)
+// grid: tokens / (4 * LANES), experts / 4
+@compute @workgroup_size(LANES)
 fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     let token = id.x * 4u;
     let expert = id.y * 4u;
@@ -32,7 +31,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     var sum = array<vec4<f32>, 16>();
-    for (var t = 0u; t < params.texels; t++) {
+    for (var t = 0u; t < texels(); t++) {
         var weight = array<vec4<f32>, 4>();
         @unroll for (var e = 0u; e < 4u; e++) {
             weight[e] = textureLoad(w, vec2<u32>(t, min(expert + e, params.experts - 1u)), 0);
@@ -58,11 +57,12 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 // d_x. An invocation owns four texels of four tokens.
-@compute @workgroup_size(INVOCATIONS)
+// grid: width / (16 * LANES), tokens / 4
+@compute @workgroup_size(LANES)
 fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let texel = id.x * 4u;
     let token = id.y * 4u;
-    if (texel >= params.texels) {
+    if (texel >= texels()) {
         return;
     }
     var sum = array<vec4<f32>, 16>();
@@ -88,17 +88,18 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>) {
                 if (params.has_d_residual != 0u) {
                     value += textureLoad(d_residual, vec2<u32>(texel + q, token + n), 0);
                 }
-                d_x[(token + n) * params.texels + texel + q] = value;
+                d_x[(token + n) * texels() + texel + q] = value;
             }
         }
     }
 }
 
 // d_w. An invocation owns one texel of four experts and walks the tokens in order.
-@compute @workgroup_size(INVOCATIONS)
+// grid: width / (4 * LANES), experts / 4
+@compute @workgroup_size(LANES)
 fn backward_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     let expert = id.y * 4u;
-    if (id.x >= params.texels) {
+    if (id.x >= texels()) {
         return;
     }
     var sum = array<vec4<f32>, 4>();
@@ -111,7 +112,7 @@ fn backward_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     @unroll for (var e = 0u; e < 4u; e++) {
         if (expert + e < params.experts) {
-            d_w[(expert + e) * params.texels + id.x] += sum[e];
+            d_w[(expert + e) * texels() + id.x] += sum[e];
         }
     }
 }

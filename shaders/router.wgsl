@@ -32,7 +32,6 @@ struct Params {
     has_bias: u32,
     noise_std: f32,
     stream: u32,
-    stride: u32,            // row length of d_logits, E or more: the rest up to a multiple of 4 is zero
     has_d_gate: u32,
     has_d_probabilities: u32,
     has_d_logsumexp: u32,
@@ -67,6 +66,8 @@ struct Params {
 const INVOCATIONS = 64u;
 const MAX_EXPERTS_PER_TOKEN = 16u;
 const EPSILON = 1e-20; // in denominators, as DeepSeek-V3
+const MAX_EXPERTS = 64u;
+const STRIDE = MAX_EXPERTS; // row length of d_logits: beyond E, zeros up to a multiple of 4
 const LOWEST = -3.4028234e38;
 const COLUMNS = 16u; // of d_w, a workgroup
 const LANES = 16u;   // that share the tokens of a column
@@ -74,6 +75,7 @@ const LANES = 16u;   // that share the tokens of a column
 var<workgroup> sh_sum: array<f32, 256>;
 
 // An invocation owns one logit.
+// grid: tokens * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -97,6 +99,7 @@ fn forward(
 }
 
 // Adds the noise; without it this is not launched. An invocation owns one logit.
+// grid: tokens * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn add_noise(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -193,6 +196,7 @@ fn best_groups(row: u32, peak: f32, whole: f32) -> vec2<u32> {
 }
 
 // An invocation owns one token. Comparisons are written so that even a NaN yields K different experts.
+// grid: tokens / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn top_k(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.tokens) {
@@ -247,6 +251,7 @@ fn top_k(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 // d_logits. An invocation owns one token.
+// grid: tokens / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_logits(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.tokens) {
@@ -302,14 +307,15 @@ fn backward_logits(@builtin(global_invocation_id) id: vec3<u32>) {
                 d += exp(saved_logits[row + e] - log_total) * d_logsumexp[id.x];
             }
         }
-        d_logits[id.x * params.stride + e] = d;
+        d_logits[id.x * STRIDE + e] = d;
     }
-    for (var e = params.experts; e < min(params.stride, (params.experts + 3u) / 4u * 4u); e++) {
-        d_logits[id.x * params.stride + e] = 0.0;
+    for (var e = params.experts; e < (params.experts + 3u) / 4u * 4u; e++) {
+        d_logits[id.x * STRIDE + e] = 0.0;
     }
 }
 
 // d_x. An invocation owns one element.
+// grid: tokens * width / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -320,7 +326,7 @@ fn backward(
     if (i >= params.tokens * params.width) {
         return;
     }
-    let row = i / params.width * params.stride;
+    let row = i / params.width * STRIDE;
     var sum = 0.0;
     for (var e = 0u; e < params.experts; e++) {
         sum = fma(saved_d_logits[row + e], w[e * params.width + i % params.width], sum);
@@ -333,13 +339,14 @@ fn backward(
 
 // d_w. A workgroup owns 16 columns of one expert's row (y of the grid); 16 invocations share a column: each walks every
 // 16th token in order, then their sums meet in a fixed tree.
+// grid: width / COLUMNS, experts
 @compute @workgroup_size(256)
 fn backward_weight(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let column = workgroup.x * COLUMNS + local % COLUMNS;
     var sum = 0.0;
     if (column < params.width) {
         for (var n = local / COLUMNS; n < params.tokens; n += LANES) {
-            sum = fma(saved_d_logits[n * params.stride + workgroup.y], x[n * params.width + column], sum);
+            sum = fma(saved_d_logits[n * STRIDE + workgroup.y], x[n * params.width + column], sum);
         }
     }
     sh_sum[local] = sum;
@@ -357,11 +364,12 @@ fn backward_weight(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_i
 
 // d_bias. A workgroup owns one expert: each invocation walks every 256th token in order, then their sums meet in a fixed
 // tree.
+// grid: experts
 @compute @workgroup_size(256)
 fn backward_bias(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     var sum = 0.0;
     for (var n = local; n < params.tokens; n += 256u) {
-        sum += saved_d_logits[n * params.stride + workgroup.x];
+        sum += saved_d_logits[n * STRIDE + workgroup.x];
     }
     sh_sum[local] = sum;
     workgroupBarrier();

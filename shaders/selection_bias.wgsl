@@ -53,6 +53,7 @@ fn real_assignments(e: u32) -> u32 {
 }
 
 // One workgroup; an invocation owns one expert.
+// grid: 1
 @compute @workgroup_size(INVOCATIONS)
 fn count(@builtin(local_invocation_index) e: u32) {
     if (e < params.experts) {
@@ -66,6 +67,7 @@ fn count(@builtin(local_invocation_index) e: u32) {
 }
 
 // One workgroup; an invocation owns one expert.
+// grid: 1
 @compute @workgroup_size(INVOCATIONS)
 fn update(@builtin(local_invocation_index) e: u32) {
     if (e < params.experts) {

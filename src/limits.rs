@@ -10,7 +10,7 @@ const MAX_LOGITS_BYTES: u64 = 96 << 20;
 /// Most rows of a chunk, so that small vocabularies fit a texture too.
 const MAX_CHUNK_ROWS: u64 = 8192;
 /// Rows of a matmul tile; chunks are whole tiles where they can be.
-const TILE_ROWS: u64 = 64;
+pub const TILE_ROWS: u64 = 64;
 
 /// Rows of logits [rows, V] that the loss head works on at a time.
 pub fn rows_per_chunk(vocabulary: u32) -> u32 {

@@ -143,13 +143,6 @@ fn call(name: &str, siblings: &[Sibling], out: &mut String) -> Result<(), String
     declared.extend(overrides.iter().map(|o| format!(" pub {o}: u32,")));
     declared.extend(fields.iter().map(|f| format!(" pub {f}: Tensor,")));
     let _ = writeln!(out, "    #[derive(Clone, Copy, Debug)]\n    pub struct {ty} {{{declared} }}");
-    if let [(_, only)] = all.as_slice() {
-        let _ = writeln!(
-            out,
-            "    impl {ty} {{\n        /// Invocations of one workgroup.\n        pub const WORKGROUP: u32 = {};\n    }}",
-            only.invocations
-        );
-    }
     let upper = name.to_uppercase();
     let kernels: Vec<String> = all.iter().rev().map(|(s, _)| format!("&{}::{upper}", s.name)).collect();
     let _ = writeln!(out, "    impl Call for {ty} {{");
@@ -194,7 +187,7 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
         let conditions = states.fits.iter().chain(&own.fits).map(|text| scope.rust(text, Division::Down));
         let conditions = conditions.collect::<Result<Vec<_>, _>>().map_err(at)?;
         let fits = if conditions.is_empty() { "true".to_string() } else { conditions.join(" && ") };
-        let grid = own.grid.map_or(Ok("[0, 0, 0]".into()), |text| scope.grid(&text)).map_err(at)?;
+        let grid = own.grid.ok_or_else(|| "states no `// grid:`".to_string()).and_then(|text| scope.grid(&text)).map_err(at)?;
         let bindings: Vec<String> = entry.bindings.iter().map(|b| binding(b, &tensors, states)).collect();
         let overrides = source.overrides.iter().map(|o| format!("{o:?}")).collect::<Vec<_>>().join(", ");
         let bytes = if entry.uses_params { source.params.as_ref().map_or(0, |p| p.1) } else { 0 };

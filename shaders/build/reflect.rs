@@ -38,7 +38,6 @@ pub struct Entry {
     pub name: String,
     pub uses_params: bool,
     pub uses_step: bool,
-    pub invocations: u32,
     pub bindings: Vec<Binding>,
 }
 
@@ -200,8 +199,7 @@ impl Reader<'_> {
                 bindings.push(self.binding(variable, binding.binding, uses[handle])?);
             }
         }
-        let invocations = entry.workgroup_size.iter().product();
-        Ok(Entry { name: entry.name.clone(), uses_params, uses_step, invocations, bindings })
+        Ok(Entry { name: entry.name.clone(), uses_params, uses_step, bindings })
     }
 
     fn binding(&self, variable: &naga::GlobalVariable, binding: u32, uses: GlobalUse) -> Result<Binding, String> {

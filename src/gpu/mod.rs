@@ -2,15 +2,19 @@
 //!
 //! A [`Program`] is plain data; [`memory::plan_memory`] maps its tensors to slots; a [`Plan`] is the compiled,
 //! replayable form of both on a [`Device`], and a [`Memory`] holds what outlives a step.
+//!
+//! Which kernel computes a recorded call is chosen in one place: [`choose`] takes the best of the sources whose [`Requirements`] a
+//! device's [`Capabilities`] satisfy and that fit. What a kernel reads in place of a tensor's buffer is a
+//! [`representation`] of it, which plans keep current.
 
 mod device;
 mod error;
-pub mod image;
 mod kernel;
 pub mod memory;
 mod plan;
 pub mod program;
 mod readback;
+pub mod representation;
 mod select;
 mod step;
 mod tensor;

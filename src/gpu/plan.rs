@@ -1,7 +1,7 @@
 //! A program compiled for a device: buffers, bind groups and pipelines made once, replayed every step.
 //!
 //! Guaranteed: a replay allocates nothing and waits for nothing; planned and unplanned memory give equal bits;
-//! images are current wherever a kernel reads them. Persistent tensors live in a [`Memory`] that plans of one run
+//! representations are current wherever a kernel reads them. Persistent tensors live in a [`Memory`] that plans of one run
 //! (training, evaluation, sampling) share by name.
 //!
 //! Long because compiling, replaying and profiling a plan share its private parts.
@@ -9,10 +9,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    BindingKind, Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
-    image::{ImageKey, images_of, schedule_copies},
+    Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
     memory::{MemoryPlan, plan_memory},
     readback::Readback,
+    representation::{Representation, Represented, representations_of, schedule_refreshes},
 };
 
 /// Offsets of uniform bindings are multiples of this at browser default limits.
@@ -23,15 +23,14 @@ const UNIFORM_ALIGNMENT: usize = 256;
 pub struct Memory {
     index: HashMap<String, usize>,
     tensors: Vec<Stored>,
-    /// Of `tensors`, those that were written after their images were made.
+    /// Of `tensors`, those that were written after their representations were refreshed.
     stale: Vec<usize>,
 }
 
 struct Stored {
     buffer: wgpu::Buffer,
     bytes: u64,
-    /// By width.
-    images: Vec<(u32, wgpu::Texture)>,
+    representations: Vec<(Representation, wgpu::Texture)>,
     is_stale: bool,
 }
 
@@ -127,7 +126,7 @@ enum Action {
     Launch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, workgroups: [u32; 3], label: String },
     Clear { buffer: wgpu::Buffer, bytes: u64 },
     Copy { source: wgpu::Buffer, target: wgpu::Buffer, bytes: u64 },
-    Image { buffer: wgpu::Buffer, texture: wgpu::Texture },
+    Refresh { buffer: wgpu::Buffer, texture: wgpu::Texture },
 }
 
 /// A compiled program.
@@ -271,7 +270,7 @@ impl Plan {
             match first {
                 Action::Clear { buffer, bytes } => encoder.clear_buffer(buffer, 0, Some(*bytes)),
                 Action::Copy { source, target, bytes } => encoder.copy_buffer_to_buffer(source, 0, target, 0, *bytes),
-                Action::Image { buffer, texture } => copy_to_image(encoder, buffer, texture),
+                Action::Refresh { buffer, texture } => copy_to_texels(encoder, buffer, texture),
                 Action::Launch { .. } => {
                     let count = rest.iter().take_while(|a| matches!(a, Action::Launch { .. })).count();
                     let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -355,7 +354,7 @@ impl Plan {
                 Action::Launch { label, .. } => label.clone(),
                 Action::Clear { .. } => "clear".into(),
                 Action::Copy { .. } => "copy".into(),
-                Action::Image { .. } => "copy to image".into(),
+                Action::Refresh { .. } => "copy to image".into(),
             };
             times.push(KernelTime { label, milliseconds: (now() - start) * 1e3 });
         }
@@ -436,11 +435,11 @@ fn refresh_stale(memory: &mut Memory, encoder: &mut wgpu::CommandEncoder) {
     for index in memory.stale.drain(..) {
         let stored = &mut memory.tensors[index];
         stored.is_stale = false;
-        stored.images.iter().for_each(|(_, texture)| copy_to_image(encoder, &stored.buffer, texture));
+        stored.representations.iter().for_each(|(_, texture)| copy_to_texels(encoder, &stored.buffer, texture));
     }
 }
 
-fn copy_to_image(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, texture: &wgpu::Texture) {
+fn copy_to_texels(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, texture: &wgpu::Texture) {
     let size = texture.size();
     let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(size.width * 16), rows_per_image: None };
     encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer, layout }, texture.as_image_copy(), size);
@@ -497,7 +496,7 @@ fn tensor_buffers(
         if is_persistent(info.role) {
             let index = *memory.index.entry(info.name.clone()).or_insert_with(|| {
                 let buffer = storage(device, &info.name, info.bytes());
-                memory.tensors.push(Stored { buffer, bytes: info.bytes(), images: Vec::new(), is_stale: false });
+                memory.tensors.push(Stored { buffer, bytes: info.bytes(), representations: Vec::new(), is_stale: false });
                 memory.tensors.len() - 1
             });
             let stored = &memory.tensors[index];
@@ -535,15 +534,15 @@ impl Builder<'_> {
     }
 
     fn list(&mut self, commands: &[Command]) -> Vec<Action> {
-        let is_persistent_image = |key: ImageKey| is_persistent(self.program.tensor(key.tensor).role);
-        let copies = schedule_copies(commands, is_persistent_image);
-        let textures = self.textures(commands, &copies);
+        let is_kept = |key: Represented| is_persistent(self.program.tensor(key.tensor).role);
+        let refreshes = schedule_refreshes(commands, is_kept);
+        let textures = self.textures(commands, &refreshes);
         let uniforms = self.uniforms(commands);
         let mut actions = Vec::new();
         let mut offset = 0;
         for (index, command) in commands.iter().enumerate() {
-            for key in &copies[index] {
-                actions.push(Action::Image { buffer: self.buffer(key.tensor), texture: textures[&(*key, index)].clone() });
+            for key in &refreshes[index] {
+                actions.push(Action::Refresh { buffer: self.buffer(key.tensor), texture: textures[&(*key, index)].clone() });
             }
             actions.push(match command {
                 Command::Clear(id) => Action::Clear { buffer: self.buffer(*id), bytes: self.program.tensor(*id).bytes() },
@@ -551,8 +550,8 @@ impl Builder<'_> {
                     Action::Copy { source: self.buffer(*source), target: self.buffer(*target), bytes: self.program.tensor(*source).bytes() }
                 }
                 Command::Dispatch(d) => {
-                    let image = |key: ImageKey| current_image(&textures, key, index);
-                    let action = self.launch(d, &uniforms, offset, image);
+                    let texture = |key: Represented| current(&textures, key, index);
+                    let action = self.launch(d, &uniforms, offset, texture);
                     offset += d.params.len().next_multiple_of(UNIFORM_ALIGNMENT);
                     action
                 }
@@ -580,13 +579,12 @@ impl Builder<'_> {
         buffer
     }
 
-    fn launch(&self, d: &Dispatch, uniforms: &wgpu::Buffer, offset: usize, image: impl Fn(ImageKey) -> wgpu::Texture) -> Action {
+    fn launch(&self, d: &Dispatch, uniforms: &wgpu::Buffer, offset: usize, texture: impl Fn(Represented) -> wgpu::Texture) -> Action {
         let label = d.kernel.name();
         let pipeline = self.device.pipeline(d.kernel, &d.constants);
         let mut views = Vec::new();
         for (t, _, kind) in d.uses() {
-            let key = ImageKey { tensor: t.id, width: t.shape.last() };
-            views.push(matches!(kind, BindingKind::Texels { .. }).then(|| image(key).create_view(&Default::default())));
+            views.push(Represented::of(t, kind).map(|key| texture(key).create_view(&Default::default())));
         }
         let buffers: Vec<_> = d.tensors.iter().map(|t| self.buffer(t.id)).collect();
         let mut entries = Vec::new();
@@ -608,7 +606,7 @@ impl Builder<'_> {
         Action::Launch { pipeline: pipeline.raw, group, workgroups: d.workgroups, label }
     }
 
-    fn texture(&self, key: ImageKey) -> wgpu::Texture {
+    fn texture(&self, key: Represented) -> wgpu::Texture {
         let info = self.program.tensor(key.tensor);
         self.device.raw.create_texture(&wgpu::TextureDescriptor {
             label: Some(&info.name),
@@ -622,18 +620,19 @@ impl Builder<'_> {
         })
     }
 
-    fn extent(&self, key: ImageKey) -> wgpu::Extent3d {
+    fn extent(&self, key: Represented) -> wgpu::Extent3d {
         let elements = self.program.tensor(key.tensor).shape.len();
-        wgpu::Extent3d { width: key.width / 4, height: elements / key.width, depth_or_array_layers: 1 }
+        let Representation::Texels { width } = key.form;
+        wgpu::Extent3d { width: width / 4, height: elements / width, depth_or_array_layers: 1 }
     }
 
-    /// A texture for every (image, command from which it is current). Persistent images live in the memory, under
+    /// A texture for every (representation, command from which it is current). Those of persistent tensors live in the memory, under
     /// command 0; the others share textures of equal extent whose lifetimes do not overlap.
-    fn textures(&mut self, commands: &[Command], copies: &[Vec<ImageKey>]) -> HashMap<(ImageKey, usize), wgpu::Texture> {
+    fn textures(&mut self, commands: &[Command], refreshes: &[Vec<Represented>]) -> HashMap<(Represented, usize), wgpu::Texture> {
         let mut textures = HashMap::new();
-        let mut last_read: HashMap<ImageKey, Vec<usize>> = HashMap::new();
+        let mut last_read: HashMap<Represented, Vec<usize>> = HashMap::new();
         for (index, command) in commands.iter().enumerate() {
-            for key in images_of(command) {
+            for key in representations_of(command) {
                 last_read.entry(key).or_default().push(index);
             }
         }
@@ -643,18 +642,18 @@ impl Builder<'_> {
             let info = self.program.tensor(key.tensor);
             if is_persistent(info.role) {
                 let stored = self.memory.find(&info.name);
-                let known = self.memory.tensors[stored].images.iter().find(|(width, _)| *width == key.width);
+                let known = self.memory.tensors[stored].representations.iter().find(|(form, _)| *form == key.form);
                 let texture = match known {
                     Some((_, texture)) => texture.clone(),
                     None => {
                         let texture = self.texture(key);
-                        self.memory.tensors[stored].images.push((key.width, texture.clone()));
+                        self.memory.tensors[stored].representations.push((key.form, texture.clone()));
                         self.memory.note_write(stored);
                         texture
                     }
                 };
                 textures.insert((key, 0), texture.clone());
-                for (index, list) in copies.iter().enumerate() {
+                for (index, list) in refreshes.iter().enumerate() {
                     if list.contains(&key) {
                         textures.insert((key, index), texture.clone());
                     }
@@ -662,10 +661,10 @@ impl Builder<'_> {
             }
         }
         let mut pool: Vec<(wgpu::Texture, usize)> = Vec::new();
-        for (index, list) in copies.iter().enumerate() {
+        for (index, list) in refreshes.iter().enumerate() {
             for key in list.iter().filter(|key| !is_persistent(self.program.tensor(key.tensor).role)) {
-                let next_copy = (index + 1..copies.len()).find(|i| copies[*i].contains(key)).unwrap_or(usize::MAX);
-                let last = last_read[key].iter().copied().rfind(|r| *r < next_copy).unwrap_or(index);
+                let next = (index + 1..refreshes.len()).find(|i| refreshes[*i].contains(key)).unwrap_or(usize::MAX);
+                let last = last_read[key].iter().copied().rfind(|r| *r < next).unwrap_or(index);
                 let extent = self.extent(*key);
                 let free = pool.iter_mut().find(|(t, until)| self.share && *until < index && t.size() == extent);
                 let texture = match free {
@@ -685,8 +684,8 @@ impl Builder<'_> {
     }
 }
 
-/// The texture of the latest copy at or before a command.
-fn current_image(textures: &HashMap<(ImageKey, usize), wgpu::Texture>, key: ImageKey, index: usize) -> wgpu::Texture {
+/// The texture of the latest refresh at or before a command.
+fn current(textures: &HashMap<(Represented, usize), wgpu::Texture>, key: Represented, index: usize) -> wgpu::Texture {
     let latest = textures.iter().filter(|((k, at), _)| *k == key && *at <= index).max_by_key(|((_, at), _)| *at);
-    latest.map(|(_, texture)| texture.clone()).expect("an image is copied before it is read")
+    latest.map(|(_, texture)| texture.clone()).expect("a representation is refreshed before it is read")
 }

@@ -179,16 +179,3 @@ pub fn flat_image(t: Tensor) -> Option<Tensor> {
     }
     len.is_multiple_of(width).then(|| t.reshape([len / width, width])).filter(|t| fits_image(*t))
 }
-
-impl Capabilities {
-    /// Of ops that choose themselves.
-    pub fn reads_images(self, tensors: &[Tensor]) -> bool {
-        self.images && tensors.iter().all(|t| fits_image(*t))
-    }
-
-    /// Of ops that choose themselves.
-    pub fn flat_images<const N: usize>(self, tensors: [Tensor; N]) -> Option<[Tensor; N]> {
-        let flat: Vec<Tensor> = tensors.into_iter().map(flat_image).collect::<Option<_>>()?;
-        flat.try_into().ok().filter(|_| self.images)
-    }
-}

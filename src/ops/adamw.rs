@@ -4,10 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::{
     Graph,
-    kernels::{
-        adamw::{Correct, Params, Update, UpdateRagged},
-        adamw_cpu,
-    },
+    kernels::adamw::{Correct, Params, Update},
 };
 use crate::gpu::Tensor;
 
@@ -40,8 +37,6 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
-/// From this size on reading through images gains more than the copies cost.
-const IMAGE_ELEMENTS: u32 = 8192;
 /// What the names of states begin with whose values are bounded: the means of squares, and 1 - beta^t.
 const MEAN_SQUARE: &str = "adamw.v.";
 const CORRECTIONS: &str = "adamw.corrections";
@@ -83,21 +78,8 @@ impl Graph {
             }
             None => (0, self.common_corrections(clip, constants)),
         };
-        if length >= IMAGE_ELEMENTS && self.capabilities.reads_images(&[w]) {
-            let params = adamw_cpu::Params { n: length / 4, expert: expert / 4, beta1, beta2, eps, weight_decay };
-            let [image_d_w, image_w, image_m, image_v] = [d_w, w, m, v];
-            let call = adamw_cpu::Update { params, clip, corrections, image_d_w, image_w, image_m, image_v, w, m, v, damage };
-            self.dispatch_on(call, [(length / 16).div_ceil(adamw_cpu::Update::WORKGROUP), 1, 1]);
-        } else if length.is_multiple_of(4) && expert.is_multiple_of(4) {
-            let n = length / 4;
-            let params = Params { n, expert: expert / 4, beta1, beta2, eps, weight_decay };
-            let call = Update { params, clip, corrections, d_w4: d_w, w4: w, m4: m, v4: v, damage };
-            self.dispatch_on(call, [n.div_ceil(Update::WORKGROUP), 1, 1]);
-        } else {
-            let params = Params { n: length, expert, beta1, beta2, eps, weight_decay };
-            let call = UpdateRagged { params, clip, corrections, d_w, w, m, v, damage };
-            self.dispatch_on(call, [length.div_ceil(UpdateRagged::WORKGROUP), 1, 1]);
-        }
+        let params = Params { n: length, expert, beta1, beta2, eps, weight_decay };
+        self.dispatch(Update { params, clip, corrections, d_w, w, m, v, damage });
     }
 
     /// The corrections of all parameters whose experts have none of their own, moved on once an update.
@@ -119,7 +101,7 @@ impl Graph {
         let new_corrections = self.tensor(&new_of(name), [n, 2]); // [n, 2]
         let params = Params { n, expert: u32::from(counts.is_some()), beta1, beta2, ..Default::default() };
         let call = Correct { params, clip, counts: counts.unwrap_or(clip), saved_corrections, new_corrections };
-        self.dispatch_on(call, [(2 * n).div_ceil(Correct::WORKGROUP), 1, 1]);
+        self.dispatch(call);
         new_corrections
     }
 }

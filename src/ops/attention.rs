@@ -6,7 +6,7 @@
 
 use super::{
     Graph,
-    kernels::{attention, attention_cpu},
+    kernels::attention::{BackwardKey, BackwardQuery, Forward, Params, SLICE},
 };
 use crate::gpu::Tensor;
 
@@ -28,13 +28,6 @@ impl Heads {
     pub const MAX_WIDTH: u32 = 128;
 }
 
-/// Rows of queries (or keys) that a workgroup owns, in both tiers.
-const TILE: u32 = 32;
-/// Channels that a workgroup of the portable `backward_key` sums.
-const PORTABLE_SLICE: u32 = 64;
-/// Texels of a head that an invocation of the CPU tier sums.
-const CPU_SLICE: u32 = 16;
-
 impl Graph {
     /// softmax(scale q k^T, causal) v of every head, with `q` [B T, H hd] and `kv` [B T, 2 KV hd] (k heads, then v
     /// heads) as [`Graph::rope`] gives them: y [B T, H hd]. `scale` is 1 / sqrt(hd) in the textbook. `dropout` in
@@ -51,92 +44,21 @@ impl Graph {
         let y = self.like("attention", q); // [N, H hd]
         let lse = self.tensor("attention.lse", [head_rows, tokens.next_multiple_of(64)]); // [B H, T or more]
         let stream = self.next_stream();
-        let call = Attention { q, kv, y, lse, heads, scale, dropout, stream, batch: rows / tokens };
-        if width % 4 == 0 && self.capabilities.reads_images(&[q, kv, lse]) {
-            call.record_cpu(self);
-        } else {
-            call.record_portable(self);
-        }
+        let slices = width.div_ceil(SLICE);
+        let (query, key_value, stride) = (heads.query, heads.key_value, lse.shape.last());
+        let params = Params { tokens, heads: query, kv_heads: key_value, width, slices, stride, stream, scale, dropout };
+        // Constants of pipelines that hold a slice in registers: its texels, and whether there is dropout.
+        let (slice, drops) = ((width / 4).div_ceil(slices), u32::from(dropout > 0.0));
+        self.dispatch(Forward { params, slice, drops, q, kv, y, lse });
+        self.on_backward(y, move |g, d_y| {
+            let (d_q, d_kv) = (g.like("d_q", q), g.like("d_kv", kv)); // [N, H hd], [N, 2 KV hd]
+            let dot_rows = g.like("attention.dot", lse); // d_y . y [B H, T or more]
+            let (saved_y, saved_lse, saved_dot) = (y, lse, dot_rows);
+            g.dispatch(BackwardQuery { params, slice, drops, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q });
+            g.dispatch(BackwardKey { params, slice, drops, q, kv, saved_lse, d_y, saved_dot, d_kv });
+            g.add_grad(q, d_q);
+            g.add_grad(kv, d_kv);
+        });
         y
-    }
-}
-
-/// One use of attention, its operands and options.
-#[derive(Clone, Copy)]
-struct Attention {
-    q: Tensor,
-    kv: Tensor,
-    y: Tensor,
-    lse: Tensor,
-    heads: Heads,
-    batch: u32,
-    scale: f32,
-    dropout: f32,
-    stream: u32,
-}
-
-impl Attention {
-    fn record_portable(self, g: &mut Graph) {
-        let Attention { q, kv, y, lse, heads, batch, scale, dropout, stream } = self;
-        let params = attention::Params {
-            tokens: heads.tokens,
-            heads: heads.query,
-            kv_heads: heads.key_value,
-            width: heads.width,
-            stride: lse.shape.last(),
-            stream,
-            scale,
-            dropout,
-        };
-        let blocks = heads.tokens.div_ceil(TILE);
-        let query_grid = [blocks, heads.query, batch];
-        let key_grid = [blocks, heads.key_value, batch * heads.width.div_ceil(PORTABLE_SLICE)];
-        g.dispatch_on(attention::Forward { params, q, kv, y, lse }, query_grid);
-        g.on_backward(y, move |g, d_y| {
-            let (d_q, d_kv, dot_rows) = self.gradients(g);
-            let (saved_y, saved_lse) = (y, lse);
-            g.dispatch_on(attention::BackwardQuery { params, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q }, query_grid);
-            g.dispatch_on(attention::BackwardKey { params, q, kv, saved_lse, d_y, saved_dot: dot_rows, d_kv }, key_grid);
-            g.add_grad(q, d_q);
-            g.add_grad(kv, d_kv);
-        });
-    }
-
-    fn record_cpu(self, g: &mut Graph) {
-        let Attention { q, kv, y, lse, heads, batch, scale, dropout, stream } = self;
-        let width = heads.width / 4; // texels
-        let slices = width.div_ceil(CPU_SLICE);
-        let params = attention_cpu::Params {
-            tokens: heads.tokens,
-            heads: heads.query,
-            kv_heads: heads.key_value,
-            width,
-            slices,
-            stride: lse.shape.last() / 4,
-            stream,
-            scale,
-            dropout,
-        };
-        let (slice, drops) = (width.div_ceil(slices), u32::from(dropout > 0.0));
-        let blocks = heads.tokens.div_ceil(TILE);
-        let query_grid = [blocks, heads.query, batch * slices];
-        let key_grid = [blocks, heads.key_value, batch * slices];
-        g.dispatch_on(attention_cpu::Forward { params, slice, drops, q, kv, y, lse }, query_grid);
-        g.on_backward(y, move |g, d_y| {
-            let (d_q, d_kv, dot_rows) = self.gradients(g);
-            let (saved_y, saved_lse) = (y, lse);
-            let query = attention_cpu::BackwardQuery { params, slice, drops, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q };
-            g.dispatch_on(query, query_grid);
-            let saved_dot = dot_rows;
-            let key = attention_cpu::BackwardKey { params, slice, drops, q, kv, saved_lse, d_y, saved_dot, d_kv };
-            g.dispatch_on(key, key_grid);
-            g.add_grad(q, d_q);
-            g.add_grad(kv, d_kv);
-        });
-    }
-
-    /// d_q [N, H hd], d_kv [N, 2 KV hd] and the row products d_y . y [B H, T or more].
-    fn gradients(self, g: &mut Graph) -> (Tensor, Tensor, Tensor) {
-        (g.like("d_q", self.q), g.like("d_kv", self.kv), g.like("attention.dot", self.lse))
     }
 }

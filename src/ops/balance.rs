@@ -73,21 +73,19 @@ impl Graph {
         let Params { tokens, experts, blocks_per_sequence, .. } = params;
         let sequences = tokens / sequence_length; // B
         let sums = self.tensor("balance.sums", [sequences * blocks_per_sequence, 2 * experts + 2]);
-        let grid = [sums.shape.len().div_ceil(BlockSums::WORKGROUP), 1, 1];
-        self.dispatch_on(BlockSums { params, probabilities, logsumexp, entropy, expert, sums }, grid);
+        self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, expert, sums });
         let loss = self.tensor("balance.loss", [1]);
         let metrics = self.tensor("balance.metrics", [BalanceLoss::SCALARS.len() as u32 + BalanceLoss::ROWS.len() as u32 * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
         let running_load = running_load.unwrap_or(sums); // Else it is not read.
-        self.dispatch_on(Forward { params, saved_sums: sums, running_load, loss, metrics, load }, [1, 1, 1]);
+        self.dispatch(Forward { params, saved_sums: sums, running_load, loss, metrics, load });
         self.on_backward(loss, move |g, d_loss| {
             if params.balances != 0 {
                 g.balance_backward(params, probabilities, load, d_loss);
             }
             let d_logsumexp = g.like("d_router.logsumexp", logsumexp); // [N]
-            let grid = [tokens.div_ceil(BackwardZ::WORKGROUP), 1, 1];
-            g.dispatch_on(BackwardZ { params, logsumexp, d_loss, d_logsumexp }, grid);
+            g.dispatch(BackwardZ { params, logsumexp, d_loss, d_logsumexp });
             g.add_grad(logsumexp, d_logsumexp);
         });
         BalanceLoss { loss, metrics }
@@ -107,13 +105,12 @@ impl Graph {
         let pooled = self.tensor_in_parts("balance.pooled", [count, 2 * experts], count);
         for (layer, (routing, balance)) in (0..).zip(layers) {
             assert_eq!(routing.dims(), first.dims(), "balance_loss_over_layers: layer {layer}");
-            let grid = [(2 * experts).div_ceil(PoolLayer::WORKGROUP), 1, 1];
             let params = Params { layer, ..params };
-            self.dispatch_on(PoolLayer { params, saved_metrics: balance.metrics, pooled }, grid);
+            self.dispatch(PoolLayer { params, saved_metrics: balance.metrics, pooled });
         }
         let loss = self.tensor("balance.loss_over_layers", [1]);
         let load = self.tensor("balance.load", [1, experts]);
-        self.dispatch_on(ForwardLayers { params, saved_pooled: pooled, loss, load }, [1, 1, 1]);
+        self.dispatch(ForwardLayers { params, saved_pooled: pooled, loss, load });
         let probabilities: Vec<Tensor> = layers.iter().map(|(routing, _)| routing.probabilities).collect();
         self.on_backward(loss, move |g, d_loss| {
             probabilities.iter().for_each(|p| g.balance_backward(params, *p, load, d_loss));
@@ -124,8 +121,7 @@ impl Graph {
     /// Hands over the gradient of the probabilities [N, E] for the load [1, E], or [B, E] by sequence, of a loss.
     fn balance_backward(&mut self, params: Params, probabilities: Tensor, load: Tensor, d_loss: Tensor) {
         let d_probabilities = self.like("d_router.probabilities", probabilities); // [N, E]
-        let grid = [probabilities.shape.len().div_ceil(Backward::WORKGROUP), 1, 1];
-        self.dispatch_on(Backward { params, saved_load: load, d_loss, d_probabilities }, grid);
+        self.dispatch(Backward { params, saved_load: load, d_loss, d_probabilities });
         self.add_grad(probabilities, d_probabilities);
     }
 

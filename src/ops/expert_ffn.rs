@@ -81,11 +81,10 @@ impl Graph {
         assert_eq!(offsets.shape.len(), experts + 1, "add_expert_bias: offsets {:?} for b {:?}", offsets.shape, b.shape);
         let params = Params { rows, width };
         let y = self.like("expert_bias", x); // [A, F]
-        self.dispatch_on(AddBias { params, x, b, offsets, y }, [(rows * width).div_ceil(AddBias::WORKGROUP), 1, 1]);
+        self.dispatch(AddBias { params, x, b, offsets, y });
         self.on_backward(y, move |g, d_y| {
             let d_b = g.param_grad(b); // [E, F]
-            let grid = [width.div_ceil(BackwardBias::WORKGROUP), experts, 1];
-            g.dispatch_on(BackwardBias { params, offsets, d_y, d_b }, grid);
+            g.dispatch(BackwardBias { params, offsets, d_y, d_b });
             g.add_grad(x, d_y);
         });
         y

@@ -226,19 +226,18 @@ impl Graph {
         let chosen = choose(call, &self.capabilities);
         let is_found = chosen.is_some();
         if let Some(chosen) = chosen {
-            self.record_launch(call, chosen);
+            self.launch(call, chosen);
         }
         is_found
     }
 
-    /// Of calls whose kernels state no grid.
-    pub fn dispatch_on(&mut self, call: impl Call, grid: [u32; 3]) {
-        let chosen = choose(&call, &self.capabilities).expect("a kernel");
-        self.record_launch(&call, Chosen { grid, ..chosen });
+    /// Whether a kernel of this call fits.
+    pub fn can_dispatch(&self, call: &impl Call) -> bool {
+        choose(call, &self.capabilities).is_some()
     }
 
     /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
-    fn record_launch(&mut self, call: &impl Call, chosen: Chosen) {
+    fn launch(&mut self, call: &impl Call, chosen: Chosen) {
         let Chosen { kernel, tensors, grid } = chosen;
         let [mut x, mut y, z] = grid;
         if x > MAX_WORKGROUPS {

@@ -7,7 +7,7 @@
 
 use super::{
     Graph,
-    kernels::{grouped_matmul, grouped_matmul_cpu},
+    kernels::grouped_matmul::{Nn, Nt, Params, TnAccumulate},
 };
 use crate::gpu::{DType, Role, Tensor};
 
@@ -20,10 +20,6 @@ pub enum GroupedForm {
     Nn,
 }
 
-/// Rows of y (of d_w) and columns that a workgroup owns, as the shaders' tiles.
-const PORTABLE_TILE: [u32; 2] = [64, 64];
-const IMAGE_TILE: [u32; 2] = [32, 64];
-
 impl Graph {
     /// Every row of `a` times the weights `w` [E, out, in] of its expert, y [A, out] or [A, in]. Records no backward.
     pub fn grouped_matmul(&mut self, a: Tensor, w: Tensor, offsets: Tensor, form: GroupedForm) -> Tensor {
@@ -33,22 +29,10 @@ impl Graph {
         assert_eq!(k, w_k, "grouped_matmul {form:?}: a {:?} against w {:?}", a.shape, w.shape);
         check_offsets(offsets, experts);
         let y = self.tensor("grouped_matmul", [rows, n]); // [A, n]
-        let grid = |[tile, columns]: [u32; 2]| [rows.div_ceil(tile) + experts, n.div_ceil(columns), 1];
-        if n.is_multiple_of(4) && self.capabilities.reads_images(&[a, w]) {
-            use grouped_matmul_cpu::{Nn, Nt, Params};
-            let params = Params { experts, n, k };
-            let (image_a, image_w) = (a, w);
-            match form {
-                GroupedForm::Nt => self.dispatch_on(Nt { params, image_a, image_w, offsets, y }, grid(IMAGE_TILE)),
-                GroupedForm::Nn => self.dispatch_on(Nn { params, image_a, image_w, offsets, y }, grid(IMAGE_TILE)),
-            }
-        } else {
-            use grouped_matmul::{Nn, Nt, Params};
-            let params = Params { experts, n, k };
-            match form {
-                GroupedForm::Nt => self.dispatch_on(Nt { params, a, w, offsets, y }, grid(PORTABLE_TILE)),
-                GroupedForm::Nn => self.dispatch_on(Nn { params, a, w, offsets, y }, grid(PORTABLE_TILE)),
-            }
+        let params = Params { experts, n, k };
+        match form {
+            GroupedForm::Nt => self.dispatch(Nt { params, a, w, offsets, y }),
+            GroupedForm::Nn => self.dispatch(Nn { params, a, w, offsets, y }),
         }
         y
     }
@@ -67,15 +51,7 @@ impl Graph {
             d_w.shape
         );
         check_offsets(offsets, experts);
-        let grid = |[tile, columns]: [u32; 2]| [experts, k.div_ceil(tile), n.div_ceil(columns)];
-        if self.capabilities.reads_images(&[d_y, x]) {
-            let params = grouped_matmul_cpu::Params { experts, n, k };
-            let call = grouped_matmul_cpu::TnAccumulate { params, image_a: d_y, image_b: x, offsets, d_w };
-            self.dispatch_on(call, grid(IMAGE_TILE));
-        } else {
-            let params = grouped_matmul::Params { experts, n, k };
-            self.dispatch_on(grouped_matmul::TnAccumulate { params, a: d_y, b: x, offsets, d_w }, grid(PORTABLE_TILE));
-        }
+        self.dispatch(TnAccumulate { params: Params { experts, n, k }, a: d_y, b: x, offsets, d_w });
     }
 
     /// A linear layer for each expert: row r of `x` [A, in] times `w[e]` [out, in] transposed, y [A, out].

@@ -3,14 +3,9 @@
 
 use super::{
     Graph, Heads,
-    kernels::head_norm::{Backward, BackwardWeight, Forward, Params, ReduceWeight},
+    kernels::head_norm::{BLOCK_ROWS, Backward, BackwardWeight, Forward, Params, ReduceWeight},
 };
 use crate::gpu::Tensor;
-
-/// Heads that a workgroup of `forward` and `backward` owns.
-const GROUP_HEADS: u32 = 4;
-/// Rows that one invocation of `backward_weight` sums, over all their heads, before the blocks' sums are added.
-const BLOCK_ROWS: u32 = 16;
 
 impl Graph {
     /// Scales every q and k head of `qkv` [N, (H + 2 KV) hd] to unit root mean square, then by the parameters `w_q` `[hd]`
@@ -23,21 +18,18 @@ impl Graph {
         assert!(fits, "head_norm: w_q {:?} and another w_k {:?} against {heads:?}", w_q.shape, w_k.shape);
         let normed_heads = heads.query + heads.key_value;
         let blocks = rows.div_ceil(BLOCK_ROWS);
-        let params =
-            Params { rows, row_heads, normed_heads, q_heads: heads.query, width: heads.width, eps, block_rows: BLOCK_ROWS, blocks };
-        let grid = [(rows * row_heads).div_ceil(GROUP_HEADS), 1, 1];
+        let params = Params { rows, row_heads, normed_heads, q_heads: heads.query, width: heads.width, eps, blocks };
         let y = self.like("head_norm", qkv); // [N, (H + 2 KV) hd]
         let r = self.tensor("head_norm.r", [rows, normed_heads]); // [N, H + KV]
-        self.dispatch_on(Forward { params, qkv, w_q, w_k, y, r }, grid);
+        self.dispatch(Forward { params, qkv, w_q, w_k, y, r });
         self.on_backward(y, move |g, d_y| {
             let d_qkv = g.like("d_head_norm", qkv); // [N, (H + 2 KV) hd]
-            g.dispatch_on(Backward { params, qkv, w_q, w_k, r, d_y, d_qkv }, grid);
+            g.dispatch(Backward { params, qkv, w_q, w_k, r, d_y, d_qkv });
             g.add_grad(qkv, d_qkv);
             let partial = g.tensor("head_norm.partial", [blocks, 2 * heads.width]); // [N / block, 2 hd]
             let (d_w_q, d_w_k) = (g.param_grad(w_q), g.param_grad(w_k)); // [hd], [hd]
-            let columns = (2 * heads.width).div_ceil(BackwardWeight::WORKGROUP);
-            g.dispatch_on(BackwardWeight { params, qkv, r, d_y, partial }, [columns, blocks, 1]);
-            g.dispatch_on(ReduceWeight { params, partial, d_w_q, d_w_k }, [columns, 1, 1]);
+            g.dispatch(BackwardWeight { params, qkv, r, d_y, partial });
+            g.dispatch(ReduceWeight { params, partial, d_w_q, d_w_k });
         });
         y
     }

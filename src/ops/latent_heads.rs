@@ -7,7 +7,7 @@
 
 use super::{
     Graph, Heads, RopePairing, Rotation,
-    kernels::{latent_heads, latent_heads_cpu},
+    kernels::latent_heads::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, ForwardKeyValue, ForwardQuery, Params},
 };
 use crate::gpu::Tensor;
 
@@ -60,84 +60,23 @@ impl Graph {
         let angles = self.angle_table(rotation, tokens); // [T, rotated / 2, 2]
         let packed_q = self.tensor("q", [rows, heads * width]); // [N, H w]
         let packed_kv = self.tensor("kv", [rows, 2 * heads * width]); // [N, 2 H w]
-        let call = Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation };
-        let pair_texels = if rotation.pairs == RopePairing::HalfSplit { 8 } else { 4 };
-        let whole_texels = [nope, rope, value].iter().all(|width| width % 4 == 0) && rotation.rotated.is_multiple_of(pair_texels);
-        match self.capabilities.flat_images([q, kv, k_rope, packed_q, packed_kv]) {
-            Some([q, kv, k_rope, ..]) if whole_texels => call.record_cpu(self, [q, kv, k_rope]),
-            _ => call.record_portable(self),
-        }
+        let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
+        let params = Params { rows, tokens, heads, nope, rope, value, width, rotated: rotation.rotated, half_split };
+        self.dispatch(ForwardQuery { params, angles, q, packed_q });
+        self.dispatch(ForwardKeyValue { params, angles, kv, k_rope, packed_kv });
+        self.on_backward(packed_q, move |g, d_packed_q| {
+            let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
+            g.dispatch(BackwardQuery { params, angles, d_packed_q, d_q });
+            g.add_grad(q, d_q);
+        });
+        self.on_backward(packed_kv, move |g, d_packed_kv| {
+            let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
+            let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
+            g.dispatch(BackwardKeyValue { params, d_packed_kv, d_kv });
+            g.dispatch(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope });
+            g.add_grad(kv, d_kv);
+            g.add_grad(k_rope, d_k_rope);
+        });
         (packed_q, packed_kv)
-    }
-}
-
-/// One use of `latent_heads`, its operands and options.
-#[derive(Clone, Copy)]
-struct Packing {
-    q: Tensor,
-    kv: Tensor,
-    k_rope: Tensor,
-    packed_q: Tensor,
-    packed_kv: Tensor,
-    angles: Tensor,
-    rows: u32,
-    shape: LatentHeads,
-    rotation: Rotation,
-}
-
-impl Packing {
-    fn record_portable(self, g: &mut Graph) {
-        use latent_heads::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, ForwardKeyValue, ForwardQuery, Params};
-        let Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation } = self;
-        let LatentHeads { tokens, heads, nope, rope, value } = shape;
-        let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
-        let params = Params { rows, tokens, heads, nope, rope, value, width: shape.width(), rotated: rotation.rotated, half_split };
-        let grid = |elements: u32| [elements.div_ceil(ForwardQuery::WORKGROUP), 1, 1];
-        g.dispatch_on(ForwardQuery { params, angles, q, packed_q }, grid(packed_q.shape.len()));
-        g.dispatch_on(ForwardKeyValue { params, angles, kv, k_rope, packed_kv }, grid(packed_kv.shape.len()));
-        g.on_backward(packed_q, move |g, d_packed_q| {
-            let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
-            g.dispatch_on(BackwardQuery { params, angles, d_packed_q, d_q }, grid(q.shape.len()));
-            g.add_grad(q, d_q);
-        });
-        g.on_backward(packed_kv, move |g, d_packed_kv| {
-            let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
-            let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
-            g.dispatch_on(BackwardKeyValue { params, d_packed_kv, d_kv }, grid(kv.shape.len()));
-            g.dispatch_on(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, grid(rows * rope / 2));
-            g.add_grad(kv, d_kv);
-            g.add_grad(k_rope, d_k_rope);
-        });
-    }
-
-    /// `images` are q, kv and k_rope in the shapes of their images.
-    fn record_cpu(self, g: &mut Graph, images: [Tensor; 3]) {
-        use latent_heads_cpu::{BackwardKeyRope, BackwardKeyValue, BackwardQuery, ForwardKeyValue, ForwardQuery, Params};
-        let Packing { q, kv, k_rope, packed_q, packed_kv, angles, rows, shape, rotation } = self;
-        let LatentHeads { tokens, heads, .. } = shape;
-        let [nope, rope, value, width, rotated] = [shape.nope, shape.rope, shape.value, shape.width(), rotation.rotated].map(|c| c / 4);
-        let half_split = u32::from(rotation.pairs == RopePairing::HalfSplit);
-        let params = Params { rows, tokens, heads, nope, rope, value, width, rotated, half_split };
-        let grid = [(rows * heads).div_ceil(ForwardQuery::WORKGROUP), 1, 1];
-        let flat = |g: &Graph, d: Tensor| g.capabilities.flat_images([d]).map(|[d]| d).expect("a gradient fits as its tensor did");
-        let [image_q, image_kv, image_k_rope] = images;
-        g.dispatch_on(ForwardQuery { params, angles, q: image_q, packed_q }, grid);
-        g.dispatch_on(ForwardKeyValue { params, angles, kv: image_kv, k_rope: image_k_rope, packed_kv }, grid);
-        g.on_backward(packed_q, move |g, d_packed_q| {
-            let d_packed_q = flat(g, d_packed_q);
-            let d_q = g.like("d_latent.q", q); // [N, H (nope + rope)]
-            g.dispatch_on(BackwardQuery { params, angles, d_packed_q, d_q }, grid);
-            g.add_grad(q, d_q);
-        });
-        g.on_backward(packed_kv, move |g, d_packed_kv| {
-            let d_packed_kv = flat(g, d_packed_kv);
-            let d_kv = g.like("d_latent.kv", kv); // [N, H (nope + value)]
-            let d_k_rope = g.like("d_latent.k_rope", k_rope); // [N, rope]
-            g.dispatch_on(BackwardKeyValue { params, d_packed_kv, d_kv }, grid);
-            let rope_grid = [(rows * rope).div_ceil(BackwardKeyRope::WORKGROUP), 1, 1];
-            g.dispatch_on(BackwardKeyRope { params, angles, d_packed_kv, d_k_rope }, rope_grid);
-            g.add_grad(kv, d_kv);
-            g.add_grad(k_rope, d_k_rope);
-        });
     }
 }

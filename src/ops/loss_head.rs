@@ -6,13 +6,16 @@
 
 use super::{
     Graph,
-    kernels::{loss_head, loss_head_cpu},
+    kernels::{
+        loss_head::{Evaluate, Gradient, Params, PutRows, Reduce, TakeRows},
+        matmul::TILE,
+    },
     matmul::Form,
 };
 use crate::{gpu::Tensor, limits::rows_per_chunk};
 
-/// Most rows that one invocation sums: lavapipe leaves a kernel's loops after 65,535 iterations in all.
-const MAX_CPU_REDUCE_ROWS: u32 = 32_768;
+// Chunks are whole tiles of the matrix products.
+const _: () = assert!(crate::limits::TILE_ROWS == TILE as u64);
 
 /// What the loss head gives.
 #[derive(Clone, Copy, Debug)]
@@ -87,36 +90,18 @@ impl Graph {
     fn evaluate(&mut self, chunk: Chunk, logits: Tensor) {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
-        if self.capabilities.reads_images(&[logits]) {
-            use loss_head_cpu::{Evaluate, Params};
-            let params = Params { rows, texels: vocabulary / 4, first_row };
-            let grid = [rows.div_ceil(Evaluate::WORKGROUP), 1, 1];
-            self.dispatch_on(Evaluate { params, targets, image_logits: logits, row_totals }, grid);
-        } else {
-            use loss_head::{Evaluate, Params};
-            let params = Params { rows, vocabulary, first_row, ..Params::default() };
-            self.dispatch_on(Evaluate { params, targets, logits, row_totals }, [rows, 1, 1]);
-        }
+        let params = Params { rows, vocabulary, first_row, ..Params::default() };
+        self.dispatch(Evaluate { params, targets, logits, row_totals });
     }
 
-    /// Loss of a chunk, and its d_logits [chunk, V], which on the portable tier take the place of the logits.
+    /// Loss of a chunk, and its d_logits [chunk, V], which take the place of the logits.
     fn logits_gradient(&mut self, chunk: Chunk, logits: Tensor) -> Tensor {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
         let d_loss = self.loss_seed(); // [1]
-        if self.capabilities.reads_images(&[logits]) {
-            use loss_head_cpu::{Gradient, Params};
-            let params = Params { rows, texels: vocabulary / 4, first_row };
-            let grid = [rows.div_ceil(Gradient::WORKGROUP), 1, 1];
-            let d_logits = self.like("d_logits", logits); // [chunk, V]
-            self.dispatch_on(Gradient { params, targets, image_logits: logits, d_loss, row_totals, d_logits }, grid);
-            d_logits
-        } else {
-            use loss_head::{Gradient, Params};
-            let params = Params { rows, vocabulary, first_row, ..Params::default() };
-            self.dispatch_on(Gradient { params, targets, logits, d_loss, row_totals }, [rows, 1, 1]);
-            logits
-        }
+        let params = Params { rows, vocabulary, first_row, ..Params::default() };
+        self.dispatch(Gradient { params, targets, logits, d_loss, row_totals });
+        logits
     }
 
     /// Sums the rows' results.
@@ -124,13 +109,7 @@ impl Graph {
         let [rows, _] = row_totals.shape.dims("loss_head row_totals");
         let loss = self.tensor("loss_head.loss", [1]);
         let totals = self.tensor("loss_head.statistics", [4]);
-        if self.capabilities.images && rows <= MAX_CPU_REDUCE_ROWS {
-            let params = loss_head_cpu::Params { rows, ..Default::default() };
-            self.dispatch_on(loss_head_cpu::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
-        } else {
-            let params = loss_head::Params { rows, ..Default::default() };
-            self.dispatch_on(loss_head::Reduce { params, row_totals, totals, loss }, [1, 1, 1]);
-        }
+        self.dispatch(Reduce { params: Params { rows, ..Params::default() }, row_totals, totals, loss });
         LossHead { loss, statistics: totals }
     }
 
@@ -141,9 +120,8 @@ impl Graph {
             return x.reshape([rows, width]);
         }
         let x_chunk = self.tensor("loss_head.x", [rows, width]);
-        let params = loss_head::Params { rows, width, first_row, ..Default::default() };
-        let grid = [(rows * width).div_ceil(loss_head::TakeRows::WORKGROUP), 1, 1];
-        self.dispatch_on(loss_head::TakeRows { params, x, x_chunk }, grid);
+        let params = Params { rows, width, first_row, ..Params::default() };
+        self.dispatch(TakeRows { params, x, x_chunk });
         x_chunk
     }
 
@@ -154,9 +132,8 @@ impl Graph {
         }
         let d_x = d_x.unwrap_or_else(|| self.tensor_in_parts("d_loss_head", shape, chunks));
         let [rows, width] = d_x_chunk.shape.dims("loss_head d_x");
-        let params = loss_head::Params { rows, width, first_row, ..Default::default() };
-        let grid = [(rows * width).div_ceil(loss_head::PutRows::WORKGROUP), 1, 1];
-        self.dispatch_on(loss_head::PutRows { params, d_x_chunk, d_x }, grid);
+        let params = Params { rows, width, first_row, ..Params::default() };
+        self.dispatch(PutRows { params, d_x_chunk, d_x });
         d_x
     }
 }

@@ -14,21 +14,11 @@ use std::collections::BTreeMap;
 
 use super::{
     Addend, Form, Graph, Trained,
-    kernels::{
-        muon::{Gather, Normalize, Params, Scatter, UpdateSmall},
-        muon_cpu,
-    },
+    kernels::muon::{A, B, C, Gather, Normalize, Params, SMALL_SIDE, Scatter, UpdateSmall},
 };
 use crate::choices::MuonScale;
 use crate::gpu::{MAX_IMAGE_SIDE, Tensor};
 
-/// Coefficients of the Newton-Schulz polynomial (KellerJordan/Muon), as in the shader.
-const A: f32 = 3.4445;
-const B: f32 = -4.7750;
-const C: f32 = 2.0315;
-
-/// Short sides up to this take the kernel that does everything in one launch.
-const SMALL_SIDE: u32 = 16;
 /// Sides of a stack are multiples of this: images and tiles want them.
 const PADDING: u32 = 64;
 /// Most elements of a stack (64 MiB): fits a browser's binding, and stacks share their storage.
@@ -128,10 +118,10 @@ impl Graph {
     }
 
     fn muon_small(&mut self, part: Part, clip: Tensor, constants: Muon) {
-        let (Part { w, d_w, momentum, slices, .. }, counts) = (part, part.counts_or(clip));
+        let (Part { w, d_w, momentum, .. }, counts) = (part, part.counts_or(clip));
         let (x, damage) = (self.like("muon.x", w), self.update_damage());
         self.clear(x);
-        self.dispatch_on(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x, damage }, [slices, 1, 1]);
+        self.dispatch(UpdateSmall { params: part.params(constants), clip, counts, d_w, momentum, w, x, damage });
     }
 
     fn muon_batch(&mut self, side: u32, parts: &[Part], clip: Tensor, constants: Muon) {
@@ -158,39 +148,22 @@ impl Graph {
 
     fn gather(&mut self, part: &Part, params: Params, clip: Tensor, stack: Tensor) {
         let (Part { d_w, momentum, .. }, counts) = (*part, part.counts_or(clip));
-        let elements = part.slices * params.side * params.length;
-        if self.capabilities.reads_images(&[d_w]) {
-            let params = bytemuck::cast(params);
-            let call = muon_cpu::Gather { params, clip, counts, image_d_w: d_w, image_momentum: momentum, momentum, stack };
-            self.dispatch_on(call, [(elements / 16).div_ceil(muon_cpu::Gather::WORKGROUP), 1, 1]);
-        } else {
-            let call = Gather { params, clip, counts, d_w, momentum, stack };
-            self.dispatch_on(call, [elements.div_ceil(Gather::WORKGROUP), 1, 1]);
-        }
+        self.dispatch(Gather { params, clip, counts, d_w, momentum, stack });
     }
 
     fn scatter(&mut self, part: &Part, params: Params, clip: Tensor, orthogonal: Tensor) {
         let (w, counts, damage) = (part.w, part.counts_or(clip), self.update_damage());
-        let elements = part.slices * part.rows * part.columns;
-        if self.capabilities.reads_images(&[w, orthogonal]) {
-            let blocks = part.slices * part.rows.div_ceil(4) * (part.columns / 4);
-            let params = bytemuck::cast(params);
-            let call = muon_cpu::Scatter { params, clip, counts, image_orthogonal: orthogonal, image_w: w, w, damage };
-            self.dispatch_on(call, [blocks.div_ceil(muon_cpu::Scatter::WORKGROUP), 1, 1]);
-        } else {
-            let call = Scatter { params, clip, counts, orthogonal, w, damage };
-            self.dispatch_on(call, [elements.div_ceil(Scatter::WORKGROUP), 1, 1]);
-        }
+        self.dispatch(Scatter { params, clip, counts, orthogonal, w, damage });
     }
 
     /// Five Newton-Schulz steps from `x` / (|x|_F + 1e-7), each slice of x [S, side, length] on its own.
     fn orthogonalize(&mut self, x: Tensor) -> Tensor {
-        let [slices, side, _] = x.shape.dims("orthogonalize x");
+        let [_, side, _] = x.shape.dims("orthogonalize x");
         let gram = self.matmul(x, x, Form::Nt); // [S, side, side]
         let factor = self.like("muon.factor", gram);
         let addend = self.like("muon.addend", gram);
         let params = Params { side, ..Default::default() };
-        self.dispatch_on(Normalize { params, gram, factor, addend }, [slices, 1, 1]);
+        self.dispatch(Normalize { params, gram, factor, addend });
         let addition = Addend { alpha: C, beta: 1.0, residual: addend, diagonal: 0.0 };
         let first = self.matmul_add(gram, factor, Form::Nn, addition); // [S, side, side]
         let gram = self.sandwich(first, gram);

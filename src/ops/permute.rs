@@ -32,15 +32,14 @@ impl Graph {
         let block = assignments.div_ceil(MOST_BLOCKS).max(32);
         let blocks = assignments.div_ceil(block);
         let params = Params { assignments, experts, experts_per_token, block, blocks };
-        let pairs = [(blocks * experts).div_ceil(Count::WORKGROUP), 1, 1];
         let counts = self.tensor_u32("permute.counts", [blocks, experts]);
         let starts = self.tensor_u32("permute.starts", [blocks, experts]);
         let offsets = self.tensor_u32("permute.offsets", [experts + 1]);
         let slot_of = self.tensor_u32("permute.slot_of", [tokens, experts_per_token]);
         let assignment_of = self.tensor_u32("permute.assignment_of", [assignments]);
-        self.dispatch_on(Count { params, expert, counts }, pairs);
-        self.dispatch_on(Scan { params, saved_counts: counts, starts, offsets }, [1, 1, 1]);
-        self.dispatch_on(Scatter { params, expert, saved_starts: starts, slot_of, assignment_of }, pairs);
+        self.dispatch(Count { params, expert, counts });
+        self.dispatch(Scan { params, saved_counts: counts, starts, offsets });
+        self.dispatch(Scatter { params, expert, saved_starts: starts, slot_of, assignment_of });
         Permutation { offsets, slot_of, assignment_of }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Graph, Heads,
-    kernels::{rope, rope_cpu},
+    kernels::rope::{Backward, Forward, Params},
 };
 use crate::choices::RopePairing;
 use crate::gpu::Tensor;
@@ -54,44 +54,22 @@ impl Graph {
         let angles = self.angle_table(rotation, tokens);
         let q = self.tensor("q", [rows, q_width]); // [N, H hd]
         let kv = self.tensor("kv", [rows, kv_width]); // [N, 2 KV hd]
-        let whole_texels = width % 4 == 0 && rotation.rotated.is_multiple_of(if rotation.pairs == RopePairing::HalfSplit { 8 } else { 4 });
-        let reads_images = whole_texels && self.capabilities.reads_images(&[angles, qkv, q, kv]);
-        let params = rope::Params {
-            elements: rows * row_width,
+        let params = Params {
+            rows,
             tokens,
-            row_width,
-            q_width,
-            head_width: width,
+            heads: heads.query + 2 * heads.key_value,
+            q_heads: heads.query,
             turned_heads: heads.query + heads.key_value,
+            width,
             rotated: rotation.rotated,
             half_split: u32::from(rotation.pairs == RopePairing::HalfSplit),
         };
-        let cpu_params = rope_cpu::Params {
-            heads: rows * row_width / width,
-            tokens,
-            row_heads: row_width / width,
-            q_heads: heads.query,
-            width: width / 4,
-            turned_heads: params.turned_heads,
-            rotated: rotation.rotated / 4,
-            half_split: params.half_split,
-        };
-        let elements = if reads_images { cpu_params.heads } else { params.elements };
-        let grid = [elements.div_ceil(rope::Forward::WORKGROUP), 1, 1];
-        if reads_images {
-            self.dispatch_on(rope_cpu::Forward { params: cpu_params, angles, qkv, q, kv }, grid);
-        } else {
-            self.dispatch_on(rope::Forward { params, angles, qkv, q, kv }, grid);
-        }
+        self.dispatch(Forward { params, angles, qkv, q, kv });
         self.on_backward_many(&[q, kv], move |g, gradients| {
             let d_q = gradients[0].unwrap_or_else(|| g.zeros_like("d_q", q)); // [N, H hd]
             let d_kv = gradients[1].unwrap_or_else(|| g.zeros_like("d_kv", kv)); // [N, 2 KV hd]
             let d_qkv = g.like("d_qkv", qkv); // [N, (H + 2 KV) hd]
-            if reads_images {
-                g.dispatch_on(rope_cpu::Backward { params: cpu_params, angles, d_q, d_kv, d_qkv }, grid);
-            } else {
-                g.dispatch_on(rope::Backward { params, angles, d_q, d_kv, d_qkv }, grid);
-            }
+            g.dispatch(Backward { params, angles, d_q, d_kv, d_qkv });
             g.add_grad(qkv, d_qkv);
         });
         (q, kv)

@@ -12,13 +12,16 @@
 
 use super::{
     Graph,
-    kernels::{router, router_cpu},
+    kernels::router::{self, AddNoise, Backward, BackwardBias, BackwardLogits, BackwardWeight, Forward, Params, STRIDE, TopK},
 };
 use crate::{
     choices::{RouterScores, SoftmaxOver},
     gpu::Tensor,
     limits::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN},
 };
+
+// What configs are held to is what the kernels take.
+const _: () = assert!(MAX_EXPERTS == router::MAX_EXPERTS && MAX_EXPERTS_PER_TOKEN == router::MAX_EXPERTS_PER_TOKEN);
 
 /// How logits become scores, and the scores of the chosen experts gate weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,11 +128,9 @@ impl Graph {
         for bias in [biases.logits, biases.selection].into_iter().flatten() {
             assert_eq!(bias.shape.len(), experts, "router: bias {:?} for {experts} experts", bias.shape);
         }
-        let sizes = router::Params { tokens, width, experts, ..Default::default() };
-        // On images, rows of d_logits are 64 long, so that it can have one.
-        let stride = if self.capabilities.reads_images(&[x, w]) { MAX_EXPERTS } else { experts };
+        let sizes = Params { tokens, width, experts, ..Default::default() };
         let stream = if options.noise_std > 0.0 { self.next_stream() } else { 0 };
-        let params = router::Params { stream, stride, ..router_params(sizes, biases, options) };
+        let params = Params { stream, ..router_params(sizes, biases, options) };
         let logits = self.router_logits(params, x, w, biases.logits); // [N, E]
         let routing = Routing {
             logits,
@@ -142,50 +143,44 @@ impl Graph {
         let Routing { expert, gate, probabilities, logsumexp, entropy, .. } = routing;
         let selection_bias = biases.selection.unwrap_or(logits); // An absent bias is not read.
         let saved_logits = logits;
-        let call = router::TopK { params, saved_logits, selection_bias, expert, gate, probabilities, logsumexp, entropy };
-        self.dispatch_on(call, [tokens.div_ceil(router::TopK::WORKGROUP), 1, 1]);
+        let call = TopK { params, saved_logits, selection_bias, expert, gate, probabilities, logsumexp, entropy };
+        self.dispatch(call);
         self.on_backward_many(&[gate, probabilities, logsumexp], move |g, d| {
             let d_logits = g.router_d_logits(params, routing, [d[0], d[1], d[2]]);
             g.router_backward(params, x, w, d_logits);
             if let Some(bias) = biases.logits.filter(|bias| g.wants_grad(*bias)) {
                 let d_bias = g.param_grad(bias); // [E]
-                g.dispatch_on(router::BackwardBias { params, saved_d_logits: d_logits, d_bias }, [experts, 1, 1]);
+                g.dispatch(BackwardBias { params, saved_d_logits: d_logits, d_bias });
             }
         });
         routing
     }
 
     /// x w^T with its bias and noise [N, E].
-    fn router_logits(&mut self, params: router::Params, x: Tensor, w: Tensor, bias: Option<Tensor>) -> Tensor {
-        let router::Params { tokens, experts, noise_std, .. } = params;
+    fn router_logits(&mut self, params: Params, x: Tensor, w: Tensor, bias: Option<Tensor>) -> Tensor {
+        let Params { tokens, experts, noise_std, .. } = params;
         let bias = bias.unwrap_or(w); // An absent bias is not read.
         let logits = self.tensor("router.logits", [tokens, experts]); // [N, E]
-        let per_logit = [(tokens * experts).div_ceil(router::Forward::WORKGROUP), 1, 1];
-        if self.capabilities.reads_images(&[x, w]) {
-            let grid = [tokens.div_ceil(4 * router_cpu::Forward::WORKGROUP), experts.div_ceil(4), 1];
-            self.dispatch_on(router_cpu::Forward { params: cpu_params(params), x, w, bias, logits }, grid);
-        } else {
-            self.dispatch_on(router::Forward { params, x, w, bias, logits }, per_logit);
-        }
+        self.dispatch(Forward { params, x, w, bias, logits });
         if noise_std == 0.0 {
             return logits;
         }
         let noisy = self.like("router.noisy_logits", logits); // [N, E]
-        self.dispatch_on(router::AddNoise { params, saved_logits: logits, logits: noisy }, per_logit);
+        self.dispatch(AddNoise { params, saved_logits: logits, logits: noisy });
         noisy
     }
 
     /// The gradient of the logits [N, E] from those of the gate weights, the probabilities and the logsumexp.
-    fn router_d_logits(&mut self, params: router::Params, routing: Routing, d: [Option<Tensor>; 3]) -> Tensor {
-        let params = router::Params {
+    fn router_d_logits(&mut self, params: Params, routing: Routing, d: [Option<Tensor>; 3]) -> Tensor {
+        let params = Params {
             has_d_gate: d[0].is_some().into(),
             has_d_probabilities: d[1].is_some().into(),
             has_d_logsumexp: d[2].is_some().into(),
             ..params
         };
         let Routing { expert, gate, probabilities, logits, logsumexp, .. } = routing;
-        let d_logits = self.tensor("d_router.logits", [params.tokens, params.stride]); // [N, E]
-        let call = router::BackwardLogits {
+        let d_logits = self.tensor("d_router.logits", [params.tokens, STRIDE]); // [N, E]
+        let call = BackwardLogits {
             params,
             // Softmax has all in its probabilities: what is bound is not read, and the logits' storage is free.
             saved_logits: if params.is_sigmoid == 0 { probabilities } else { logits },
@@ -197,45 +192,28 @@ impl Graph {
             d_logsumexp: d[2].unwrap_or(logsumexp),
             d_logits,
         };
-        self.dispatch_on(call, [params.tokens.div_ceil(router::BackwardLogits::WORKGROUP), 1, 1]);
+        self.dispatch(call);
         d_logits
     }
 
     /// Hands the gradients of `x` and `w` over.
-    fn router_backward(&mut self, params: router::Params, x: Tensor, w: Tensor, d_logits: Tensor) {
-        let router::Params { tokens, width, experts, .. } = params;
+    fn router_backward(&mut self, params: Params, x: Tensor, w: Tensor, d_logits: Tensor) {
         let d_residual = self.take_grad(x); // [N, D]
-        let params = router::Params { has_d_residual: d_residual.is_some().into(), ..params };
+        let params = Params { has_d_residual: d_residual.is_some().into(), ..params };
         let d_residual = d_residual.unwrap_or(w); // An absent gradient is not read.
         let d_x = self.like("d_router.x", x); // [N, D]
-        let images = self.capabilities.reads_images(&[x, w, d_logits]);
-        if images {
-            use router_cpu::Backward;
-            let grid = [width.div_ceil(16 * Backward::WORKGROUP), tokens.div_ceil(4), 1];
-            self.dispatch_on(Backward { params: cpu_params(params), w, saved_d_logits: d_logits, d_residual, d_x }, grid);
-        } else {
-            let grid = [(tokens * width).div_ceil(router::Backward::WORKGROUP), 1, 1];
-            self.dispatch_on(router::Backward { params, w, saved_d_logits: d_logits, d_residual, d_x }, grid);
-        }
+        self.dispatch(Backward { params, w, saved_d_logits: d_logits, d_residual, d_x });
         self.add_grad(x, d_x);
         if !self.wants_grad(w) {
             return;
         }
         let d_w = self.param_grad(w); // [E, D]
-        if images {
-            use router_cpu::BackwardWeight;
-            let grid = [width.div_ceil(4 * BackwardWeight::WORKGROUP), experts.div_ceil(4), 1];
-            self.dispatch_on(BackwardWeight { params: cpu_params(params), x, saved_d_logits: d_logits, d_w }, grid);
-        } else {
-            const COLUMNS: u32 = 16; // Of d_w, a workgroup.
-            let grid = [width.div_ceil(COLUMNS), experts, 1];
-            self.dispatch_on(router::BackwardWeight { params, x, saved_d_logits: d_logits, d_w }, grid);
-        }
+        self.dispatch(BackwardWeight { params, x, saved_d_logits: d_logits, d_w });
     }
 }
 
 /// What the options say, checked, in `sizes` (tokens, width, experts).
-fn router_params(sizes: router::Params, biases: RouterBiases, options: RouterOptions) -> router::Params {
+fn router_params(sizes: Params, biases: RouterBiases, options: RouterOptions) -> Params {
     let experts = sizes.experts;
     let RouterOptions { experts_per_token, noise_std, scores, scale, groups, kept_groups } = options;
     assert!(experts <= MAX_EXPERTS, "router: {experts} experts, at most {MAX_EXPERTS}");
@@ -249,7 +227,7 @@ fn router_params(sizes: router::Params, biases: RouterBiases, options: RouterOpt
         "router: {experts_per_token} of {choice} experts a token, at most {MAX_EXPERTS_PER_TOKEN}"
     );
     assert!(scale > 0.0, "router: gate weights times {scale}");
-    router::Params {
+    Params {
         experts_per_token,
         is_sigmoid: (scores.kind == RouterScores::Sigmoid).into(),
         renormalizes: scores.renormalizes().into(),
@@ -262,9 +240,4 @@ fn router_params(sizes: router::Params, biases: RouterBiases, options: RouterOpt
         noise_std,
         ..sizes
     }
-}
-
-fn cpu_params(p: router::Params) -> router_cpu::Params {
-    let router::Params { tokens, width, experts, has_bias, has_d_residual, .. } = p;
-    router_cpu::Params { tokens, texels: width / 4, experts, has_bias, has_d_residual }
 }

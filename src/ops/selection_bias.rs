@@ -23,7 +23,7 @@ impl Graph {
         assert_eq!(offsets.shape.len(), experts + 1, "count_assignments: counts {:?}, offsets {:?}", counts.shape, offsets.shape);
         let load = self.tensor("router.load", [experts]); // [E]
         let params = Params { tokens, experts_per_token, experts, rate: 0.0 };
-        self.dispatch_on(Count { params, offsets, assignment_of, counts, load }, [1, 1, 1]);
+        self.dispatch(Count { params, offsets, assignment_of, counts, load });
         load
     }
 
@@ -34,6 +34,6 @@ impl Graph {
         let experts = counts.shape.len();
         assert_eq!(bias.shape.len(), experts, "selection_bias_update: bias {:?}, counts {:?}", bias.shape, counts.shape);
         let params = Params { experts, rate, ..Default::default() };
-        self.dispatch_on(Update { params, counts, clip, bias }, [1, 1, 1]);
+        self.dispatch(Update { params, counts, clip, bias });
     }
 }

@@ -145,11 +145,11 @@ fn follows_the_twin_through_images_and_beyond_a_tile() {
 #[test]
 fn catches_mutants_of_every_part() {
     let mutants = [
-        ("split_columns", "d_right[row", "-d_right[row"),
+        ("split_columns", "gradient = load_d_right_from(", "gradient = -load_d_right_from("),
         ("latent_heads", "q[first + channel] * turn.cosine +", "q[first + channel] * turn.cosine -"),
         ("latent_heads", "k_rope[first + turn.partner] * turn.sine", "k_rope[first + turn.partner] * -turn.sine"),
         ("latent_heads", "sum_b += ", "sum_b = "),
-        ("take_heads", "head * params.value + channel", "head * params.value"),
+        ("take_heads", "load_d_y_from(head * params.value + c", "load_d_y_from(head * params.value"),
     ];
     catches(&mutants, |case| outcome(case, shape(Some(10), [6, 4, 5], RopePairing::Interleaved)));
 }

@@ -104,10 +104,10 @@ fn catches_mutants_of_the_cpu_backward() {
     let mutants = [
         ("latent_heads_cpu", "* turn.cosine - partners", "* turn.cosine + partners"),
         ("latent_heads_cpu", "d_q[source + c] = flat_texel(d_packed_q, packed + c)", "d_q[source + c] = flat_texel(d_packed_q, packed)"),
-        ("latent_heads_cpu", "let v = k + params.heads * params.width", "let v = k"),
+        ("latent_heads_cpu", "let v = k + p.heads * p.width", "let v = k"),
         ("latent_heads_cpu", "var head = 0u;", "var head = 1u;"),
         ("latent_heads_cpu", "other += flat_texel", "other = flat_texel"),
-        ("latent_heads_cpu", "row % params.tokens", "row"),
+        ("latent_heads_cpu", "row % p.tokens", "row"),
         ("latent_heads_cpu", "other.yxwz, turn.swaps", "other.xyzw, turn.swaps"),
         ("latent_heads_cpu", "index >> firstTrailingBit(row_texels)", "0u"),
     ];

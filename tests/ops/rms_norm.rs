@@ -94,7 +94,7 @@ fn catches_mutants_of_the_portable_backward() {
 #[test]
 fn catches_mutants_of_the_cpu_backward() {
     let mutants = [
-        ("rms_norm_cpu", "- textureLoad(image_x, at, 0) * mean", ""),
+        ("rms_norm_cpu", "- textureLoad(x, at, 0) * mean", ""),
         ("rms_norm_cpu", "* scale * scale;", "* scale;"),
         ("rms_norm_cpu", "residual + input_gradient(column + 3u", "input_gradient(column + 3u"),
         ("rms_norm_cpu", "row < params.rows; row++", "row < params.rows - 1u; row++"),

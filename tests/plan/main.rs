@@ -1,12 +1,12 @@
-//! Planned memory, image refreshes and the shapes of images as pure functions, on random programs.
+//! Planned memory, refreshes of representations and the shapes of images as pure functions, on random programs.
 
 mod shader_build;
 
 use moelab::gpu::{
     Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Requirements, Role, Shape, Tensor,
     TensorId, TensorInfo, flat_image,
-    image::{ImageKey, images_of, schedule_copies},
     memory::{lifetimes, plan_memory},
+    representation::{Represented, representations_of, schedule_refreshes},
 };
 use proptest::prelude::*;
 
@@ -88,16 +88,16 @@ proptest! {
 
     /// Replays a list with version numbers: what a kernel reads through an image is what was last written.
     #[test]
-    fn images_are_current_wherever_they_are_read((steps, _) in steps()) {
+    fn representations_are_current_wherever_they_are_read((steps, _) in steps()) {
         let program = program(&steps, usize::MAX);
-        let copies = schedule_copies(&program.micro, |_| false);
+        let refreshes = schedule_refreshes(&program.micro, |_| false);
         let mut versions = vec![0usize; program.tensors.len()];
-        let mut images = std::collections::HashMap::<ImageKey, usize>::new();
+        let mut images = std::collections::HashMap::<Represented, usize>::new();
         for (index, command) in program.micro.iter().enumerate() {
-            for key in &copies[index] {
+            for key in &refreshes[index] {
                 images.insert(*key, versions[key.tensor.0 as usize]);
             }
-            for key in images_of(command) {
+            for key in representations_of(command) {
                 prop_assert_eq!(images.get(&key), Some(&versions[key.tensor.0 as usize]), "{:?} at {}", key, index);
             }
             for (id, access, _) in command.uses() {
@@ -117,11 +117,11 @@ fn a_chain_of_equal_sizes_needs_two_slots() {
 }
 
 #[test]
-fn one_interruption_refreshes_all_images_that_are_complete() {
+fn one_interruption_refreshes_all_that_is_complete() {
     // Three tensors are made from the input, then read through images one after the other.
     let list = [(0, 64, false), (0, 64, false), (0, 64, false), (1, 64, true), (2, 64, true), (3, 64, true)];
-    let copies = schedule_copies(&program(&list, usize::MAX).micro, |_| false);
-    let counts: Vec<usize> = copies.iter().map(Vec::len).collect();
+    let refreshes = schedule_refreshes(&program(&list, usize::MAX).micro, |_| false);
+    let counts: Vec<usize> = refreshes.iter().map(Vec::len).collect();
     assert_eq!(counts, [0, 0, 0, 3, 0, 0]);
 }
 

@@ -31,13 +31,20 @@ fn build_script() -> PathBuf {
     scripts.max().unwrap_or_else(|| panic!("no build script of this package in {}", builds.display())).1
 }
 
+/// The build script over the shaders of `folder`.
+fn run_in(folder: &Path, out: &Path) -> Command {
+    let mut command = Command::new(build_script());
+    command.current_dir(folder).env("OUT_DIR", out).env("CARGO_FEATURE_ENGINE", "1");
+    command
+}
+
 /// Hash maps of the script's libraries have another order in every process.
 #[test]
 fn the_same_sources_give_the_same_bytes() {
     let made = files(Path::new(OUT_DIR));
     for _ in 0..3 {
         let folder = tempfile::tempdir().unwrap();
-        let status = Command::new(build_script()).current_dir(ROOT).env("OUT_DIR", folder.path()).status().unwrap();
+        let status = run_in(Path::new(ROOT), folder.path()).status().unwrap();
         assert!(status.success());
         let again = files(folder.path());
         assert!(again.len() > MODULES.len());
@@ -70,5 +77,72 @@ fn modules_have_a_source_for_subgroups_where_they_import_one() {
     }
     for module in MODULES {
         assert_eq!(module.source.contains("subgroupShuffle"), module.requires.subgroup > 0, "{}", module.name);
+    }
+}
+
+/// Runs the build script over a folder of its own: the library, and some files. Gives what it complains of, or nothing.
+fn complaint(files: &[(&str, &str)]) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("shaders/lib");
+    fs::create_dir_all(&library).unwrap();
+    for entry in fs::read_dir(Path::new(ROOT).join("shaders/lib")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, library.join(path.file_name().unwrap())).unwrap();
+    }
+    for (name, text) in files {
+        fs::write(folder.path().join("shaders").join(name), text).unwrap();
+    }
+    let output = run_in(folder.path(), folder.path()).output().unwrap();
+    (!output.status.success()).then(|| String::from_utf8(output.stderr).unwrap())
+}
+
+const SCALE: &str = "// y = 2 x
+struct Params { n: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+// grid: n / 64
+@compute @workgroup_size(64)
+fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x < params.n) {
+        y[id.x] = 2.0 * x[id.x];
+    }
+}
+";
+
+/// A sibling of [`SCALE`] with f16, changed.
+fn sibling(changes: &[(&str, &str)]) -> String {
+    let text = SCALE
+        .replace("// y = 2 x\n", "// y = 2 x\n//\n// requires: f16\n// rank: 1\nenable f16;\n")
+        .replace("2.0 * x[id.x]", "f32(2.0h * f16(x[id.x]))");
+    changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    })
+}
+
+#[test]
+fn a_sibling_is_one_file() {
+    assert_eq!(complaint(&[("scale.wgsl", SCALE), ("scale.f16.wgsl", &sibling(&[]))]), None);
+}
+
+/// Each fault with what the build says of it.
+#[test]
+fn siblings_that_do_not_fit_are_refused() {
+    let faults: [(&[(&str, &str)], &str); 9] = [
+        (&[("{ n: u32 }", "{ n: u32, m: u32 }")], "scale and scale_f16: Params differ: {n: u32} against {n: u32, m: u32}"),
+        (&[("{ n: u32 }", "{ count: u32 }"), ("params.n", "params.count"), ("grid: n", "grid: count")], "Params differ"),
+        (&[("x: array", "a: array"), ("x[", "a[")], "scale and scale_f16: forward: the tensors differ: x, y against a, y"),
+        (&[("] = f32", "] += f32")], "forward: y is Write against ReadWrite"),
+        (&[("// requires: f16\n", "")], "the source states `// requires:` nothing"),
+        (&[("f32(2.0h * f16(x[id.x]))", "x[id.x]")], "states `// requires: f16` and does not use it"),
+        (&[("requires: f16", "requires: f16, images")], "states `// requires: images` and binds no texture"),
+        (&[("rank: 1", "rank: 0")], "both have rank 0"),
+        (&[("grid: n / 64", "grid: length / 64")], "length is neither a u32 of Params nor a constant"),
+    ];
+    for (changes, wanted) in faults {
+        let said = complaint(&[("scale.wgsl", SCALE), ("scale.f16.wgsl", &sibling(changes))]);
+        assert!(said.as_ref().is_some_and(|said| said.contains(wanted)), "wanted `{wanted}`, found {said:?}");
     }
 }

@@ -255,7 +255,7 @@ fn mutants_of_choice_and_backward_are_caught() {
         ("router", "params.scale * (selected[k]", "(selected[k]"),
         ("router", "d *= sigmoid(-saved_logits[row + e]);", ""),
         ("router", "d += exp(saved_logits[row + e] - log_total) *", "d += p *"),
-        ("router", "sum += saved_d_logits[n * STRIDE + workgroup.x];", "sum = saved_d_logits[n * params.stride + workgroup.x];"),
+        ("router", "sum += saved_d_logits[n * STRIDE + workgroup.x];", "sum = saved_d_logits[n * STRIDE + workgroup.x];"),
         ("router", "sum += bias[i % params.experts];", ""),
     ];
     let variant = |scores| Variant::new([262, 5, 8, 2], scores, 2.5, [4, 2], 0.0, [true, true]);

@@ -1,4 +1,4 @@
-// The page: starts and stops the trainer's worker and shows what it says as text.
+// The page: sends commands to the trainer's worker and shows the events that come back (src/run/protocol.rs).
 //
 // ?updates=N starts at once; ?report=1 also posts the outcome to ./report, for tests that serve the page.
 
@@ -8,6 +8,8 @@ const element = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const outcome = { adapter: null, losses: [], message: null, violations: [] };
 let worker = null;
+let isStopping = false;
+let started = 0;
 
 document.addEventListener("securitypolicyviolation", (event) => {
   outcome.violations.push(`${event.effectiveDirective}: ${event.blockedURI}`);
@@ -17,19 +19,37 @@ function say(text) {
   element("status").textContent = text;
 }
 
-function start(updates) {
+const send = (command) => worker.postMessage(JSON.stringify(command));
+
+async function start(updates) {
   Object.assign(outcome, { adapter: null, losses: [], message: null });
   element("losses").textContent = "";
   element("start").disabled = true;
   element("stop").disabled = false;
   say("Looking for a GPU …");
+  started = performance.now();
+  isStopping = false;
   worker = new Worker("worker.js", { type: "module" });
-  worker.onmessage = ({ data }) => receive[data.kind](data);
-  worker.onerror = (event) => receive.failed({ message: event.message || "The trainer could not be loaded." });
-  worker.postMessage({ updates });
+  worker.onmessage = ({ data }) => {
+    const event = JSON.parse(data);
+    receive[event.event]?.(event);
+  };
+  worker.onerror = (event) => receive.failed({ what: event.message || "The trainer could not be loaded." });
+  try {
+    const response = await fetch("quickstart.toml");
+    if (!response.ok) {
+      throw new Error(`quickstart.toml: ${response.status} ${response.statusText}`);
+    }
+    // The page shows losses alone, and its reader waits for the first.
+    const sets = [`train.updates=${updates}`, "train.evaluation.every=0", "train.checkpoint.every=0", "sample.prompts=[]"];
+    send({ command: "subscribe", series: ["train_ce"] });
+    send({ command: "start", run: "page", config: await response.text(), sets });
+  } catch (error) {
+    receive.failed({ what: String(error?.message ?? error) });
+  }
 }
 
-function stop(text) {
+function close(text) {
   worker?.terminate();
   worker = null;
   element("start").disabled = false;
@@ -38,41 +58,75 @@ function stop(text) {
 }
 
 function finish(text, message) {
-  stop(text);
+  close(text);
   outcome.message = message;
   if (query.has("report")) {
     fetch("report", { method: "POST", body: JSON.stringify(outcome) });
   }
 }
 
-// What the worker says, by kind.
+// navigator.gpu may be missing, give no adapter, or throw: all three mean the same to the reader.
+async function adapterName() {
+  try {
+    const { info } = await navigator.gpu.requestAdapter();
+    return [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ") || "an unnamed GPU";
+  } catch {
+    return null;
+  }
+}
+
+const phases = {
+  device: "Looking for a GPU …",
+  data: "Preparing the text …",
+  kernels: "Compiling kernels",
+  model: "Setting up the model …",
+  folder: "Starting …",
+};
+
+// The events that the page shows.
 const receive = {
-  adapter({ name }) {
-    outcome.adapter = name;
-    say(`Training on ${name} …`);
+  opening({ phase, done, total }) {
+    say(total > 0 ? `${phases[phase]}: ${done} of ${total}` : phases[phase]);
   },
-  loss({ update, loss }) {
-    outcome.losses.push(loss);
-    element("losses").append(`update ${String(update).padStart(5)}   loss ${loss.toFixed(4)}\n`);
+  async opened({ adapter }) {
+    // Browsers do not tell a worker's module the adapter's name.
+    outcome.adapter = adapter || (await adapterName());
+    say(`Training on ${outcome.adapter} …`);
   },
-  done({ seconds }) {
-    finish(`${outcome.losses.length} updates in ${seconds.toFixed(1)} s on ${outcome.adapter}.`, null);
+  series({ updates, columns: [{ values }] }) {
+    updates.forEach((update, row) => {
+      const loss = Number(values[row]);
+      outcome.losses.push(loss);
+      element("losses").append(`update ${String(update).padStart(5)}   loss ${loss.toFixed(4)}\n`);
+    });
   },
-  unsupported() {
-    const text = remedy(navigator.userAgent, isSecureContext);
+  ended({ exit, detail, updates }) {
+    const failed = ["completed", "early_stopped", "interrupted"].includes(exit) ? null : (detail ?? exit);
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    finish(failed ? `Training ended: ${failed}` : `${updates} updates in ${seconds} s on ${outcome.adapter}.`, failed);
+  },
+  async failed({ what }) {
+    const text = (await adapterName()) ? `Training ended: ${what}` : remedy(navigator.userAgent, isSecureContext);
     finish(text, text);
   },
-  failed({ message }) {
-    finish(`Training ended: ${message}`, message);
-  },
 };
+
+// The first click ends the run in order, the second ends the worker.
+function stop() {
+  if (isStopping) {
+    return close(`Stopped after ${outcome.losses.length} updates.`);
+  }
+  isStopping = true;
+  say("Stopping …");
+  send({ command: "stop" });
+}
 
 element("start").onclick = () => {
   if (element("updates").reportValidity()) {
     start(element("updates").valueAsNumber);
   }
 };
-element("stop").onclick = () => stop(`Stopped after ${outcome.losses.length} updates.`);
+element("stop").onclick = stop;
 if (query.has("updates")) {
   element("updates").value = query.get("updates");
   element("start").click();

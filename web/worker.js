@@ -1,44 +1,38 @@
-// The trainer's thread: loads the module, trains, and tells the page in plain messages of a `kind`.
+// The trainer's thread: a host that takes commands and posts events, both as JSON text (src/run/protocol.rs).
 
-import init, { run } from "./moelab_web.js";
+import init, { WorkerHost } from "./moelab_web.js";
 
-const tell = (kind, fields = {}) => postMessage({ kind, ...fields });
+// Most milliseconds between two looks at the messages, but for what cannot be cut.
+const BUDGET = 20;
 
-const fail = (error) => tell("failed", { message: String(error?.message ?? error) });
+const fail = (error) => postMessage(JSON.stringify({ event: "failed", what: String(error?.message ?? error), reason: "failed" }));
 
-// navigator.gpu may be missing, give no adapter, or throw: all three mean the same to the reader.
-async function adapterName() {
-  try {
-    const { info } = await navigator.gpu.requestAdapter();
-    return [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ") || "an unnamed GPU";
-  } catch {
-    return null;
-  }
+const opened = init().then(() => new WorkerHost());
+let isWorking = false;
+
+// Gives control back to the browser, in which GPU work can complete. Timers of dedicated workers run at full speed in hidden tabs too.
+const eventLoop = () => new Promise((resolve) => setTimeout(resolve, 1));
+
+async function work(host) {
+  isWorking = true;
+  do {
+    host.advance(BUDGET).forEach((event) => postMessage(event));
+    await eventLoop();
+  } while (!host.is_idle);
+  isWorking = false;
 }
 
-async function config() {
-  const response = await fetch("quickstart.toml");
-  if (!response.ok) {
-    throw new Error(`quickstart.toml: ${response.status} ${response.statusText}`);
-  }
-  return response.text();
-}
-
-onmessage = async ({ data: { updates } }) => {
-  const name = await adapterName();
-  if (name === null) {
-    return tell("unsupported");
-  }
-  tell("adapter", { name });
+onmessage = async ({ data }) => {
   try {
-    const [toml] = await Promise.all([config(), init()]);
-    const start = performance.now();
-    await run(toml, updates, (update, loss) => tell("loss", { update, loss }));
-    tell("done", { seconds: (performance.now() - start) / 1000 });
+    const host = await opened;
+    host.send(data);
+    if (!isWorking) {
+      await work(host);
+    }
   } catch (error) {
     fail(error);
   }
 };
 
-// A panic in wasm leaves run()'s promise open for ever and arrives here.
+// A panic in wasm may arrive here.
 onunhandledrejection = (event) => fail(event.reason);

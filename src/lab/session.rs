@@ -551,6 +551,10 @@ impl Session {
     }
 
     fn begin_sampling(&mut self, ended: ExitReason) -> Result<(), SessionError> {
+        if self.trainer.config().sample.prompts.is_empty() {
+            self.phase = Phase::Ending(ended.into());
+            return Ok(());
+        }
         self.compile_generator()?;
         let config = self.trainer.config();
         let draw = Draw { temperature: config.sample.temperature, top_p: config.sample.top_p };

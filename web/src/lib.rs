@@ -1,21 +1,27 @@
-//! moelab in a browser tab: the door between JavaScript and the core.
+//! moelab in a browser tab: a host whose messages JavaScript carries.
 //!
 //! The module runs in a dedicated worker (`worker.js`), so that training never blocks the page. Nothing here waits:
-//! a browser completes GPU work only when control returns to its event loop, so every read-back is awaited.
+//! a browser completes GPU work only when control returns to its event loop, to which the worker returns after each call.
 #![cfg(target_arch = "wasm32")]
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
-use js_sys::{Function, Promise, Reflect, global};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
-    data::prepare::{self, NoFiles, Purpose},
+    data::{
+        Corpus,
+        prepare::{NoFiles, Purpose, corpus},
+        tokenizer::Tokenizer,
+    },
     gpu::{AdapterChoice, Device},
-    run::config,
-    train::trainer::{Progress, Trainer},
+    lab::{
+        host::{Activity, Clock, DeviceFuture, Environment, Host},
+        memory::Memory,
+        store::Store,
+    },
+    run::{Config, protocol::Problem},
 };
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 
 #[wasm_bindgen]
 extern "C" {
@@ -23,6 +29,8 @@ extern "C" {
     fn console_warn(text: &str);
     #[wasm_bindgen(js_namespace = console, js_name = error)]
     fn console_error(text: &str);
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn milliseconds() -> f64;
 }
 
 /// Warnings and errors of wgpu and the core, in the browser's console.
@@ -55,51 +63,71 @@ pub fn start() {
     }
 }
 
-/// Trains the model that `config_toml` describes for `updates` updates and calls `report(update, loss)` after each, with the
-/// number of updates done and the loss before the last one, in nats a token.
-///
-/// # Errors
-/// A text for the user: what was wanted, what was found, what to do.
-#[wasm_bindgen]
-pub async fn run(config_toml: String, updates: u32, report: Function) -> Result<(), JsValue> {
-    let mut trainer = open(config_toml, updates).await.map_err(text)?;
-    loop {
-        let progress = trainer.advance().map_err(text)?;
-        if progress.is_empty() {
-            event_loop().await?;
-        }
-        for event in progress {
-            match event {
-                Progress::Update(record) => drop(report.call2(&JsValue::NULL, &record.update.into(), &record.train_ce.into())?),
-                Progress::WantsRollback => return Err("the run diverged and the page keeps no checkpoint to go back to".into()),
-                Progress::Done { .. } => return Ok(()),
-                Progress::Eval(_) | Progress::Incident(_) | Progress::CheckpointDue => {}
-            }
-        }
+/// What the page has: the adapter, the embedded language, and folders in memory, which go with the tab.
+#[derive(Default)]
+struct Tab {
+    folders: BTreeMap<String, Memory>,
+}
+
+impl Environment for Tab {
+    fn device(&mut self) -> DeviceFuture {
+        Box::pin(async { Ok(Rc::new(Device::open(&AdapterChoice::default()).await?)) })
+    }
+
+    fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
+        corpus(config, own, Purpose::Train, &NoFiles).map_err(|error| Problem::new(error.to_string()))
+    }
+
+    fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
+        Ok(Box::new(self.folders.entry(run.to_string()).or_default().clone()))
+    }
+
+    fn clock(&self) -> Clock {
+        Rc::new(|| milliseconds() / 1e3)
+    }
+
+    fn tag(&self) -> String {
+        "tab".into()
     }
 }
 
-async fn open(config_toml: String, updates: u32) -> Result<Trainer, String> {
-    const NAME: &str = "quickstart.toml";
-    let read = |path: &str| if path == NAME { Ok(config_toml.clone()) } else { Err("the page has no other config".into()) };
-    // A page keeps nothing, and its reader waits for the first losses.
-    let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
-    let config = config::load(&read, NAME, &sets).map_err(|e| e.to_string())?;
-    let (config, corpus) = prepare::corpus(config, None, Purpose::Train, &NoFiles).map_err(|e| e.to_string())?;
-    let device = Device::open(&AdapterChoice::default()).await.map_err(|e| e.to_string())?;
-    Trainer::new(config, Rc::new(device), corpus, Default::default()).map_err(|e| e.to_string())
+/// A host for the worker: commands and events as JSON (`run/protocol.rs`).
+#[wasm_bindgen]
+pub struct WorkerHost {
+    host: Host<Tab>,
+    activity: Activity,
 }
 
-fn text(error: impl std::fmt::Display) -> JsValue {
-    JsValue::from_str(&error.to_string())
-}
+#[wasm_bindgen]
+impl WorkerHost {
+    /// A host without a run.
+    #[wasm_bindgen(constructor)]
+    #[allow(clippy::new_without_default, reason = "JavaScript constructs it")]
+    pub fn new() -> WorkerHost {
+        WorkerHost { host: Host::new(Tab::default()), activity: Activity::Idle }
+    }
 
-/// Gives control back to the browser for a few milliseconds, in which GPU work can complete. Timers of dedicated workers
-/// run at full speed in hidden tabs too.
-async fn event_loop() -> Result<(), JsValue> {
-    let set_timeout: Function = Reflect::get(&global(), &"setTimeout".into())?.unchecked_into();
-    let turn = Promise::new(&mut |resolve, _| {
-        set_timeout.call2(&JsValue::NULL, &resolve, &1.into()).expect("setTimeout takes a function and a number");
-    });
-    JsFuture::from(turn).await.map(drop)
+    /// Takes a command in.
+    ///
+    /// # Errors
+    /// Text that is no command.
+    pub fn send(&mut self, command: &str) -> Result<(), JsValue> {
+        let command = serde_json::from_str(command).map_err(|error| JsValue::from_str(&format!("no command: {error}: {command}")))?;
+        self.host.send(command);
+        self.activity = Activity::Busy;
+        Ok(())
+    }
+
+    /// Works for so many milliseconds at most, and returns the events.
+    pub fn advance(&mut self, milliseconds: f64) -> Vec<String> {
+        let (events, activity) = self.host.advance(milliseconds / 1e3);
+        self.activity = activity;
+        events.iter().map(|event| serde_json::to_string(event).expect("keys are strings and floats are written by `exact`")).collect()
+    }
+
+    /// Whether there is nothing to do until the next command.
+    #[wasm_bindgen(getter)]
+    pub fn is_idle(&self) -> bool {
+        self.activity == Activity::Idle
+    }
 }

@@ -172,6 +172,19 @@ impl Store for Directory {
         append().map_err(|error| medium("append to", path, error))
     }
 
+    fn truncate(&mut self, path: &str, length: u64) -> Result<(), StoreError> {
+        let place = self.place_to_change(path)?;
+        let truncate = || {
+            let file = options().write(true).open(&place)?;
+            if file.metadata()?.len() > length {
+                fault::operation("truncate", &place)?;
+                file.set_len(length)?;
+            }
+            Ok(())
+        };
+        truncate().map_err(|error| medium("cut", path, error))
+    }
+
     fn sync(&mut self, path: &str) -> Result<(), StoreError> {
         let place = self.place_to_change(path)?;
         let synced = fault::operation("sync", &place).and_then(|()| match place.is_dir() {

@@ -124,7 +124,7 @@ impl Progress {
             Event::Incident(record) => {
                 Some(format!("{}  warning: {}: {}", self.place(record.update), record.incident.words(), print::name(&record.detail)))
             }
-            Event::Update(_) | Event::Header(_) | Event::Sample(_) => None,
+            Event::Update(_) | Event::Header(_) | Event::Sample(_) | Event::Rewound(_) => None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::run::records::without_time;
+use moelab::run::records::{current, without_time};
 use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -64,7 +64,7 @@ fn summary(run: &Path) -> Value {
 }
 
 fn metrics(run: &Path) -> String {
-    without_time(&fs::read_to_string(run.join("metrics.jsonl")).unwrap()).unwrap()
+    without_time(&current(&fs::read_to_string(run.join("metrics.jsonl")).unwrap()).unwrap()).unwrap()
 }
 
 #[test]

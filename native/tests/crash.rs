@@ -11,7 +11,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use moelab::run::records::without_time;
+use moelab::run::arrays::{ArrayKind, Layout};
+use moelab::run::records::{Rewinds, current, without_time};
+use moelab::run::series::RecordKind;
 use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -92,9 +94,29 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     files
 }
 
-/// What a run folder holds, without clocks: every file by its path, and its content as far as no clock has a part in it.
+/// The array records of the run as it stands, and those that are damaged.
+fn current_records(run: &Path) -> Vec<u8> {
+    let layout = Layout::from_json(&fs::read(run.join("series.json")).unwrap()).unwrap();
+    let bytes = fs::read(run.join("series.bin")).unwrap();
+    let records: Vec<&[u8]> = bytes.chunks(layout.record_bytes()).collect();
+    let mut rewinds = Rewinds::default();
+    for (position, record) in (0..).zip(&records) {
+        match layout.head(record).map(|head| (head.kind, head.update)) {
+            Some((ArrayKind::Of(RecordKind::Update), update)) => rewinds.note_update(position, update),
+            Some((ArrayKind::Rewound, update)) => rewinds.note_rewound(position, update),
+            _ => {}
+        }
+    }
+    let rewinds = rewinds.finish();
+    let is_current = |(position, record): &(u64, &[u8])| {
+        layout.head(record).is_none_or(|head| head.kind != ArrayKind::Rewound && rewinds.keeps(*position, head.update))
+    };
+    (0..).zip(records).filter(is_current).flat_map(|(_, record)| record.to_vec()).collect()
+}
+
+/// What a run folder holds of the run as it stands, without clocks: every file by its path, and its content as far as no clock has a part in it.
 fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let log = without_time(&fs::read_to_string(run.join("metrics.jsonl")).unwrap()).unwrap();
+    let log = without_time(&current(&fs::read_to_string(run.join("metrics.jsonl")).unwrap()).unwrap()).unwrap();
     let failed = log.contains("checkpoint_failed");
     let last = "checkpoints/update-00000004/";
     let mut content = BTreeMap::new();
@@ -103,6 +125,7 @@ fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
         let bytes = fs::read(&path).unwrap();
         let bytes = match name.as_str() {
             "metrics.jsonl" => log.lines().filter(|line| !line.contains("checkpoint_failed")).collect::<Vec<_>>().join("\n").into_bytes(),
+            "series.bin" => current_records(run),
             "summary.json" => {
                 let mut summary: BTreeMap<String, Value> = serde_json::from_slice(&bytes).unwrap();
                 summary.retain(|key, _| !key.contains("second") && key != "name");
@@ -172,6 +195,9 @@ fn killed_at_an_operation_of_each_kind_a_run_ends_as_if_nothing_had_happened() {
         ("kill", at("rename", 1)),
         ("kill", at("metrics.jsonl.tmp-", 2)),
         ("torn", at("metrics.jsonl", 3)),
+        // An array record, torn; one without its line; what says that the run went back is made when it goes on.
+        ("torn", at("series.bin", 3)),
+        ("kill", at("series.bin", 4) + 1),
         ("torn", at("manifest.json", 0)),
         ("kill", at("manifest.json", 1) + 2),
         ("kill", at("best.tmp-", 1)),

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::run::{digest::sha256_hex, records::without_time};
+use moelab::run::{
+    digest::sha256_hex,
+    records::{current, without_time},
+};
 use moelab_native::store::Directory;
 use serde_json::Value;
 
@@ -95,7 +98,7 @@ impl Place {
     }
 
     fn metrics(&self, run: &str) -> String {
-        without_time(&fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap()).unwrap()
+        without_time(&current(&fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap()).unwrap()).unwrap()
     }
 
     fn report(&self, run: &str) -> String {

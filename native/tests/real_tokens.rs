@@ -6,7 +6,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use moelab::lab::reader::Reader;
 use moelab::run::digest::sha256_hex;
+use moelab::run::series::{RecordKind, Series};
+use moelab_native::store::Directory;
 use serde_json::Value;
 
 /// Five sequences of 16 bytes to train on, three to validate on.
@@ -102,7 +105,15 @@ fn divided(folder: &Path, batch: u32, micro_batches: u32, weighting: &str) -> Di
     let run = folder.join(&what);
     let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let line = |kind: &str| lines.iter().find(|line| line["kind"] == kind).unwrap_or_else(|| panic!("no {kind}")).clone();
+    let store = Directory::read_only(&run).unwrap();
+    let reader = Reader::open(&store).unwrap();
+    let line = |kind: &str| {
+        let mut line = lines.iter().find(|line| line["kind"] == kind).unwrap_or_else(|| panic!("no {kind}")).clone();
+        for series in Series::all().filter(|series| series.is_array() && (series.record == RecordKind::Update) == (kind == "update")) {
+            line[series.name] = reader.read(series, 1..=1, 1).unwrap().buckets[0].mean.clone().into();
+        }
+        line
+    };
     let mut state = fs::read(run.join("checkpoints/update-00000001/optim.safetensors")).unwrap();
     let selection_bias = find(&mut state, "selection_bias").to_vec();
     Divided { update: line("update"), eval: line("eval"), what, selection_bias }

@@ -7,7 +7,7 @@ use super::{
     opening::{Opening, effective_config, start_files},
     run_folder::{RunFolder, Start},
 };
-use crate::{data::tokenizer::Tokenizer, train::checkpoint::NamedTensor};
+use crate::{data::tokenizer::Tokenizer, run::series::Lengths, train::checkpoint::NamedTensor};
 
 /// Beginning of the names under which a run keeps files of the model that it was imported from.
 pub const SOURCE: &str = "source.";
@@ -44,6 +44,7 @@ pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, V
     }
     let mut start = start_files(&effective, tokenizer.as_deref());
     start.extend(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-    RunFolder::create(store, &tag, &Start { config: &hash, files: &start, checkpoint: Some(&snapshot) })?;
+    let lengths = Lengths::of(&trainer.config().model);
+    RunFolder::create(store, &tag, &Start { config: &hash, files: &start, checkpoint: Some(&snapshot), lengths })?;
     Ok(())
 }

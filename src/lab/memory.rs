@@ -48,6 +48,14 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn truncate(&mut self, path: &str, length: u64) -> Result<(), StoreError> {
+        check_path(path)?;
+        if let Some(bytes) = self.files.borrow_mut().get_mut(path) {
+            bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
+
     fn sync(&mut self, path: &str) -> Result<(), StoreError> {
         check_path(path)
     }

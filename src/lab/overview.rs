@@ -74,7 +74,7 @@ impl Overview {
 
     fn note(&mut self, event: Event) {
         match event {
-            Event::Header(_) => {}
+            Event::Header(_) | Event::Rewound(_) => {}
             Event::Update(record) => {
                 let now = (record.tokens, record.time.seconds);
                 self.starts.entry(record.time.session).or_insert([now, now])[1] = now;

@@ -15,17 +15,26 @@
 
 mod buckets;
 mod lines;
+mod records;
 
-use std::{cell::RefCell, collections::HashMap, ops::RangeInclusive};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+    ops::RangeInclusive,
+};
 
-use super::store::{Store, StoreError};
+use super::{
+    run_folder,
+    store::{Store, StoreError},
+};
 use crate::run::{
     records::{Event, Header},
     series::{Record, RecordKind, Series},
 };
 pub use buckets::Bucket;
 use buckets::Buckets;
-pub(super) use lines::{Entry, Lines};
+use lines::{Entry, Lines};
+use records::Records;
 
 /// Values of the level of a series that is kept: enough for 4096 buckets of a scalar, and for 512 of 12 layers with 40 experts.
 const BASE_VALUES: usize = 1 << 18;
@@ -55,6 +64,8 @@ pub struct AuditLine {
 pub struct Reader<'a> {
     store: &'a dyn Store,
     lines: Lines,
+    /// The array records, once one of their series was asked for; none in runs of earlier releases.
+    records: OnceCell<Option<Records>>,
     /// Whole series, by their place in the table, with their shapes.
     bases: RefCell<HashMap<String, (Vec<usize>, Buckets)>>,
 }
@@ -62,7 +73,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Opens the run in a store; one without a log has no events.
     pub fn open(store: &'a dyn Store) -> Result<Reader<'a>, StoreError> {
-        Ok(Reader { store, lines: Lines::scan(store)?, bases: RefCell::default() })
+        Ok(Reader { store, lines: Lines::scan(store)?, records: OnceCell::new(), bases: RefCell::default() })
     }
 
     /// The first line, if it can be read.
@@ -77,7 +88,8 @@ impl<'a> Reader<'a> {
         self.lines.updates
     }
 
-    /// The events of the run as it stands, in the order of the log.
+    /// The events of the run as it stands, in the order of the log. Their arrays are empty where they stand in array records: [`Reader::read`]
+    /// those.
     pub fn events(&self) -> impl Iterator<Item = Result<Event, StoreError>> {
         self.events_within(0..=u32::MAX)
     }
@@ -85,7 +97,7 @@ impl<'a> Reader<'a> {
     /// Those that are about updates in a range.
     pub fn events_within(&self, range: RangeInclusive<u32>) -> impl Iterator<Item = Result<Event, StoreError>> {
         let event = |entry: Result<Entry, StoreError>| match entry {
-            Ok(Entry { line, is_current: true }) => line.event.ok().map(Ok),
+            Ok(Entry { line, is_current: true }) => line.event.ok().filter(|event| !matches!(event, Event::Rewound(_))).map(Ok),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         };
@@ -121,8 +133,30 @@ impl<'a> Reader<'a> {
         Ok(Block { shape, buckets: buckets.finish() })
     }
 
-    /// Reads a series from the log.
+    fn records(&self) -> Result<Option<&Records>, StoreError> {
+        if self.records.get().is_none() {
+            let layout = run_folder::layout(self.store)?;
+            let records = if layout.is_empty() { None } else { Some(Records::scan(self.store, layout)?) };
+            return Ok(self.records.get_or_init(|| records).as_ref());
+        }
+        Ok(self.records.get().and_then(Option::as_ref))
+    }
+
+    /// Reads a series from the file.
     fn gather(&self, series: &Series, range: &RangeInclusive<u32>, limit: usize) -> Result<(Vec<usize>, Buckets), StoreError> {
+        if series.is_array()
+            && let Some(records) = self.records()?
+            && let Some((shape, values)) = records.place(series.name)
+        {
+            let mut buckets = Buckets::new(limit.min(BASE_VALUES / (values.len() / 4).max(1)));
+            records.each(self.store, series.record, range, values, |update, values| {
+                // All are NaN where the series was not measured.
+                if !values.iter().all(|value| value.is_nan()) {
+                    buckets.add(update, values);
+                }
+            })?;
+            return Ok((shape.to_vec(), buckets));
+        }
         let mut gathered: Option<(Vec<usize>, Buckets)> = None;
         for event in self.events_within(range.clone()) {
             let event = event?;

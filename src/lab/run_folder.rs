@@ -1,7 +1,8 @@
 //! What a run leaves behind, and the protocol by which it survives a crash at any moment.
 //!
 //! ```text
-//! config.effective.toml  tokenizer.json  metrics.jsonl  summary.json  report.md  loss.svg  loss.png  SHA256SUMS
+//! README.md  config.effective.toml  tokenizer.json  series.json  SHA256SUMS
+//! metrics.jsonl  series.bin  summary.json  report.md  loss.svg  loss.png
 //! checkpoints/update-00000400/{model.safetensors, optim.safetensors, state.json, manifest.json}
 //! checkpoints/{latest, best}       names of folders, for people and scripts
 //! ```
@@ -12,17 +13,19 @@
 //!
 //! | operation, in order | a crash before it leaves | a crash after it leaves |
 //! |---|---|---|
-//! | **start**: `config.effective.toml`, `tokenizer.json`, `SHA256SUMS` | nothing, or some of these files: no run, can be started again | the same |
+//! | **start**: `config.effective.toml`, `tokenizer.json`, `README.md`, `series.json`, `SHA256SUMS` | nothing, or some of these files: no run, can be started again | the same |
 //! | start: the imported checkpoint of update 0 | no run, can be started again | a checkpoint; resuming writes the log's first line |
+//! | start: `series.bin`, empty | as above | as above |
 //! | start: `metrics.jsonl` with its first line | as above | a run before its first update |
-//! | **log**: a line is added | a log without it | the line, or a torn one, which is dropped; the update is made again |
-//! | **checkpoint**: the log is synced; four files into `update-N.tmp-TAG`, piece by piece, each synced, the manifest last | the checkpoint before, and a draft, which is removed | the same; with the manifest the draft counts as checkpoint and is renamed |
+//! | **log**: an array record is added to `series.bin` | neither | the record, or a torn one, which is cut off; the update is made again |
+//! | log: a line is added to `metrics.jsonl` | the record alone | both, or a torn line, which is dropped; the update is made again |
+//! | **checkpoint**: records and log are synced; four files into `update-N.tmp-TAG`, piece by piece, each synced, the manifest last | the checkpoint before, and a draft, which is removed | the same; with the manifest the draft counts as checkpoint and is renamed |
 //! | checkpoint: a damaged folder of the same name is removed | both; the draft counts | the draft, which is renamed |
 //! | checkpoint: the draft is renamed, the folder above synced | the draft, as above | the new checkpoint |
 //! | checkpoint: it is read back and verified | the new checkpoint | the same |
 //! | **pointers**: `latest`, `best` | stale pointers, repaired from the checkpoints' own `state.json` | the new ones |
 //! | **prune**: an old folder is renamed to `removed-update-N`, the folder above synced, then it is removed | one checkpoint too many, removed on opening | part of a `removed-` folder, removed on opening |
-//! | **rewind**: later checkpoints become `set-aside-update-N`; drafts and removed folders go; pointers; the log | part of that; the next opening does the rest | the same |
+//! | **rewind**: later checkpoints become `set-aside-update-N`; drafts and removed folders go; pointers; a record and a line say that later ones are history | part of that; the next opening does the rest | the same |
 //! | **finish**: `loss.svg`, `loss.png`, `report.md`, `summary.json`, `SHA256SUMS` | the last checkpoint, and some of these files: resuming writes all again | a finished run |
 //!
 //! Exports and the cache are written by `moelab-native`'s `atomic`, which has a table of its own.
@@ -34,8 +37,15 @@
 //! is wrong with it. A draft whose manifest verifies is complete, whatever its name, and counts. The best is what the newest
 //! `state.json` says. Where the writer pruned a folder that a reader was about to read, the reader looks again.
 //!
-//! **Resuming.** The trainer saves at update U after all lines of update U. [`RunFolder::rewind`] drops the lines beyond U and a line
-//! torn by the crash; [`RunFolder::append`] refuses a line that is there already. So no line is ever doubled.
+//! **Resuming.** The trainer saves at update U after all lines of update U. [`RunFolder::rewind`] drops a line and cuts off a record that
+//! a crash tore, and leaves the lines and records beyond U where they are: they were made, and an audit wants to see them. What it adds
+//! says that they are history ([`Rewinds`](crate::run::records::Rewinds)); the same rule holds in both files, each of which can be read alone.
+//! [`RunFolder::append`] refuses a line that is there already. So no line of the run as it stands is ever doubled, and they are those
+//! of a run that nothing befell. A checkpoint's mark is over these lines alone.
+//!
+//! **Arrays.** What has more than one value an update stands in `series.bin` ([`run::arrays`](crate::run::arrays)). A line repeats the check of its
+//! record, so that whatever vouches for the line vouches for the record. Runs of earlier releases have their arrays in the lines, and
+//! go on so.
 //!
 //! **Damage**, file by file; "noticed" is a warning or a refusal that names the file and says how to go on.
 //!
@@ -44,14 +54,19 @@
 //! | the four files of a checkpoint | noticed by its manifest; the checkpoint before is used, with a warning |
 //! | `latest`, `best` | nothing depends on them; repaired with a warning |
 //! | `metrics.jsonl` | a damaged line is replaced by an incident, with a warning; a damaged first line is written again, with a warning; a log that is cut, or another run's, is refused |
-//! | `config.effective.toml`, `tokenizer.json` | refused by their sums, by every command that reads the run |
+//! | `series.bin` | noticed by a warning: a record is damaged, or lacks to a line; what a crash left at the end is cut off |
+//! | `config.effective.toml`, `tokenizer.json`, `series.json` | refused by their sums, by every command that reads the run |
+//! | `README.md` | written again with a warning |
 //! | `summary.json`, `report.md`, `loss.*` | no command reads them; resuming warns and writes them again |
 //! | `SHA256SUMS` | refused if it cannot be read; a changed sum accuses its file |
 //! | `run.lock` | means nothing: the lock is the system's, the content is for a message |
 //!
 //! Long because it is one protocol, and its tables stand beside it.
 
+mod arrays;
 pub(super) mod log;
+mod readme;
+mod rewind;
 mod save;
 mod sums;
 
@@ -59,11 +74,15 @@ pub use save::{Save, SaveStep, Saved};
 
 use super::reader::Reader;
 use super::store::{Store, StoreError};
+use crate::run::arrays::Layout;
 use crate::run::digest::sha256_hex;
-use crate::run::records::{self, Event, Header, Incident, IncidentRecord, Time};
+use crate::run::records::{self, Event, Header};
+use crate::run::series::{Lengths, RecordKind};
 use crate::run::state::TrainState;
-use crate::train::checkpoint::{self, Expected, Files, LogMark, MANIFEST, STATE, Snapshot};
-use log::{Line, Log, Marker};
+use crate::train::checkpoint::{self, Expected, Files, MANIFEST, STATE, Snapshot};
+use log::{Log, Marker};
+use readme::README;
+use rewind::{LogRewind, Marks, Newest};
 use sums::SUMS;
 
 /// Name of the file with every setting of a run.
@@ -72,6 +91,10 @@ pub const EFFECTIVE_CONFIG: &str = "config.effective.toml";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Name of the log.
 pub(super) const METRICS: &str = "metrics.jsonl";
+/// Name of the file with the array records, in a run of a model that has routers.
+pub(super) const SERIES: &str = "series.bin";
+/// Name of the file with their layout.
+pub(super) const SERIES_LAYOUT: &str = "series.json";
 const CHECKPOINTS: &str = "checkpoints";
 const LATEST: &str = "checkpoints/latest";
 const BEST: &str = "checkpoints/best";
@@ -88,7 +111,12 @@ pub struct RunFolder {
     newest: Newest,
     /// Of the lines that are in the log; `None` until it is known, by [`RunFolder::create`] or [`RunFolder::rewind`].
     marker: Option<Marker>,
-    /// The last append failed and may have left a part of its line.
+    /// What the array records hold; empty where the arrays stand in the lines, as in runs of earlier releases, or there are none.
+    layout: Layout,
+    /// Bytes of the log and of the array records, without what a failed append left.
+    log_bytes: u64,
+    series_bytes: u64,
+    /// The last append failed and may have left a part of what it was to write.
     is_torn: bool,
     sessions: u32,
 }
@@ -102,6 +130,8 @@ pub struct Start<'a> {
     pub files: &'a [(&'a str, &'a [u8])],
     /// The checkpoint that the run begins with, where its weights were given.
     pub checkpoint: Option<&'a Snapshot>,
+    /// The lengths of the axes of its series.
+    pub lengths: Lengths,
 }
 
 /// A checkpoint that was found good.
@@ -115,41 +145,6 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// The lines of the newest update in `metrics.jsonl`: no line may repeat or precede them.
-#[derive(Default)]
-struct Newest {
-    update: u32,
-    events: Vec<Event>,
-}
-
-impl Newest {
-    /// Whether `event` may be added. It may not precede the newest update, nor be its second `update` or `eval`; a sample or
-    /// an incident that is there already, but for its time, is no news (`false`): a finished run that is resumed draws the
-    /// same samples again.
-    fn admits(&self, event: &Event) -> Result<bool, StoreError> {
-        let Some(update) = event.update().filter(|update| *update <= self.update) else { return Ok(true) };
-        let is_there = |kind: fn(&Event) -> bool| self.events.iter().any(kind);
-        let (kind, doubled) = match event {
-            Event::Update(_) => ("update", is_there(|event| matches!(event, Event::Update(_)))),
-            Event::Eval(_) => ("eval", is_there(|event| matches!(event, Event::Eval(_)))),
-            Event::Sample(_) => ("sample", false),
-            Event::Incident(_) | Event::Header(_) => ("incident", false),
-        };
-        if doubled || update < self.update {
-            return Err(StoreError::Doubled { kind, update });
-        }
-        Ok(!self.events.contains(&event.timeless()))
-    }
-
-    fn add(&mut self, event: &Event) {
-        let Some(update) = event.update() else { return };
-        if update > self.update {
-            *self = Self { update, events: Vec::new() };
-        }
-        self.events.push(event.timeless());
-    }
-}
-
 /// Refuses a config or tokenizer of a run that is not as the run wrote it. Whoever reads one of them calls this.
 pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
     // Without a log there is a run where a checkpoint is whole; part of one is what an import leaves that was cut short.
@@ -159,7 +154,7 @@ pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
         return Err(StoreError::Unstarted { missing: if has_run { EFFECTIVE_CONFIG } else { METRICS } });
     }
     let Some(sums) = sums::read(store)? else { return Ok(()) };
-    for name in [EFFECTIVE_CONFIG, TOKENIZER] {
+    for name in [EFFECTIVE_CONFIG, TOKENIZER, SERIES_LAYOUT] {
         if !sums::fits(store, &sums, name)? {
             return Err(StoreError::Changed { path: name.to_string() });
         }
@@ -184,63 +179,96 @@ impl RunFolder {
         if !is_free(&*store)? {
             return Err(StoreError::Occupied { path: METRICS.to_string() });
         }
+        let layout = Layout::of(start.lengths);
+        let (readme, layout_text) = (readme::text(&layout), layout.to_json());
+        let mut files = start.files.to_vec();
+        files.push((README, readme.as_bytes()));
+        files.extend((!layout.is_empty()).then_some((SERIES_LAYOUT, layout_text.as_bytes())));
         let has_config = store.read(EFFECTIVE_CONFIG)?.is_some();
-        for (name, _) in start.files {
+        for (name, _) in &files {
             if !has_config && store.read(name)?.is_some() {
                 return Err(StoreError::Foreign { path: name.to_string() });
             }
         }
-        let header = Event::Header(Header { schema: records::SCHEMA, config: start.config.to_string() });
+        let header = log::body_of(&Event::Header(Header { schema: records::SCHEMA, config: start.config.to_string() }), None);
         let mut marker = Marker::default();
         marker.add(&header);
-        let mut run = Self { store, tag: tag.to_string(), newest: Newest::default(), marker: Some(marker), is_torn: false, sessions: 0 };
-        for leftover in [METRICS, CHECKPOINTS] {
+        let mut run = Self { marker: Some(marker), layout, ..Self::of(store, tag) };
+        for leftover in [METRICS, SERIES, CHECKPOINTS] {
             run.remove_if_there(leftover)?;
         }
         run.remove_drafts("")?;
-        run.write_all(start.files)?;
+        run.write_all(&files)?;
         if let Some(snapshot) = start.checkpoint {
             run.save_checkpoint(snapshot, 1)?;
         }
-        run.replace(METRICS, log::sealed(&header).as_bytes())?;
+        if !run.layout.is_empty() {
+            run.replace(SERIES, b"")?;
+        }
+        let line = log::seal(&header);
+        run.replace(METRICS, line.as_bytes())?;
+        run.log_bytes = line.len() as u64;
         Ok(run)
+    }
+
+    fn of(store: Box<dyn Store>, tag: &str) -> Self {
+        let (layout, tag) = (Layout::default(), tag.to_string());
+        Self { store, tag, newest: Newest::default(), marker: None, layout, log_bytes: 0, series_bytes: 0, is_torn: false, sessions: 0 }
     }
 
     /// Opens a run that is there, to read it or, after [`RunFolder::rewind`], to go on with it. Changes nothing.
     pub fn open(store: Box<dyn Store>, tag: &str) -> Result<Self, StoreError> {
+        check_start_files(&*store)?;
         let newest = Newest { update: u32::MAX, events: Vec::new() };
-        let run = Self { store, tag: tag.to_string(), newest, marker: None, is_torn: false, sessions: 0 };
-        check_start_files(&*run.store)?;
-        Ok(run)
+        let layout = layout(&*store)?;
+        Ok(Self { newest, layout, ..Self::of(store, tag) })
     }
 
-    /// Adds one line to the metrics. The lines of a run go up by update, with at most one `update` and one `eval` line for each.
-    /// A sample or incident that is there already, but for its time, is not added again.
+    /// Adds one line to the metrics, and before it the record of its arrays. The lines of a run go up by update, with at most one `update`
+    /// and one `eval` line for each. A sample or incident that is there already, but for its time, is not added again.
     pub fn append(&mut self, event: &Event) -> Result<(), StoreError> {
-        if !self.newest.admits(event)? {
+        if !self.newest.accepts(event)? {
             return Ok(());
         }
         if self.is_torn {
-            self.mend()?;
+            self.cut(SERIES, self.series_bytes)?;
+            self.cut(METRICS, self.log_bytes)?;
         }
         self.is_torn = true;
-        self.store.append(METRICS, log::sealed(event).as_bytes())?;
+        let arrays = match event {
+            Event::Update(record) => {
+                let split = self.layout.split(record, RecordKind::Update, record.update);
+                split.map(|(record, bytes, check)| (Event::Update(record), bytes, check))
+            }
+            Event::Eval(record) => {
+                let split = self.layout.split(record, RecordKind::Eval, record.update);
+                split.map(|(record, bytes, check)| (Event::Eval(record), bytes, check))
+            }
+            _ => None,
+        };
+        let body = match &arrays {
+            Some((event, bytes, check)) => {
+                self.store.append(SERIES, bytes)?;
+                log::body_of(event, Some(*check))
+            }
+            None => log::body_of(event, None),
+        };
+        let line = log::seal(&body);
+        self.store.append(METRICS, line.as_bytes())?;
         self.is_torn = false;
+        self.log_bytes += line.len() as u64;
+        self.series_bytes += arrays.map_or(0, |(_, bytes, _)| bytes.len() as u64);
         self.newest.add(event);
-        self.marker.iter_mut().for_each(|marker| marker.add(event));
+        self.marker.iter_mut().for_each(|marker| marker.add(&body));
         Ok(())
     }
 
-    /// Takes off what an append left that failed.
-    fn mend(&mut self) -> Result<(), StoreError> {
-        let text = self.metrics_text()?.unwrap_or_default();
-        let lines = self.marker.as_ref().map_or(u64::MAX, Marker::lines);
-        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).take(lines as usize).collect();
-        if kept != text {
-            self.replace(METRICS, kept.as_bytes())?;
+    /// Cuts off what is beyond `length` bytes of a file, as an append leaves it that failed.
+    fn cut(&mut self, path: &str, length: u64) -> Result<(), StoreError> {
+        match self.store.read_at(path, length, 1)?.is_some_and(|rest| !rest.is_empty()) {
+            true => self.store.truncate(path, length),
+            false => Ok(()),
         }
-        self.is_torn = false;
-        Ok(())
     }
 
     /// Opens the run's series and events for reading.
@@ -293,8 +321,10 @@ impl RunFolder {
             self.replace(name, bytes)?;
             sums.insert(name.to_string(), sha256_hex(bytes));
         }
-        for name in [EFFECTIVE_CONFIG, TOKENIZER] {
-            if let Some(bytes) = self.store.read(name)?.filter(|_| !sums.contains_key(name)) {
+        for name in [EFFECTIVE_CONFIG, TOKENIZER, SERIES_LAYOUT, README] {
+            // A `README.md` of the user's in a run of an earlier release is none of ours.
+            let is_ours = |bytes: &Vec<u8>| name != README || *bytes == readme::text(&self.layout).as_bytes();
+            if let Some(bytes) = self.store.read(name)?.filter(|bytes| !sums.contains_key(name) && is_ours(bytes)) {
                 sums.insert(name.to_string(), sha256_hex(&bytes));
             }
         }
@@ -362,7 +392,7 @@ impl RunFolder {
     /// Takes the run back to where it stood after `update`, the update of the checkpoint that was loaded, or 0, and repairs the folder.
     ///
     /// Later and damaged checkpoints are moved out of the way (to `set-aside-...`, until the next save), what crashes left is removed,
-    /// `latest` and `best` are made right, later and unreadable lines are dropped from the metrics. Returns a warning for each thing
+    /// `latest` and `best` are made right, later lines and array records are said to be history, unreadable lines are dropped. Returns a warning for each thing
     /// that was not as a crash may leave it. `config` is the hash for a first line that is missing; `keep_last` is as
     /// in [`RunFolder::save_checkpoint`].
     ///
@@ -370,12 +400,15 @@ impl RunFolder {
     /// A log that was cut or is of another run; then nothing was changed.
     pub fn rewind(&mut self, update: u32, config: &str, keep_last: usize) -> Result<Vec<String>, StoreError> {
         let text = self.metrics_text()?;
-        let log = Rewound::new(text.as_deref(), update, &self.marks(update)?, config)?;
-        let mut warnings = log.warnings;
+        let log = LogRewind::new(text.as_deref(), update, &self.marks(update)?, config)?;
+        let mut warnings = log.warnings.clone();
         if let Ok(Some(sums)) = sums::read(&*self.store) {
             for name in sums.keys() {
                 // What cannot be read is replaced at the end, or that says why not.
-                if !sums::fits(&*self.store, &sums, name).unwrap_or(false) {
+                if !sums::fits(&*self.store, &sums, name).unwrap_or(false) && name == README {
+                    warnings.push(format!("{README}: it is not as the run wrote it ({SUMS}): written again"));
+                    self.write(README, readme::text(&self.layout).as_bytes())?;
+                } else if !sums::fits(&*self.store, &sums, name).unwrap_or(false) {
                     warnings.push(format!("{name}: it is not as the run wrote it ({SUMS}); it is written again at the end of the run"));
                 }
             }
@@ -403,11 +436,28 @@ impl RunFolder {
             self.point(pointer, wanted.as_deref())?;
         }
         self.prune(keep_last, self.best()?.first())?;
-        if text.as_deref() != Some(&log.text) {
-            self.replace(METRICS, log.text.as_bytes())?;
-        }
+        warnings.extend(self.rewind_arrays(update, &log.arrays)?);
+        self.write_log(text.as_deref(), &log.text)?;
         (self.newest, self.marker, self.is_torn, self.sessions) = (log.newest, Some(log.marker), false, log.sessions);
         Ok(warnings)
+    }
+
+    /// Makes the log what it is to be: by adding to it where it holds the beginning, but for a torn line.
+    fn write_log(&mut self, found: Option<&str>, wanted: &str) -> Result<(), StoreError> {
+        let whole = found.map_or(0, |text| text.rfind('\n').map_or(0, |end| end + 1));
+        match found.filter(|text| whole > 0 && wanted.starts_with(&text[..whole])) {
+            Some(text) if text != wanted => {
+                self.cut(METRICS, whole as u64)?;
+                if wanted.len() > whole {
+                    self.store.append(METRICS, &wanted.as_bytes()[whole..])?;
+                }
+                self.store.sync(METRICS)?;
+            }
+            Some(_) => {}
+            None => self.replace(METRICS, wanted.as_bytes())?,
+        }
+        self.log_bytes = wanted.len() as u64;
+        Ok(())
     }
 
     /// The marks of the log that the checkpoints of this update hold; those of earlier releases hold none.
@@ -542,118 +592,10 @@ impl RunFolder {
     }
 }
 
-/// What the checkpoints of an update know of the log.
-#[derive(Default)]
-struct Marks {
-    logs: Vec<LogMark>,
-    /// The hash of the config, where the release that saved the checkpoint had one for all of it.
-    config: Option<String>,
-}
-
-/// A log taken back to an update.
-struct Rewound {
-    text: String,
-    newest: Newest,
-    marker: Marker,
-    sessions: u32,
-    warnings: Vec<String>,
-}
-
-impl Rewound {
-    /// Keeps the lines of the updates up to `update`, and replaces lines that cannot be read by an incident.
-    fn new(text: Option<&str>, update: u32, marks: &Marks, config: &str) -> Result<Self, StoreError> {
-        let mut lines = Log::parse(text.unwrap_or_default());
-        let times = lines.lines.iter().filter_map(|line| line.event.as_ref().ok()?.time());
-        let sessions = times.map(|time| time.session + 1).max().unwrap_or(u32::from(text.is_some()));
-        let mut log = Self { text: String::new(), newest: Newest::default(), marker: Marker::default(), sessions, warnings: Vec::new() };
-        // What the log must begin with, as far as the checkpoint tells.
-        let (wanted, mut is_whole) = (marks.logs.iter().map(|mark| mark.lines).max(), false);
-        let mut is_known_to_lack = false;
-        log.warnings.extend(lines.warning.take());
-        log.first_line(text, &mut lines.lines, marks, config)?;
-        is_whole |= marks.logs.contains(&log.marker.mark());
-        let mut time = Time::default();
-        for line in lines.lines {
-            let event = match line.event {
-                Ok(event) if event.update().is_some_and(|at| at > update) => continue,
-                Ok(event) => log.newest.admits(&event).map(|news| news.then_some(event)).map_err(|error| error.to_string()),
-                Err(problem) => Err(problem),
-            };
-            match event {
-                Ok(Some(event)) => {
-                    time = event.time().copied().unwrap_or(time);
-                    is_known_to_lack |= matches!(&event, Event::Incident(record) if record.incident == Incident::LogDamaged);
-                    log.push(&event, &line.body);
-                }
-                Ok(None) => {}
-                Err(problem) => {
-                    log.warnings.push(format!("{METRICS}:{}: dropped, {problem}", line.number));
-                    // Lines after the checkpoint are made again; one before it is lost.
-                    if wanted.is_some_and(|wanted| line.number as u64 <= wanted) || log.newest.update < update {
-                        is_known_to_lack = true;
-                        log.push_incident(format!("line {} could not be read: {problem}", line.number), time);
-                    }
-                }
-            }
-            is_whole |= marks.logs.contains(&log.marker.mark());
-        }
-        // Earlier releases logged every update and kept no mark.
-        let is_whole = is_whole || wanted.is_none() && log.newest.update == update;
-        if text.is_none() && !is_whole {
-            is_known_to_lack = true;
-            let detail = format!("{METRICS} was missing: the lines up to update {update} are lost");
-            log.warnings.push(detail.clone());
-            log.newest.update = update;
-            log.push_incident(detail, time);
-        }
-        if is_whole || is_known_to_lack {
-            return Ok(log);
-        }
-        let found = log.marker.lines();
-        Err(StoreError::LogLost { update, wanted, found })
-    }
-
-    /// Takes the first line, or makes it again.
-    fn first_line(&mut self, text: Option<&str>, lines: &mut Vec<Line>, marks: &Marks, config: &str) -> Result<(), StoreError> {
-        let first = (!lines.is_empty()).then(|| lines.remove(0));
-        if let Some(Line { event: Ok(Event::Header(header)), body, .. }) = &first {
-            if header.schema > records::SCHEMA {
-                let (found, known) = (header.schema, records::SCHEMA);
-                return Err(StoreError::Unreadable(format!("{METRICS}:1: schema {found}, this build reads {known}")));
-            }
-            let is_foreign = marks.logs.is_empty() && marks.config.as_ref().is_some_and(|config| *config != header.config);
-            if is_foreign {
-                return Err(StoreError::LogLost { update: 0, wanted: None, found: lines.len() as u64 + 1 });
-            }
-            self.push(&Event::Header(header.clone()), body);
-            return Ok(());
-        }
-        let header = Event::Header(Header { schema: records::SCHEMA, config: config.to_string() });
-        let line = header.to_line();
-        self.push(&header, line.trim_end().trim_end_matches('}'));
-        if text.is_some() {
-            let problem = first.as_ref().and_then(|line| line.event.as_ref().err()).map_or("it is missing", String::as_str);
-            self.warnings.push(format!("{METRICS}:1: the first line is written again, {problem}"));
-        }
-        // A line that says something else is none of ours to drop.
-        lines.splice(0..0, first.filter(|line| line.event.is_ok()));
-        Ok(())
-    }
-
-    fn push(&mut self, event: &Event, body: &str) {
-        self.newest.add(event);
-        self.marker.add_body(body);
-        self.text += &log::seal(body);
-    }
-
-    fn push_incident(&mut self, detail: String, time: Time) {
-        let (update, incident) = (self.newest.update, Incident::LogDamaged);
-        let event = Event::Incident(IncidentRecord { update, incident, detail, since: None, time });
-        let line = log::sealed(&event);
-        self.newest.add(&event);
-        self.marker.add(&event);
-        self.text += &line;
-    }
+/// The layout of a run's array records; empty where it has none.
+pub(super) fn layout(store: &dyn Store) -> Result<Layout, StoreError> {
+    let Some(bytes) = store.read(SERIES_LAYOUT)? else { return Ok(Layout::default()) };
+    Layout::from_json(&bytes).map_err(|problem| StoreError::Unreadable(format!("{SERIES_LAYOUT}: {problem}")))
 }
 
 /// Names of all checkpoint folders, newest first, drafts after the folder proper.

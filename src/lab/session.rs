@@ -33,6 +33,7 @@ use crate::run::{
 use crate::{
     config_file::Class,
     data::tokenizer::Tokenizer,
+    run::series::Lengths,
     train::{
         generate::{Draw, Generation, Generator, Prompt},
         trainer::{End, Progress, Trainer},
@@ -125,7 +126,8 @@ impl Session {
         let tokenizer = trainer.corpus().tokenizer().map(Tokenizer::to_json);
         let hash = trainer.config().hash();
         let files = start_files(&effective, tokenizer.as_deref());
-        let folder = RunFolder::create(store, &tag, &Start { config: &hash, files: &files, checkpoint: None })?;
+        let lengths = Lengths::of(&trainer.config().model);
+        let folder = RunFolder::create(store, &tag, &Start { config: &hash, files: &files, checkpoint: None, lengths })?;
         Ok(Session::assemble(trainer, folder, clock, rasterize, name))
     }
 

@@ -1,4 +1,4 @@
-//! Where a run is kept: eight primitive operations on one run folder.
+//! Where a run is kept: primitive operations on one run folder.
 //!
 //! The trait is synchronous and as small as the protocol of [`super::run_folder`] allows, and that protocol is written once over
 //! it, so a new medium implements storage and no policy. Three implementations: a directory (package `moelab-native`),
@@ -34,6 +34,15 @@ pub trait Store {
 
     /// Adds to the end of a file that is there. After an error the file is as it was, as far as the medium allows.
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Cuts a file that is there down to `length` bytes; a shorter one stays as it is. A medium that cannot cut replaces the file.
+    fn truncate(&mut self, path: &str, length: u64) -> Result<(), StoreError> {
+        let Some(bytes) = self.read(path)?.filter(|bytes| bytes.len() as u64 > length) else { return Ok(()) };
+        let draft = format!("{path}.tmp-cut");
+        self.write(&draft, &bytes[..usize::try_from(length).unwrap_or(bytes.len())])?;
+        self.sync(&draft)?;
+        self.rename(&draft, path)
+    }
 
     /// Returns when the content of a file, or the names in a folder, would survive a power cut.
     fn sync(&mut self, path: &str) -> Result<(), StoreError>;

@@ -16,3 +16,9 @@ pub fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// The first four bytes of the SHA-256 of some bytes, as a number: as hex, the first eight digits of [`sha256_hex`].
+pub fn check_word(bytes: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = Sha256::digest(bytes)[..] else { unreachable!("a SHA-256 has 32 bytes") };
+    u32::from_be_bytes([a, b, c, d])
+}

@@ -4,6 +4,7 @@
 //! configures runs links none of them.
 
 pub mod alarms;
+pub mod arrays;
 pub mod config;
 pub mod digest;
 pub mod exact;

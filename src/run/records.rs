@@ -14,8 +14,9 @@ use super::exact;
 pub use super::series::{EvalRecord, UpdateRecord};
 use serde::{Deserialize, Serialize};
 
-/// Version of the lines; the first line of a file carries it.
-pub const SCHEMA: u32 = 1;
+/// Version of the lines; the first line of a file carries it. In files of version 1 the arrays of a record stand in its line, and nothing
+/// was kept of what a run went back on.
+pub const SCHEMA: u32 = 2;
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub enum Event {
     Sample(SampleRecord),
     /// Something out of the ordinary.
     Incident(IncidentRecord),
+    /// The run went back: the lines before this one that are of later updates are history.
+    Rewound(RewoundRecord),
 }
 
 /// The first line of a file.
@@ -97,6 +100,17 @@ pub struct IncidentRecord {
     pub time: Time,
 }
 
+/// The run went back to an earlier update, to be resumed from there: after a crash, or because it diverged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewoundRecord {
+    /// The update that it stands after again.
+    pub to: u32,
+    /// The newest update that it went back on.
+    pub from: u32,
+    /// How many lines became history by this.
+    pub lines: u64,
+}
+
 /// The kinds of incidents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -139,7 +153,7 @@ impl Incident {
 }
 
 impl Event {
-    /// Updates finished at this line; `None` for the header.
+    /// Updates finished at this line, or gone back to; `None` for the header.
     pub fn update(&self) -> Option<u32> {
         match self {
             Event::Header(_) => None,
@@ -147,13 +161,14 @@ impl Event {
             Event::Eval(record) => Some(record.update),
             Event::Sample(record) => Some(record.update),
             Event::Incident(record) => Some(record.update),
+            Event::Rewound(record) => Some(record.to),
         }
     }
 
-    /// Wall-clock facts; none in the header.
+    /// Wall-clock facts; none in the header and where a run went back.
     pub fn time(&self) -> Option<&Time> {
         match self {
-            Event::Header(_) => None,
+            Event::Header(_) | Event::Rewound(_) => None,
             Event::Update(record) => Some(&record.time),
             Event::Eval(record) => Some(&record.time),
             Event::Sample(record) => Some(&record.time),
@@ -165,7 +180,7 @@ impl Event {
     pub fn timeless(&self) -> Event {
         let mut event = self.clone();
         match &mut event {
-            Event::Header(_) => {}
+            Event::Header(_) | Event::Rewound(_) => {}
             Event::Update(record) => record.time = Time::default(),
             Event::Eval(record) => record.time = Time::default(),
             Event::Sample(record) => record.time = Time::default(),
@@ -195,7 +210,7 @@ pub fn read(text: &str) -> Result<Vec<Event>, String> {
     for (number, line) in complete_lines(text).enumerate() {
         let event = Event::from_line(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
         if let Event::Header(Header { schema, .. }) = event
-            && schema != SCHEMA
+            && schema > SCHEMA
         {
             return Err(format!("metrics.jsonl:{}: schema {schema}, this build reads {SCHEMA}", number + 1));
         }
@@ -207,6 +222,74 @@ pub fn read(text: &str) -> Result<Vec<Event>, String> {
 /// The lines of a file that end in a line feed, without it.
 pub fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
+}
+
+/// Which entries of an append-only file are of the run as it stands.
+///
+/// A `rewound` entry takes the run back to an update: the entries before it that are of later updates are history. So does a second
+/// entry of an update, should damage have hit the entry that said so.
+#[derive(Clone, Debug, Default)]
+pub struct Rewinds {
+    /// Position of each entry that goes back, and, once finished, the least update that it or a later one goes back to.
+    entries: Vec<(u64, u32)>,
+    newest: Option<u32>,
+}
+
+impl Rewinds {
+    /// Takes in the next entry of an update.
+    pub fn note_update(&mut self, position: u64, update: u32) {
+        if self.newest.is_some_and(|newest| update <= newest) {
+            self.entries.push((position, update.saturating_sub(1)));
+        }
+        self.newest = Some(update);
+    }
+
+    /// Takes in the next `rewound` entry.
+    pub fn note_rewound(&mut self, position: u64, to: u32) {
+        self.entries.push((position, to));
+        self.newest = self.newest.map(|newest| newest.min(to));
+    }
+
+    /// Takes in an event of a log.
+    pub fn note(&mut self, position: u64, event: &Event) {
+        match event {
+            Event::Update(record) => self.note_update(position, record.update),
+            Event::Rewound(record) => self.note_rewound(position, record.to),
+            _ => {}
+        }
+    }
+
+    /// After the last entry.
+    pub fn finish(mut self) -> Rewinds {
+        let mut least = u32::MAX;
+        for entry in self.entries.iter_mut().rev() {
+            least = least.min(entry.1);
+            entry.1 = least;
+        }
+        self
+    }
+
+    /// Whether an entry is of the run as it stands. Call it on what [`Rewinds::finish`] returned.
+    pub fn keeps(&self, position: u64, update: u32) -> bool {
+        let later = self.entries.partition_point(|(at, _)| *at <= position);
+        self.entries.get(later).is_none_or(|(_, to)| update <= *to)
+    }
+}
+
+/// The complete lines of the run as it stands: without those that it went back on, and those that say so.
+pub fn current(text: &str) -> Result<String, String> {
+    let mut rewinds = Rewinds::default();
+    let mut events = Vec::new();
+    for (position, line) in complete_lines(text).enumerate() {
+        let event = Event::from_line(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", position + 1))?;
+        rewinds.note(position as u64, &event);
+        events.push((line, event.update(), matches!(event, Event::Rewound(_))));
+    }
+    let rewinds = rewinds.finish();
+    let is_current = |(position, (_, update, is_rewound)): &(usize, (&str, Option<u32>, bool))| {
+        !is_rewound && update.is_none_or(|update| rewinds.keeps(*position as u64, update))
+    };
+    Ok(events.into_iter().enumerate().filter(is_current).map(|(_, (line, ..))| format!("{line}\n")).collect())
 }
 
 /// The same lines without their `time` and `check`: equal for runs with equal bits.

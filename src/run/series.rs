@@ -11,7 +11,7 @@
 //! | `flag` | `bool` | none | the line |
 //! | `number` | `f64` | none | the line |
 //! | `measured` | `Option<f64>`; `null` where it was not measured | none | the line |
-//! | `by_layer` | `Vec<f32>` `[L]`; empty where it was not measured | layer | the array record |
+//! | `by_layer` | `Vec<f32>` `[L]`; empty where it was not measured | layer | the [array record](super::arrays) |
 //! | `by_expert` | `Vec<Vec<f32>>` `[L, E]`, likewise | layer, expert | the array record |
 //!
 //! To add a metric of the routers, compute it in a slot of its own in `shaders/balance.wgsl` and add a row. A new row must be `measured`,
@@ -277,10 +277,10 @@ macro_rules! fields {
         fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::option", default)] pub $name: Option<f64>,] $($rest)*);
     };
     ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident by_layer } $($rest:tt)*) => {
-        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::list", default)] pub $name: Vec<f32>,] $($rest)*);
+        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::list", default, skip_serializing_if = "Vec::is_empty")] pub $name: Vec<f32>,] $($rest)*);
     };
     ($head:tt [$($done:tt)*] { $(#[$doc:meta])* $name:ident by_expert } $($rest:tt)*) => {
-        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::table", default)] pub $name: Vec<Vec<f32>>,] $($rest)*);
+        fields!($head [$($done)* $(#[$doc])* #[serde(with = "exact::table", default, skip_serializing_if = "Vec::is_empty")] pub $name: Vec<Vec<f32>>,] $($rest)*);
     };
 }
 

@@ -8,7 +8,9 @@ use super::runs::{START, lines, mix, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::run_folder::{RunFolder, Start};
 use moelab::lab::store::{Store, StoreError};
-use moelab::run::records::{Event, Incident, IncidentRecord, SampleRecord, Time, without_time};
+use moelab::run::arrays::{ArrayKind, Layout};
+use moelab::run::records::{Event, Incident, IncidentRecord, Rewinds, SampleRecord, Time, current, without_time};
+use moelab::run::series::RecordKind;
 use moelab::train::checkpoint::{Expected, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,10 +92,35 @@ fn go_on(store: &dyn Fn() -> Box<dyn Store>, start: &Start) -> Result<Vec<String
 
 const FAILED_SAVE: &str = "checkpoint_failed";
 
-/// What a folder holds, without times. Where a save failed, the incident is left out, and with it all checkpoints but the weights,
+/// The array records of the run as it stands: without those that it went back on, and those that say so.
+fn current_records(files: &Files) -> Vec<u8> {
+    let layout = Layout::from_json(&files["series.json"]).expect("it is as it was written");
+    let records: Vec<&[u8]> = files["series.bin"].chunks(layout.record_bytes()).collect();
+    let mut rewinds = Rewinds::default();
+    let heads: Vec<_> = records.iter().map(|record| layout.head(record)).collect();
+    for (position, head) in (0..).zip(&heads) {
+        match head.map(|head| (head.kind, head.update)) {
+            Some((ArrayKind::Of(RecordKind::Update), update)) => rewinds.note_update(position, update),
+            Some((ArrayKind::Rewound, update)) => rewinds.note_rewound(position, update),
+            _ => {}
+        }
+    }
+    let rewinds = rewinds.finish();
+    let is_history = |(position, head): &(u64, _)| match head {
+        Some((ArrayKind::Rewound, _)) => true,
+        Some((_, update)) => !rewinds.keeps(*position, *update),
+        // What is damaged is compared, too.
+        None => false,
+    };
+    let heads = (0..).zip(heads.iter().map(|head| head.map(|head| (head.kind, head.update))));
+    records.iter().zip(heads).filter(|(_, head)| !is_history(head)).flat_map(|(record, _)| record.to_vec()).collect()
+}
+
+/// What a folder holds of the run as it stands, without times. Where a save failed, the incident is left out, and with it all checkpoints but the weights,
 /// moments and state of the last: which of the others there are, and what their manifests say of the log, follows from it.
 fn content(files: &Files, with_failed_save: bool) -> BTreeMap<String, String> {
-    let log = without_time(&String::from_utf8_lossy(&files["metrics.jsonl"])).expect("every line is JSON");
+    let log = current(&String::from_utf8_lossy(&files["metrics.jsonl"])).expect("every line is an event");
+    let log = without_time(&log).expect("every line is JSON");
     let last = format!("checkpoints/update-{UPDATES:08}/");
     let compared = |path: &&String| {
         let is_good = path.contains("update-") && !path.contains(".tmp-") && !path.contains("removed-") && !path.contains("set-aside-");
@@ -101,6 +128,7 @@ fn content(files: &Files, with_failed_save: bool) -> BTreeMap<String, String> {
     };
     let text = |path: &String| match path.as_str() {
         "metrics.jsonl" => log.lines().filter(|line| !line.contains(FAILED_SAVE)).collect::<Vec<_>>().join("\n"),
+        "series.bin" => format!("{:?}", current_records(files)),
         _ => files[path].iter().map(|byte| format!("{byte:02x}")).collect(),
     };
     files.keys().filter(compared).map(|path| (path.clone(), text(path))).collect()
@@ -215,11 +243,19 @@ fn killed_while_going_on_it_goes_on_again() {
     }
 }
 
-/// A finished run in memory.
+/// A finished run in memory that went back on an update.
 fn finished() -> Memory {
     let memory = Memory::default();
     let mut run = RunFolder::create(Box::new(memory.clone()), "first", &START).expect("memory is sound");
-    train(&mut run, 1, 0, &mut 0).expect("memory is sound");
+    for update in 1..=7 {
+        lines(update, 0).iter().for_each(|line| run.append(line).expect("memory is sound"));
+        if update % 2 == 0 {
+            run.save_checkpoint(&snapshot(update), KEEP).expect("memory is sound");
+        }
+    }
+    assert_eq!(go_on(&|| Box::new(memory.clone()), &START), Ok(Vec::new()));
+    assert!(String::from_utf8_lossy(&files_of(&memory)["metrics.jsonl"]).contains("rewound"));
+    assert_eq!(differences(&files_of(&memory), &straight(&START).0), [""; 0]);
     memory
 }
 
@@ -259,6 +295,9 @@ fn is_noticed(path: &str, bytes: &[u8], wanted: &Files) -> Result<(), String> {
     }
     if warnings.iter().any(|warning| warning.starts_with("metrics.jsonl")) {
         differ.retain(|path| !["metrics.jsonl", "summary.json", "SHA256SUMS"].contains(&path.as_str()) && !path.contains("manifest"));
+    }
+    if warnings.iter().any(|warning| warning.starts_with("series.bin: ")) {
+        differ.retain(|path| path != "series.bin");
     }
     match (warnings.is_empty(), differ.is_empty()) {
         (_, false) => Err(format!("{differ:?} differ, told was {warnings:?}")),

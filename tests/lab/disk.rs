@@ -118,6 +118,15 @@ impl Disk {
             if node.live != node.durable {
                 // What was synced before something was added to it is safe.
                 let safe = if node.live.starts_with(&node.durable) { node.durable.len() } else { 0 };
+                // Of a file that was cut, the old length is there or the new.
+                if node.durable.starts_with(&node.live) {
+                    if chance.next().is_multiple_of(2) {
+                        node.durable = node.live.clone();
+                    }
+                    node.live = node.durable.clone();
+                    node.live_names = node.durable_names.clone();
+                    continue;
+                }
                 let cut = safe + chance.next() as usize % (node.live.len() - safe + 1);
                 node.durable = match chance.next() % 4 {
                     0 => std::mem::take(&mut node.durable),
@@ -240,6 +249,16 @@ impl Store for Disk {
         let node = state.find(path).expect("only what is there is added to");
         state.nodes[node].live.extend_from_slice(&bytes[..if short.is_some() { bytes.len() / 2 } else { bytes.len() }]);
         short.map_or(Ok(()), Err)
+    }
+
+    fn truncate(&mut self, path: &str, length: u64) -> Result<(), StoreError> {
+        let mut state = self.0.borrow_mut();
+        let torn = state.begin("truncate", path)?;
+        let node = state.find(path).expect("only what is there is cut");
+        if torn.is_none() {
+            state.nodes[node].live.truncate(length as usize);
+        }
+        torn.map_or(Ok(()), Err)
     }
 
     fn sync(&mut self, path: &str) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod crash;
 mod disk;
+mod folders;
 mod metrics;
 mod plot;
 mod prompts;

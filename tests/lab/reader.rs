@@ -1,11 +1,17 @@
 //! A run is read by series, range of updates and points wanted, whatever its length.
 
-use super::runs::{START, folder_with, mix};
-use moelab::lab::reader::Bucket;
+use super::folders::folder_with;
+use super::runs::{START, mix};
+use moelab::lab::memory::Memory;
+use moelab::lab::reader::{Bucket, Reader};
+use moelab::lab::run_folder::{RunFolder, Start};
+use moelab::lab::store::Store;
+use moelab::run::digest::sha256_hex;
 use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, Time, UpdateRecord};
-use moelab::run::series::Series;
+use moelab::run::series::{Lengths, Series};
 
 const UPDATES: u32 = 3000;
+const START_2X3: Start = Start { lengths: Lengths { layers: 2, experts: 3 }, ..START };
 
 fn loss(update: u32) -> f64 {
     match update {
@@ -63,7 +69,12 @@ fn assert_buckets(buckets: &[Bucket], values: impl Fn(u32) -> f64, element: usiz
 
 #[test]
 fn any_range_in_any_number_of_points_is_what_was_written() {
-    let folder = folder_with(&START, &run());
+    // With array records, and as earlier releases wrote them.
+    any_range_of(&folder_with(&START_2X3, &run()));
+    any_range_of(&folder_with(&Start { lengths: Lengths::default(), ..START }, &run()));
+}
+
+fn any_range_of(folder: &RunFolder) {
     for (from, to) in [(0, u32::MAX), (1, UPDATES), (1201, 1300), (2, 2), (2999, 3005)] {
         // One after the other from one reader, so that some come from its pyramid.
         let reader = folder.reader().expect("memory is sound");
@@ -93,7 +104,7 @@ fn any_range_in_any_number_of_points_is_what_was_written() {
 /// A value that is not finite has a bucket of its own, without numbers, where each update has one.
 #[test]
 fn a_value_that_is_not_finite_is_a_gap() {
-    let folder = folder_with(&START, &run());
+    let folder = folder_with(&START_2X3, &run());
     let block = folder.reader().and_then(|reader| reader.read(series("train_ce"), 1232..=1236, 10)).expect("memory is sound");
     let [_, gap, _] = &block.buckets[..] else { panic!("{block:?}") };
     assert_eq!((gap.updates.clone(), gap.count, gap.not_finite), (1234..=1234, 1, 1));
@@ -103,11 +114,83 @@ fn a_value_that_is_not_finite_is_a_gap() {
 #[test]
 fn events_come_in_the_order_of_the_log() {
     let events = run();
-    let folder = folder_with(&START, &events);
+    let folder = folder_with(&START_2X3, &events);
     let reader = folder.reader().expect("memory is sound");
     let found: Vec<Event> = reader.events().skip(1).collect::<Result<_, _>>().expect("memory is sound");
     assert_eq!(found.len(), events.len());
     // A value that is not finite equals nothing, so lines are compared.
-    assert!(found.iter().zip(&events).all(|(found, wanted)| found.to_line() == wanted.to_line()));
+    let without_arrays = |event: &Event| match event.clone() {
+        Event::Update(record) => Event::Update(UpdateRecord { expert_load: Vec::new(), router_entropy: Vec::new(), ..record }).to_line(),
+        event => event.to_line(),
+    };
+    assert!(found.iter().zip(&events).all(|(found, wanted)| found.to_line() == without_arrays(wanted)));
     assert_eq!(reader.header().expect("memory is sound").expect("it is there").config, START.config);
+}
+
+/// The line of Python in the README of a run says how its array records lie: they are read by it alone.
+#[test]
+fn the_readme_says_how_to_read_the_arrays() {
+    let folder = folder_with(&START_2X3, &run()[..10]);
+    let text = |name| String::from_utf8(folder.read(name).expect("memory is sound").expect("it is there")).expect("UTF-8");
+    let readme = text("README.md");
+    let line = readme.lines().find(|line| line.contains("numpy.fromfile")).expect("it has the line");
+    // Of every field its name, its type of four bytes, and its shape.
+    let (_, fields) = line.split_once("dtype=[").expect("it gives a type");
+    let mut fields: Vec<(String, usize)> = fields
+        .trim_end_matches("])")
+        .split("), (\"")
+        .map(|field| {
+            let parts: Vec<&str> = field.trim_matches(['(', ')']).splitn(3, ", ").collect();
+            assert!(parts[1] == "\"<u4\"" || parts[1] == "\"<f4\"", "{line}");
+            let shape = parts.get(2).map_or("", |shape| shape.trim_matches(['(', ')']));
+            (parts[0].trim_matches('"').to_string(), shape.split(',').filter_map(|length| length.trim().parse::<usize>().ok()).product())
+        })
+        .collect();
+    assert_eq!(fields.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["check", "update", "kind", "expert_load", "router_entropy"]);
+    let bytes = folder.read("series.bin").expect("memory is sound").expect("it is there");
+    let record = 4 * fields.iter().map(|(_, count)| count).sum::<usize>();
+    assert_eq!((fields[3].1, record, bytes.len() % record, bytes.len() / record), (6, 44, 0, 10));
+    let mut at = 0;
+    for (_, count) in &mut fields {
+        at += std::mem::replace(count, at);
+    }
+    for (record, event) in bytes.chunks(record).zip(&run()[..10]) {
+        let word = |name: &str, index: usize| {
+            let (_, start) = fields.iter().find(|(field, _)| field == name).expect("a field");
+            <[u8; 4]>::try_from(&record[4 * (start + index)..][..4]).expect("four bytes")
+        };
+        let Event::Update(update) = event else { panic!("{event:?}") };
+        assert_eq!((u32::from_le_bytes(word("update", 0)), u32::from_le_bytes(word("kind", 0))), (update.update, 0));
+        let load: Vec<f32> = (0..6).map(|index| f32::from_le_bytes(word("expert_load", index))).collect();
+        assert_eq!(load, update.expert_load.concat());
+        assert_eq!(f32::from_le_bytes(word("router_entropy", 1)), update.router_entropy[1]);
+        // The check, as the line of the log repeats it, is the beginning of the hash of the rest.
+        let check = format!("{:08x}", u32::from_le_bytes(word("check", 0)));
+        assert!(sha256_hex(&record[4..]).starts_with(&check) && text("metrics.jsonl").contains(&format!("\"arrays\":\"{check}\"")));
+    }
+    assert!(readme.contains("| `expert_load` | 2 x 3 | share of assignments |"), "{readme}");
+}
+
+/// Damaged array records are left out, told, and never taken for others.
+#[test]
+fn a_damaged_array_record_is_left_out() {
+    let folder = folder_with(&START_2X3, &run()[..10]);
+    let whole = folder.reader().and_then(|reader| reader.read(series("expert_load"), 0..=u32::MAX, 100)).expect("memory is sound");
+    assert_eq!(whole.buckets.len(), 10);
+    let bytes = folder.read("series.bin").expect("memory is sound").expect("it is there");
+    for bit in (0..8 * bytes.len()).step_by(41) {
+        let mut memory = Memory::default();
+        for name in ["metrics.jsonl", "series.json"] {
+            let content = folder.read(name).expect("memory is sound").expect("it is there");
+            memory.write(name, &content).expect("memory is sound");
+        }
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        memory.write("series.bin", &damaged).expect("memory is sound");
+        let block =
+            Reader::open(&memory).and_then(|reader| reader.read(series("expert_load"), 0..=u32::MAX, 100)).expect("memory is sound");
+        let mut wanted = whole.buckets.clone();
+        wanted.remove(bit / 8 / 44);
+        assert_eq!(block.buckets, wanted, "bit {bit}");
+    }
 }

@@ -1,9 +1,12 @@
 //! The report says what happened to a reader who was not there.
 
-use super::runs::{START, folder_with};
+use super::folders::folder_with;
+use super::runs::START;
 use moelab::lab::overview::Overview;
 use moelab::lab::report::Report;
+use moelab::lab::run_folder::Start;
 use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRecord, Time, UpdateRecord};
+use moelab::run::series::Lengths;
 use moelab::run::summary::{Baselines, ExitReason, SCHEMA, Summary};
 
 fn summary() -> Summary {
@@ -66,7 +69,7 @@ fn events() -> Vec<Event> {
 }
 
 fn markdown(summary: &Summary, events: &[Event]) -> String {
-    let folder = folder_with(&START, events);
+    let folder = folder_with(&Start { lengths: Lengths { layers: 2, experts: 4 }, ..START }, events);
     let overview = Overview::of(&folder.reader().expect("memory is sound")).expect("memory is sound");
     Report { summary, overview: &overview, config: "seed = 1\n", plot: Some("loss.svg") }.to_markdown()
 }

@@ -1,11 +1,14 @@
 //! The run folder keeps its promises on a disk that fails at every single operation.
 
 use super::disk::{Disk, Fault};
-use super::runs::{START, events, lines, snapshot};
+use super::folders::events;
+use super::runs::{START, lines, snapshot};
 use moelab::lab::memory::Memory;
+use moelab::lab::reader::AuditLine;
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
-use moelab::run::records::{self, Event, SampleRecord, Time, without_time};
+use moelab::run::records::{self, Event, SampleRecord, Time, current, without_time};
+use moelab::run::series::Series;
 use moelab::train::checkpoint::Expected;
 use std::cell::{Cell, RefCell};
 
@@ -217,13 +220,19 @@ fn a_renamed_folder_is_not_believed() {
 }
 
 #[test]
-fn rewinding_drops_later_lines_and_sets_later_checkpoints_aside() {
+fn rewinding_makes_later_lines_history_and_sets_later_checkpoints_aside() {
     let mut memory = Memory::default();
     let mut run = RunFolder::create(Box::new(memory.clone()), "first", &START).expect("the folder is empty");
     train(&mut run, 1, 0, &mut 0).expect("memory is sound");
+    let before = metrics_of(&memory);
     memory.append("metrics.jsonl", br#"{"kind":"update","upd"#).expect("memory is sound");
     assert_eq!(run.rewind(8, "cafe", 2).expect("readable"), [""; 0], "a torn last line needs no warning");
-    let found = records::read(&metrics_of(&memory)).expect("every line is whole");
+    // Nothing that was whole is taken out; one line says that the last is history.
+    let rewound = metrics_of(&memory);
+    let added = rewound.strip_prefix(&before).expect("the log is only added to");
+    assert!(added.starts_with(r#"{"kind":"rewound","to":8,"from":9,"lines":1,"check":""#) && added.lines().count() == 1, "{added}");
+    let found = records::read(&current(&rewound).expect("every line is whole")).expect("every line is whole");
+    assert_eq!(found, events(&run));
     assert_eq!(found.last().and_then(records::Event::update), Some(8));
     assert_eq!(found.len(), 1 + 8 + 4);
     assert!(memory.list("checkpoints").expect("readable").contains(&"set-aside-update-00000009".to_string()));
@@ -231,7 +240,49 @@ fn rewinding_drops_later_lines_and_sets_later_checkpoints_aside() {
     assert!(matches!(run.append(&lines(8, 1)[0]), Err(StoreError::Doubled { kind: "update", update: 8 })));
     assert!(matches!(run.append(&lines(8, 1)[1]), Err(StoreError::Doubled { kind: "eval", update: 8 })));
     train(&mut run, 9, 1, &mut 0).expect("memory is sound");
-    assert_eq!(without_time(&metrics_of(&memory)).expect("JSON"), good_lines());
+    assert_eq!(without_time(&current(&metrics_of(&memory)).expect("JSON")).expect("JSON"), good_lines());
+    // An audit sees both passes of update 9.
+    let reader = run.reader().expect("memory is sound");
+    let audit: Vec<AuditLine> = reader.audit().collect::<Result<_, _>>().expect("memory is sound");
+    let ninth = audit.iter().filter(|line| matches!(&line.event, Ok(Event::Update(record)) if record.update == 9));
+    assert_eq!(ninth.map(|line| line.is_rewound).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(audit.iter().filter(|line| matches!(line.event, Ok(Event::Rewound(_)))).count(), 1);
+    // Its arrays are those of the second.
+    let load = Series::find("expert_load").expect("a series");
+    let block = reader.read(load, 9..=9, 1).expect("memory is sound");
+    assert_eq!((block.shape, block.buckets[0].count), (vec![1, 2], 1));
+}
+
+/// The same where the update of the checkpoint has no line of its own, and where the line that says so is damaged.
+#[test]
+fn a_run_may_go_back_over_and_over() {
+    let mut memory = Memory::default();
+    let mut run = RunFolder::create(Box::new(memory.clone()), "first", &START).expect("the folder is empty");
+    let append = |run: &mut RunFolder, updates: &[u32]| {
+        updates.iter().flat_map(|update| lines(*update, 0)).for_each(|line| run.append(&line).expect("memory is sound"));
+    };
+    append(&mut run, &[1, 3, 5]);
+    run.save_checkpoint(&snapshot(5), KEEP).expect("memory is sound");
+    append(&mut run, &[7, 9]);
+    for _ in 0..2 {
+        run.rewind(5, "cafe", KEEP).expect("readable");
+        append(&mut run, &[7, 9]);
+    }
+    run.rewind(5, "cafe", KEEP).expect("readable");
+    let of = |run: &RunFolder| events(run).iter().filter_map(Event::update).collect::<Vec<_>>();
+    assert_eq!(of(&run), [1, 3, 5]);
+    append(&mut run, &[7]);
+    let text = metrics_of(&memory);
+    assert_eq!(text.matches("rewound").count(), 3);
+    for damaged in text.match_indices("rewound").map(|(at, _)| at) {
+        let mut bytes = text.clone().into_bytes();
+        bytes[damaged] = b'R';
+        memory.write("metrics.jsonl", &bytes).expect("memory is sound");
+        assert_eq!(of(&run), [1, 3, 5, 7], "a second line of an update goes back by itself");
+        let warnings = run.rewind(5, "cafe", KEEP).expect("the mark of the checkpoint fits what is left");
+        assert!(warnings.len() == 1 && warnings[0].contains("dropped"), "{warnings:?}");
+        assert_eq!(of(&run), [1, 3, 5]);
+    }
 }
 
 /// Samples come after the last checkpoint, so a finished run that is resumed draws them again.

@@ -1,9 +1,9 @@
 //! A pretended run whose every state follows from its update, so that any snapshot and any line can be made again.
 
-use moelab::lab::memory::Memory;
-use moelab::lab::run_folder::{RunFolder, Start};
+use moelab::lab::run_folder::Start;
 use moelab::run::alarms::AlarmState;
 use moelab::run::records::{EvalRecord, Event, Time, UpdateRecord};
+use moelab::run::series::Lengths;
 use moelab::run::state::{BestEval, DataCursor, Identity, SchedulePosition, Skipped, TrainState};
 use moelab::train::checkpoint::{NamedTensor, Snapshot};
 
@@ -20,6 +20,7 @@ pub const START: Start<'static> = Start {
     config: "cafe",
     files: &[("config.effective.toml", b"[model]\nwidth = 64\n"), ("tokenizer.json", b"{\"model\": {}}\n")],
     checkpoint: None,
+    lengths: Lengths { layers: 1, experts: 2 },
 };
 
 fn tensor(name: &str, shape: &[usize], update: u32) -> NamedTensor {
@@ -73,17 +74,4 @@ pub fn lines(update: u32, session: u32) -> Vec<Event> {
         lines.push(Event::Eval(EvalRecord { update, val_ce: ce * 1.1, targets: 99, time, ..EvalRecord::default() }));
     }
     lines
-}
-
-/// A run in memory with these events in its log.
-pub fn folder_with(start: &Start, events: &[Event]) -> RunFolder {
-    let mut folder = RunFolder::create(Box::new(Memory::default()), "first", start).expect("the folder is empty");
-    events.iter().for_each(|event| folder.append(event).expect("memory is sound"));
-    folder
-}
-
-/// The events of a run as it stands.
-pub fn events(folder: &RunFolder) -> Vec<Event> {
-    let reader = folder.reader().expect("memory is sound");
-    reader.events().collect::<Result<_, _>>().expect("memory is sound")
 }

@@ -32,6 +32,18 @@ struct Slot {
 }
 
 impl Slot {
+    fn add(&mut self, update: u32, values: &[f64]) {
+        self.updates = *self.updates.start()..=update;
+        self.count += 1;
+        for (element, value) in self.elements.iter_mut().zip(values) {
+            if value.is_finite() {
+                *element = [element[0].min(*value), element[1].max(*value), element[2] + value, element[3] + 1.0];
+            } else {
+                self.not_finite += 1;
+            }
+        }
+    }
+
     fn merge(&mut self, other: &Slot) {
         self.updates = *self.updates.start().min(other.updates.start())..=*self.updates.end().max(other.updates.end());
         self.count += other.count;
@@ -72,11 +84,15 @@ impl Buckets {
 
     /// Takes in the values of an update.
     pub fn add(&mut self, update: u32, values: &[f64]) {
+        let index = update / self.width;
+        if let Some(last) = self.slots.last_mut().filter(|last| last.index == index) {
+            return last.add(update, values);
+        }
         let element =
             |value: &f64| if value.is_finite() { [*value, *value, *value, 1.0] } else { [f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0] };
         let not_finite = values.iter().filter(|value| !value.is_finite()).count() as u64;
         let elements = values.iter().map(element).collect();
-        self.push(Slot { index: update / self.width, updates: update..=update, count: 1, not_finite, elements });
+        self.push(Slot { index, updates: update..=update, count: 1, not_finite, elements });
     }
 
     fn push(&mut self, slot: Slot) {

@@ -7,54 +7,11 @@ use crate::{
         run_folder::{METRICS, log::Line},
         store::{Store, StoreError},
     },
-    run::records::Event,
+    run::records::{Event, Rewinds},
 };
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 64 << 10;
-
-/// Which entries of an append-only file are of the run as it stands.
-///
-/// A `rewound` entry takes the run back to an update: the entries before it that are of later updates are history. So does a second
-/// entry of an update, should damage have hit the entry that said so.
-#[derive(Clone, Debug, Default)]
-pub(in crate::lab) struct Rewinds {
-    /// Position of each entry that goes back, and the least update that it or a later one goes back to.
-    entries: Vec<(u64, u32)>,
-    newest: Option<u32>,
-}
-
-impl Rewinds {
-    /// Takes in the next `update` entry.
-    pub fn note_update(&mut self, position: u64, update: u32) {
-        if self.newest.is_some_and(|newest| update <= newest) {
-            self.entries.push((position, update.saturating_sub(1)));
-        }
-        self.newest = Some(update);
-    }
-
-    /// Takes in the next `rewound` entry.
-    pub fn note_rewound(&mut self, position: u64, to: u32) {
-        self.entries.push((position, to));
-        self.newest = self.newest.map(|newest| newest.min(to));
-    }
-
-    /// After the last entry.
-    pub fn finish(mut self) -> Rewinds {
-        let mut least = u32::MAX;
-        for entry in self.entries.iter_mut().rev() {
-            least = least.min(entry.1);
-            entry.1 = least;
-        }
-        self
-    }
-
-    /// Whether an entry is of the run as it stands.
-    pub fn keeps(&self, position: u64, update: u32) -> bool {
-        let later = self.entries.partition_point(|(at, _)| *at <= position);
-        self.entries.get(later).is_none_or(|(_, to)| update <= *to)
-    }
-}
 
 struct Block {
     offset: u64,
@@ -104,8 +61,34 @@ impl Lines {
             }
         }
         lines.rewinds = lines.rewinds.finish();
-        lines.updates = lines.updates.map(|(first, last)| (first, lines.rewinds.newest.unwrap_or(last)));
+        lines.updates = lines.first_and_last(store)?;
         Ok(lines)
+    }
+
+    /// The updates of the first and the last `update` line that is current.
+    fn first_and_last(&self, store: &dyn Store) -> Result<Option<(u32, u32)>, StoreError> {
+        let current = |block: &Block| -> Result<Vec<u32>, StoreError> {
+            let entries = self.read(store, block).into_iter().collect::<Result<Vec<Entry>, StoreError>>()?;
+            let update = |entry: &Entry| match &entry.line.event {
+                Ok(Event::Update(record)) if entry.is_current => Some(record.update),
+                _ => None,
+            };
+            Ok(entries.iter().filter_map(update).collect())
+        };
+        let (mut first, mut last) = (None, None);
+        for block in &self.blocks {
+            first = first.or(current(block)?.first().copied());
+            if first.is_some() {
+                break;
+            }
+        }
+        for block in self.blocks.iter().rev() {
+            last = last.or(current(block)?.last().copied());
+            if last.is_some() {
+                break;
+            }
+        }
+        Ok(first.zip(last))
     }
 
     /// Takes in complete lines; returns how many.
@@ -120,10 +103,7 @@ impl Lines {
             let Some((kind, update)) = head(line) else { continue };
             (least, greatest) = (least.min(update), greatest.max(update));
             match kind {
-                b"update" => {
-                    self.rewinds.note_update(position, update);
-                    self.updates = Some((self.updates.map_or(update, |(first, _)| first.min(update)), update));
-                }
+                b"update" => self.rewinds.note_update(position, update),
                 b"rewound" => self.rewinds.note_rewound(position, update),
                 _ => {}
             }

@@ -3,8 +3,10 @@
 //! A line ends in `"check"`: the first eight hex digits of the SHA-256 of the line before it. A line whose check does not fit was
 //! damaged. A log without checks is of a release that wrote none; its lines are taken as they are until the run goes on.
 //!
-//! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]). A log that
-//! does not begin with these lines was cut, or is another run's.
+//! A line of a record that has arrays repeats the check of its array record in `"arrays"`.
+//!
+//! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]); lines that the
+//! run went back on are in neither, nor are those that say so. A log that does not begin with these lines was cut, or is another run's.
 
 use crate::run::records::{self, Event};
 use crate::{
@@ -14,14 +16,19 @@ use crate::{
 use sha2::{Digest, Sha256};
 
 const CHECK: &str = r#","check":""#;
+const ARRAYS: &str = r#","arrays":""#;
 const TIME: &str = r#","time":{"#;
 const CHECK_DIGITS: usize = 8;
 /// Bytes that one damaged byte may have become, read as UTF-8.
 const MOST_LINE_END: usize = 3;
 
-/// A line as it stands in the log, from an event.
-pub fn sealed(event: &Event) -> String {
-    seal(body(&event.to_line()))
+/// The body of a line: an event, and the check of its array record.
+pub fn body_of(event: &Event, arrays: Option<u32>) -> String {
+    let line = event.to_line();
+    match arrays {
+        Some(check) => format!("{}{ARRAYS}{check:08x}\"", body(&line)),
+        None => body(&line).to_string(),
+    }
 }
 
 /// A line of the log from its body.
@@ -49,6 +56,8 @@ pub struct Line {
     pub body: String,
     /// What it says, or why it cannot be read.
     pub event: Result<Event, String>,
+    /// The check of its array record, where it has one.
+    pub arrays: Option<u32>,
     has_check: bool,
 }
 
@@ -61,7 +70,8 @@ impl Line {
             Some((body, rest)) => (body, true, rest.strip_suffix("\"}").is_some_and(|found| found == check(body))),
         };
         let event = if fits { Event::from_line(line) } else { Err("it is not as it was written: its check does not fit".to_string()) };
-        Line { number: index + 1, body: body.to_string(), event, has_check }
+        let arrays = body.rsplit_once(ARRAYS).and_then(|(_, check)| u32::from_str_radix(check.strip_suffix('"')?, 16).ok());
+        Line { number: index + 1, body: body.to_string(), event, arrays, has_check }
     }
 
     /// Whether it carries a check.
@@ -114,13 +124,8 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Adds a line that is about to be written.
-    pub fn add(&mut self, event: &Event) {
-        self.add_body(body(&event.to_line()));
-    }
-
-    /// Adds a line that was read. Its text counts, not its meaning, so that a later release comes to the same hash.
-    pub fn add_body(&mut self, body: &str) {
+    /// Adds a line by its body. Its text counts, not its meaning, so that a later release comes to the same hash.
+    pub fn add(&mut self, body: &str) {
         let time = body.rfind(TIME).and_then(|start| Some(start..start + body[start..].find('}')? + 1));
         let (before, after) = time.map_or((body, ""), |time| (&body[..time.start], &body[time.end..]));
         [before, after, "\n"].iter().for_each(|part| self.hash.update(part));

@@ -1,7 +1,7 @@
 //! Saving a checkpoint piece by piece, by the protocol of [`super`]: no more than a piece of it is in memory, and every call is short,
 //! but for a sync, which takes as long as the medium does.
 
-use super::{BEST, CHECKPOINTS, DRAFT, LATEST, METRICS, RunFolder, folder_name, is_leftover};
+use super::{BEST, CHECKPOINTS, DRAFT, LATEST, METRICS, RunFolder, SERIES, folder_name, is_leftover};
 use crate::{
     lab::store::{Store, StoreError},
     run::state::TrainState,
@@ -119,8 +119,10 @@ impl RunFolder {
             return Err(StoreError::Full { wanted, free });
         }
         // A run that begins with a checkpoint has no log yet.
-        if self.store.read(METRICS)?.is_some() {
-            self.store.sync(METRICS)?;
+        for path in [SERIES, METRICS] {
+            if self.store.read_at(path, 0, 1)?.is_some() {
+                self.store.sync(path)?;
+            }
         }
         let draft = format!("{CHECKPOINTS}/{}{DRAFT}{}", folder_name(state.update), self.tag);
         let mut save = Save { update: state.update, keep_last, draft, stage: Stage::Writing(Box::new(encoder)) };

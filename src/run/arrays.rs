@@ -1,0 +1,232 @@
+//! Array records: what a run records of an update that has more than one value, as fixed-size binary records.
+//!
+//! A record is `check`, `update`, `kind` (little-endian u32), and then the fields of the [`Layout`] as little-endian f32, row by
+//! row; NaN where something was not measured. `check` is the beginning of the SHA-256 of the rest: a record that it does not fit
+//! was damaged. `kind` 2 has no values: the run went back to `update`, and the records before it that are of later updates are history.
+//! numpy reads a file of records in one line, [`Layout::numpy_line`].
+//!
+//! The layout is fixed when a run starts and stands beside the records, so that a later release goes on with it: what it has
+//! measured and the layout lacks stays in the line of the log.
+
+use super::{
+    digest::check_word,
+    series::{Column, Lengths, Record, RecordKind, Series},
+};
+use serde::{Deserialize, Serialize};
+
+const FORMAT: &str = "moelab-series";
+const VERSION: u32 = 1;
+/// `check`, `update`, `kind`.
+const HEAD_BYTES: usize = 12;
+const REWOUND: u32 = 2;
+/// Most values of a record: far more than any model that fits a device has.
+const MOST_VALUES: usize = 1 << 20;
+
+/// One array of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrayField {
+    /// Name of the series.
+    pub name: String,
+    /// The length of each axis.
+    pub shape: Vec<usize>,
+    /// What the axes are.
+    pub axes: Vec<super::series::Axis>,
+    /// What a value is counted in.
+    pub unit: String,
+    /// What it says.
+    pub doc: String,
+}
+
+/// What the array records of a run hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    fields: Vec<ArrayField>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LayoutFile {
+    format: String,
+    version: u32,
+    record_bytes: usize,
+    fields: Vec<ArrayField>,
+}
+
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArrayKind {
+    /// The record of an update or an evaluation.
+    Of(RecordKind),
+    /// The run went back to the record's update.
+    Rewound,
+}
+
+impl ArrayKind {
+    fn number(self) -> u32 {
+        match self {
+            Self::Of(RecordKind::Update) => 0,
+            Self::Of(RecordKind::Eval) => 1,
+            Self::Rewound => REWOUND,
+        }
+    }
+
+    fn from_number(number: u32) -> Option<ArrayKind> {
+        [Self::Of(RecordKind::Update), Self::Of(RecordKind::Eval), Self::Rewound].into_iter().find(|kind| kind.number() == number)
+    }
+}
+
+/// The head of a record that is as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrayHead {
+    /// What it is of.
+    pub kind: ArrayKind,
+    /// Its update.
+    pub update: u32,
+    /// Its check, which the line of the log repeats.
+    pub check: u32,
+}
+
+impl Layout {
+    /// All series of the table that have axes. Empty for a model without routers.
+    pub fn of(lengths: Lengths) -> Layout {
+        let mut fields: Vec<ArrayField> = Vec::new();
+        for series in Series::all().filter(|series| series.is_array() && lengths.layers > 0) {
+            if fields.iter().all(|field| field.name != series.name) {
+                fields.push(ArrayField {
+                    name: series.name.to_string(),
+                    shape: lengths.shape(series),
+                    axes: series.axes.to_vec(),
+                    unit: series.unit.to_string(),
+                    doc: series.doc().to_string(),
+                });
+            }
+        }
+        Layout { fields }
+    }
+
+    /// Whether there are no arrays, and so no records.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The arrays, in their order.
+    pub fn fields(&self) -> &[ArrayField] {
+        &self.fields
+    }
+
+    /// Bytes of one record.
+    pub fn record_bytes(&self) -> usize {
+        HEAD_BYTES + 4 * self.fields.iter().map(ArrayField::len).sum::<usize>()
+    }
+
+    /// The layout as it stands beside the records.
+    pub fn to_json(&self) -> String {
+        let file =
+            LayoutFile { format: FORMAT.to_string(), version: VERSION, record_bytes: self.record_bytes(), fields: self.fields.clone() };
+        serde_json::to_string_pretty(&file).expect("keys are strings and there are no floats") + "\n"
+    }
+
+    /// Reads it. The error says what is wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<Layout, String> {
+        let file: LayoutFile = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if file.format != FORMAT || file.version != VERSION {
+            return Err(format!("it is {} {}, this build reads {FORMAT} {VERSION}", file.format, file.version));
+        }
+        let values = file.fields.iter().try_fold(0_usize, |sum, field| {
+            let count = field.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length))?;
+            sum.checked_add(count).filter(|sum| *sum <= MOST_VALUES)
+        });
+        let layout = Layout { fields: file.fields };
+        match values {
+            None => Err(format!("its records have more than {MOST_VALUES} values")),
+            Some(_) if layout.record_bytes() != file.record_bytes => {
+                Err(format!("its records have {} bytes and its fields {}", file.record_bytes, layout.record_bytes()))
+            }
+            Some(_) => Ok(layout),
+        }
+    }
+
+    /// The line of Python that reads a file of records.
+    pub fn numpy_line(&self, path: &str) -> String {
+        let field = |field: &ArrayField| {
+            let shape = field.shape.iter().map(|length| format!("{length},")).collect::<String>();
+            format!(", (\"{}\", \"<f4\", ({shape}))", field.name)
+        };
+        let fields: String = self.fields.iter().map(field).collect();
+        format!("records = numpy.fromfile(\"{path}\", dtype=[(\"check\", \"<u4\"), (\"update\", \"<u4\"), (\"kind\", \"<u4\"){fields}])")
+    }
+
+    /// Takes the arrays out of a record: what is left for the line, and the bytes with their check. `None` where it has none that
+    /// the layout has, and is left as it is.
+    pub fn split<R: Record + Clone>(&self, record: &R, kind: RecordKind, update: u32) -> Option<(R, Vec<u8>, u32)> {
+        let columns = self.fields.iter().map(|field| column::<R>(field).filter(|column| (column.shape)(record) == field.shape));
+        let columns: Vec<Option<&Column<R>>> = columns.collect();
+        if columns.iter().all(Option::is_none) {
+            return None;
+        }
+        let (mut rest, mut values) = (record.clone(), Vec::new());
+        for (column, field) in columns.into_iter().zip(&self.fields) {
+            match column {
+                Some(column) => {
+                    values.extend((column.values)(record));
+                    (column.set)(&mut rest, &[], 1);
+                }
+                None => values.resize(values.len() + field.len(), f64::NAN),
+            }
+        }
+        let (bytes, check) = self.record(ArrayKind::Of(kind), update, &values);
+        Some((rest, bytes, check))
+    }
+
+    /// The record that says that the run went back to an update.
+    pub fn rewound(&self, to: u32) -> Vec<u8> {
+        self.record(ArrayKind::Rewound, to, &vec![0.0; self.fields.iter().map(ArrayField::len).sum()]).0
+    }
+
+    fn record(&self, kind: ArrayKind, update: u32, values: &[f64]) -> (Vec<u8>, u32) {
+        let mut bytes = vec![0; 4];
+        bytes.extend(update.to_le_bytes());
+        bytes.extend(kind.number().to_le_bytes());
+        bytes.extend(values.iter().flat_map(|value| (*value as f32).to_le_bytes()));
+        let check = check_word(&bytes[4..]);
+        bytes[..4].copy_from_slice(&check.to_le_bytes());
+        (bytes, check)
+    }
+
+    /// The head of a record; `None` if the record is not as it was written.
+    pub fn head(&self, record: &[u8]) -> Option<ArrayHead> {
+        let head = self.unchecked_head(record)?;
+        (check_word(&record[4..]) == head.check).then_some(head)
+    }
+
+    /// The head of a record that may be damaged.
+    pub fn unchecked_head(&self, record: &[u8]) -> Option<ArrayHead> {
+        let word = |at: usize| Some(u32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?));
+        let is_whole = record.len() == self.record_bytes();
+        is_whole.then_some(ArrayHead { check: word(0)?, update: word(4)?, kind: ArrayKind::from_number(word(8)?)? })
+    }
+
+    /// The shape of a series in a record, and the bytes that its values take; `None` if the layout lacks it.
+    pub fn place(&self, name: &str) -> Option<(&[usize], std::ops::Range<usize>)> {
+        let mut start = HEAD_BYTES;
+        for field in &self.fields {
+            let end = start + 4 * field.len();
+            if field.name == name {
+                return Some((&field.shape, start..end));
+            }
+            start = end;
+        }
+        None
+    }
+}
+
+impl ArrayField {
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+fn column<R: Record>(field: &ArrayField) -> Option<&'static Column<R>> {
+    R::COLUMNS.iter().find(|column| column.series.name == field.name && column.series.is_array())
+}

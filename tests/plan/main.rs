@@ -1,5 +1,6 @@
 //! Planned memory, refreshes of representations and the shapes of images as pure functions, on random programs.
 
+mod select;
 mod shader_build;
 
 use moelab::gpu::{

@@ -152,7 +152,7 @@ fn an_edited_config_is_noticed_by_all_who_read_the_run() {
     place.edit("run/config.effective.toml", "eps = 1.1920929e-7", "eps = 1e-5");
     for command in [&["eval", "run"][..], &["resume", "run"], &["sample", "run"], &["export", "run", "exported"]] {
         let text = place.refused(command);
-        assert!(text.contains("it was edited") && text.contains("--set KEY=VALUE"), "{command:?}: {text}");
+        assert!(text.contains("was edited") && text.contains("--set KEY=VALUE"), "{command:?}: {text}");
     }
 }
 

@@ -12,26 +12,26 @@ use super::problem::{Problem, Sources};
 use super::schema::{Condition, Field, Kind, literal, lookup, names};
 use super::value::{self, Written, nearest};
 
-/// Problems looked for: beyond this many a file is something else than a config.
+/// Maximum number of problems collected: a file with more is probably not a config.
 const MAX_PROBLEMS: usize = 100;
 
 /// The keys that a layer set, by full path.
 pub type Entries = BTreeMap<String, Entry>;
 
-/// One key as some layer set it.
+/// One key as set by a layer.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The keys from the root down.
     pub segments: Vec<String>,
-    /// What it holds.
+    /// The value.
     pub value: toml::Value,
-    /// Number of the source.
+    /// Index of the source.
     pub source: usize,
     /// Rank of the layer.
     pub rank: usize,
-    /// Bytes of the key.
+    /// Byte range of the key.
     pub key_span: Range<usize>,
-    /// Bytes of the value.
+    /// Byte range of the value.
     pub value_span: Range<usize>,
 }
 
@@ -42,7 +42,7 @@ impl Entry {
     }
 }
 
-/// What came out of all layers.
+/// The result of checking all layers.
 pub(super) struct Checked<C> {
     pub config: C,
     pub entries: Entries,
@@ -51,7 +51,7 @@ pub(super) struct Checked<C> {
     pub complete: bool,
 }
 
-/// Checks all layers, lays their entries over the defaults of `C`.
+/// Checks all layers and merges their entries over the defaults of `C`.
 pub(super) fn check<C: Root>(sources: &Sources, layers: &[Layer], problems: Vec<Problem>) -> Checked<C> {
     let root = C::kind();
     let Kind::Table(fields) = &root else { unreachable!("a config is a table of options") };
@@ -76,15 +76,15 @@ pub(super) fn check<C: Root>(sources: &Sources, layers: &[Layer], problems: Vec<
         walk.broken = parsed.broken;
         if let (Some(value), true) = (&parsed.extends, layer.is_set) {
             let problem = Problem::new("`extends` belongs in a file").key("extends");
-            walk.problems.push(problem.label(layer.source, value.span(), "not in a `--set`"));
+            walk.problems.push(problem.label(layer.source, value.span(), "not allowed in a `--set`"));
         }
         if !parsed.lost {
             walk.table(fields, &parsed.table, &[]);
         }
     }
     let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");
-    walk.drop_what_does_not_apply(&defaults);
-    let config = C::deserialize(merged(&walk.entries)).expect("what passed the schema fits the struct it describes");
+    walk.drop_inapplicable(&defaults);
+    let config = C::deserialize(merged(&walk.entries)).expect("values that pass the schema fit the struct");
     Checked { config, entries: walk.entries, problems: walk.problems, tainted: walk.tainted, complete }
 }
 
@@ -103,7 +103,7 @@ fn merged(entries: &Entries) -> toml::Table {
     root
 }
 
-/// `above` and `key` as one path; a key that is no bare TOML key is quoted.
+/// `above` and `key` as one path; a key that is not a bare TOML key is quoted.
 fn join(above: &[String], key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let quote = |s: &str| if !s.is_empty() && s.chars().all(bare) { s.to_owned() } else { format!("{s:?}") };
@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
         Written { found: value.get_ref(), source: &self.text[value.span()], bare: self.layer.is_set }
     }
 
-    /// Whether a syntax error stands on the line of this byte.
+    /// Whether the line of this byte has a syntax error.
     fn is_broken(&self, at: usize) -> bool {
         self.broken.iter().any(|line| (line.start..=line.end).contains(&at))
     }
@@ -172,7 +172,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// An unknown key: the nearest sibling, the same name in another table, or what other programs call it.
+    /// Reports an unknown key; suggests the nearest sibling, the same name in another table, or the key that other programs call so.
     fn unknown(&mut self, fields: &[Field], key: &str, span: Range<usize>, above: &[String]) {
         let path = join(above, key);
         let here = if above.is_empty() { String::new() } else { format!("{}.", above.join(".")) };
@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
         let label = if short.is_empty() { "no such key".into() } else { format!("did you mean {}?", short.join(" and ")) };
         let problem = Problem::new(format!("unknown key `{path}`")).key(&path).label(self.layer.source, span, label);
         self.problems.push(problem.note(match above {
-            [] => format!("keys at the top: extends, {}", names(fields)),
+            [] => format!("top-level keys: extends, {}", names(fields)),
             _ => format!("keys of `{}`: {}", above.join("."), names(fields)),
         }));
         self.tainted.extend(guesses);
@@ -205,9 +205,9 @@ impl<'a> Walk<'a> {
         sibling.into_iter().chain((same.len() == 1).then(|| same.remove(0))).take(1).collect()
     }
 
-    /// Refuses a key that its deciding choice switches off, if it stands in the same layer as that choice or a later one;
-    /// drops what is left over from an earlier layer.
-    fn drop_what_does_not_apply(&mut self, defaults: &toml::Table) {
+    /// Refuses a key that its deciding choice switches off, if it is set in the same layer as that choice or a later one;
+    /// drops it if it comes from an earlier layer.
+    fn drop_inapplicable(&mut self, defaults: &toml::Table) {
         let (root, mut inert) = (self.root, Vec::new());
         root.leaves(&mut |path, _, conditions| {
             let below = format!("{path}.");
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
             inert.extend(set.filter_map(|(key, _)| Some((key.clone(), *conditions.iter().find(|c| !self.holds(c, defaults))?))));
         });
         for (key, condition) in inert {
-            let entry = self.entries.remove(&key).expect("it was just found");
+            let entry = self.entries.remove(&key).expect("the key was just found");
             let decider = self.entries.get(condition.key);
             if self.tainted.contains(condition.key) || decider.is_some_and(|decider| decider.rank > entry.rank) {
                 continue;

@@ -1,18 +1,18 @@
-//! The schema as text: what each key is, what it may hold, its default.
+//! The schema as text: description, allowed values and default of each key.
 
 use serde::Serialize;
 
 use super::Root;
 use super::schema::{Class, Kind, literal, lookup};
 
-/// All that is known of one key, for help texts and tooltips.
+/// Everything about one key, for help texts and tooltips.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// Full path.
     pub key: String,
-    /// What it is.
+    /// Its description.
     pub doc: String,
-    /// What it may hold.
+    /// The allowed values.
     pub allowed: String,
     /// Its default, as TOML.
     pub default: String,
@@ -20,7 +20,7 @@ pub struct Explanation {
     pub choices: Vec<(String, String)>,
     /// When the key applies; empty for always.
     pub applies: Vec<String>,
-    /// What a change of it means to a run that has begun.
+    /// What changing it means for a run that has started.
     pub class: Class,
 }
 

@@ -8,38 +8,38 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Problem, Sources};
 use super::{Reader, Unreadable};
 
-/// Most bytes of one file.
+/// Maximum size of a file in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
-/// Most files in a chain of `extends`.
+/// Maximum number of files in a chain of `extends`.
 pub const MAX_DEPTH: usize = 8;
-/// Most bytes of one `--set` argument.
+/// Maximum length of a `--set` argument in bytes.
 const MAX_SET_BYTES: usize = 8 * 1024;
-/// Syntax errors shown of one source: after a slip most of the rest is echo.
+/// Maximum number of syntax errors reported per source: one mistake usually causes several.
 const MAX_SYNTAX_ERRORS: usize = 5;
 
 /// One source and its place among the others.
 pub(super) struct Layer {
-    /// Number of the source in [`Sources`].
+    /// Index of the source in [`Sources`].
     pub source: usize,
     /// Later layers replace earlier ones; all `--set` arguments share the last rank.
     pub rank: usize,
-    /// A `--set` argument: texts may do without quotes.
+    /// A `--set` argument, where strings may be unquoted.
     pub is_set: bool,
 }
 
-/// A source as TOML.
+/// A parsed source.
 pub(super) struct Parsed<'s> {
-    /// What could be read, without `extends`.
+    /// The table, without `extends`.
     pub table: DeTable<'s>,
     /// The value of `extends`.
     pub extends: Option<Spanned<DeValue<'s>>>,
-    /// Lines with syntax errors; nothing else shall be said of them.
+    /// Lines with syntax errors; nothing else is reported for them.
     pub broken: Vec<Range<usize>>,
-    /// Nothing after a syntax error can be trusted.
+    /// The error may have swallowed what follows it.
     pub lost: bool,
 }
 
-/// Reads the chain of files, base first, then the sets.
+/// Reads the chain of files, base first, then the `--set` arguments.
 pub(super) fn read(reader: Reader, path: &str, sets: &[String], sources: &mut Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
     let mut files = chain(reader, path, sources, problems);
     files.reverse();
@@ -57,7 +57,7 @@ fn chain(reader: Reader, path: &str, sources: &mut Sources, problems: &mut Vec<P
     let mut names = vec![normal(path)];
     let mut asked: Option<(usize, Range<usize>)> = None;
     loop {
-        let name = names.last().expect("it starts with the path").clone();
+        let name = names.last().expect("the list starts with the path").clone();
         let text = match reader(&name).and_then(within_size) {
             Ok(text) => text,
             Err(reason) => {
@@ -79,7 +79,7 @@ fn chain(reader: Reader, path: &str, sources: &mut Sources, problems: &mut Vec<P
         let refuse = |message| Problem::new(message).key("extends").label(source, span.clone(), "extends this");
         if let Some(at) = names.iter().position(|seen| *seen == next) {
             let round: Vec<_> = names[at..].iter().chain([&next]).map(|file| format!("`{file}`")).collect();
-            problems.push(refuse(format!("files extend each other in a circle: {}", round.join(" → "))));
+            problems.push(refuse(format!("files extend each other in a cycle: {}", round.join(" → "))));
             return found;
         }
         if names.len() == MAX_DEPTH {
@@ -94,7 +94,7 @@ fn chain(reader: Reader, path: &str, sources: &mut Sources, problems: &mut Vec<P
 fn within_size(text: String) -> Result<String, Unreadable> {
     match text.len() {
         0..=MAX_BYTES => Ok(text),
-        bytes => Err(format!("it has {bytes} bytes where a config may have {MAX_BYTES}; name data and tokenizers by path").into()),
+        bytes => Err(format!("{bytes} bytes, a config may have at most {MAX_BYTES}; refer to data and tokenizers by path").into()),
     }
 }
 
@@ -104,8 +104,8 @@ fn extends(sources: &Sources, source: usize, problems: &mut Vec<Problem>) -> Opt
     let base = value.get_ref().as_str().unwrap_or("");
     let outside = base.starts_with('/') || base.contains(['\\', ':']);
     if base.is_empty() || outside {
-        let label = if outside { "relative to this file, with `/` between folders" } else { "one path is wanted here" };
-        let problem = Problem::new("`extends` wants the path of a config").key("extends").label(source, value.span(), label);
+        let label = if outside { "relative to this file, with `/` between folders" } else { "expected one path" };
+        let problem = Problem::new("`extends` must be the path of a config").key("extends").label(source, value.span(), label);
         problems.push(problem.note("for example extends = \"../base.toml\""));
         return None;
     }
@@ -127,7 +127,7 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// Parses with recovery; gives what was read and its syntax errors, at most one a line.
+/// Parses with recovery; returns the parsed source and its syntax errors, at most one per line.
 pub(super) fn parse(text: &str) -> (Parsed<'_>, Vec<(Range<usize>, String)>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut table = table.into_inner();
@@ -147,26 +147,26 @@ pub(super) fn parse(text: &str) -> (Parsed<'_>, Vec<(Range<usize>, String)>) {
     (Parsed { table, extends, broken, lost }, errors)
 }
 
-/// Says a syntax error in the words of someone who writes configs, not parsers.
+/// Rephrases a syntax error for people who write configs.
 pub(super) fn syntax_problem(source: usize, text: &str, span: Range<usize>, message: &str) -> Problem {
     let line = &text[line_around(text, span.start)];
     let unquoted = message.starts_with("string values must be quoted");
     let (what, help) = if unquoted && span.is_empty() {
-        ("a value is missing", "a line reads key = value")
+        ("a value is missing", "write key = value")
     } else if unquoted && text[span.clone()].starts_with(|c: char| c.is_ascii_digit()) {
-        ("a number goes on with other letters", "a text stands in quotes")
+        ("a number is followed by other characters", "strings need quotes")
     } else if unquoted {
-        ("a text without quotes", "for example kind = \"cosine\"")
+        ("a string without quotes", "for example kind = \"cosine\"")
     } else if !line.contains('=') && line.contains(':') {
-        ("`:` where `=` is wanted", "a line reads key = value; a table is opened by [table] on a line of its own")
+        ("`:` instead of `=`", "write key = value; open a table with [table] on a separate line")
     } else if message.starts_with("key with no value") {
-        ("a key without a value", "a line reads key = value; a table is opened by [table] on a line of its own")
+        ("a key without a value", "write key = value; open a table with [table] on a separate line")
     } else if message.starts_with("duplicate key") {
-        ("set twice in one file", "keep one of the two; a table is opened once only")
+        ("set twice in one file", "keep one of the two; a table can be opened only once")
     } else if message.contains("array") {
-        (message, "a list that began on an earlier line may lack its `]`")
+        (message, "a list that starts on an earlier line may lack its `]`")
     } else if message.starts_with("cannot extend value of type inline table") {
-        ("a table in braces is complete", "add the key inside of its { }, or open the table by [table] on a line of its own")
+        ("an inline table cannot be extended", "add the key inside its { }, or open the table with [table] on a separate line")
     } else {
         (message, "")
     };
@@ -174,14 +174,14 @@ pub(super) fn syntax_problem(source: usize, text: &str, span: Range<usize>, mess
     if help.is_empty() { problem } else { problem.note(help) }
 }
 
-/// Adds `a.b.c=value` as a source. A value that is no TOML and cannot be meant as such gets the quotes of a text.
+/// Adds `a.b.c=value` as a source. A value that is not TOML is taken as a string.
 fn add_set(set: &str, sources: &mut Sources, problems: &mut Vec<Problem>) -> Option<usize> {
     let (key, value) = set.split_once('=').unwrap_or(("", ""));
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() || value.is_empty() || set.len() > MAX_SET_BYTES || set.contains(['\n', '\r']) {
         let source = sources.add("--set", set.get(..200).unwrap_or(set));
-        let problem = Problem::new(format!("`--set` wants key=value in one line of at most {MAX_SET_BYTES} bytes"));
-        problems.push(problem.label(source, 0..0, "this has another form").note("for example --set model.router.top_k=1"));
+        let problem = Problem::new(format!("`--set` must be key=value on one line of at most {MAX_SET_BYTES} bytes"));
+        problems.push(problem.label(source, 0..0, "not key=value").note("for example --set model.router.top_k=1"));
         return None;
     }
     let meant_as_toml = value.starts_with(['"', '\'', '[', '{']) || DeValue::parse(value).is_ok();
@@ -189,7 +189,7 @@ fn add_set(set: &str, sources: &mut Sources, problems: &mut Vec<Problem>) -> Opt
     Some(sources.add("--set", text))
 }
 
-/// The bytes of the line around a byte.
+/// The byte range of the line that contains a byte.
 pub(super) fn line_around(text: &str, at: usize) -> Range<usize> {
     let at = at.min(text.len());
     let start = text.as_bytes()[..at].iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);

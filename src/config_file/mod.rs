@@ -1,20 +1,20 @@
 //! Config files: TOML against a declared schema, with every problem reported at once.
 //!
-//! Knows TOML and nothing of models. [`options!`](crate::options) declares a table of options once: names, types,
-//! defaults, ranges, docs, and when a key applies. From that one declaration come the serde struct, the checks, the
-//! messages, the effective file and the text of `explain`.
+//! This module knows TOML but nothing about models. [`options!`](crate::options) declares a table of options once: names,
+//! types, defaults, ranges, docs, and when a key applies. The serde struct, the checks, the messages, the effective file
+//! and the text of `explain` are derived from that declaration.
 //!
-//! How a config comes to be:
-//! 1. *Layers* (`layers`): the file, what it `extends` (base first), then each `--set key=value`. Parsed with spans.
-//! 2. *Check* (`check`): each layer is walked against the schema on its own, so that a slip in a base file is reported
-//!    where it stands. What holds is kept flat, one entry a key; a later layer replaces an entry of an earlier one.
-//! 3. *Applies* (`check`): a key that its sibling choice switches off is refused if it was set beside or after that choice,
-//!    and dropped if it came from an earlier layer. No option is ever silently inert.
-//! 4. The entries over the defaults are the config. What the values mean together is for the caller to judge, with
-//!    [`Loaded::refuse`] to say where.
+//! How a config is loaded:
+//! 1. *Layers* (`layers`): the file, what it `extends` (base first), then each `--set key=value`. They are parsed with spans.
+//! 2. *Check* (`check`): each layer is checked against the schema separately, so that an error in a base file is reported
+//!    there. Valid values are kept in a flat map, one entry per key; later layers replace entries of earlier ones.
+//! 3. *Applies* (`check`): a key that a sibling choice disables is refused if it was set together with or after that choice,
+//!    and dropped if it comes from an earlier layer. No option is ever silently ignored.
+//! 4. The entries merged over the defaults are the config. Checking values against each other is up to the caller, who
+//!    reports conflicts with [`Loaded::refuse`].
 //!
-//! Nothing here opens a file: the caller passes a reader. Hostile input is bounded: [`layers::MAX_BYTES`] a file,
-//! [`layers::MAX_DEPTH`] files, the recursion limit of the parser, a range on every number.
+//! Nothing here opens a file: the caller passes a reader. Untrusted input is bounded: [`layers::MAX_BYTES`] per file,
+//! [`layers::MAX_DEPTH`] files, the recursion limit of the parser, a range for every number.
 
 mod check;
 mod explain;
@@ -39,14 +39,14 @@ pub use write::effective_toml;
 
 /// A whole config: the root of a schema.
 pub trait Root: Value + Default + Serialize + DeserializeOwned {
-    /// Names that people bring from elsewhere, and the keys that they mean here.
+    /// Names from other programs, and the keys that they correspond to.
     const SYNONYMS: &'static [(&'static str, &'static [&'static str])];
 }
 
-/// Gives the text of a path, or the reason why not.
+/// Returns the text at a path, or the reason why it cannot be read.
 pub type Reader<'a> = &'a dyn Fn(&str) -> Result<String, Unreadable>;
 
-/// Why a file cannot be read, in words.
+/// Why a file cannot be read, as text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
@@ -63,14 +63,14 @@ impl From<String> for Unreadable {
     }
 }
 
-/// Keys whose values do not go together.
+/// Keys whose values conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// What is wrong.
     pub message: String,
-    /// The keys, dotted paths, each with what its value means here; the first is to blame.
+    /// The keys as dotted paths, each with a label; the first is the primary one.
     pub labels: Vec<(String, String)>,
-    /// What would help.
+    /// How to fix it.
     pub help: String,
 }
 
@@ -82,24 +82,24 @@ impl Conflict {
     }
 }
 
-/// A config as far as it could be read, with what was found wrong so far.
+/// A config, as much of it as could be read, with the problems found so far.
 pub struct Loaded<C> {
-    /// The entries over the defaults; entries with problems are left at their default.
+    /// The entries merged over the defaults; entries with problems keep their default.
     pub config: C,
     /// The keys that a layer set, and where.
     pub entries: Entries,
     sources: Sources,
     problems: Vec<Problem>,
     tainted: BTreeSet<String>,
-    /// Every layer could be read, so that a value seen is a value meant.
+    /// Whether every layer could be read.
     complete: bool,
-    /// Beginning of the keys that were given apart from the layers, and who gave them.
+    /// Prefix of the keys that were set outside the layers, and by what.
     given: Option<(&'static str, &'static str)>,
 }
 
-/// Reads `path` and what it extends with `reader`, lays `sets` (each `key=value`) over it, and checks all of it.
+/// Reads `path` and the files it extends with `reader`, applies `sets` (each `key=value`), and checks the result.
 ///
-/// `extends` paths are relative to the file that names them.
+/// `extends` paths are relative to the file that contains them.
 pub fn load<C: Root>(reader: Reader, path: &str, sets: &[String]) -> Loaded<C> {
     let mut sources = Sources::default();
     let mut problems = Vec::new();
@@ -118,10 +118,10 @@ pub fn load<C: Root>(reader: Reader, path: &str, sets: &[String]) -> Loaded<C> {
 }
 
 impl<C> Loaded<C> {
-    /// Adds a problem between keys, at the places where they are set.
+    /// Adds a conflict between keys, at the places where they are set.
     ///
-    /// Does nothing if one of the keys has a problem already, or a layer could not be read: the value seen here would be
-    /// a default that nobody wrote. Keys at their default have no place in a file and are told in a note.
+    /// Does nothing if one of the keys already has a problem or a layer could not be read: its value would be a default that
+    /// nobody wrote. Keys at their default have no place in a file; a note mentions them.
     pub fn refuse(&mut self, conflict: Conflict) {
         let Conflict { message, labels, help } = conflict;
         if !self.complete || labels.iter().any(|(key, _)| self.tainted.contains(key)) {
@@ -143,8 +143,8 @@ impl<C> Loaded<C> {
         self.problems.push(problem);
     }
 
-    /// Refuses the keys whose values `decider` has replaced, so that the config is no longer as it was `before`: those that were set beside
-    /// or after it. What an earlier layer states is meant to be replaced.
+    /// Refuses keys whose values `decider` replaced compared with the config `before`, if they were set together with or after
+    /// it. Values of earlier layers are meant to be replaced.
     pub fn refuse_replaced(&mut self, decider: &str, before: &C)
     where
         C: Serialize,
@@ -159,18 +159,18 @@ impl<C> Loaded<C> {
             self.refuse(Conflict::new(
                 format!("`{key}` has no effect here: `{decider}` replaces it"),
                 &[(&key, format!("would be {value}")), (decider, "because of this".into())],
-                format!("remove one of the two; what an extended file states may be replaced by `{decider}`"),
+                format!("remove one of the two; `{decider}` may only replace values of an extended file"),
             ));
         }
     }
 
-    /// Whether nothing was found wrong so far.
+    /// Whether no problem was found so far.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Forgets what layers say of the keys that begin with `prefix`: their values were put into `config` from elsewhere, `by` says
-    /// from where.
+    /// Forgets what the layers set for keys that start with `prefix`: their values in `config` come from elsewhere, which `by`
+    /// describes.
     pub fn give(&mut self, prefix: &'static str, by: &'static str) {
         self.entries.retain(|key, _| !key.starts_with(prefix));
         self.given = Some((prefix, by));

@@ -1,4 +1,4 @@
-//! Problems and how they are shown: what, where (file, line, column), the source line with carets, and what to do.
+//! Problems and their display: what is wrong, where (file, line, column), the source line with carets, and how to fix it.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,17 +7,17 @@ use codespan_reporting::diagnostic::{Diagnostic, Label as Caret};
 use codespan_reporting::files::SimpleFiles;
 use codespan_reporting::term;
 
-/// Problems shown before the rest is only counted.
+/// Number of problems shown; the rest is only counted.
 const SHOWN: usize = 50;
-/// A source line longer than this is pointed at, not quoted.
+/// Source lines longer than this are not quoted.
 const LONGEST_QUOTE: usize = 400;
 
-/// The texts that a config was read from, in the order of reading.
+/// The texts that a config was read from, in reading order.
 #[derive(Clone, Debug, Default)]
 pub struct Sources(Vec<(String, String)>);
 
 impl Sources {
-    /// Adds a text under a name; gives its number.
+    /// Adds a named text; returns its index.
     pub(super) fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
         self.0.push((name.into(), text.into()));
         self.0.len() - 1
@@ -29,31 +29,31 @@ impl Sources {
     }
 }
 
-/// One thing wrong.
+/// A problem.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// Full path of the key at fault, where there is one.
+    /// Full path of the affected key, if there is one.
     pub key: Option<String>,
     /// What is wrong, in one line.
     pub message: String,
-    /// Where, the culprit first.
+    /// Where; the primary place first.
     pub labels: Vec<Label>,
-    /// What else helps.
+    /// Additional notes.
     pub notes: Vec<String>,
 }
 
-/// A span of a source and what it has to do with the problem.
+/// A span of a source and how it relates to the problem.
 #[derive(Clone, Debug)]
 pub struct Label {
-    /// Number of the source.
+    /// Index of the source.
     pub source: usize,
-    /// Bytes of its text.
+    /// Byte range in its text.
     pub span: Range<usize>,
-    /// Shown beside the carets.
+    /// Shown next to the carets.
     pub text: String,
 }
 
-/// A problem's place for people and machines: line and column count from 1, columns in characters.
+/// The place of a problem; lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Name of the file, or the `--set` argument.
@@ -85,7 +85,7 @@ impl Problem {
     }
 }
 
-/// All problems of a config, in the order of the sources; never empty. Its `Display` is the message for a person.
+/// All problems of a config, in the order of the sources; never empty. `Display` prints the full message.
 #[derive(Clone, Debug)]
 pub struct Problems {
     sources: Sources,
@@ -100,7 +100,7 @@ impl Problems {
         Self { sources, problems }
     }
 
-    /// Each problem, with its place where it has one.
+    /// Each problem, with its place if it has one.
     pub fn iter(&self) -> impl Iterator<Item = (&Problem, Option<Place>)> {
         self.problems.iter().map(|problem| (problem, problem.labels.first().map(|label| self.place(label))))
     }
@@ -152,8 +152,8 @@ impl fmt::Display for Problems {
     }
 }
 
-/// `text` without what could steer a terminal or reorder a line, each such character replaced by as many `?` as it has
-/// bytes, so that spans still fit. Configs may come from strangers.
+/// `text` without characters that control a terminal or reorder a line, each replaced by as many `?` as it has bytes, so
+/// that spans stay valid. Configs may come from untrusted sources.
 fn printable(text: &str) -> String {
     let steers = |c: char| {
         (c.is_control() && c != '\n' && c != '\t')
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_shown_as_marks_of_equal_length() {
+    fn control_characters_are_replaced_by_marks_of_equal_length() {
         let text = "a\u{1b}[31m\u{202e}b\u{9b}";
         assert_eq!(printable(text), "a?[31m???b??");
         assert_eq!(printable(text).len(), text.len());

@@ -1,46 +1,46 @@
-//! The schema: what each key may hold, declared once beside the struct that holds it.
+//! The schema: the allowed values of each key, declared once together with the struct.
 //!
 //! `options!` writes a struct of options, `choices!` an enum of named choices. Both implement [`Value`], whose [`Kind`]
-//! is the schema as data: the checker, the messages, the effective file and `explain` read nothing else.
+//! is the schema as data, the only input of the checker, the messages, the effective file and `explain`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// What a key may hold.
+/// The values that a key accepts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// `true` or `false`.
     Boolean,
-    /// A whole number, both ends allowed.
+    /// An integer, bounds inclusive.
     Integer {
-        /// Least.
+        /// Minimum.
         min: u64,
-        /// Most.
+        /// Maximum.
         max: u64,
     },
-    /// A finite number, both ends allowed.
+    /// A finite number, bounds inclusive.
     Real {
-        /// Least.
+        /// Minimum.
         min: f64,
-        /// Most.
+        /// Maximum.
         max: f64,
     },
-    /// Text of at most [`Kind::LONGEST_TEXT`] bytes.
+    /// A string of at most [`Kind::LONGEST_TEXT`] bytes.
     Text,
-    /// A list of texts, at most [`Kind::LONGEST_LIST`] of them.
+    /// A list of at most [`Kind::LONGEST_LIST`] strings.
     Texts,
     /// One of these names.
     Choice(&'static [Choice]),
     /// A count up to `max`, or a percentage of a whole: see [`Amount`].
     Amount {
-        /// Most.
+        /// Maximum.
         max: u32,
     },
-    /// Keys that the user chooses, all with values of one kind.
+    /// Arbitrary keys, all with values of one kind.
     Map(Box<Kind>),
-    /// Options below.
+    /// A nested table of options.
     Table(Vec<Field>),
 }
 
@@ -58,37 +58,37 @@ pub struct Choice {
 pub struct Field {
     /// The key, without the path before it.
     pub name: &'static str,
-    /// What it is, one sentence or two.
+    /// Its description, one or two sentences.
     pub doc: String,
     /// What it may hold.
     pub kind: Kind,
-    /// The key applies only then; a table's condition holds for all keys below it.
+    /// The condition under which the key applies; a table's condition holds for all keys below it.
     pub when: Option<Condition>,
-    /// What a change of it means to a run that has begun. Of a table below, its own declaration says it key by key.
+    /// What changing it means for a run that has started. A nested table declares this per key.
     pub class: Class,
 }
 
-/// What a key is to a run, and so what follows if a run that has begun finds another value there.
+/// The role of a key in a run, which decides whether it may change in a run that has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// The function that the weights and the optimizer's moments belong to: another value is another model.
+    /// Defines the function that the weights and the optimizer's moments belong to: another value is another model.
     Model,
-    /// Which text a run sees, and in what order.
+    /// Defines which text a run sees, and in what order.
     Data,
-    /// How the weights move: another value goes on as another run would, and must be asked for.
+    /// Defines how the weights are updated: a run may resume with another value only if explicitly allowed.
     Optimisation,
-    /// Where a run ends and where it is measured; no update depends on it but through schedules that are relative to it.
+    /// When a run ends and when it is evaluated; updates depend on it only through schedules that are relative to it.
     Length,
-    /// What is kept, printed, and found where. No number of the training depends on it.
+    /// What is kept and printed, and file locations. Training does not depend on it.
     Bookkeeping,
 }
 
 impl Class {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Class; 5] = [Class::Model, Class::Data, Class::Optimisation, Class::Length, Class::Bookkeeping];
 
-    /// As messages and the command line name it.
+    /// The name in messages and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Class::Model => "model",
@@ -111,19 +111,19 @@ impl std::fmt::Display for Class {
 pub struct Condition {
     /// Full path of the deciding choice.
     pub key: &'static str,
-    /// Names for which the condition holds.
+    /// Names that satisfy the condition.
     pub among: &'static [&'static str],
 }
 
-/// A type that can stand in a config.
+/// A type that a config can contain.
 pub trait Value {
     /// Its schema.
     fn kind() -> Kind;
 }
 
-/// A type whose values can be bounded.
+/// A type with a range.
 pub trait Ranged: Value {
-    /// What a bound is.
+    /// The type of the bounds.
     type Bound;
     /// Its schema within `range`.
     fn within(range: RangeInclusive<Self::Bound>) -> Kind;
@@ -132,14 +132,14 @@ pub trait Ranged: Value {
 /// A count, or a percentage of a whole that is known later: `12` or `"5%"`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Amount {
-    /// So many.
+    /// An absolute count.
     Count(u32),
-    /// So many hundredths of the whole, 0 to 100.
+    /// A percentage of the whole, 0 to 100.
     Percent(f64),
 }
 
 impl Amount {
-    /// The count that this makes of `whole`, rounded down.
+    /// The count for a total of `whole`, rounded down.
     pub fn of(self, whole: u32) -> u32 {
         match self {
             Amount::Count(count) => count,
@@ -147,7 +147,7 @@ impl Amount {
         }
     }
 
-    /// Reads `5%` or `12.5%`.
+    /// Parses `5%` or `12.5%`.
     pub fn parse_percent(text: &str) -> Option<Amount> {
         let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
         ((0.0..=100.0).contains(&percent) && percent.is_sign_positive()).then_some(Amount::Percent(percent))
@@ -240,12 +240,12 @@ impl<T: Value> Value for BTreeMap<String, T> {
 
 /// Declares a struct of options with its defaults, ranges and docs.
 ///
-/// It reads `struct Name: class`, where the [`Class`] is that of every key but those with a `#[class(other)]` before them: a
-/// table without one does not compile. A line reads `name: Type = default => range;`. Without `= default` the type's own default
-/// holds, without `=> range` the whole type is allowed. `#[when("full.key" = "a" | "b")]` before a line says that it applies only
-/// then; it stands before `#[class(...)]`.
+The syntax is `struct Name: class`, where [`Class`] applies to every key without a `#[class(other)]`; a table without a class
+/// does not compile. A key is declared as `name: Type = default => range;`. Without `= default` it has the type's default,
+/// without `=> range` every value of the type is allowed. `#[when("full.key" = "a" | "b")]` before a key states the condition
+/// under which it applies; it precedes `#[class(...)]`.
 ///
-/// A default is part of the format of run folders, which keep the values that differ from it: it is never changed.
+/// Defaults are part of the format of run folders, which store only values that differ from them: a default never changes.
 #[macro_export]
 macro_rules! options {
     ($(#[doc = $doc:literal])+ $vis:vis struct $name:ident : $class:ident {
@@ -286,7 +286,7 @@ macro_rules! options {
     (@kind $type:ty, $range:expr) => { <$type as $crate::config_file::Ranged>::within($range) };
 }
 
-/// Declares an enum of named choices; a line reads `Variant = "name",`.
+/// Declares an enum of named choices, each as `Variant = "name",`.
 #[macro_export]
 macro_rules! choices {
     ($(#[doc = $doc:literal])+ $vis:vis enum $name:ident {
@@ -309,19 +309,19 @@ macro_rules! choices {
 }
 
 impl Kind {
-    /// Most bytes of a text.
+    /// Maximum length of a string in bytes.
     pub const LONGEST_TEXT: usize = 4096;
-    /// Most texts of a list.
+    /// Maximum number of strings in a list.
     pub const LONGEST_LIST: usize = 1024;
 
-    /// What is allowed, to stand after "wants": `an integer from 1 to 64`.
+    /// The allowed values, to follow "must be": `an integer from 1 to 64`.
     pub fn allowed(&self) -> String {
         match self {
             Kind::Boolean => "true or false".into(),
             Kind::Integer { min, max } => format!("an integer from {min} to {max}"),
             Kind::Real { min, max } => format!("a number from {} to {}", Number(*min), Number(*max)),
-            Kind::Text => format!("a text of at most {} bytes", Self::LONGEST_TEXT),
-            Kind::Texts => format!("a list of texts, at most {} of them", Self::LONGEST_LIST),
+            Kind::Text => format!("a string of at most {} bytes", Self::LONGEST_TEXT),
+            Kind::Texts => format!("a list of at most {} strings", Self::LONGEST_LIST),
             Kind::Choice(choices) => one_of(choices.iter().map(|choice| choice.name)),
             Kind::Amount { max } => format!("a count up to {max}, or a percentage such as \"5%\""),
             Kind::Map(kind) => format!("a table whose values are {}", kind.allowed()),
@@ -339,7 +339,7 @@ impl Kind {
         fields.iter().find(|field| field.name == head)?.kind.find(rest)
     }
 
-    /// Calls `visit` with the full path, the field and the conditions of every key that is no table.
+    /// Calls `visit` with the full path, the field and the conditions of every key that is not a table.
     pub fn leaves<'k>(&'k self, visit: &mut dyn FnMut(&str, &'k Field, &[Condition])) {
         fn walk<'k>(kind: &'k Kind, path: &str, above: &[Condition], visit: &mut dyn FnMut(&str, &'k Field, &[Condition])) {
             let Kind::Table(fields) = kind else { return };
@@ -361,7 +361,7 @@ pub(super) fn names(fields: &[Field]) -> String {
     fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ")
 }
 
-/// A number as a person would write it: `0.9999`, `1e-8`.
+/// A number in readable form: `0.9999`, `1e-8`.
 struct Number(pub f64);
 
 impl std::fmt::Display for Number {
@@ -371,7 +371,7 @@ impl std::fmt::Display for Number {
     }
 }
 
-/// A value as TOML, small and large numbers with an exponent.
+/// A value as TOML, with an exponent for small and large numbers.
 pub(super) fn literal(value: &toml::Value) -> String {
     match value.as_float().map(|number| Number(number).to_string()) {
         Some(digits) if digits.contains(['.', 'e']) => digits,
@@ -389,7 +389,7 @@ pub(super) fn lookup<'t>(table: &'t toml::Table, path: &str) -> Option<&'t toml:
 }
 
 impl Condition {
-    /// The names, to be read: `"cosine" or "linear"`.
+    /// The names as text: `"cosine" or "linear"`.
     pub fn names(&self) -> String {
         one_of(self.among.iter().copied())
     }

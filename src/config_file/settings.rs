@@ -1,4 +1,4 @@
-//! The settings of a config that differ from the defaults, by class: what tells one run from another.
+//! The settings of a config that differ from the defaults, by class: these identify a run.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::schema::{Class, Kind, literal, lookup};
 /// Values as TOML, by class and full path.
 pub type Settings = BTreeMap<Class, BTreeMap<String, String>>;
 
-/// The keys of `config` that apply and differ from the defaults. A key at its default is left out, so that a key that a later
-/// release adds changes nothing here.
+/// The keys of `config` that apply and differ from the defaults. Keys at their default are left out, so that a key added by a
+/// later release changes nothing.
 pub fn settings<C: Root>(config: &C) -> Settings {
     let values = toml::Table::try_from(config).expect("a config of plain tables is TOML");
     let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");

@@ -1,4 +1,4 @@
-//! One value against its kind: the value as the config holds it, or what is wrong with it and what would help.
+//! Checks one value against its kind: returns the value for the config, or what is wrong with it and how to fix it.
 
 use std::ops::Range;
 
@@ -6,18 +6,18 @@ use toml::de::DeValue;
 
 use super::schema::{Amount, Kind};
 
-/// A value as it stands in a source.
+/// A value as written in a source.
 #[derive(Clone, Copy)]
 pub(super) struct Written<'w> {
     /// As parsed.
     pub found: &'w DeValue<'w>,
     /// As typed.
     pub source: &'w str,
-    /// From a `--set`, where a text may do without quotes.
+    /// From a `--set`, where strings may be unquoted.
     pub bare: bool,
 }
 
-/// The value as the config holds it, or what is wrong with it.
+/// Returns the value for the config, or what is wrong with it.
 pub(super) fn value(kind: &Kind, written: Written<'_>) -> Result<toml::Value, Wrong> {
     let Written { found, source, bare } = written;
     match (kind, found) {
@@ -40,7 +40,7 @@ pub(super) fn value(kind: &Kind, written: Written<'_>) -> Result<toml::Value, Wr
             }
         }
         (Kind::Text, DeValue::String(text)) => text_value(kind, text),
-        // A shell argument is text anyway: a path or prompt that looks like a number or date is meant as it stands.
+        // A shell argument is a string anyway: a path or prompt that looks like a number or date is taken literally.
         (Kind::Text, _) if bare => text_value(kind, source),
         (Kind::Texts, DeValue::Array(list)) if list.len() <= Kind::LONGEST_LIST => {
             let texts = list.iter().map(|item| match item.get_ref() {
@@ -67,21 +67,21 @@ pub(super) fn value(kind: &Kind, written: Written<'_>) -> Result<toml::Value, Wr
     }
 }
 
-/// What is wrong with a value, to be told of a key.
+/// What is wrong with a value.
 pub(super) struct Wrong {
-    /// What the key may hold.
-    wants: String,
-    /// Where, if not at the whole value.
+    /// The allowed values.
+    allowed: String,
+    /// The span, if not the whole value.
     pub at: Option<Range<usize>>,
-    /// What stands there.
+    /// The text at the span.
     pub label: String,
-    /// What would help.
+    /// How to fix it.
     pub notes: Vec<String>,
 }
 
 impl Wrong {
     fn range(kind: &Kind, found: &str) -> Self {
-        Self { wants: kind.allowed(), at: None, label: format!("found {}", shortened(found)), notes: Vec::new() }
+        Self { allowed: kind.allowed(), at: None, label: format!("found {}", shortened(found)), notes: Vec::new() }
     }
 
     fn kind(kind: &Kind, found: &DeValue<'_>) -> Self {
@@ -94,7 +94,7 @@ impl Wrong {
                 Some(whole) => wrong.note(format!("as an integer: {whole}")),
                 None => wrong,
             },
-            (Kind::Table(_), DeValue::Array(_)) => wrong.note("a table is opened by one pair of brackets"),
+            (Kind::Table(_), DeValue::Array(_)) => wrong.note("a table has one pair of brackets"),
             _ => wrong,
         }
     }
@@ -106,7 +106,7 @@ impl Wrong {
             None => format!("found {}", shortened(&format!("{found:?}"))),
         };
         let notes = choices.iter().map(|choice| format!("\"{}\": {}", choice.name, choice.doc)).collect();
-        Self { wants: kind.allowed(), at: None, label, notes }
+        Self { allowed: kind.allowed(), at: None, label, notes }
     }
 
     fn note(mut self, note: impl Into<String>) -> Self {
@@ -114,9 +114,9 @@ impl Wrong {
         self
     }
 
-    /// The problem of the key at `path`.
+    /// The message for the key at `path`.
     pub fn message(&self, path: &str) -> String {
-        format!("`{path}` wants {}", self.wants)
+        format!("`{path}` must be {}", self.allowed)
     }
 }
 
@@ -140,7 +140,7 @@ fn number(value: &DeValue<'_>) -> Option<f64> {
 
 fn described(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("the text {text:?}"),
+        DeValue::String(text) => format!("the string {text:?}"),
         DeValue::Integer(digits) => format!("the integer {digits}"),
         DeValue::Float(digits) => format!("the number {digits}"),
         DeValue::Boolean(value) => format!("{value}"),
@@ -157,7 +157,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The name most like `word`, if it is like it at all.
+/// The name most similar to `word`, if any is similar enough.
 pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     if word.len() > 64 {
         return None;

@@ -5,8 +5,8 @@ use super::schema::{Condition, Field, Kind, literal, lookup};
 
 /// `config` as TOML with every default filled in.
 ///
-/// Keys that do not apply are left out, so that reading the file back is no error; a config that came from
-/// [`load`](super::load) holds defaults there, and so comes back equal.
+/// Keys that do not apply are left out, so that the file loads without errors; a config from [`load`](super::load) has the
+/// defaults there, so it loads to an equal config.
 pub fn effective_toml<C: Root>(config: &C) -> String {
     let values = toml::Table::try_from(config).expect("a config of plain tables is TOML");
     let Kind::Table(fields) = C::kind() else { unreachable!("a config is a table of options") };

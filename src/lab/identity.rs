@@ -91,16 +91,16 @@ pub(super) struct TakenUp {
     pub lines: Vec<IncidentRecord>,
 }
 
-/// A run that was ended before its first checkpoint starts over; there is nothing that a change could be held against.
+/// A run that ended before its first checkpoint starts over: there is no checkpoint to compare a change with.
 fn without_checkpoint(trainer: &mut Trainer, before: &str, header: Option<String>, edits: &[Change]) -> Result<TakenUp, SessionError> {
     let written = sha256_hex(identity::effective_body(before).as_bytes());
     let was_edited = header.as_ref().is_some_and(|header| *header != written);
     if was_edited || edits.iter().any(|change| change.class != Class::Bookkeeping) {
         let mut reasons: Vec<String> = edits.iter().map(ToString::to_string).collect();
         if was_edited {
-            reasons.push(format!("{EFFECTIVE_CONFIG}: it was edited, its settings have sha256 {written}"));
+            reasons.push(format!("{EFFECTIVE_CONFIG} was edited: its settings have sha256 {written}"));
         }
-        reasons.push("the run has no checkpoint yet, so nothing is lost: start a new one with the other settings by `moelab train`".into());
+        reasons.push("the run has no checkpoint yet, so nothing is lost: start a new one with the changed settings with `moelab train`".into());
         return Err(Refused { reasons }.into());
     }
     if let Some(header) = header {

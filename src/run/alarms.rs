@@ -1,22 +1,22 @@
-//! Alarms: a training run whose losses are finite and yet show that it blew up.
+//! Alarms: detect a training run that diverges although its losses are finite.
 //!
-//! Two things raise an alarm; both thresholds are config ([`Alarms`]):
-//! - *Above the uniform baseline.* After the warm-up, `window` updates in a row have a training loss above `above_uniform` times
-//!   ln V, what a guess among all V ids costs; or an evaluation has.
-//! - *Risen.* `window` updates in a row have a training perplexity above `perplexity_rise` times the lowest running one. The
-//!   running loss is an exponential mean over about `window` updates, and counts once there are so many. The comparison
-//!   is of perplexities, so that a loss near 0 may double and a loss of 5 may not.
+//! Two conditions raise an alarm; both thresholds are configurable ([`Alarms`]):
+//! - *Above the uniform baseline.* After the warm-up, `window` consecutive updates have a training loss above `above_uniform` times
+//!   ln V, the loss of a uniform guess; or an evaluation has.
+//! - *Risen.* `window` consecutive updates have a training perplexity above `perplexity_rise` times the lowest running one. The
+//!   running loss is an exponential mean over about `window` updates, and is valid after that many updates. Perplexities
+//!   are compared rather than losses, so that a loss near 0 may double but a loss of 5 may not.
 //!
-//! An alarm is one incident with its first update; it is raised again only after a loss that was not too high. The run goes on: a
-//! blow-up can recover, and what to do about it is the user's choice. Losses that are not finite are the business of
-//! [`Nan`](super::config::Nan) and count for nothing here.
-//! What is remembered stands in the checkpoint, so that a resumed run raises the same alarms.
+//! An alarm is one incident with its first update; it is raised again only after a loss within the limit. The run continues,
+//! because it may recover, and the user decides what to do. Non-finite losses are handled by [`Nan`](super::config::Nan) and
+//! ignored here.
+//! The state is part of the checkpoint, so that a resumed run raises the same alarms.
 
 use serde::{Deserialize, Serialize};
 
 use super::config::Alarms;
 
-/// What the alarms remember between updates.
+/// The state of the alarms between updates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmState {
@@ -24,15 +24,15 @@ pub struct AlarmState {
     losses: u64,
     /// Exponential mean of the training loss, nats.
     running: f64,
-    /// The lowest it has been, once it counts.
+    /// Its lowest value, once it is valid.
     lowest: Option<f64>,
     above_uniform: Excursion,
     risen: Excursion,
-    /// The newest evaluation was above the uniform baseline, and it was told.
+    /// Whether the newest evaluation was above the uniform baseline.
     validation_is_above: bool,
 }
 
-/// Updates in a row whose loss was too high.
+/// Consecutive updates with a loss that is too high.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Excursion {
@@ -42,7 +42,7 @@ struct Excursion {
 }
 
 impl Excursion {
-    /// Takes in an update; whether this one makes it an alarm.
+    /// Records an update; returns whether it raises the alarm.
     fn note(&mut self, update: u32, is_high: bool, window: u32) -> bool {
         if !is_high {
             *self = Excursion::default();
@@ -56,21 +56,21 @@ impl Excursion {
     }
 }
 
-/// An alarm: since which update, and what for.
+/// An alarm: the first update and the reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alarm {
     /// The first update whose loss was too high.
     pub since: u32,
-    /// In words, with numbers.
+    /// The reason as text, with numbers.
     pub detail: String,
 }
 
-/// What to do about a blow-up.
+/// Advice for a diverging run.
 const REMEDY: &str =
     "lower the learning rates (optimizer.adamw.lr, optimizer.muon.lr), lengthen schedule.warmup, or clip harder (optimizer.clip_norm)";
 
 impl AlarmState {
-    /// Takes in an update that was made. `uniform` is ln V.
+    /// Records an update. `uniform` is ln V.
     pub fn note_update(&mut self, config: &Alarms, update: u32, loss: f64, uniform: f64, is_warm: bool) -> Vec<Alarm> {
         let window = config.window;
         if window == 0 || !loss.is_finite() {
@@ -81,7 +81,7 @@ impl AlarmState {
         if self.above_uniform.note(update, config.above_uniform > 0.0 && is_warm && loss > limit, window) {
             let since = self.above_uniform.since;
             let detail = format!(
-                "the training loss has been above {limit:.4} since update {since} ({} times that of a uniform guess): {loss:.4} at update {update}; {REMEDY}",
+                "the training loss has been above {limit:.4} since update {since} ({} times the uniform baseline): {loss:.4} at update {update}; {REMEDY}",
                 config.above_uniform
             );
             alarms.push(Alarm { since, detail });
@@ -90,7 +90,7 @@ impl AlarmState {
         if self.risen.note(update, limit.is_some_and(|limit| loss > limit), window) {
             let (since, lowest) = (self.risen.since, self.lowest.unwrap_or_default());
             let detail = format!(
-                "the training loss rose and stayed: it was {lowest:.4} and has been more than {:.4} above that since update {since} (perplexity times {}): {loss:.4} at update {update}; {REMEDY}",
+                "the training loss rose and did not recover: it was {lowest:.4} and has been more than {:.4} above that since update {since} (perplexity times {}): {loss:.4} at update {update}; {REMEDY}",
                 config.perplexity_rise.ln(),
                 config.perplexity_rise
             );
@@ -104,21 +104,21 @@ impl AlarmState {
         alarms
     }
 
-    /// Takes in an evaluation. It is a mean over the whole validation set, so that one is enough.
+    /// Records an evaluation. It is a mean over the whole validation set, so one is enough.
     pub fn note_evaluation(&mut self, config: &Alarms, update: u32, loss: f64, uniform: f64, is_warm: bool) -> Option<Alarm> {
         let limit = config.above_uniform * uniform;
         let is_above = config.window > 0 && config.above_uniform > 0.0 && is_warm && loss.is_finite() && loss > limit;
         let was_above = std::mem::replace(&mut self.validation_is_above, is_above);
-        // The training loss has told it already.
-        let is_told = was_above || self.above_uniform.length >= config.window;
-        (is_above && !is_told).then(|| {
+        // The training loss may have raised the alarm already.
+        let is_reported = was_above || self.above_uniform.length >= config.window;
+        (is_above && !is_reported).then(|| {
             let training = &mut self.above_uniform;
-            // It was under way in the training loss, which then need not tell it again.
+            // If the training loss was above the limit already, the alarm has its first update and is not raised again.
             let since = if training.length > 0 { training.since } else { update };
             training.length = if training.length > 0 { config.window } else { 0 };
             let times = config.above_uniform;
             let detail = format!(
-                "the validation loss at update {update} is {loss:.4}, above {limit:.4} ({times} times that of a uniform guess), since update {since}; {REMEDY}"
+                "the validation loss at update {update} is {loss:.4}, above {limit:.4} ({times} times the uniform baseline), since update {since}; {REMEDY}"
             );
             Alarm { since, detail }
         })
@@ -157,13 +157,13 @@ mod tests {
         let risen = [&[2.0; 8][..], &[3.2; 5]].concat();
         assert_eq!(raised(&risen, 0), [(12, 9)]);
         let spikes = [&[2.0; 8][..], &[4.9; 3], &[2.0], &[4.9; 3], &[f64::NAN, f64::INFINITY], &[2.0]].concat();
-        assert_eq!(raised(&spikes, 0), [], "what comes back within the window is a spike");
+        assert_eq!(raised(&spikes, 0), [], "a rise shorter than the window is a spike");
         let memorised = [&[2.0; 8][..], &[0.01; 30], &[0.5; 8]].concat();
         assert_eq!(raised(&memorised, 0), [], "a small loss may vary");
     }
 
     #[test]
-    fn an_evaluation_is_enough_and_is_told_once() {
+    fn one_evaluation_raises_the_alarm_once() {
         let mut state = AlarmState::default();
         let mut note = |update, loss, is_warm| state.note_evaluation(&CONFIG, update, loss, UNIFORM, is_warm).map(|alarm| alarm.since);
         assert_eq!(note(10, 144.0, false), None);

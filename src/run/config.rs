@@ -1,9 +1,9 @@
 //! A run's configuration: model, data, training, optimizers, schedule; every key, its default and its range.
 //!
-//! [`load`] reads TOML through the caller's reader, with `extends` and `--set key=value`, and gives a [`Config`] that holds
-//! together or every problem at once. [`Config::to_effective_toml`] writes it back with all defaults filled in; that file
+//! [`load`] reads TOML through the caller's reader, with `extends` and `--set key=value`, and returns either a consistent
+//! [`Config`] or all problems at once. [`Config::to_effective_toml`] writes it with all defaults filled in; that file
 //! loads to an equal config. Unknown keys, values out of range and keys that would have no effect are refused.
-//! Defaults are the recipe of System A (exp8) on the embedded language; numbers that follow from others are methods.
+//! Defaults are the recipe of System A (exp8) on the embedded language; derived numbers are methods.
 
 mod data;
 mod reduced;
@@ -23,23 +23,23 @@ use crate::config_file::{self, Explanation, Problems, Reader, Root};
 use crate::{choices, options};
 
 options! {
-    /// A run.
+    /// The configuration of a run.
     pub struct Config: data {
-        /// Seed of everything random: initial weights, order of the data, dropout, router noise, samples.
+        /// Seed of all randomness: initial weights, data order, dropout, router noise, samples.
         seed: u64 = 42;
         /// The model.
         model: ModelConfig;
-        /// What it trains on.
+        /// The training data.
         data: Data;
-        /// Length of the run and what happens on the way.
+        /// Length of the run, evaluation and checkpoints.
         train: Train;
         /// Optimizers.
         optimizer: Optimizer;
         /// Learning-rate schedule.
         schedule: ScheduleOptions;
-        /// What to do about updates that are not finite.
+        /// Handling of non-finite updates.
         nan: Nan;
-        /// When a loss that is finite counts as a blow-up.
+        /// When a finite loss counts as a divergence.
         alarms: Alarms;
         /// Text sampled at the end of a run.
         sample: Sample;
@@ -47,17 +47,17 @@ options! {
 }
 
 options! {
-    /// Length of the run and what happens on the way.
+    /// Length of the run, evaluation and checkpoints.
     pub struct Train: optimisation {
-        /// Optimizer updates of the whole run.
+        /// Number of optimizer updates in the run.
         #[class(length)]
         updates: u32 = 250 => 1..=100_000_000;
-        /// Micro-batches accumulated into one update.
+        /// Micro-batches accumulated per update.
         #[class(data)]
         micro_batches: u32 = 4 => 1..=65_536;
-        /// What the micro-batches of an update weigh where they are not equally full, as the last of an epoch may be.
+        /// Weights of the micro-batches of an update if they are not equally full, as the last one of an epoch may be.
         weighting: Weighting = Weighting::Token;
-        /// Distance of two lines of updates in the metrics. Each is about its own update; evaluations and incidents always have a line.
+        /// Updates per line of metrics. A line describes its own update only; evaluations and incidents are always logged.
         #[class(bookkeeping)]
         log_every: u32 = 1 => 1..=1_000_000;
         /// Evaluation on the validation set: cross-entropy only, without dropout and router noise.
@@ -72,11 +72,11 @@ options! {
 options! {
     /// Evaluation on the validation set.
     pub struct Evaluation: length {
-        /// Distance between two evaluations; 0 for one at the end only. There is always one at the end.
+        /// Interval between evaluations; 0 for only one at the end. There is always one at the end.
         every: u32 = 10 => 0..=100_000_000;
-        /// What `every` counts. Evaluations stand between updates: after the one that completes the count.
+        /// Unit of `every`. An evaluation runs after the update that completes the count.
         unit: Unit = Unit::Updates;
-        /// Most windows of the validation set; 0 for all of them, and for 256 of endless documents.
+        /// Maximum number of validation windows; 0 for all, or for 256 if the documents are endless.
         windows: u32 = 0 => 0..=100_000_000;
     }
 }
@@ -84,9 +84,9 @@ options! {
 options! {
     /// Ends the run when the validation loss no longer improves.
     pub struct EarlyStopping: length {
-        /// Evaluations without improvement after which the run ends; 0 switches it off.
+        /// Evaluations without improvement after which the run ends; 0 disables early stopping.
         patience: u32 = 0 => 0..=1_000_000;
-        /// Nats by which a loss must fall below the one that last counted as improvement to count itself. Smaller gains add up.
+        /// Minimum improvement in nats, relative to the last loss that counted as an improvement. Smaller gains accumulate.
         min_delta: f64 = 0.001 => 0.0..=10.0;
     }
 }
@@ -94,11 +94,11 @@ options! {
 options! {
     /// Checkpoints.
     pub struct Checkpoint: bookkeeping {
-        /// Updates between two checkpoints; 0 for one at the end only.
+        /// Updates between checkpoints; 0 for only one at the end.
         every: u32 = 100 => 0..=100_000_000;
-        /// Newest checkpoints kept.
+        /// Number of newest checkpoints to keep.
         keep: u32 = 2 => 1..=1000;
-        /// Keeps the checkpoint of the best evaluation as well.
+        /// Also keeps the checkpoint of the best evaluation.
         best: bool = true;
     }
 }
@@ -106,18 +106,18 @@ options! {
 options! {
     /// Optimizers.
     pub struct Optimizer: optimisation {
-        /// Largest global L2 norm of the gradient over all parameters; larger ones are scaled down to it. 0 switches it off.
+        /// Maximum global L2 norm of the gradient over all parameters; larger gradients are scaled down to it. 0 disables clipping.
         clip_norm: f64 = 1.0 => 0.0..=1e6;
-        /// What an update does to an expert that no token of its micro-batches was sent to; calls of a recursive model that
-        /// pass no gradient back send tokens, too.
+        /// How an update treats an expert to which none of its micro-batches routed a token; tokens routed in calls of a recursive
+        /// model without gradient count as well.
         #[when("model.ffn.kind" = "moe")]
         idle_experts: IdleExperts = IdleExperts::ZeroGradient;
         /// AdamW.
         adamw: AdamW;
         /// Muon.
         muon: Muon;
-        /// Optimizer by parameter name, for example "*.router.weight" = "adamw"; `*` stands for any characters, the most
-        /// specific pattern wins. Without overrides Muon takes the matrices of the blocks, AdamW everything else.
+        /// Optimizer by parameter name, for example "*.router.weight" = "adamw"; `*` matches any characters, and the most
+        /// specific pattern wins. By default Muon updates the matrices of the blocks, and AdamW everything else.
         #[class(model)]
         overrides: BTreeMap<String, Group>;
     }
@@ -126,75 +126,75 @@ options! {
 options! {
     /// AdamW with decoupled weight decay.
     pub struct AdamW: optimisation {
-        /// Learning rate at the schedule's peak.
+        /// Peak learning rate.
         lr: f64 = 0.001 => 0.0..=10.0;
-        /// Decay of the first moment.
+        /// Decay rate of the first moment.
         beta1: f64 = 0.9 => 0.0..=0.999_999;
-        /// Decay of the second moment.
+        /// Decay rate of the second moment.
         beta2: f64 = 0.999 => 0.0..=0.999_999_9;
-        /// Added to the root of the second moment.
+        /// Added to the square root of the second moment.
         eps: f64 = 1e-8 => 1e-20..=0.1;
-        /// Share of a weight, times the learning rate, that an update takes away.
+        /// Weight decay: each update subtracts this share of the weight, times the learning rate.
         weight_decay: f64 = 0.1 => 0.0..=100.0;
-        /// Decays gains and biases too, not only embedding and matrices.
+        /// Also applies weight decay to gains and biases, not only to embeddings and matrices.
         decay_gains: bool = true;
     }
 }
 
 options! {
-    /// Muon: Nesterov momentum whose matrices are orthogonalised by five Newton-Schulz iterations.
+    /// Muon: Nesterov momentum, orthogonalised by five Newton-Schulz iterations.
     pub struct Muon: optimisation {
-        /// Learning rate at the schedule's peak.
+        /// Peak learning rate.
         lr: f64 = 0.01 => 0.0..=10.0;
-        /// Decay of the momentum.
+        /// Decay rate of the momentum.
         momentum: f64 = 0.95 => 0.0..=0.999_999;
-        /// Factor on a matrix's step by its shape.
+        /// Scale of the update by the shape of the matrix.
         scale: MuonScale = MuonScale::MaxOneRowsOverCols;
-        /// Share of a weight, times the learning rate, that an update takes away.
+        /// Weight decay: each update subtracts this share of the weight, times the learning rate.
         weight_decay: f64 = 0.0 => 0.0..=100.0;
     }
 }
 
 choices! {
-    /// What the micro-batches of an update weigh.
+    /// Weights of the micro-batches of an update.
     pub enum Weighting {
-        /// Every target alike: the loss of an update is the mean over all its targets, however they are divided into micro-batches.
+        /// Every target equally: the loss of an update is the mean over all its targets, however they are divided into micro-batches.
         Token = "token",
-        /// Every micro-batch alike: the mean of the micro-batches' means, as trainers have it that divide each loss by the number
-        /// of micro-batches. A target in a micro-batch of one sequence then weighs as much as B targets in a full one.
+        /// Every micro-batch equally: the mean of the micro-batches' means, as in trainers that divide each loss by the number
+        /// of micro-batches. A target in a micro-batch of one sequence then has the weight of B targets in a full one.
         MicroBatch = "micro_batch",
     }
 }
 
 choices! {
-    /// What an update does to an expert without tokens.
+    /// How an update treats an expert without tokens.
     pub enum IdleExperts {
-        /// Leaves weights, moments and their count of updates as they are, as PyTorch does where a gradient is None.
+        /// Leaves weights, moments and their update count unchanged, as PyTorch does if a gradient is None.
         Skip = "skip",
-        /// Takes its gradient as zero: moments decay, and momentum and weight decay still move the weights.
+        /// Treats its gradient as zero: moments decay, and momentum and weight decay still change the weights.
         ZeroGradient = "zero_gradient",
     }
 }
 
 options! {
-    /// Updates whose gradient is not finite are always skipped: parameters and moments stay as they were, the skip is counted.
-    /// After an update whose result is not finite, though its gradient was, the run goes back at once.
+    /// Updates with a non-finite gradient are always skipped: parameters and moments keep their values, and the skip is counted.
+    /// If an update with a finite gradient has a non-finite result, the run rolls back at once.
     pub struct Nan: optimisation {
-        /// Skips in a row after which the run goes back to its last good checkpoint; 0 for never.
+        /// Consecutive skips after which the run rolls back to its last good checkpoint; 0 for never.
         roll_back_after: u32 = 10 => 0..=100_000;
-        /// Times that it goes back before the run ends as diverged.
+        /// Maximum number of roll-backs; after that the run ends as diverged.
         stop_after: u32 = 3 => 0..=1000;
     }
 }
 
 options! {
-    /// When a finite loss counts as a blow-up: an incident, a warning and the first sentence of the report. The run goes on.
+    /// When a finite loss counts as a divergence, which is logged as an incident, warned about and reported. The run continues.
     pub struct Alarms: bookkeeping {
-        /// Updates in a row whose training loss must be too high; 0 switches all alarms off.
+        /// Consecutive updates with a training loss that is too high; 0 disables all alarms.
         window: u32 = 20 => 0..=10_000;
-        /// Times the loss of a uniform guess (ln V) that a training or validation loss may be after the warm-up; 0 for no limit.
+        /// Maximum training or validation loss after the warm-up, as a multiple of the uniform baseline ln V; 0 for no limit.
         above_uniform: f64 = 1.1 => 0.0..=1e6;
-        /// Times the lowest running perplexity of training that its perplexity may be; 0 for no limit.
+        /// Maximum training perplexity, as a multiple of its lowest running value; 0 for no limit.
         perplexity_rise: f64 = 3.0 => 0.0..=1e9;
     }
 }
@@ -202,19 +202,19 @@ options! {
 options! {
     /// Text sampled at the end of a run.
     pub struct Sample: bookkeeping {
-        /// One sample for each; an empty text starts a document. The model sees the last `data.sequence_length` tokens.
+        /// Prompts, with one sample each; an empty prompt starts a document. The model sees the last `data.sequence_length` tokens.
         prompts: Vec<String> = vec![String::new()];
-        /// Tokens of a sample.
+        /// Tokens per sample.
         tokens: u32 = 128 => 0..=65_536;
-        /// Divides the logits; 0 always takes the likeliest token, whatever `top_p` is.
+        /// Sampling temperature, which divides the logits; 0 always picks the most likely token, regardless of `top_p`.
         temperature: f64 = 0.8 => 0.0..=100.0;
-        /// Draws from the fewest likeliest tokens, at least one, that together have this probability.
+        /// Nucleus sampling: samples from the fewest most likely tokens, at least one, whose total probability reaches this value.
         top_p: f64 = 0.95 => 0.0..=1.0;
     }
 }
 
 impl Root for Config {
-    /// What other trainers call these options.
+    /// Names of these options in other trainers.
     const SYNONYMS: &'static [(&'static str, &'static [&'static str])] = &[
         ("accumulation", &["train.micro_batches"]),
         ("accumulation_steps", &["train.micro_batches"]),
@@ -254,8 +254,8 @@ impl Root for Config {
 
 /// Reads and checks the config at `path`, with `sets` (each `key=value`) over it.
 ///
-/// `sources` gives the text of a path or the reason why not; it should itself refuse to read more than
-/// [`MAX_BYTES`](crate::config_file::MAX_BYTES). The error holds every problem, each with its place, and prints them.
+/// `sources` returns the text at a path or the reason why it cannot be read; it should refuse to read more than
+/// [`MAX_BYTES`](crate::config_file::MAX_BYTES). The error contains every problem, each with its place, and prints them.
 pub fn load(sources: Reader, path: &str, sets: &[String]) -> Result<Config, Problems> {
     let mut loaded = config_file::load::<Config>(sources, path, sets);
     rules::check(&mut loaded);
@@ -278,29 +278,29 @@ impl Config {
         crate::run::digest::sha256_hex(self.to_effective_toml().as_bytes())
     }
 
-    /// The learning-rate schedule with its numbers worked out.
+    /// The learning-rate schedule with its numbers resolved.
     pub fn learning_rates(&self) -> Schedule {
         Schedule::new(&self.schedule, self.train.updates, self.train.micro_batches)
     }
 
-    /// The parameter tree, each parameter in its optimizer group.
+    /// The parameter tree, each parameter with its optimizer group.
     pub fn parameters(&self) -> Vec<ParamSpec> {
         let mut specs = parameters::parameters(&self.model);
         parameters::override_groups(&mut specs, &self.optimizer.overrides);
         specs
     }
 
-    /// Tokens in a micro-batch, N = B * T.
+    /// Tokens per micro-batch, N = B * T.
     pub fn tokens_per_micro_batch(&self) -> u32 {
         self.data.batch * self.data.sequence_length
     }
 
-    /// Tokens in an update.
+    /// Tokens per update.
     pub fn tokens_per_update(&self) -> u64 {
         u64::from(self.tokens_per_micro_batch()) * u64::from(self.train.micro_batches)
     }
 
-    /// The batch that a micro-step trains on; states that are carried over the same data see it again.
+    /// The batch that a micro-step trains on; with states carried over the same data, batches repeat.
     pub fn batch_of(&self, micro_step: u64) -> u64 {
         match (self.model.depth.kind, self.model.depth.recursion.carry) {
             (DepthKind::Recursive, Carry::SameData) => micro_step / u64::from(self.model.depth.recursion.halt_after),
@@ -308,12 +308,12 @@ impl Config {
         }
     }
 
-    /// Whether carried states start anew in this micro-step.
+    /// Whether carried states are reset in this micro-step.
     pub fn states_start_anew(&self, micro_step: u64) -> bool {
         micro_step.is_multiple_of(u64::from(self.model.depth.recursion.halt_after))
     }
 
-    /// Whether an evaluation is due after the update that makes `updates_done` of them. The one at the end always is.
+    /// Whether an evaluation is due after `updates_done` updates. One is always due at the end.
     pub fn evaluation_due(&self, updates_done: u32) -> bool {
         let Evaluation { every, unit, .. } = self.train.evaluation;
         if updates_done == self.train.updates || every == 0 {

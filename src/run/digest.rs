@@ -1,4 +1,4 @@
-//! SHA-256 as lower-case hex, the form in which every hash of a run is written down.
+//! SHA-256 as lower-case hex, the format of every hash in a run folder.
 
 use std::fmt::Write;
 

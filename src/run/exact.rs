@@ -1,8 +1,8 @@
 //! Floats in JSON without loss.
 //!
 //! A finite float is written as the shortest decimal that reads back to the same bits (serde_json's `float_roundtrip`
-//! makes the reading exact too). JSON has no word for the others, and a diverged run must still be recordable, so they
-//! are written as the strings `"nan"`, `"inf"` and `"-inf"`; of a NaN only its being one is kept.
+//! makes the reading exact too). JSON cannot represent other values, and a diverged run must still be recordable, so they
+//! are written as the strings `"nan"`, `"inf"` and `"-inf"`; the payload of a NaN is lost.
 //!
 //! Use as `#[serde(with = "exact")]` on an `f64`, `exact::option` on an `Option<f64>` (absent is `null`), `exact::list` on a
 //! `Vec<f32>`, `exact::table` on a `Vec<Vec<f32>>`.
@@ -24,7 +24,7 @@ pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::
     })
 }
 
-/// Reads what [`serialize`] wrote.
+/// Reads the output of [`serialize`].
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     deserializer.deserialize_any(FloatVisitor)
 }
@@ -60,7 +60,7 @@ impl Visitor<'_> for FloatVisitor {
     }
 }
 
-/// The same for what may be absent, which is `null`.
+/// The same for optional values; `None` is `null`.
 pub mod option {
     use super::*;
 
@@ -80,7 +80,7 @@ pub mod option {
         }
     }
 
-    /// Reads what [`serialize`] wrote.
+    /// Reads the output of [`serialize`].
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
         Ok(Option::<Exact>::deserialize(deserializer)?.map(|exact| exact.0))
     }
@@ -112,7 +112,7 @@ pub mod list {
         serializer.collect_seq(values.iter().map(|&value| Exact(value)))
     }
 
-    /// Reads what [`serialize`] wrote.
+    /// Reads the output of [`serialize`].
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
         Ok(Vec::<Exact>::deserialize(deserializer)?.into_iter().map(|exact| exact.0).collect())
     }
@@ -128,7 +128,7 @@ pub mod table {
         serializer.collect_seq(rows.iter().map(|row| row.iter().map(|&value| Exact(value)).collect::<Vec<_>>()))
     }
 
-    /// Reads what [`serialize`] wrote.
+    /// Reads the output of [`serialize`].
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<f32>>, D::Error> {
         let rows = Vec::<Vec<Exact>>::deserialize(deserializer)?;
         Ok(rows.into_iter().map(|row| row.into_iter().map(|exact| exact.0).collect()).collect())
@@ -151,12 +151,12 @@ mod tests {
 
     fn round_trip(one: f64, many: Vec<f32>) -> Holder {
         let text = serde_json::to_string(&Holder { one, rows: vec![many.clone()], many }).expect("floats serialise");
-        serde_json::from_str(&text).expect("what was written reads back")
+        serde_json::from_str(&text).expect("the output can be read back")
     }
 
     /// Numbers whose decimals are hard to read exactly, and 20,000 bit patterns from a fixed sequence.
     #[test]
-    fn every_bit_pattern_returns() {
+    fn every_bit_pattern_survives_a_round_trip() {
         let mut bits = vec![0, 1, (-0.0f64).to_bits(), f64::MAX.to_bits(), f64::MIN_POSITIVE.to_bits()];
         bits.extend([f64::INFINITY, f64::NEG_INFINITY, 7.205_759_403_792_794e16, 9007199254740993.0].map(f64::to_bits));
         let mut x = 0x9e37_79b9_7f4a_7c15_u64;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_refused() {
+    fn other_strings_are_rejected() {
         assert!(serde_json::from_str::<Holder>(r#"{"one":1,"many":[],"rows":[]}"#).is_ok());
         assert!(serde_json::from_str::<Holder>(r#"{"one":"NaN","many":[],"rows":[]}"#).is_err());
         assert!(serde_json::from_str::<Holder>(r#"{"one":null,"many":[],"rows":[]}"#).is_err());

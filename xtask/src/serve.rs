@@ -1,6 +1,6 @@
-//! A static web server for this machine alone: the page's files as any static host would serve them, with the headers
-//! that a careful host would set. One thread a connection, one request a connection, GET and HEAD; tests may also give
-//! files from memory and take what a page posts to `/report`.
+//! A static web server on the loopback interface: serves the page's files as a static host would, with security headers.
+//! One thread and one request per connection; GET and HEAD. Tests may also serve files from memory and receive what a
+//! page posts to `/report`.
 
 use std::{
     collections::BTreeMap,
@@ -31,14 +31,14 @@ pub struct Site {
     pub folders: Vec<PathBuf>,
     /// Files that exist only in memory, by path without the leading slash.
     pub files: BTreeMap<String, String>,
-    /// Where the bodies posted to `/report` go; without it a post is refused.
+    /// Receives the bodies posted to `/report`; without it, POST requests are refused.
     pub reports: Option<mpsc::Sender<String>>,
 }
 
-/// Serves `site` on 127.0.0.1 from background threads until the process ends; port 0 takes any free one.
+/// Serves `site` on 127.0.0.1 from background threads until the process ends; port 0 picks a free port.
 ///
 /// # Errors
-/// When the port is taken.
+/// If the port is in use.
 pub fn serve(site: Site, port: u16) -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("port {port} of 127.0.0.1"))?;
     let address = listener.local_addr()?;
@@ -46,7 +46,7 @@ pub fn serve(site: Site, port: u16) -> Result<SocketAddr> {
     thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             let site = site.clone();
-            // A browser that hangs up in the middle of an answer is no fault of this server.
+            // A browser that closes the connection early is not an error of this server.
             thread::spawn(move || answer(&site, connection).ok());
         }
     });

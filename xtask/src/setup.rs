@@ -1,8 +1,8 @@
-//! Set-up: what a task needs, what of it is there, and what is done about the rest.
+//! Set-up: what a task needs, what is present, and how to install the rest.
 //!
-//! Planning is a pure function of the [`Machine`]; it says what would be installed and why before anything is.
-//! Nothing is installed where what is there serves, nothing is ever removed, and where this user may not install, the
-//! error has the command to type.
+//! Planning is a pure function of the [`Machine`]; the plan is printed, with reasons, before anything is installed.
+//! Only what is missing is installed, and nothing is ever removed. If the user may not install packages, the error has
+//! the command to run.
 
 use std::{
     fmt, fs,
@@ -16,10 +16,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::machine::{Machine, Rights, System, rustup_refused};
 
-/// The tasks that differ in what they need.
+/// What the set-up is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Training natively.
+    /// Native training.
     Run,
     /// Every test.
     Test,
@@ -27,7 +27,7 @@ pub enum Purpose {
     Web,
 }
 
-/// A way to get what is missing.
+/// A way to install a missing requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// Packages for apt-get.
@@ -41,13 +41,13 @@ pub enum Remedy {
 pub struct Need {
     /// What it is.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub why: &'static str,
-    /// Where it was found.
+    /// Where it was found, if it was.
     pub found: Option<String>,
-    /// What to try, in this order, if it was not.
+    /// What to try, in this order, if it is missing.
     pub remedies: Vec<Remedy>,
-    /// What the user can do where no remedy is allowed or known.
+    /// What the user can do if no remedy is allowed or known.
     pub advice: &'static str,
 }
 
@@ -118,7 +118,7 @@ fn chromium(machine: &Machine) -> Need {
         why: "trains in the page and compiles all WGSL with a second compiler (Tint)",
         found: shown(&machine.chromium),
         remedies: apt(machine, if machine.system == System::Ubuntu { &["chromium-browser"] } else { &["chromium"] }),
-        advice: "install Chromium or Chrome, or name an existing one in the variable CHROME",
+        advice: "install Chromium or Chrome, or set the variable CHROME to an existing one",
     }
 }
 
@@ -131,7 +131,7 @@ fn wasm(machine: &Machine) -> Need {
         why: "compiles the page",
         found: shown(&machine.wasm_target).or_else(|| machine.debian_rust.as_ref().map(|r| format!("{} with sources", r.rustc.display()))),
         remedies: rustup.into_iter().chain(debian).collect(),
-        advice: "type `rustup target add wasm32-unknown-unknown` (rustup.rs)",
+        advice: "run `rustup target add wasm32-unknown-unknown` (rustup.rs)",
     }
 }
 
@@ -146,23 +146,23 @@ impl Plan {
         self.needs.iter().filter(|need| need.found.is_none())
     }
 
-    /// Gets what is missing.
+    /// Installs what is missing.
     ///
     /// # Errors
-    /// What could not be had, with the command or the advice for the user. Needs that have no remedy are found before
-    /// anything is installed.
+    /// What could not be installed, with a command or advice for the user. Requirements without a remedy are reported
+    /// before anything is installed.
     pub fn carry_out(&self, root: &Path) -> Result<()> {
         let hopeless: Vec<_> = self.missing().filter(|need| need.remedies.is_empty()).collect();
         if !hopeless.is_empty() {
             let lines: Vec<_> = hopeless.iter().map(|n| format!("  {} ({}): {}", n.name, n.why, n.advice)).collect();
-            bail!("missing, and xtask knows no way to install it here:\n{}", lines.join("\n"));
+            bail!("missing, and xtask cannot install it on this system:\n{}", lines.join("\n"));
         }
         let mut packages = Vec::new();
         for need in self.missing() {
             for remedy in &need.remedies {
                 match remedy {
                     Remedy::RustupTarget if add_rustup_target(root)? => break,
-                    Remedy::RustupTarget if need.remedies.len() == 1 => bail!("{} could not be fetched: {}", need.name, need.advice),
+                    Remedy::RustupTarget if need.remedies.len() == 1 => bail!("{} could not be downloaded: {}", need.name, need.advice),
                     Remedy::RustupTarget => {}
                     Remedy::Apt(names) => packages.extend_from_slice(names),
                 }
@@ -176,10 +176,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         for need in &self.needs {
             match &need.found {
-                Some(place) => writeln!(f, "  have     {}: {place}", need.name)?,
+                Some(place) => writeln!(f, "  found    {}: {place}", need.name)?,
                 None => {
                     let ways: Vec<_> = need.remedies.iter().map(|remedy| remedy.to_string()).collect();
-                    let ways = if ways.is_empty() { format!("by hand: {}", need.advice) } else { ways.join(", failing that ") };
+                    let ways = if ways.is_empty() { format!("by hand: {}", need.advice) } else { ways.join(", otherwise ") };
                     writeln!(f, "  install  {}, because it {}\n           {ways}", need.name, need.why)?;
                 }
             }
@@ -197,7 +197,7 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// Tries rustup and remembers a refusal; a machine behind a mirror may have no such target.
+/// Tries rustup and remembers a refusal; a mirror may not have the target.
 fn add_rustup_target(root: &Path) -> Result<bool> {
     println!("$ {}", Remedy::RustupTarget);
     let mut rustup = Command::new("rustup")
@@ -220,7 +220,7 @@ fn add_rustup_target(root: &Path) -> Result<bool> {
     rustup.kill().ok();
     rustup.wait()?;
     let memory = rustup_refused(root);
-    println!("rustup cannot fetch it here; delete {} to try again another time", memory.display());
+    println!("rustup cannot download it; to try again later, delete {}", memory.display());
     fs::create_dir_all(memory.parent().unwrap_or(root))?;
     fs::write(memory, "")?;
     Ok(false)
@@ -229,7 +229,7 @@ fn add_rustup_target(root: &Path) -> Result<bool> {
 fn install(rights: Rights, packages: &[&str]) -> Result<()> {
     let typed = format!("sudo apt-get update && sudo apt-get install --yes {}", packages.join(" "));
     if rights == Rights::None {
-        bail!("this user may not install packages; type\n\n  {typed}\n\nand start this command again");
+        bail!("this user may not install packages; run\n\n  {typed}\n\nand then run this command again");
     }
     let install = ["install", "--yes", "--no-install-recommends", "--no-remove"];
     for arguments in [vec!["update"], install.into_iter().chain(packages.iter().copied()).collect()] {
@@ -241,7 +241,7 @@ fn install(rights: Rights, packages: &[&str]) -> Result<()> {
         println!("$ apt-get {}", arguments.join(" "));
         let status = command.status().context("starting apt-get")?;
         if !status.success() {
-            bail!("apt-get ended with {status}; look at its messages above, or type\n\n  {typed}\n\nand start this command again");
+            bail!("apt-get ended with {status}; see its messages above, or run\n\n  {typed}\n\nand then run this command again");
         }
     }
     Ok(())

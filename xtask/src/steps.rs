@@ -1,4 +1,4 @@
-//! The commands that make up each task: listed first, so that a dry run can print them, then run, timed and counted.
+//! The commands of each task, as a list that a dry run prints and the other modes run, time and count.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ use crate::machine::{DebianRust, Machine};
 /// How the tests of a step are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// The step is no test: it counts only when it fails.
+    /// The step is not a test; it counts only if it fails.
     Nothing,
     /// The step is one test.
     One,
@@ -25,7 +25,7 @@ pub enum Count {
     Cargo,
     /// As `Cargo`, for tests that an earlier step counted as skipped.
     CargoIgnored,
-    /// By the closing lines of Node's test runner.
+    /// By the summary lines of Node's test runner.
     Node,
 }
 
@@ -33,7 +33,7 @@ pub enum Count {
 pub struct Step {
     /// What it does.
     pub title: &'static str,
-    /// The command, which runs in the workspace's folder.
+    /// The command, run in the workspace folder.
     pub command: Command,
     /// How its tests are counted.
     pub count: Count,
@@ -42,11 +42,11 @@ pub struct Step {
 /// Tests counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Tests that passed.
+    /// Passed tests.
     pub passed: usize,
-    /// Tests that failed, and steps that failed before any of their tests did.
+    /// Failed tests, and steps that failed without a failed test.
     pub failed: usize,
-    /// Tests that were not run.
+    /// Ignored tests.
     pub skipped: usize,
 }
 
@@ -61,21 +61,21 @@ fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
 }
 
-/// What is left out of a usual build and tested all the same.
+/// Features that are off by default but tested.
 const FEATURES: &str = "moelab-native/parquet";
 
-/// Every test, the page included. The page of a test is a debug build: it compiles faster than a release and keeps its
-/// assertions.
+/// All tests, including those of the page. The tests use a debug build of the page: it compiles faster than a release
+/// build and keeps its assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     let mut steps =
         vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features"];
-    steps.push(step("what a run is compiles without the engine", Count::One, cargo(), &pure));
+    steps.push(step("compile without the engine", Count::One, cargo(), &pure));
     let mut docs = step("documentation without warnings", Count::One, cargo(), &["doc", "--locked", "--package", "moelab", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
     steps.push(docs);
     steps.extend(page(machine, "dev"));
-    // The same packages as above: a narrower choice would change the dependencies' features, and so compile them again.
+    // The same packages as above: a narrower selection would change the dependencies' features and recompile them.
     let browser =
         ["test", "--locked", "--workspace", "--features", FEATURES, "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
     steps.push(step("tests in the browser", Count::CargoIgnored, cargo(), &browser));
@@ -118,7 +118,7 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
     vec![compile, step("assemble the page in dist/", Count::Nothing, cargo(), &assemble)]
 }
 
-/// Debian's compiler is a release, which takes `-Z` only when told to; rustup's cargo sets variables that it must not see.
+/// Debian's compiler is a stable release, which needs `RUSTC_BOOTSTRAP` for `-Z`; rustup's cargo sets variables that must be unset.
 fn debian_environment(command: &mut Command, rust: &DebianRust) {
     command.env("RUSTC", &rust.rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &rust.linker);
     for name in ["RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTDOC", "CARGO", "CARGO_ENCODED_RUSTFLAGS", "LD_LIBRARY_PATH"] {
@@ -156,7 +156,7 @@ impl fmt::Display for Step {
 /// Runs `steps` in the folder `root` until one fails.
 ///
 /// # Errors
-/// The step that failed. Its exit code is the process's where it has one.
+/// A step that cannot be started. If a step fails, the process exits with its exit code.
 pub fn run_all(root: &Path, steps: Vec<Step>) -> Result<()> {
     for mut step in steps {
         println!("\n== {step}");
@@ -172,8 +172,8 @@ pub fn run_all(root: &Path, steps: Vec<Step>) -> Result<()> {
     Ok(())
 }
 
-/// Runs all `steps` in the folder `root`, whatever fails, and prints the time of each and the tests counted; the last line is
-/// `N passed, N failed`. Ends the process with code 1 when anything failed.
+/// Runs all `steps` in the folder `root`, even if some fail, and prints the time of each and the number of tests; the last
+/// line is `N passed, N failed`. Exits the process with code 1 if anything failed.
 ///
 /// # Errors
 /// None; [`run_all`] has the same signature.
@@ -207,7 +207,7 @@ pub fn test_all(root: &Path, steps: Vec<Step>) -> Result<()> {
     Ok(())
 }
 
-/// Runs one step, passing its output on; whether it ended well.
+/// Runs one step, forwarding its output; returns whether it succeeded.
 fn counted(step: &mut Step, root: &Path, tally: &mut Tally) -> Result<bool> {
     let program = step.command.get_program().display().to_string();
     step.command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -233,7 +233,7 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
-    /// Adds what a line of output says.
+    /// Counts a line of output.
     pub fn read(&mut self, count: Count, line: &str) {
         match count {
             Count::Nothing | Count::One => {}

@@ -1,4 +1,4 @@
-//! The tasks as typed.
+//! The command line of `cargo xtask`.
 
 use std::process::{Command, Output};
 
@@ -18,7 +18,7 @@ fn help_names_every_task() {
 }
 
 #[test]
-fn an_unknown_task_is_refused_with_the_list() {
+fn an_unknown_task_is_rejected_with_the_help() {
     let (output, text) = xtask(&["tset"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("unknown task or option: `tset`") && text.contains("\n  test "), "{text}");
@@ -44,7 +44,7 @@ fn a_dry_run_prints_the_plan_and_the_steps_in_order() {
 }
 
 #[test]
-fn what_follows_two_dashes_goes_to_the_program() {
+fn arguments_after_two_dashes_are_passed_to_moelab() {
     let (_, text) = xtask(&["run", "--dry-run", "--", "--set", "train.updates=12"]);
     assert!(text.contains("-- train configs/quickstart.toml --out runs/quickstart-"), "{text}");
     assert!(text.trim_end().ends_with("--set train.updates=12"), "{text}");

@@ -1,4 +1,4 @@
-//! The list of mutants: every one can be planted where it says, and its test is there. `cargo xtask mutants` replays it.
+//! The list of mutants: each applies to its file, and its test exists. `cargo xtask mutants` runs them.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// The text of all Rust files of a test binary.
+/// The source of a test binary, all files concatenated.
 fn sources(test: &Test) -> String {
     let folder = |package: &str| match test.target.as_str() {
         target if target == "lib" || target.starts_with("bin:") => root().join(package).join("src"),
@@ -38,7 +38,7 @@ fn every_mutant_can_be_planted_and_names_a_test() {
     let all = mutants::read(root(), "").unwrap();
     assert!(all.len() >= 40, "{} mutants", all.len());
     let files: BTreeSet<&String> = all.iter().map(|m| &m.file).collect();
-    assert!(files.len() >= 12, "they stand in {files:?} alone");
+    assert!(files.len() >= 12, "only {files:?}");
     let mut problems = Vec::new();
     for mutant in &all {
         let Mutant { sentence, file, test, .. } = mutant;
@@ -51,13 +51,13 @@ fn every_mutant_can_be_planted_and_names_a_test() {
     }
     let sentences: BTreeSet<&String> = all.iter().map(|m| &m.sentence).collect();
     assert_eq!(sentences.len(), all.len(), "two mutants have the same sentence");
-    assert!(problems.is_empty(), "tests/mutants.txt no longer fits:\n{}", problems.join("\n"));
+    assert!(problems.is_empty(), "tests/mutants.txt is out of date:\n{}", problems.join("\n"));
 }
 
 const ENTRY: &str = "# a comment\n== One too many.\nfile src/a.rs\n- a < b\n+ a <= b\ntest train a::b\n";
 
 #[test]
-fn an_entry_is_read_as_it_is_written() {
+fn an_entry_is_parsed() {
     let two_lines = ENTRY.replace("- a < b\n", "- if a {\n-     b\n");
     let [one, other] = &parse(&format!("{ENTRY}\n{two_lines}")).unwrap()[..] else { panic!("there are two") };
     assert_eq!((one.sentence.as_str(), one.file.as_str()), ("One too many.", "src/a.rs"));
@@ -70,11 +70,11 @@ fn an_entry_is_read_as_it_is_written() {
 }
 
 #[test]
-fn what_is_wrong_with_an_entry_is_told_with_its_line() {
-    let told = |from: &str, to: &str| format!("{:#}", parse(&ENTRY.replace(from, to)).unwrap_err());
-    assert_eq!(told("file src/a.rs\n", ""), "tests/mutants.txt:2: an entry has one line that starts with `file`, here are 0");
-    assert_eq!(told("- a < b\n", ""), "tests/mutants.txt:2: no line starts with `-`");
-    assert_eq!(told("+ a <= b", "+ a < b"), "tests/mutants.txt:2: the replacement is what stands there");
-    assert!(told("test train a::b", "test train").ends_with("wanted a test binary and part of a test's path"));
-    assert!(told("+ a <= b", "a <= b").contains("`a <= b` starts with none of"));
+fn errors_in_an_entry_have_its_line_number() {
+    let error = |from: &str, to: &str| format!("{:#}", parse(&ENTRY.replace(from, to)).unwrap_err());
+    assert_eq!(error("file src/a.rs\n", ""), "tests/mutants.txt:2: an entry needs exactly one line that starts with `file`, found 0");
+    assert_eq!(error("- a < b\n", ""), "tests/mutants.txt:2: no line starts with `-`");
+    assert_eq!(error("+ a <= b", "+ a < b"), "tests/mutants.txt:2: the replacement equals the original");
+    assert!(error("test train a::b", "test train").ends_with("expected a test binary and part of a test's path"));
+    assert!(error("+ a <= b", "a <= b").contains("`a <= b` starts with none of"));
 }

@@ -1,4 +1,4 @@
-//! The page's server: what it serves, with which headers, and what it refuses.
+//! The page's server: what it serves, its headers, and what it refuses.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ fn get(address: SocketAddr, target: &str) -> String {
 }
 
 #[test]
-fn the_page_comes_with_its_type_and_policy() {
+fn the_page_has_its_content_type_and_policy() {
     let (address, _) = site("page");
     assert!(address.ip().is_loopback());
     let answer = get(address, "/?updates=3");

@@ -1,5 +1,5 @@
-//! Set-up says what it would install and why, installs nothing that is not missing, and tells a user without rights what
-//! to type; all on machines that are not here.
+//! Set-up prints what it would install and why, installs only what is missing, and prints the command to run if the user
+//! may not install packages. The machines are simulated.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ fn missing(purpose: Purpose, machine: &Machine) -> Vec<Need> {
 }
 
 #[test]
-fn nothing_is_installed_where_what_is_there_serves() {
+fn nothing_is_installed_on_a_complete_machine() {
     for purpose in [Purpose::Run, Purpose::Test, Purpose::Web] {
         assert!(missing(purpose, &complete()).is_empty());
         assert!(!plan(purpose, &complete()).to_string().contains("install"));
@@ -65,7 +65,7 @@ fn the_plan_says_what_and_why() {
     for package in ["mesa-vulkan-drivers", "libvulkan1", "python3", "nodejs", "chromium", "rustc-web", "cargo-web", "rust-web-src"] {
         assert!(text.contains(package), "{package}: {text}");
     }
-    assert!(text.contains("rustup target add wasm32-unknown-unknown, failing that apt-get install rustc-web"), "{text}");
+    assert!(text.contains("rustup target add wasm32-unknown-unknown, otherwise apt-get install rustc-web"), "{text}");
 }
 
 #[test]
@@ -73,24 +73,24 @@ fn each_task_needs_no_more_than_it_uses() {
     let names = |purpose, system| missing(purpose, &bare(system, Rights::Root)).iter().map(|n| n.name).collect::<Vec<_>>();
     assert_eq!(names(Purpose::Run, System::Debian), ["a Vulkan driver"]);
     assert_eq!(names(Purpose::Web, System::Debian), ["Rust's standard library for wasm32-unknown-unknown"]);
-    assert!(names(Purpose::Run, System::MacOs).is_empty(), "the driver belongs to the system");
+    assert!(names(Purpose::Run, System::MacOs).is_empty(), "the driver is part of the system");
 }
 
 #[test]
-fn debians_linker_comes_along_where_the_toolchain_has_none() {
+fn debians_linker_is_installed_if_the_toolchain_has_none() {
     let machine = Machine { rustup: None, rust_lld: None, ..bare(System::Debian, Rights::Root) };
     assert_eq!(missing(Purpose::Web, &machine)[0].remedies, [Remedy::Apt(&["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"])]);
 }
 
 #[test]
-fn a_user_without_rights_is_told_what_to_type() {
+fn a_user_without_rights_gets_the_command_to_run() {
     let machine = Machine { vulkan: Vec::new(), ..bare(System::Debian, Rights::None) };
     let error = plan(Purpose::Run, &machine).carry_out(Path::new("/nowhere")).unwrap_err().to_string();
     assert!(error.contains("sudo apt-get update && sudo apt-get install --yes mesa-vulkan-drivers libvulkan1"), "{error}");
 }
 
 #[test]
-fn an_unknown_system_is_told_what_it_lacks_before_anything_is_done() {
+fn an_unknown_system_gets_the_list_of_missing_programs_first() {
     let machine = Machine { rustup: None, ..bare(System::Linux, Rights::Root) };
     let error = plan(Purpose::Test, &machine).carry_out(Path::new("/nowhere")).unwrap_err().to_string();
     for word in ["Vulkan", "rustup target add", "Python 3", "nodejs.org", "CHROME"] {

@@ -1,4 +1,4 @@
-//! The closing line counts what the runners of the steps print.
+//! The summary line adds up the results that the test runners print.
 
 use xtask::steps::{Count, Tally};
 
@@ -20,7 +20,7 @@ fn test_results_of_all_binaries_are_added_up() {
 }
 
 #[test]
-fn tests_that_were_put_off_are_no_longer_skipped_once_they_run() {
+fn ignored_tests_no_longer_count_as_skipped_once_they_run() {
     let sum = tally(&[
         (Count::Cargo, "test result: ok. 1 passed; 0 failed; 4 ignored; 0 measured; 0 filtered out; finished in 0.00s"),
         (Count::CargoIgnored, "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.00s"),

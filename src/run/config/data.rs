@@ -3,54 +3,54 @@
 use crate::{choices, options};
 
 options! {
-    /// What the model trains on. Paths are relative to the folder that the run is started in.
+    /// The training data. Paths are relative to the working directory in which the run is started.
     pub struct Data: data {
-        /// Puts the embedded language, a token a byte, in place of the corpus, tokenizer and `model.vocabulary` that an extended file, or
-        /// the file below a `--set`, states.
+        /// Replaces the corpus, tokenizer and `model.vocabulary` of an extended file, or of the file that a `--set` is applied to, by
+        /// the embedded language, one token per byte.
         embedded: bool = false;
-        /// Where the documents come from.
+        /// Source of the documents.
         kind: DataKind = DataKind::Language;
         /// Files, folders or glob patterns; brackets in a name are written [[] and []]. Text is .txt, .text, .md or .markdown, JSON
-        /// lines are .jsonl or .ndjson, in any case; a folder gives these, and what it leaves out is told. Packed tokens: files.
+        /// lines are .jsonl or .ndjson, in any case; these are read from a folder, other files are reported. Packed tokens: files.
         #[when("data.kind" = "text" | "tokens")]
         #[class(bookkeeping)]
         paths: Vec<String> = Vec::new();
-        /// What a file of another ending is that a path or a pattern names.
+        /// Format of files with another extension that a path or a pattern names.
         #[when("data.kind" = "text")]
         #[class(bookkeeping)]
         unknown_files: UnknownFiles = UnknownFiles::Refuse;
-        /// What parts the documents of a text file, of no effect on others: "file" for nothing, "blank lines", or the line that stands between two of
-        /// them, for example "<|endoftext|>". Empty: "file" if there are several files, else "blank lines".
+        /// Document separator in text files: "file" for one document per file, "blank lines", or a line that separates documents, for
+        /// example "<|endoftext|>". Empty: "file" if there are several files, else "blank lines". Other formats ignore it.
         #[when("data.kind" = "text")]
         separator: String = String::new();
-        /// What to do about bytes that are no UTF-8, halves of surrogate pairs in JSON, and NULs.
+        /// Handling of invalid UTF-8, unpaired surrogates in JSON, and NULs.
         #[when("data.kind" = "text")]
         invalid: Invalid = Invalid::Refuse;
-        /// Documents used, in the order of the files; 0 for all.
+        /// Maximum number of documents, in the order of the files; 0 for all.
         #[when("data.kind" = "text")]
         max_documents: u32 = 0;
-        /// Characters after which a document is cut; 0 for whole documents.
+        /// Maximum characters per document, after which it is truncated; 0 for whole documents.
         #[when("data.kind" = "text")]
         max_document_characters: u32 = 0;
-        /// Tokens used, training and validation together; 0 for all.
+        /// Maximum number of tokens, training and validation together; 0 for all.
         #[when("data.kind" = "text")]
         max_tokens: u64 = 0;
-        /// Which documents are kept for validation; documents are split before windows are cut. Endless documents of the
-        /// language need no split: validation has its own.
+        /// Which documents are held out for validation; documents are split before windows are cut. Endless documents of the
+        /// language need no split: validation has separate ones.
         split: SplitOptions;
-        /// Documents are separated by the tokenizer's end-of-document token. The language needs it.
+        /// Whether the tokenizer's end-of-document token separates documents. The language requires it.
         end_of_document: bool = true;
-        /// Tokens of a sequence, T.
+        /// Tokens per sequence, T.
         sequence_length: u32 = 512 => 2..=131_072;
         /// Which tokens of a sequence are targets.
         targets: TargetRule = TargetRule::Next;
-        /// Sequences of a micro-batch, B.
+        /// Sequences per micro-batch, B.
         batch: u32 = 24 => 1..=65_536;
-        /// Training windows are shuffled anew in each epoch; else they come in the order of the documents.
+        /// Whether training windows are reshuffled in each epoch; otherwise they come in the order of the documents.
         shuffle: bool = true;
-        /// The last micro-batch of an epoch is dropped unless it is full; else it is filled up with sequences without targets.
+        /// Whether the last micro-batch of an epoch is dropped unless it is full; otherwise it is padded with sequences without targets.
         drop_last: bool = true;
-        /// Text to tokens and back.
+        /// The tokenizer.
         tokenizer: Tokenizer;
         /// The embedded artificial language.
         #[when("data.kind" = "language")]
@@ -59,7 +59,7 @@ options! {
 }
 
 choices! {
-    /// Where the documents come from.
+    /// Source of the documents.
     pub enum DataKind {
         /// the embedded artificial language, whose entropy is known.
         Language = "language",
@@ -71,7 +71,7 @@ choices! {
 }
 
 choices! {
-    /// What a file is whose name does not tell.
+    /// The format of files with an unknown extension.
     pub enum UnknownFiles {
         /// an error that names the files.
         Refuse = "refuse",
@@ -83,21 +83,21 @@ choices! {
 }
 
 choices! {
-    /// What to do about bytes that are no UTF-8, and about NULs.
+    /// Handling of invalid UTF-8 and NULs.
     pub enum Invalid {
         /// an error that names file and line.
         Refuse = "refuse",
-        /// U+FFFD in their place.
+        /// replaced by U+FFFD.
         Replace = "replace",
     }
 }
 
 options! {
-    /// Text to tokens and back.
+    /// The tokenizer.
     pub struct Tokenizer: data {
-        /// Which tokenizer.
+        /// Kind of tokenizer.
         kind: TokenizerKind = TokenizerKind::Bytes;
-        /// Most tokens of the vocabulary, the 256 bytes and the end of documents among them; fewer are learned where the text has fewer
+        /// Maximum vocabulary size, including the 256 bytes and the end-of-document token; fewer are learned if the text has fewer
         /// pairs that occur twice.
         #[when("data.tokenizer.kind" = "bpe")]
         vocabulary: u32 = 4096 => 257..=131_072;
@@ -109,9 +109,9 @@ options! {
 }
 
 choices! {
-    /// Which tokenizer.
+    /// Kind of tokenizer.
     pub enum TokenizerKind {
-        /// one token a byte.
+        /// one token per byte.
         Bytes = "bytes",
         /// byte-level BPE, trained on the training documents.
         Bpe = "bpe",
@@ -121,7 +121,7 @@ choices! {
 }
 
 impl Tokenizer {
-    /// Tokens of the vocabulary, where that is known without reading a file.
+    /// Vocabulary size, if it is known without reading a file.
     pub fn known_vocabulary(&self) -> Option<u32> {
         match self.kind {
             TokenizerKind::Bytes => Some(256),
@@ -132,9 +132,9 @@ impl Tokenizer {
 }
 
 choices! {
-    /// Which documents are kept for validation.
+    /// Which documents are held out for validation.
     pub enum SplitRule {
-        /// drawn by `seed`.
+        /// chosen at random by `seed`.
         Shuffled = "shuffled",
         /// the last ones.
         Last = "last",
@@ -144,11 +144,11 @@ choices! {
 options! {
     /// How documents are split into training and validation.
     pub struct SplitOptions: data {
-        /// Share of the documents kept for validation; rounded, at least one document on each side.
+        /// Share of the documents held out for validation; rounded, with at least one document on each side.
         fraction: f64 = 0.1 => 0.0001..=0.5;
-        /// Which.
+        /// Which documents.
         rule: SplitRule = SplitRule::Shuffled;
-        /// Draws the shuffled split. Apart from the run's seed, so that runs with other seeds are measured on the same text.
+        /// Seed of the shuffled split. Separate from the run's seed, so that runs with other seeds are evaluated on the same text.
         seed: u64 = 0;
     }
 }
@@ -158,13 +158,13 @@ choices! {
     pub enum TargetRule {
         /// T targets: the last one is the token after the sequence.
         Next = "next",
-        /// T - 1 targets: those in the sequence; its last position has none.
+        /// T - 1 targets: the tokens in the sequence; its last position has none.
         Inside = "inside",
     }
 }
 
 impl TargetRule {
-    /// Targets of a window of `tokens` tokens.
+    /// Number of targets in a window of `tokens` tokens.
     pub fn targets(self, tokens: u32) -> u32 {
         match self {
             TargetRule::Next => tokens,
@@ -176,24 +176,24 @@ impl TargetRule {
 options! {
     /// The embedded artificial language.
     pub struct LanguageOptions: data {
-        /// Which language: its words, and the documents of each stream. Apart from the run's seed, so that runs with other
-        /// seeds are measured on the same text.
+        /// Seed of the language: its words, and the documents of each stream. Separate from the run's seed, so that runs with other
+        /// seeds are evaluated on the same text.
         seed: u64 = 0;
-        /// Latent domains, each with words, inflection and word order of its own.
+        /// Latent domains, each with its own words, inflection and word order.
         domains: u32 = 4 => 1..=16;
-        /// Nouns of a domain.
+        /// Nouns per domain.
         nouns: u32 = 10 => 1..=200;
-        /// Verbs of a domain with an object, and as many without.
+        /// Transitive verbs per domain, and as many intransitive ones.
         verbs: u32 = 4 => 1..=200;
-        /// Adjectives of a domain.
+        /// Adjectives per domain.
         adjectives: u32 = 4 => 1..=200;
-        /// Names that the hero of a document can have.
+        /// Number of possible names for the hero of a document.
         names: u32 = 12 => 1..=200;
-        /// Share of each class of words that all domains have in common.
+        /// Share of each word class that all domains have in common.
         shared: f64 = 0.25 => 0.0..=1.0;
         /// Probability that a document ends after a sentence.
         stop: f64 = 0.3 => 0.01..=1.0;
-        /// Documents of the corpus, training and validation together; 0 for endless fresh ones.
+        /// Number of documents, training and validation together; 0 for an endless supply of new ones.
         documents: u32 = 0;
     }
 }

@@ -1,11 +1,11 @@
-//! Any config on the embedded corpus, and at a size that trains anywhere in seconds: the same axes, smaller numbers.
+//! Any config on the embedded corpus, and at a reduced size that trains on any machine in seconds: the same axes, smaller numbers.
 
 use super::{Config, Data, DataKind, Tokenizer};
 use crate::config_file::Amount;
 use crate::run::model::{AttentionKind, FfnKind};
 
 impl Config {
-    /// Puts the embedded language, a token a byte, in place of the corpus and the tokenizer.
+    /// Replaces the corpus and the tokenizer by the embedded language, one token per byte.
     pub(super) fn use_embedded_corpus(&mut self) {
         let Data { sequence_length, batch, targets, .. } = self.data;
         self.data = Data { embedded: true, sequence_length, batch, targets, ..Data::default() };
@@ -15,7 +15,7 @@ impl Config {
     }
 
     /// The same model, optimizers and schedules at a reduced size, for ten updates on the embedded corpus: every axis
-    /// stays what it is, only widths and counts shrink. Percentages follow; counts of updates are cut to the run.
+    /// stays the same, only widths and counts shrink. Percentages scale with them; counts of updates are limited to the run.
     pub fn reduced(mut self) -> Config {
         self.use_embedded_corpus();
         let model = &mut self.model;

@@ -1,10 +1,10 @@
-//! What the values of a config mean together. Every rule is tried; each says which keys disagree and what would help.
+//! Consistency rules of a config. Every rule is checked; each reports the conflicting keys and how to fix them.
 
 use super::{Config, DataKind, ScheduleOptions, TokenizerKind, sizes};
 use crate::config_file::{Conflict, Loaded};
 use crate::run::model::parameters::{self, OverrideFault};
 
-/// Fills in what other keys decide, the embedded corpus and the tokenizer's vocabulary, and adds every disagreement between keys.
+/// Fills in derived values, the embedded corpus and the tokenizer's vocabulary, and adds all conflicts between keys.
 pub(crate) fn check(loaded: &mut Loaded<Config>) {
     if loaded.config.data.embedded {
         let before = loaded.config.clone();
@@ -20,14 +20,14 @@ pub(crate) fn check(loaded: &mut Loaded<Config>) {
 }
 
 impl Config {
-    /// Every disagreement between keys, those of the model among them; none if the run can start.
+    /// All conflicts between keys, including those of the model; empty if the run can start.
     ///
     /// ```
     /// let mut config = moelab::run::Config::default();
     /// config.model.vocabulary = 256;
     /// assert_eq!(config.problems(), []);
     /// config.model.router.top_k = 9;
-    /// assert_eq!(config.problems()[0].message, "a token cannot visit 9 of 8 experts");
+    /// assert_eq!(config.problems()[0].message, "a token cannot be routed to 9 of 8 experts");
     /// ```
     pub fn problems(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
@@ -51,8 +51,8 @@ fn vocabulary(config: &Config, found: &mut Vec<Conflict>) {
             &[
                 ("model.vocabulary", format!("V = {stated}")),
                 match tokenizer.kind {
-                    TokenizerKind::Bpe => ("data.tokenizer.vocabulary", format!("makes {known} tokens")),
-                    _ => ("data.tokenizer.kind", format!("makes {known} tokens")),
+                    TokenizerKind::Bpe => ("data.tokenizer.vocabulary", format!("has {known} tokens")),
+                    _ => ("data.tokenizer.kind", format!("has {known} tokens")),
                 },
             ],
             format!("set `model.vocabulary` to {known} or more, or leave it out to take the tokenizer's"),

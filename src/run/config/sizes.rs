@@ -1,6 +1,6 @@
-//! Sizes that the engine could not address on any adapter: a config within them is recorded and planned without fault.
+//! Sizes that the engine cannot address on any adapter: a config within these limits can be recorded and planned.
 //!
-//! What an adapter has room for is another question, answered when the step is compiled for it.
+//! Whether an adapter has enough memory is checked when the step is compiled for it.
 
 use super::Config;
 use crate::config_file::Conflict;
@@ -8,19 +8,19 @@ use crate::limits::rows_per_chunk;
 use crate::run::model::parameters;
 use crate::run::model::{AttentionKind, DepthKind};
 
-/// Most elements of a tensor: indices are 32 bits wide.
+/// Maximum elements of a tensor: indices are 32 bits wide.
 const MOST_ELEMENTS: u64 = 1 << 31;
-/// Most rows of a matrix: a row of tiles is a workgroup, and a dimension of a grid has 65,535 of them, of 16 rows at least.
+/// Maximum rows of a matrix: a row of tiles is a workgroup of at least 16 rows, and a grid dimension has 65,535 of them.
 const MOST_ROWS: u64 = 65_535 * 16;
-/// Most calls of a block in one forward pass: each adds some 100 kernel launches to the compiled step.
+/// Maximum calls of a block in one forward pass: each adds about 100 kernel launches to the compiled step.
 const MOST_CALLS: u64 = 1024;
-/// Most chunks of rows that the loss head works in.
+/// Maximum number of row chunks of the loss head.
 const MOST_CHUNKS: u64 = 4096;
 
-/// Most sequences of a micro-batch: attention has a layer of its grid for each, or two where heads are wide.
+/// Maximum sequences of a micro-batch: attention's grid has one z index for each, or two if heads are wide.
 const MOST_SEQUENCES: u32 = 65_535 / 2;
 
-/// Adds every size that is too large.
+/// Adds a conflict for every size that is too large.
 pub(super) fn check(config: &Config, found: &mut Vec<Conflict>) {
     let model = &config.model;
     let (b, t) = (u64::from(config.data.batch), u64::from(config.data.sequence_length));
@@ -49,11 +49,11 @@ pub(super) fn check(config: &Config, found: &mut Vec<Conflict>) {
     let blocks = u64::from(model.depth.layers) * calls;
     if blocks > MOST_CALLS {
         found.push(Conflict::new(
-            format!("a token would pass {blocks} blocks, at most {MOST_CALLS} are possible"),
+            format!("a token would pass through {blocks} blocks, at most {MOST_CALLS} are possible"),
             &[
                 ("model.depth.layers", format!("L = {}", model.depth.layers)),
                 ("model.depth.recursion.high_cycles", format!("{calls} calls of them")),
-                ("model.depth.recursion.low_cycles", "in each of which".into()),
+                ("model.depth.recursion.low_cycles", "in each of them".into()),
             ],
             "use fewer layers or fewer cycles",
         ));
@@ -93,7 +93,7 @@ fn micro_batch(config: &Config, found: &mut Vec<Conflict>) {
         let elements = b * t * width;
         if elements > MOST_ELEMENTS {
             found.push(Conflict::new(
-                format!("a micro-batch would have {elements} numbers for {what}, at most {MOST_ELEMENTS} can be addressed"),
+                format!("a micro-batch would have {elements} values for {what}, at most {MOST_ELEMENTS} can be addressed"),
                 &[("data.batch", format!("B = {b}")), ("data.sequence_length", format!("T = {t}")), (key, label)],
                 "use a smaller `data.batch` and more `train.micro_batches`",
             ));
@@ -102,7 +102,7 @@ fn micro_batch(config: &Config, found: &mut Vec<Conflict>) {
     let probabilities = b * h * t * t.div_ceil(4);
     if probabilities >= 1 << 32 {
         found.push(Conflict::new(
-            format!("attention would have {} probabilities, at most 2^34 can be told apart", 4 * probabilities),
+            format!("attention would have {} probabilities, at most 2^34 can be addressed", 4 * probabilities),
             &[
                 ("data.sequence_length", format!("T = {t}, squared")),
                 ("data.batch", format!("B = {b}")),
@@ -114,7 +114,7 @@ fn micro_batch(config: &Config, found: &mut Vec<Conflict>) {
     let chunks = (b * t).div_ceil(u64::from(rows_per_chunk(model.vocabulary.max(1))));
     if chunks > MOST_CHUNKS {
         found.push(Conflict::new(
-            format!("the loss of a micro-batch would be worked out in {chunks} parts, at most {MOST_CHUNKS} are possible"),
+            format!("the loss of a micro-batch would be computed in {chunks} chunks, at most {MOST_CHUNKS} are possible"),
             &[
                 ("data.batch", format!("B = {b}")),
                 ("data.sequence_length", format!("T = {t}")),

@@ -1,7 +1,7 @@
-//! Assembles the page: `xtask-page INPUT.wasm OUTPUT-FOLDER`, in the workspace's folder.
+//! Assembles the page: `xtask-page INPUT.wasm OUTPUT-FOLDER`, in the workspace folder.
 //!
-//! JavaScript glue and the module come from the compiled `INPUT.wasm`, the rest from `web/` and `configs/`. wasm-bindgen is
-//! used as a library, not as its program, so that `Cargo.lock` alone keeps it equal to the crate that the page is built with.
+//! The JavaScript glue and the module are generated from the compiled `INPUT.wasm`; the rest comes from `web/` and `configs/`.
+//! wasm-bindgen is used as a library rather than through its CLI, so that `Cargo.lock` pins it to the version of the crate.
 
 use std::{fs, path::Path, process::ExitCode};
 

@@ -1,13 +1,13 @@
-//! Choices that a config names and a kernel implements: each is declared here, once.
+//! Choices that a config names and a kernel implements, each declared once.
 
 use crate::choices;
 
 choices! {
-    /// Pairs of the rotary embedding.
+    /// Which dimensions the rotary embedding rotates as a pair.
     pub enum RopePairing {
         /// dimensions 2i and 2i+1 (torchtune, DeepSeek).
         Interleaved = "interleaved",
-        /// dimensions i and i + half of the turned width (Llama, GLM).
+        /// dimensions i and i + half of the rotated width (Llama, GLM).
         HalfSplit = "half_split",
     }
 }
@@ -17,7 +17,7 @@ choices! {
     pub enum Activation {
         /// x * sigmoid(x).
         Silu = "silu",
-        /// x * Phi(x), exact, by the error function.
+        /// x * Phi(x), exact, with the error function.
         Gelu = "gelu",
         /// the tanh approximation of GELU, as in GPT-2.
         GeluTanh = "gelu_tanh",
@@ -29,27 +29,27 @@ choices! {
 }
 
 choices! {
-    /// How logits become scores.
+    /// How scores are computed from logits.
     pub enum RouterScores {
         /// softmax over the experts.
         Softmax = "softmax",
-        /// a sigmoid of each (DeepSeek-V3, GLM-4.5, sigma-MoE).
+        /// a sigmoid of each logit (DeepSeek-V3, GLM-4.5, sigma-MoE).
         Sigmoid = "sigmoid",
     }
 }
 
 choices! {
-    /// Over which logits the gate weights are a softmax.
+    /// The logits over which the softmax of the gate weights is taken.
     pub enum SoftmaxOver {
         /// the K selected: gate weights of a token sum to 1.
         Selected = "selected",
-        /// all E: gate weights of a token sum to less than 1, and stay a probability.
+        /// all E: gate weights of a token sum to less than 1, and are the router's probabilities.
         All = "all",
     }
 }
 
 choices! {
-    /// Which load-balancing loss.
+    /// Kind of load-balancing loss.
     pub enum BalanceKind {
         /// E * sum over experts of (share of assignments) * (mean probability); 1 at balance (Switch, Megatron).
         Switch = "switch",
@@ -65,11 +65,11 @@ choices! {
 }
 
 choices! {
-    /// Factor on Muon's step by the matrix's shape.
+    /// Scale of Muon's update by the shape of the matrix.
     pub enum MuonScale {
         /// sqrt(max(1, rows / columns)).
         MaxOneRowsOverCols = "max_one_rows_over_cols",
-        /// 0.2 sqrt(max(rows, columns)): steps as large as AdamW's, so that one learning rate serves both (Moonlight).
+        /// 0.2 sqrt(max(rows, columns)): updates as large as AdamW's, so that both can use the same learning rate (Moonlight).
         MatchRmsAdamW = "match_rms_adamw",
     }
 }

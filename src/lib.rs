@@ -1,19 +1,19 @@
 //! moelab trains small Mixture-of-Experts language models with WebGPU.
 //!
-//! The layers, each of which may use only those above it in this list:
+//! The layers. Each uses only layers above it in this list:
 //! - [`random`]: counter-based random numbers, the same on host and GPU.
-//! - [`config_file`]: TOML against a declared schema, every problem reported at once; knows no models.
-//! - [`mod@choices`], [`limits`]: what configs may name and kernels implement, and how large it may be.
+//! - [`config_file`]: TOML checked against a declared schema, with all problems reported at once; knows nothing about models.
+//! - [`mod@choices`], [`limits`]: choices that configs name and kernels implement, and size limits.
 //! - [`run`]: what a run is, as plain data: config and its rules, schedules, state, records, summary.
-//! - [`gpu`]: knows WGSL and wgpu, knows no maths: device, kernels, programs, planned memory, replay, read-back.
-//! - [`ops`]: the graph and one file an op: forward, saved values and backward on one screen.
-//! - [`model`]: the page that records a model on a graph.
+//! - [`gpu`]: WGSL and wgpu, without any maths: device, kernels, programs, planned memory, replay, read-back.
+//! - [`ops`]: the graph and one file per op, with forward, saved values and backward.
+//! - [`model`]: records a model on a graph.
 //! - [`data`]: corpora, tokenizers, splits, windows, shards, the embedded language.
-//! - [`train`]: optimizers, the trainer, checkpoints, generating text.
+//! - [`train`]: optimizers, the trainer, checkpoints, text generation.
 //! - [`interop`]: Hugging Face models, both directions.
-//! - [`lab`]: runs and what they leave behind.
+//! - [`lab`]: runs and run folders, probes, benchmarks, reports.
 //!
-//! What a run is can be asked without a GPU:
+//! Configs can be loaded and inspected without a GPU:
 //!
 //! ```
 //! use moelab::run::config;
@@ -27,8 +27,8 @@
 //! # Ok::<(), moelab::config_file::Problems>(())
 //! ```
 //!
-//! `examples/` has what a program of your own does with the rest: train a config, record a model from ops and check its gradient,
-//! read a run folder.
+//! `examples/` shows how to use the rest of the library: train a config, record a model from ops and check its gradient, read a
+//! run folder.
 #![forbid(unsafe_code)]
 
 pub mod choices;

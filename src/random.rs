@@ -1,7 +1,7 @@
 //! Counter-based random numbers, the same on host and GPU (`shaders/lib/random.wgsl`).
 //!
-//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). Everything random takes
-//! (seed, step, stream, element), so there is no generator state to save: a resumed run draws what it would have drawn.
+//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). All random numbers are
+//! a function of (seed, step, stream, element), so there is no generator state to save: a resumed run gets the same numbers.
 
 /// Ten rounds of Philox4x32.
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
@@ -21,14 +21,14 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-/// One random sequence: the numbers of `stream` at `step` under `seed`, addressed by element.
+/// A random sequence: the numbers of `stream` at `step` for `seed`, indexed by element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// The run's seed.
     pub seed: u64,
-    /// What advances while the run goes on (a micro-step, an epoch); 0 where nothing does.
+    /// The step of the run (a micro-step, an epoch); 0 if it does not depend on one.
     pub step: u32,
-    /// Which consumer draws.
+    /// Identifies the consumer.
     pub stream: u32,
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn philox_gives_the_published_vectors() {
+    fn philox_matches_the_published_vectors() {
         assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         let ones = philox4x32([u32::MAX; 4], [u32::MAX; 2]);
         assert_eq!(ones, [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);

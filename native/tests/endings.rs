@@ -277,7 +277,7 @@ fn a_last_save_that_fails_ends_with_74() {
     let summary = place.summary("run");
     assert_eq!((&summary["exit"], &summary["weights_sha256"], &summary["updates"]), (&"out_of_space".into(), &Value::Null, &12.into()));
     assert!(summary["detail"].as_str().unwrap().contains("large"), "{summary}");
-    assert!(place.report("run").contains("no space left to save it"));
+    assert!(place.report("run").contains("the disk was full"));
     assert!(stderr(&output).contains("moelab resume run"), "{}", stderr(&output));
     assert_eq!(place.lines("run", "incident").iter().filter(|line| line["incident"] == "checkpoint_failed").count(), 5);
     // With room again the run goes on and ends as one that had room all the time.

@@ -240,7 +240,7 @@ impl<T: Value> Value for BTreeMap<String, T> {
 
 /// Declares a struct of options with its defaults, ranges and docs.
 ///
-The syntax is `struct Name: class`, where [`Class`] applies to every key without a `#[class(other)]`; a table without a class
+/// The syntax is `struct Name: class`, where [`Class`] applies to every key without a `#[class(other)]`; a table without a class
 /// does not compile. A key is declared as `name: Type = default => range;`. Without `= default` it has the type's default,
 /// without `=> range` every value of the type is allowed. `#[when("full.key" = "a" | "b")]` before a key states the condition
 /// under which it applies; it precedes `#[class(...)]`.

@@ -100,7 +100,9 @@ fn without_checkpoint(trainer: &mut Trainer, before: &str, header: Option<String
         if was_edited {
             reasons.push(format!("{EFFECTIVE_CONFIG} was edited: its settings have sha256 {written}"));
         }
-        reasons.push("the run has no checkpoint yet, so nothing is lost: start a new one with the changed settings with `moelab train`".into());
+        reasons.push(
+            "the run has no checkpoint yet, so nothing is lost: start a new one with the changed settings with `moelab train`".into(),
+        );
         return Err(Refused { reasons }.into());
     }
     if let Some(header) = header {

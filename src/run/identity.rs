@@ -175,7 +175,9 @@ impl Identity {
             match (class, purpose) {
                 (Class::Model, _) => reasons.push(format!("{differs}. Its weights are of that model: restore the setting")),
                 (Class::Data, Purpose::Resume { .. }) => {
-                    reasons.push(format!("{differs}. The run would continue on other text or lose its position: restore it, or train a new run"));
+                    reasons.push(format!(
+                        "{differs}. The run would continue on other text or lose its position: restore it, or train a new run"
+                    ));
                 }
                 (Class::Data, Purpose::Evaluate) => {
                     reasons.push(format!("{differs}. Restore it, or evaluate other text with `moelab eval RUN --data PATH`"));

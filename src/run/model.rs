@@ -1,12 +1,12 @@
 //! A decoder language model as data, along independent axes.
 //!
-//! Each axis is a table of its own; a published system is a TOML file that sets some of them. A new variant is a new choice
-//! or a new table here, its parameters in [`parameters`], and its branch where the model is recorded.
+//! Each axis is a separate table; a published system is a TOML file that sets some of them. A new variant is a new choice
+//! or a new table here, its parameters in [`parameters`], and a branch where the model is recorded.
 //! Defaults are System A, the 8-expert decoder of the exp8 study.
 //!
-//! Long because it is one page: every axis with its keys, choices, defaults and ranges.
+//! Long because it lists every axis with its keys, choices, defaults and ranges.
 //!
-//! Letters: D width, L layers, H heads, F FFN or expert width, E experts, K experts a token, V vocabulary.
+//! Notation: D width, L layers, H heads, F FFN or expert width, E experts, K experts per token, V vocabulary size.
 
 pub mod cost;
 pub mod parameters;
@@ -26,33 +26,33 @@ pub use recursion::{Call, Carry, HeadReads, Injection, Networks, Recursion, Recu
 options! {
     /// A decoder language model: embedding, L blocks of attention and FFN with residuals, norm, head.
     pub struct ModelConfig: model {
-        /// Vocabulary V; 0 takes the size of the tokenizer.
+        /// Vocabulary size V; 0 for that of the tokenizer.
         vocabulary: u32 = 0 => 0..=1_048_576;
         /// Width D of the residual stream.
         width: u32 = 384 => 2..=16_384;
-        /// Most tokens that the model may see at once.
+        /// Maximum context length in tokens.
         context: u32 = 512 => 2..=131_072;
-        /// Blocks.
+        /// Depth: how blocks are stacked.
         depth: Depth;
         /// Token embedding.
         embedding: Embedding;
         /// Norms before attention, before the FFN and before the head.
         norm: Norm;
-        /// How attention knows positions.
+        /// Positional encoding.
         positions: Positions;
         /// Attention.
         attention: Attention;
         /// Feed-forward network.
         ffn: Ffn;
-        /// Router: which experts a token visits, and with what weight.
+        /// Router: selects the experts of a token and their weights.
         #[when("model.ffn.kind" = "moe")]
         router: Router;
-        /// Losses that keep the router healthy, in training only.
+        /// Auxiliary losses of the router, in training only.
         #[when("model.ffn.kind" = "moe")]
         balance: Balance;
         /// Output projection.
         head: Head;
-        /// Dropout probabilities, in training only.
+        /// Dropout probabilities, for training only.
         dropout: Dropout;
         /// Initial weights.
         init: InitOptions;
@@ -60,13 +60,13 @@ options! {
 }
 
 options! {
-    /// Blocks.
+    /// Depth: how blocks are stacked.
     pub struct Depth: model {
         /// How blocks share parameters.
         kind: DepthKind = DepthKind::Indexed;
-        /// Blocks a token passes through, L; with recursion, blocks of one call of a network.
+        /// Number of blocks that a token passes through, L; with recursion, number of blocks in one call of a network.
         layers: u32 = 6 => 1..=256;
-        /// What tells the applications of a shared block apart.
+        /// What distinguishes the applications of a shared block.
         #[when("model.depth.kind" = "shared")]
         identity: DepthIdentity = DepthIdentity::Unmarked;
         /// Recursion over two states, a slow one (high) and a fast one (low).
@@ -78,23 +78,23 @@ options! {
 choices! {
     /// How blocks share parameters.
     pub enum DepthKind {
-        /// every block has parameters of its own.
+        /// every block has its own parameters.
         Indexed = "indexed",
         /// one block is applied L times (Universal Transformer).
         Shared = "shared",
-        /// a network of L blocks is called again and again on two states (HRM, TRM, HrmText).
+        /// a network of L blocks is called repeatedly on two states (HRM, TRM, HrmText).
         Recursive = "recursive",
     }
 }
 
 choices! {
-    /// What tells the applications of a shared block apart.
+    /// What distinguishes the applications of a shared block.
     pub enum DepthIdentity {
         /// nothing.
         Unmarked = "none",
         /// a learned vector for each application, added to its input.
         Embedding = "embedding",
-        /// norms of its own for each application.
+        /// separate norms for each application.
         Norm = "norm",
     }
 }
@@ -110,9 +110,9 @@ options! {
 choices! {
     /// Factor on the embedding.
     pub enum EmbeddingScale {
-        /// sqrt(D), so that entries of standard deviation 0.02 enter the stream with a size near 1.
+        /// sqrt(D), so that entries with standard deviation 0.02 are scaled to a size near 1.
         SqrtWidth = "sqrt_width",
-        /// 1 / `model.init.std`, so that a fresh embedding enters with entries of size 1 (HrmText).
+        /// 1 / `model.init.std`, so that an initial embedding is scaled to entries of size 1 (HrmText).
         InverseInitStd = "inverse_init_std",
         /// no factor.
         One = "one",
@@ -122,9 +122,9 @@ choices! {
 options! {
     /// Norms.
     pub struct Norm: model {
-        /// Which norm.
+        /// Kind of norm.
         kind: NormKind = NormKind::RmsNorm;
-        /// Learned factor for each column.
+        /// Whether there is a learned gain per column.
         #[when("model.norm.kind" = "rms_norm")]
         gain: bool = true;
         /// Added to the mean square or variance under the root. The default is the machine epsilon of f32.
@@ -133,24 +133,24 @@ options! {
 }
 
 choices! {
-    /// Which norm.
+    /// Kind of norm.
     pub enum NormKind {
-        /// divides by the root mean square of the row, then a gain for each column.
+        /// divides by the root mean square of the row, then applies a gain per column.
         RmsNorm = "rms_norm",
-        /// subtracts the mean, divides by the standard deviation, then a gain and a bias for each column.
+        /// subtracts the mean, divides by the standard deviation, then applies a gain and a bias per column.
         LayerNorm = "layer_norm",
     }
 }
 
 options! {
-    /// How the model knows positions.
+    /// Positional encoding.
     pub struct Positions: model {
-        /// Rotary positions (RoPE) turn pairs of head dimensions by position * base^(-2i / rotated width).
+        /// Kind of positional encoding. RoPE rotates pairs of head dimensions by position * base^(-2i / rotated width).
         kind: PositionKind = PositionKind::Rope;
-        /// Which dimensions of a head make a pair. Weights do not carry over from one to the other.
+        /// Which dimensions of a head form a pair. Weights trained with one pairing do not work with the other.
         #[when("model.positions.kind" = "rope")]
         pairing: RopePairing = RopePairing::Interleaved;
-        /// Leading share of each head that is turned; the rest carries no position.
+        /// Leading share of each head that is rotated; the rest carries no position.
         #[when("model.positions.kind" = "rope")]
         fraction: f64 = 1.0 => 0.01..=1.0;
         /// Base of the frequencies.
@@ -160,13 +160,13 @@ options! {
 }
 
 choices! {
-    /// How the model knows positions.
+    /// Positional encoding.
     pub enum PositionKind {
-        /// queries and keys are turned by their position.
+        /// queries and keys are rotated by their position.
         Rope = "rope",
         /// a learned vector for each position of the context is added to the embedding.
         Learned = "learned",
-        /// not at all, but for the causal mask.
+        /// none, except for the causal mask.
         Unmarked = "none",
     }
 }
@@ -174,11 +174,11 @@ choices! {
 options! {
     /// Causal attention.
     pub struct Attention: model {
-        /// How queries, keys and values are made.
+        /// How queries, keys and values are computed.
         kind: AttentionKind = AttentionKind::Heads;
         /// Query heads, H.
         heads: u32 = 8 => 1..=256;
-        /// Heads of keys and values, each shared by H / kv_heads query heads; 0 for as many as queries.
+        /// Key and value heads, each shared by H / kv_heads query heads; 0 for as many as query heads.
         #[when("model.attention.kind" = "heads")]
         kv_heads: u32 = 0 => 0..=256;
         /// Dimensions of a head; 0 for D / H.
@@ -194,17 +194,17 @@ options! {
         bias: bool = false;
         /// Bias on the output projection.
         output_bias: bool = false;
-        /// Multiplies what the heads give by the sigmoid of a projection of the stream (HrmText).
+        /// Multiplies the output of the heads by the sigmoid of a projection of the stream (HrmText).
         gate: bool = false;
     }
 }
 
 choices! {
-    /// How queries, keys and values are made.
+    /// How queries, keys and values are computed.
     pub enum AttentionKind {
-        /// by one projection, with as many or fewer heads of keys and values as of queries.
+        /// by one projection, with as many key and value heads as query heads or fewer.
         Heads = "heads",
-        /// keys and values from a compressed latent, positions on a part of their own (MLA, DeepSeek-V2).
+        /// keys and values from a compressed latent, with positions on a separate part (MLA, DeepSeek-V2).
         Latent = "latent",
     }
 }
@@ -218,7 +218,7 @@ options! {
         kv_rank: u32 = 128 => 1..=16_384;
         /// Dimensions of a query or key head without position.
         nope_width: u32 = 32 => 0..=126;
-        /// Dimensions of a query or key head that RoPE turns; their key is one for all heads.
+        /// Dimensions of a query or key head that RoPE rotates; all heads share this part of the key.
         rope_width: u32 = 32 => 2..=128;
         /// Dimensions of a value head.
         value_width: u32 = 32 => 1..=128;
@@ -234,13 +234,13 @@ options! {
         kind: FfnKind = FfnKind::Moe;
         /// Hidden width F, of each expert where there are experts.
         width: u32 = 1536 => 1..=131_072;
-        /// First layers that have a dense FFN all the same.
+        /// Number of first layers that have a dense FFN instead.
         #[when("model.ffn.kind" = "moe")]
         dense_layers: u32 = 0 => 0..=256;
         /// Hidden width of those layers; 0 for F.
         #[when("model.ffn.kind" = "moe")]
         dense_width: u32 = 0 => 0..=131_072;
-        /// Experts that every token visits, as one FFN of so many times F.
+        /// Shared experts, which process every token, as one FFN with this multiple of F as its width.
         #[when("model.ffn.kind" = "moe")]
         shared_experts: u32 = 0 => 0..=64;
         /// Non-linearity.
@@ -263,18 +263,18 @@ choices! {
 }
 
 options! {
-    /// Router: the K experts with the largest scores, ties to the lowest index.
+    /// Router: selects the K experts with the largest scores; ties go to the lowest index.
     pub struct Router: model {
-        /// Experts in a layer, E.
+        /// Experts per layer, E.
         experts: u32 = 8 => 1..=MAX_EXPERTS;
-        /// Experts that a token visits, K.
+        /// Experts per token, K.
         top_k: u32 = 2 => 1..=MAX_EXPERTS_PER_TOKEN;
         /// Standard deviation of the normal noise on the logits, in training only.
         #[class(optimisation)]
         noise: f64 = 0.1 => 0.0..=100.0;
-        /// How logits become scores.
+        /// How scores are computed from logits.
         scores: RouterScores = RouterScores::Softmax;
-        /// Over which logits the gate weights are a softmax.
+        /// The logits over which the softmax of the gate weights is taken.
         #[when("model.router.scores" = "softmax")]
         softmax: SoftmaxOver = SoftmaxOver::Selected;
         /// Divides the gate weights of a token by their sum.
@@ -282,15 +282,15 @@ options! {
         normalize: bool = true;
         /// Factor on the gate weights.
         scale: f64 = 1.0 => 1e-6..=1e3;
-        /// Groups that the experts form, one beside the other.
+        /// Number of groups of consecutive experts.
         groups: u32 = 1 => 1..=64;
-        /// Groups that a token may choose from: those whose two best scores have the largest sum.
+        /// Number of groups that a token may choose from: those whose two best scores have the largest sum.
         kept_groups: u32 = 1 => 1..=64;
         /// Bias on the logits, trained by gradient.
         bias: bool = false;
-        /// Bias on the scores that choose experts, never in a gate weight; no gradient reaches it.
+        /// Bias on the scores that select experts; it is not part of the gate weights and has no gradient.
         selection_bias: SelectionBias = SelectionBias::Off;
-        /// Step of that bias, taken once an update towards the experts with fewer tokens than the mean.
+        /// Step of that bias per update, in favour of the experts with fewer tokens than the mean.
         #[when("model.router.selection_bias" = "loss_free")]
         #[class(optimisation)]
         selection_bias_rate: f64 = 0.001 => 0.0..=1.0;
@@ -298,46 +298,46 @@ options! {
 }
 
 choices! {
-    /// Bias on the choice of experts.
+    /// Bias on the selection of experts.
     pub enum SelectionBias {
         /// none.
         Off = "none",
-        /// moved by the load alone (loss-free balancing, arXiv 2408.15664).
+        /// updated from the load only (loss-free balancing, arXiv 2408.15664).
         LossFree = "loss_free",
     }
 }
 
 options! {
-    /// Losses that keep the router healthy.
+    /// Auxiliary losses of the router.
     pub struct Balance: optimisation {
-        /// Which load-balancing loss.
+        /// Kind of load-balancing loss.
         kind: BalanceKind = BalanceKind::Switch;
         /// Factor on the load-balancing loss of each layer.
         #[when("model.balance.kind" = "switch" | "sequence" | "global_batch" | "hf_mixtral")]
         coefficient: f64 = 0.01 => 0.0..=100.0;
-        /// How that factor moves over the run.
+        /// Schedule of that factor over the run.
         #[when("model.balance.kind" = "switch" | "sequence" | "global_batch" | "hf_mixtral")]
         schedule: BalanceSchedule;
-        /// How the layers' losses make one.
+        /// How the losses of the layers are combined.
         #[when("model.balance.kind" = "switch" | "sequence" | "global_batch")]
         reduction: Reduction = Reduction::Sum;
-        /// Factor on the z-loss of each layer, mean of logsumexp(logits)^2; 0 switches it off.
+        /// Factor on the z-loss of each layer, mean of logsumexp(logits)^2; 0 disables it.
         z_coefficient: f64 = 0.0 => 0.0..=100.0;
     }
 }
 
 options! {
-    /// How the factor on the load-balancing loss moves, in updates.
+    /// Schedule of the factor on the load-balancing loss, in updates.
     pub struct BalanceSchedule: optimisation {
         /// Shape.
         kind: BalanceScheduleKind = BalanceScheduleKind::Constant;
-        /// The factor that it ends with.
+        /// The final factor.
         #[when("model.balance.schedule.kind" = "hold_then_linear")]
         end: f64 = 0.01 => 0.0..=100.0;
-        /// Updates before it moves: a count, or a percentage of the run.
+        /// Updates before it changes: a count, or a percentage of the run.
         #[when("model.balance.schedule.kind" = "hold_then_linear")]
         hold: Amount = Amount::Percent(5.0) => 0..=1_000_000_000;
-        /// Update at which it arrives: a count, or a percentage of the run.
+        /// Update at which it reaches the final factor: a count, or a percentage of the run.
         #[when("model.balance.schedule.kind" = "hold_then_linear")]
         decay_end: Amount = Amount::Percent(30.0) => 0..=1_000_000_000;
     }
@@ -346,15 +346,15 @@ options! {
 choices! {
     /// Shape of the balance schedule.
     pub enum BalanceScheduleKind {
-        /// stays.
+        /// constant.
         Constant = "constant",
-        /// stays, then moves along a line to its end.
+        /// constant, then linear to the final factor.
         HoldThenLinear = "hold_then_linear",
     }
 }
 
 choices! {
-    /// How the losses of the layers make one.
+    /// How the losses of the layers are combined.
     pub enum Reduction {
         /// summed: coefficient * L at balance.
         Sum = "sum",
@@ -366,21 +366,21 @@ choices! {
 options! {
     /// Output projection.
     pub struct Head: model {
-        /// Uses the embedding's matrix.
+        /// Whether it shares the embedding's matrix.
         tied: bool = true;
-        /// Starts an untied projection as a copy of the embedding.
+        /// Whether an untied projection is initialised as a copy of the embedding.
         starts_as_embedding: bool = false;
     }
 }
 
 options! {
-    /// Dropout probabilities, one for each place.
+    /// Dropout probabilities by location.
     pub struct Dropout: optimisation {
         /// On the scaled embedding.
         embedding: f64 = 0.1 => 0.0..=0.95;
         /// On the attention probabilities.
         attention: f64 = 0.1 => 0.0..=0.95;
-        /// On what attention and FFN add to the residual stream.
+        /// On the outputs of attention and FFN that are added to the residual stream.
         residual: f64 = 0.1 => 0.0..=0.95;
         /// On the hidden layer of the FFN or expert.
         ffn: f64 = 0.1 => 0.0..=0.95;
@@ -394,7 +394,7 @@ options! {
     pub struct InitOptions: model {
         /// Standard deviation of every matrix and embedding.
         std: f64 = 0.02 => 0.0..=10.0;
-        /// Divides the deviation of the projections into the residual stream by sqrt(2 L) (GPT-2).
+        /// Divides the standard deviation of the projections into the residual stream by sqrt(2 L) (GPT-2).
         residual_scaled: bool = false;
     }
 }
@@ -434,7 +434,7 @@ impl ModelConfig {
         }
     }
 
-    /// Leading dimensions of a head that the rotary embedding turns, rounded to the nearest.
+    /// Leading dimensions of a head that the rotary embedding rotates, rounded to the nearest.
     pub fn rope_width(&self) -> u32 {
         (f64::from(self.head_width()) * self.positions.fraction).round() as u32
     }
@@ -458,12 +458,12 @@ impl ModelConfig {
         self.ffn.kind == FfnKind::Moe && layer >= self.ffn.dense_layers
     }
 
-    /// Uses of routers in one forward pass.
+    /// Router calls in one forward pass.
     pub fn router_calls(&self) -> u32 {
         self.routers_in(|_| true)
     }
 
-    /// Uses of routers in one forward pass, through which gradients pass back.
+    /// Router calls in one forward pass that receive gradients.
     pub fn router_uses(&self) -> u32 {
         self.routers_in(|call| call.has_gradient)
     }
@@ -476,7 +476,7 @@ impl ModelConfig {
         }
     }
 
-    /// What the balance loss of one router counts in that of the model.
+    /// Weight of the balance loss of one router in that of the model.
     pub fn balance_share(&self) -> f64 {
         match self.balance.reduction {
             Reduction::Sum => 1.0,
@@ -492,7 +492,7 @@ impl ModelConfig {
         }
     }
 
-    /// Experts in a layer and experts a token visits; a dense FFN counts as one of one.
+    /// Experts per layer and experts per token; a dense FFN counts as one of one.
     pub fn experts(&self) -> (u32, u32) {
         match self.ffn.kind {
             FfnKind::Moe => (self.router.experts, self.router.top_k),

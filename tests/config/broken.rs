@@ -47,7 +47,7 @@ fn a_file_beyond_the_size_is_refused() {
     let page = |lines: usize| "# a line of a comment that says nothing\n".repeat(lines);
     assert!(load_text(&page(6_000), &[]).is_ok());
     let problems = load_text(&page(7_000), &[]).unwrap_err().to_string();
-    assert!(problems.contains("it has 280000 bytes where a config may have 262144"), "{problems}");
+    assert!(problems.contains("280000 bytes, a config may have at most 262144"), "{problems}");
 }
 
 #[test]

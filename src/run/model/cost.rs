@@ -1,9 +1,9 @@
-//! What a model costs: parameters by group and part, floating-point operations a token, bytes.
+//! The cost of a model: parameters by group and part, floating-point operations per token, bytes.
 //!
-//! Conventions. A multiply-add is 2 FLOP. Counted are matrix products: projections, router, the K experts of a token, the
-//! head, and attention's scores; norms, activations, softmax and the embedding's look-up are not. A causal token sees
+//! Conventions. A multiply-add is 2 FLOP. Only matrix products are counted: projections, router, the K experts of a token, the
+//! head, and attention scores; not norms, activations, softmax and the embedding look-up. A causal token sees
 //! (T + 1) / 2 positions on average, for q k^T and for p v. Backward takes 2 times the FLOP of a linear map (one product for
-//! each operand's gradient) and 2.5 times those of the scores (five products for two, the scores being recomputed).
+//! each operand's gradient) and 2.5 times those of the scores (five products instead of two, as the scores are recomputed).
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use serde::Serialize;
 use super::parameters::{Group, ParamSpec, Part};
 use super::{Call, DepthKind, ModelConfig, Recursion};
 
-/// Iterations in one of Muon's updates.
+/// Newton-Schulz iterations per Muon update.
 const NEWTON_SCHULZ_STEPS: u64 = 5;
 
 /// Numbers of parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// All.
+    /// Total.
     pub total: u64,
-    /// Those that one token uses: K of E experts, everything else.
+    /// Active per token: K of E experts and everything else.
     pub active: u64,
-    /// Those that Muon takes.
+    /// Updated by Muon.
     pub muon: u64,
-    /// Those that AdamW takes.
+    /// Updated by AdamW.
     pub adamw: u64,
-    /// By part; parts that the model lacks are left out.
+    /// By part; parts that the model does not have are omitted.
     pub parts: BTreeMap<Part, u64>,
 }
 
@@ -66,7 +66,7 @@ pub struct Cost {
     pub optimizer_bytes: u64,
 }
 
-/// What training costs at sequence length `t`.
+/// The cost of training at sequence length `t`.
 pub fn cost(model: &ModelConfig, specs: &[ParamSpec], t: u32) -> Cost {
     let (e, k) = model.experts();
     let weights = specs.iter().filter(|spec| !spec.is_gain_or_bias());
@@ -106,7 +106,7 @@ pub fn cost(model: &ModelConfig, specs: &[ParamSpec], t: u32) -> Cost {
     }
 }
 
-/// Times that one forward pass uses something, and times that gradients pass back through it.
+/// How often a forward pass uses something, and how often it receives gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Calls {
     forward: u64,
@@ -116,7 +116,7 @@ struct Calls {
 impl Calls {
     const ONE: Calls = Calls { forward: 1, backward: 1 };
 
-    /// Calls of a parameter, or of the network that a prefix of parameter names stands for.
+    /// Calls of a parameter, or of the network that a prefix of parameter names denotes.
     fn of(model: &ModelConfig, name: &str) -> Calls {
         let is_block = name.starts_with("blocks.");
         match model.depth.kind {
@@ -137,7 +137,7 @@ impl Calls {
         }
     }
 
-    /// Of the updates of the low and of the high state.
+    /// Calls that update the low and the high state.
     fn of_states(recursion: &Recursion) -> [Calls; 2] {
         let plan = recursion.plan();
         let count =
@@ -146,7 +146,7 @@ impl Calls {
     }
 }
 
-/// One Newton-Schulz iteration on all matrices of a parameter: X X^T, A A and B X with the short side in front.
+/// One Newton-Schulz iteration on all matrices of a parameter: X X^T, A A and B X with the shorter side first.
 fn newton_schulz_flops(spec: &ParamSpec) -> u64 {
     let Some((count, rows, columns)) = spec.matrices().filter(|_| spec.group == Group::Muon) else { return 0 };
     let (short, long) = (u64::from(rows.min(columns)), u64::from(rows.max(columns)));

@@ -1,9 +1,9 @@
-//! The parameters of a model: each one's name, shape, initial values and optimizer group. The list is made by
-//! [`parameters`].
+//! The parameters of a model: name, shape, initial values and optimizer group. [`parameters`] returns the
+//! list.
 //!
-//! Weights of linear maps are [out, in]. Muon takes what it can orthogonalise: matrices of the blocks, and of a 3-D expert
-//! tensor [E, out, in] each [out, in] on its own. Embedding, head, gains and biases go to AdamW. Overrides by name pattern
-//! may move parameters, never out of exactly one group.
+//! Weights of linear maps are [out, in]. Muon updates what it can orthogonalise: matrices of the blocks, and each [out, in]
+//! matrix of a 3-D expert tensor [E, out, in]. AdamW updates embedding, head, gains and biases. Overrides by name pattern may
+//! move parameters; each parameter is always in exactly one group.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::choices;
 use crate::random::Stream;
 
 choices! {
-    /// Which optimizer takes a parameter.
+    /// The optimizer of a parameter.
     pub enum Group {
         /// Muon, for matrices of the blocks.
         Muon = "muon",
@@ -23,7 +23,7 @@ choices! {
     }
 }
 
-/// How a parameter starts.
+/// How a parameter is initialised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Independent normals of mean 0.
@@ -31,20 +31,20 @@ pub enum Init {
         /// Standard deviation.
         std: f32,
     },
-    /// Independent uniforms between -bound and bound.
+    /// Independent uniform values between -bound and bound.
     Uniform {
-        /// Largest size.
+        /// The bound.
         bound: f32,
     },
-    /// One value everywhere.
+    /// A constant.
     Constant(f32),
 }
 
-/// What a parameter is part of, for counts.
+/// The part of the model that a parameter belongs to, for counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// Embeddings of tokens, positions and steps, also where the head shares the first.
+    /// Embeddings of tokens, positions and steps, also if the head shares the first.
     Embedding,
     /// Projections of attention.
     Attention,
@@ -56,9 +56,9 @@ pub enum Part {
     Ffn,
     /// Gains and biases of norms.
     Norms,
-    /// Starts, projections and norms of a recursive model's states.
+    /// Initial states, projections and norms of a recursive model.
     Recursion,
-    /// Output projection of its own.
+    /// Untied output projection.
     Head,
 }
 
@@ -73,19 +73,19 @@ pub struct ParamSpec {
     pub init: Init,
     /// Optimizer group.
     pub group: Group,
-    /// What it is part of.
+    /// The part of the model.
     pub part: Part,
-    /// Random stream of its initial values: its place in the tree.
+    /// Random stream of its initial values: its index in the tree.
     pub stream: u32,
 }
 
 impl ParamSpec {
-    /// Elements. Shapes within the config's ranges cannot overflow.
+    /// Number of elements. Shapes within the config's ranges cannot overflow.
     pub fn len(&self) -> u64 {
         self.shape.iter().map(|&side| u64::from(side)).product()
     }
 
-    /// No parameter is empty.
+    /// Always false: no parameter is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -101,7 +101,7 @@ impl ParamSpec {
         }
     }
 
-    /// A gain or a bias: what a weight decay on matrices alone leaves out.
+    /// Whether it is a gain or a bias, which weight decay on matrices excludes.
     pub fn is_gain_or_bias(&self) -> bool {
         self.part == Part::Norms || self.name.ends_with(".bias")
     }
@@ -110,7 +110,7 @@ impl ParamSpec {
 /// The initial values of a parameter, row-major: normals of stream (seed, parameter), element by element.
 pub fn initial_values(spec: &ParamSpec, seed: u64) -> Vec<f32> {
     let elements = u32::try_from(spec.len()).expect("a checked config has parameters of fewer than 2^32 elements");
-    // No training step has this number, so that no dropout mask repeats these draws.
+    // No training step has this number, so no dropout mask reuses these random numbers.
     let stream = Stream { seed, step: u32::MAX, stream: spec.stream };
     match spec.init {
         Init::Constant(value) => vec![value; elements as usize],
@@ -119,21 +119,21 @@ pub fn initial_values(spec: &ParamSpec, seed: u64) -> Vec<f32> {
     }
 }
 
-/// What is wrong with one override of the optimizer groups.
+/// An error in an override of the optimizer groups.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OverrideFault {
     /// The pattern matches no parameter.
     MatchesNothing,
-    /// Muon was asked to take this parameter, which is no matrix of a block.
+    /// Muon cannot update this parameter, which is not a matrix of a block.
     NoMatrix(String),
-    /// This other pattern, as specific, wants the other group for this parameter.
+    /// This other pattern is equally specific and assigns the other group to this parameter.
     Contradicts(String, String),
 }
 
-/// Moves parameters to the groups that name patterns ask for; `*` stands for any characters, dots included.
+/// Moves parameters to the groups assigned by name patterns; `*` matches any characters, including dots.
 ///
-/// Of several patterns that match, the one with the most literal characters wins. Gives the faulty patterns; parameters
-/// that they match may be in either group then.
+/// Of several matching patterns, the one with the most literal characters wins. Returns the faulty patterns; parameters that
+/// they match may then be in either group.
 pub fn override_groups(specs: &mut [ParamSpec], overrides: &BTreeMap<String, Group>) -> Vec<(String, OverrideFault)> {
     let literal = |pattern: &str| pattern.chars().filter(|&c| c != '*').count();
     let mut by_weight: Vec<_> = overrides.iter().collect();
@@ -175,7 +175,7 @@ mod tests {
     use crate::run::ModelConfig;
 
     #[test]
-    fn a_star_stands_for_any_characters() {
+    fn a_star_matches_any_characters() {
         let name = "blocks.0.moe.router.weight";
         for pattern in ["*", "blocks.*", "*.weight", "blocks.*.router.*", "*router*", "blocks.0.moe.router.weight", "**"] {
             assert!(glob(pattern, name), "{pattern}");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_override_wins_and_contradictions_are_told() {
+    fn the_most_specific_override_wins_and_contradictions_are_reported() {
         let model = ModelConfig { vocabulary: 16, ..ModelConfig::default() };
         let run = |pairs: &[(&str, Group)]| {
             let mut specs = parameters(&model);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_values_depend_on_seed_and_parameter_only() {
+    fn initial_values_depend_only_on_seed_and_parameter() {
         let model = ModelConfig { vocabulary: 500, width: 64, ..ModelConfig::default() };
         let specs = parameters(&model);
         let values = initial_values(&specs[0], 1);

@@ -1,46 +1,46 @@
-//! Options of a recursive model, and the calls that they make: part of [`config`](super::config).
+//! Options of a recursive model, and the calls that result from them.
 
 use crate::{choices, options};
 
 options! {
-    /// Recursion over a high state z_H and a low state z_L: in each of the high cycles z_L is updated `low_cycles` times
+    /// Recursion over a high state z_H and a low state z_L: in each high cycle z_L is updated `low_cycles` times
     /// and z_H once.
     pub struct Recursion: model {
         /// Cycles of the high state.
         high_cycles: u32 = 2 => 1..=16;
-        /// Updates of the low state in each of them.
+        /// Updates of the low state per high cycle.
         low_cycles: u32 = 2 => 1..=16;
-        /// Which networks update the two states.
+        /// The networks that update the two states.
         networks: Networks = Networks::Separate;
-        /// What an update does with the network's output.
+        /// How the network's output updates a state.
         update: StateUpdate = StateUpdate::Replace;
-        /// How one state enters the update of the other.
+        /// How one state is injected into the update of the other.
         injection: Injection = Injection::Sum;
         /// Adds the embedding to the input of every update of the low state.
         embedding_injection: bool = false;
-        /// Where the states start.
+        /// Initial states.
         start: RecursionStart = RecursionStart::Embedding;
-        /// Which calls give gradients.
+        /// Which calls have gradients.
         #[class(optimisation)]
         gradient: RecursionGradient = RecursionGradient::LowSteps;
         /// Updates of the low state with gradient in the last high cycle; earlier high cycles have one.
         #[when("model.depth.recursion.gradient" = "low_steps")]
         #[class(optimisation)]
         low_gradient_steps: u32 = 2 => 1..=16;
-        /// What the head reads.
+        /// The input of the head.
         head: HeadReads = HeadReads::State;
-        /// What becomes of the states after a micro-batch.
+        /// What happens to the states after a micro-batch.
         carry: Carry = Carry::Dropped;
-        /// Micro-batches after which a carried state starts anew.
+        /// Micro-batches after which a carried state is reset.
         #[when("model.depth.recursion.carry" = "same_data" | "next_data")]
         halt_after: u32 = 3 => 1..=64;
-        /// Has a head for halting [2, D] that no loss reaches, as the published reasoning study did: it only counts as parameters.
+        /// Adds a halting head [2, D] without a loss, as in the published reasoning study: it only counts towards the parameters.
         halting_head: bool = false;
     }
 }
 
 choices! {
-    /// Which networks update the two states.
+    /// The networks that update the two states.
     pub enum Networks {
         /// one for each state (HRM, HrmText).
         Separate = "separate",
@@ -50,7 +50,7 @@ choices! {
 }
 
 choices! {
-    /// What an update does with the network's output.
+    /// How the network's output updates a state.
     pub enum StateUpdate {
         /// the output is the new state.
         Replace = "replace",
@@ -60,27 +60,27 @@ choices! {
 }
 
 choices! {
-    /// How one state enters the update of the other.
+    /// How one state is injected into the update of the other.
     pub enum Injection {
         /// the network reads z_L + z_H.
         Sum = "sum",
-        /// the other state passes a D x D projection, and the sum a LayerNorm of the updated state's own.
+        /// the other state passes through a D x D projection, and the sum through a separate LayerNorm for each state.
         Projected = "projected",
     }
 }
 
 choices! {
-    /// Where the states start.
+    /// Initial states.
     pub enum RecursionStart {
-        /// z_H at the embedding, z_L at zero (HrmText).
+        /// z_H is the embedding, z_L is zero (HrmText).
         Embedding = "embedding",
-        /// both at learned vectors.
+        /// both are learned vectors.
         Learned = "learned",
     }
 }
 
 choices! {
-    /// Which calls of a recursive model give gradients.
+    /// Which calls of a recursive model have gradients.
     pub enum RecursionGradient {
         /// all.
         All = "all",
@@ -92,7 +92,7 @@ choices! {
 }
 
 choices! {
-    /// What the head of a recursive model reads.
+    /// The input of the head of a recursive model.
     pub enum HeadReads {
         /// the high state.
         State = "state",
@@ -102,14 +102,14 @@ choices! {
 }
 
 choices! {
-    /// What becomes of a recursive model's states after a micro-batch.
+    /// What happens to a recursive model's states after a micro-batch.
     pub enum Carry {
-        /// they are dropped: every micro-batch starts anew (HrmText).
+        /// they are discarded: every micro-batch starts from the initial states (HrmText).
         Dropped = "none",
-        /// they are kept, without their gradient, while the same data are given again (deep supervision as in HRM).
+        /// they are kept, without gradient, while the same data are repeated (deep supervision as in HRM).
         SameData = "same_data",
-        /// they are kept, without their gradient, and the next data enter: states of unrelated text (as the published reasoning
-        /// study ran).
+        /// they are kept, without gradient, for the next data: states of unrelated text (as in the runs of the published reasoning
+        /// study).
         NextData = "next_data",
     }
 }
@@ -117,9 +117,9 @@ choices! {
 /// One call of a network of a recursive model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Updates the high state, or else the low one.
+    /// Whether it updates the high state or the low one.
     pub is_high: bool,
-    /// Gradients pass back through it.
+    /// Whether it has a gradient.
     pub has_gradient: bool,
 }
 

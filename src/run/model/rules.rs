@@ -1,10 +1,10 @@
-//! What the values of a model mean together.
+//! Consistency rules of a model.
 
 use super::{AttentionKind, DepthKind, EmbeddingScale, FfnKind, Latent, ModelConfig, PositionKind, RecursionStart};
 use crate::config_file::Conflict;
 
 impl ModelConfig {
-    /// Every disagreement between the model's keys; none if it can be built.
+    /// All conflicts between the model's keys; empty if it can be built.
     pub fn problems(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
         match self.attention.kind {
@@ -26,7 +26,7 @@ fn heads(model: &ModelConfig, found: &mut Vec<Conflict>) {
         near.truncate(3);
         near.sort_unstable_by_key(|(_, heads)| *heads);
         let near: Vec<_> = near.iter().map(|(_, heads)| heads.to_string()).collect();
-        let help = format!("heads that fit: {}; or state `model.attention.head_width`", near.join(", "));
+        let help = format!("heads that fit: {}; or set `model.attention.head_width`", near.join(", "));
         let labels = [("model.attention.heads", format!("H = {h}")), ("model.width", format!("D = {d}"))];
         found.push(Conflict::new(format!("a width of {d} does not divide into {h} heads"), &labels, help));
         return;
@@ -37,7 +37,7 @@ fn heads(model: &ModelConfig, found: &mut Vec<Conflict>) {
         found.push(Conflict::new(
             format!("heads would be {width} wide, 1 to 128 is possible"),
             &labels,
-            "change the number of heads, or state `model.attention.head_width`",
+            "change the number of heads, or set `model.attention.head_width`",
         ));
         return;
     }
@@ -55,12 +55,12 @@ fn heads(model: &ModelConfig, found: &mut Vec<Conflict>) {
     }
     if rope == 0 || !rope.is_multiple_of(2) {
         found.push(Conflict::new(
-            format!("the rotary embedding would turn {rope} of {width} dimensions of a head, an even number is needed"),
+            format!("the rotary embedding would rotate {rope} of {width} dimensions of a head, an even number is needed"),
             &[
                 ("model.positions.fraction", format!("{} of a head", model.positions.fraction)),
                 ("model.attention.heads", format!("heads are {width} wide")),
             ],
-            "dimensions are turned in pairs; 1.0 turns all, 0.5 half",
+            "dimensions are rotated in pairs; 1.0 rotates all, 0.5 half",
         ));
     }
 }
@@ -79,18 +79,18 @@ fn latent(model: &ModelConfig, found: &mut Vec<Conflict>) {
     }
     if rope_width % 2 != 0 {
         found.push(Conflict::new(
-            format!("the rotary embedding would turn {rope_width} dimensions of a head, an even number is needed"),
+            format!("the rotary embedding would rotate {rope_width} dimensions of a head, an even number is needed"),
             &[("model.attention.latent.rope_width", "is odd".into())],
-            "dimensions are turned in pairs",
+            "dimensions are rotated in pairs",
         ));
     }
     let fraction = model.positions.fraction;
     if fraction != 1.0 {
         found.push(Conflict::new(
-            "latent attention turns the whole of its positional part",
+            "latent attention always rotates its whole positional part",
             &[
                 ("model.positions.fraction", format!("{fraction} of a head")),
-                ("model.attention.kind", "states its positional part by `latent.rope_width`".into()),
+                ("model.attention.kind", "sets its positional part with `latent.rope_width`".into()),
             ],
             "leave `model.positions.fraction` out",
         ));
@@ -101,7 +101,7 @@ fn layers(model: &ModelConfig, found: &mut Vec<Conflict>) {
     let (dense, layers) = (model.ffn.dense_layers, model.depth.layers);
     if model.ffn.kind == FfnKind::Moe && dense >= layers {
         found.push(Conflict::new(
-            format!("of {layers} layers {dense} would be dense: none has experts"),
+            format!("{dense} of {layers} layers would be dense: none has experts"),
             &[("model.ffn.dense_layers", format!("{dense}")), ("model.depth.layers", format!("L = {layers}"))],
             "for a dense model set `model.ffn.kind` to \"dense\"",
         ));
@@ -116,7 +116,7 @@ fn layers(model: &ModelConfig, found: &mut Vec<Conflict>) {
         found.push(Conflict::new(
             "the factor on the embedding would be infinite",
             &[("model.embedding.scale", "1 / the standard deviation".into()), ("model.init.std", "which is 0".into())],
-            "state a `model.init.std`, or another scale",
+            "set `model.init.std`, or another scale",
         ));
     }
     let recursion = &model.depth.recursion;
@@ -125,16 +125,16 @@ fn layers(model: &ModelConfig, found: &mut Vec<Conflict>) {
         found.push(Conflict::new(
             "the model would never see its tokens",
             &[
-                ("model.depth.recursion.start", "both states start at learned vectors".into()),
-                ("model.depth.recursion.embedding_injection", "the embedding does not enter later".into()),
+                ("model.depth.recursion.start", "both states start as learned vectors".into()),
+                ("model.depth.recursion.embedding_injection", "the embedding is not injected later".into()),
             ],
             "set `model.depth.recursion.embedding_injection` to true",
         ));
     }
     if model.head.tied && model.head.starts_as_embedding {
         found.push(Conflict::new(
-            "a head that is the embedding cannot start as a copy of it",
-            &[("model.head.starts_as_embedding", "wants a head of its own".into()), ("model.head.tied", "has none".into())],
+            "a tied head cannot start as a copy of the embedding",
+            &[("model.head.starts_as_embedding", "needs an untied head".into()), ("model.head.tied", "is tied".into())],
             "set `model.head.tied` to false",
         ));
     }
@@ -153,7 +153,7 @@ fn routing(model: &ModelConfig, found: &mut Vec<Conflict>) {
             ));
         } else if kept > groups || k > kept * (e / groups) {
             found.push(Conflict::new(
-                format!("a token cannot visit {k} experts in {kept} of {groups} groups of {}", e / groups),
+                format!("a token cannot be routed to {k} experts in {kept} of {groups} groups of {}", e / groups),
                 &[
                     ("model.router.top_k", format!("K = {k}")),
                     ("model.router.kept_groups", format!("{kept}")),
@@ -165,7 +165,7 @@ fn routing(model: &ModelConfig, found: &mut Vec<Conflict>) {
     }
     if model.ffn.kind == FfnKind::Moe && k > e {
         found.push(Conflict::new(
-            format!("a token cannot visit {k} of {e} experts"),
+            format!("a token cannot be routed to {k} of {e} experts"),
             &[("model.router.top_k", format!("K = {k}")), ("model.router.experts", format!("E = {e}"))],
             "`model.router.top_k` may be at most `model.router.experts`",
         ));

@@ -1,11 +1,11 @@
-//! The parameter tree of a model: which parameters its axes make, in the order of the forward pass.
+//! The parameter tree of a model: the parameters that follow from its axes, in the order of the forward pass.
 
 use super::parameters::{Group, Init, ParamSpec, Part};
 use super::{
     AttentionKind, DepthIdentity, DepthKind, InitOptions, Injection, Latent, ModelConfig, Networks, NormKind, PositionKind, RecursionStart,
 };
 
-/// Every parameter of a model, in the order of the forward pass. The config must have passed its checks.
+/// Every parameter of a model, in the order of the forward pass. The config must be valid.
 pub fn parameters(model: &ModelConfig) -> Vec<ParamSpec> {
     let mut tree = Tree { model, prefix: String::new(), specs: Vec::new() };
     let d = model.width;
@@ -20,7 +20,7 @@ pub fn parameters(model: &ModelConfig) -> Vec<ParamSpec> {
     if !model.head.tied {
         tree.matrix("head.weight", &[model.vocabulary, d], Part::Head);
         if model.head.starts_as_embedding {
-            // The same draws as the embedding's, which is the first of the tree.
+            // The same random numbers as the embedding, which is the first in the tree.
             tree.specs.last_mut().expect("just added").stream = 0;
         }
     }
@@ -29,7 +29,7 @@ pub fn parameters(model: &ModelConfig) -> Vec<ParamSpec> {
 
 struct Tree<'a> {
     model: &'a ModelConfig,
-    /// Of the names that are added.
+    /// Prefix of the names that are added.
     prefix: String,
     specs: Vec<ParamSpec>,
 }
@@ -174,7 +174,7 @@ impl Tree<'_> {
         self.attention_output(value_width);
     }
 
-    /// The gate on what the heads give, and the output projection.
+    /// The gate on the output of the heads, and the output projection.
     fn attention_output(&mut self, value_width: u32) {
         let (d, width, attention) = (self.model.width, self.model.attention.heads * value_width, &self.model.attention);
         if attention.gate {
@@ -186,7 +186,7 @@ impl Tree<'_> {
         }
     }
 
-    /// up [.., F, D], gate [.., F, D] where gated, down [.., D, F], each with its bias where there are biases.
+    /// up [.., F, D], gate [.., F, D] if gated, down [.., D, F], each with its bias if there are biases.
     fn ffn(&mut self, name: &str, leading: &[u32], f: u32, part: Part) {
         let (d, options) = (self.model.width, &self.model.ffn);
         for (map, out, input) in [("up", f, d), ("gate", f, d), ("down", d, f)] {

@@ -9,7 +9,7 @@
 //   loss = balance_coefficient (one of the first four, or 0) + z_coefficient z
 //   d_p_{n,e} = d_loss balance_coefficient E load_{s,e} / N        d_logsumexp_n = d_loss z_coefficient 2 logsumexp_n / N
 // load is f, f_s [B, E], r, or K / L mean_l f_l of the loss in use: a count, without gradient.
-// metrics = [switch, z, mean entropy, sequence, f_0 .. f_{E-1}, P_0 .. P_{E-1}], without coefficients.
+// metrics = a value in each slot (METRIC_*), then a row of E values each (ROW_*), without coefficients. The host finds them by name.
 
 import package::lib::index::flat_workgroup;
 import package::lib::step::{real_of, step};
@@ -48,7 +48,15 @@ struct Params {
 @group(0) @binding(17) var<storage, read_write> d_logsumexp: array<f32>;
 
 const INVOCATIONS = 64u; // no fewer than experts
-const SCALARS = 4u;      // of metrics, before f
+
+const METRIC_SWITCH = 0u;
+const METRIC_Z = 1u;
+const METRIC_ENTROPY = 2u; // mean of a token's, nats
+const METRIC_SEQUENCE = 3u;
+const SCALARS = 4u;        // slots, before the rows
+const ROW_LOAD = 0u;             // f
+const ROW_MEAN_PROBABILITY = 1u; // P
+const ROWS = 2u;
 
 var<workgroup> sh_load: array<f32, INVOCATIONS>;
 var<workgroup> sh_mean: array<f32, INVOCATIONS>;     // P
@@ -120,8 +128,8 @@ fn expert_means(e: u32) {
     sh_load[e] = assignments / f32(tokens * params.experts_per_token);
     sh_mean[e] = sum / f32(tokens);
     sh_sequence[e] = products;
-    metrics[SCALARS + e] = sh_load[e];
-    metrics[SCALARS + params.experts + e] = sh_mean[e];
+    metrics[SCALARS + ROW_LOAD * params.experts + e] = sh_load[e];
+    metrics[SCALARS + ROW_MEAN_PROBABILITY * params.experts + e] = sh_mean[e];
     if (params.has_running_load != 0u) {
         load[e] = running_load[e];
     } else if (params.by_sequence == 0u) {
@@ -162,16 +170,16 @@ fn forward(@builtin(local_invocation_index) local: u32) {
     switched *= f32(params.experts);
     sequence *= f32(params.experts) / (f32(params.sequence_length * params.experts_per_token) * f32(tokens));
     running *= f32(params.experts);
-    metrics[0] = switched;
-    metrics[1] = sh_scalar[0];
-    metrics[2] = sh_scalar[1];
-    metrics[3] = sequence;
+    metrics[METRIC_SWITCH] = switched;
+    metrics[METRIC_Z] = sh_scalar[0];
+    metrics[METRIC_ENTROPY] = sh_scalar[1];
+    metrics[METRIC_SEQUENCE] = sequence;
     var balance = select(select(switched, running, params.has_running_load != 0u), sequence, params.by_sequence != 0u);
     balance *= f32(params.balances);
     loss[0] = step.balance_coefficient * balance + step.z_coefficient * sh_scalar[0];
 }
 
-// Copies f and P of one layer. An invocation owns one of them.
+// Copies f and P of one layer, the first two rows. An invocation owns one of them.
 // grid: 2 * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn pool_layer(@builtin(global_invocation_id) id: vec3<u32>) {

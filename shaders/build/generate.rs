@@ -71,7 +71,8 @@ fn fields(sibling: &Sibling) -> String {
     sibling.source.params.as_ref().map_or("none".into(), |(fields, _)| format!("{{{}}}", list(fields)))
 }
 
-/// Constants that siblings agree on, or that only one has: those of the WGSL, and whole numbers that only files declare.
+/// Constants that siblings agree on, or that only one has: those of the WGSL, and whole numbers that only files declare. The latter are
+/// listed by name as well, for outputs whose slots the WGSL names.
 fn constants(siblings: &[Sibling], out: &mut String) {
     let mut all: Vec<Scalar> = Vec::new();
     for sibling in siblings {
@@ -81,13 +82,18 @@ fn constants(siblings: &[Sibling], out: &mut String) {
         all.extend(unused.map(|(name, value)| Scalar { name: name.clone(), rust: "u32", value: value.to_string() }));
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut names = String::new();
     for group in all.chunk_by(|a, b| a.name == b.name) {
         if let [c, rest @ ..] = group
             && rest.iter().all(|other| other == c)
         {
             let _ = writeln!(out, "    pub const {}: {} = {};", c.name, c.rust, c.value);
+            if c.rust == "u32" {
+                let _ = write!(names, "({:?}, {}), ", c.name, c.name);
+            }
         }
     }
+    let _ = writeln!(out, "    pub const CONSTANTS: &[(&str, u32)] = &[{}];", names.trim_end_matches(", "));
 }
 
 /// The siblings that have an entry point, lowest rank first.

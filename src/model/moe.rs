@@ -96,7 +96,7 @@ pub fn router_states(g: &Graph) -> Vec<RouterState> {
     routers.map(state).collect()
 }
 
-/// The balance losses `[1]` and, of every router in the order of the forward pass, its metrics [4 + 2E].
+/// The balance losses `[1]` and, of every router in the order of the forward pass, its metrics.
 pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<Tensor>, Vec<Tensor>) {
     let options = &build.model.balance;
     let (mut losses, mut balanced) = (Vec::new(), Vec::new());

@@ -23,7 +23,7 @@ pub struct Recorded {
     pub statistics: Option<Tensor>,
     /// Logits of the position asked for [1, V], when sampling.
     pub logits: Option<Tensor>,
-    /// For each MoE layer its routing in numbers [4 + 2E]: see `BalanceLoss::metrics`.
+    /// For each MoE layer its routing in numbers: see `BalanceLoss::metrics`.
     pub routing: Vec<Tensor>,
 }
 

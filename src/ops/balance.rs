@@ -10,7 +10,10 @@ use std::ops::Range;
 
 use super::{
     Graph,
-    kernels::balance::{Backward, BackwardZ, BlockSums, Forward, ForwardLayers, Params, PoolLayer},
+    kernels::{
+        balance::{Backward, BackwardZ, BlockSums, CONSTANTS, Forward, ForwardLayers, Params, PoolLayer, ROWS, SCALARS},
+        slot,
+    },
     router::Routing,
 };
 use crate::{choices::BalanceKind, gpu::Tensor};
@@ -32,22 +35,17 @@ pub struct BalanceOptions {
 pub struct BalanceLoss {
     /// balance_coefficient * balance + z_coefficient * z, a scalar `[1]`.
     pub loss: Tensor,
-    /// The routing in numbers [4 + 2E], without coefficients, in the slots that [`BalanceLoss::slot`] names.
+    /// The routing in numbers, without coefficients, in the slots that [`BalanceLoss::slot`] names.
     pub metrics: Tensor,
 }
 
 impl BalanceLoss {
-    /// The slots of one value: the switch loss, the z-loss, the mean entropy of a token's probabilities in nats, the loss by sequence.
-    const SCALARS: [&str; 4] = ["switch", "z", "entropy", "sequence"];
-    /// The slots of one value an expert, after them: the share of the assignments, the mean probability.
-    const ROWS: [&str; 2] = ["load", "mean_probability"];
-
-    /// Where a slot stands in `metrics` of this length; `None` if there is no such slot.
+    /// Where a slot stands in `metrics` of this length: the constants `METRIC_*` of the shader, and its `ROW_*`, which have a value an
+    /// expert. `None` if there is no such slot.
     pub fn slot(name: &str, length: usize) -> Option<Range<usize>> {
-        let (scalars, experts) = (Self::SCALARS.len(), length.saturating_sub(Self::SCALARS.len()) / Self::ROWS.len());
-        let scalar = Self::SCALARS.iter().position(|slot| *slot == name).map(|index| index..index + 1);
-        let row = || Self::ROWS.iter().position(|slot| *slot == name).map(|row| scalars + row * experts..scalars + (row + 1) * experts);
-        scalar.or_else(row)
+        let experts = length.saturating_sub(SCALARS as usize) / ROWS as usize;
+        let row = |row: usize| SCALARS as usize + row * experts..SCALARS as usize + (row + 1) * experts;
+        slot(CONSTANTS, "ROW_", name).map(row).or_else(|| slot(CONSTANTS, "METRIC_", name).map(|index| index..index + 1))
     }
 
     /// The values of a slot, out of the metrics; none if there is no such slot.
@@ -75,7 +73,7 @@ impl Graph {
         let sums = self.tensor("balance.sums", [sequences * blocks_per_sequence, 2 * experts + 2]);
         self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, expert, sums });
         let loss = self.tensor("balance.loss", [1]);
-        let metrics = self.tensor("balance.metrics", [BalanceLoss::SCALARS.len() as u32 + BalanceLoss::ROWS.len() as u32 * experts]);
+        let metrics = self.tensor("balance.metrics", [SCALARS + ROWS * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
         let running_load = running_load.unwrap_or(sums); // Else it is not read.

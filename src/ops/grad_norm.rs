@@ -2,12 +2,20 @@
 
 use super::{
     Graph,
-    kernels::grad_norm::{BLOCK, Finish, LANE_BLOCK, LANES, Params, Squares, SquaresByLane},
+    kernels::{
+        grad_norm::{BLOCK, CONSTANTS, Finish, LANE_BLOCK, LANES, Params, Squares, SquaresByLane},
+        slot,
+    },
 };
 use crate::gpu::Tensor;
 
 /// Gradients that one launch takes: a kernel may bind eight buffers.
 const GRADIENTS: usize = 6;
+
+/// Where a value stands in what [`Graph::grad_norm`] returns: the constants `CLIP_*` of the shader. `None` if there is no such slot.
+pub fn clip_slot(name: &str) -> Option<usize> {
+    slot(CONSTANTS, "CLIP_", name)
+}
 
 impl Graph {
     /// L2 norm over the accumulated gradients of `parameters` and the factor that clips it to the step's `clip_norm`.

@@ -36,6 +36,7 @@ pub use adamw::{AdamW, Trained, state_range};
 pub use attention::Heads;
 pub use balance::{BalanceLoss, BalanceOptions};
 pub use expert_ffn::{ExpertBiases, FfnWeights};
+pub use grad_norm::clip_slot;
 pub use graph::Graph;
 pub use grouped_matmul::GroupedForm;
 pub use latent_heads::LatentHeads;
@@ -49,4 +50,10 @@ pub use router::{RouterBiases, RouterOptions, Routing, Scores};
 /// Generated from `shaders/` by the build script: `Params` and one call struct per entry point.
 pub mod kernels {
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+    /// The slot of an output that a shader names `PREFIX_NAME`, among the constants of its module; the case of `name` is free.
+    pub fn slot(constants: &[(&str, u32)], prefix: &str, name: &str) -> Option<usize> {
+        let is_it = |constant: &str| constant.strip_prefix(prefix).is_some_and(|rest| rest.eq_ignore_ascii_case(name));
+        constants.iter().find(|(constant, _)| is_it(constant)).map(|(_, slot)| *slot as usize)
+    }
 }

@@ -25,7 +25,7 @@ pub struct Training {
     pub loss_seed: TensorId,
     /// Read after each micro-batch: cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: TensorId,
-    /// Read after each micro-batch, one a MoE layer: its routing in numbers [4 + 2E], see `BalanceLoss::metrics`.
+    /// Read after each micro-batch, one a MoE layer: its routing in numbers, see `BalanceLoss::metrics`.
     pub routing: Vec<TensorId>,
     /// Read after each update: gradient norm, clip factor (0 = skipped).
     pub clip: TensorId,

@@ -5,8 +5,7 @@
 //! micro-batches.
 
 use crate::{
-    ops::BalanceLoss,
-    ops::LossHead,
+    ops::{self, BalanceLoss, LossHead},
     run::{
         config::{Config, Weighting},
         records::UpdateRecord,
@@ -126,8 +125,29 @@ fn over_axes(layers: Vec<Vec<f64>>, series: &Series) -> Vec<f64> {
     if count == 0 { Vec::new() } else { vec![sum / count as f64] }
 }
 
-/// Where a value stands in what the gradient norm leaves; see [`Graph::grad_norm`](crate::ops::Graph::grad_norm).
 fn clip_slot(name: &str) -> usize {
-    let slot = ["norm", "factor", "finite"].iter().position(|slot| *slot == name);
-    slot.unwrap_or_else(|| panic!("the gradient norm leaves no {name}"))
+    ops::clip_slot(name).unwrap_or_else(|| panic!("the gradient norm leaves no {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::records::EvalRecord;
+
+    /// The table and the kernels agree: a slot that is misspelt is found here, not in a run.
+    #[test]
+    fn every_row_names_a_slot_that_its_kernel_has() {
+        let sources = UpdateRecord::COLUMNS.iter().map(|column| column.series.source);
+        for source in sources.chain(EvalRecord::COLUMNS.iter().map(|column| column.series.source)) {
+            let is_there = match source {
+                Source::Statistics(slot) => LossHead::slot(slot).is_some(),
+                Source::Routing(slot) => BalanceLoss::slot(slot, 100).is_some(),
+                Source::Clip(slot) => ops::clip_slot(slot).is_some(),
+                Source::Host | Source::Derived(_) => true,
+            };
+            assert!(is_there, "{source:?}");
+        }
+        assert!(BalanceLoss::slot("none", 100).is_none());
+        assert_eq!(BalanceLoss::slot("mean_probability", 4 + 2 * 3), Some(7..10));
+    }
 }

@@ -230,12 +230,12 @@ fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
 fn restore_best(trainer: &mut Trainer, run: &Path, now: &Identity, purpose: identity::Purpose) -> Result<()> {
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let folder = RunFolder::open(Box::new(store), &open::tag())?;
-    let Some(loaded) = folder.load_best(&trainer.expected())? else {
+    let Some(found) = folder.read_best(&trainer.expected(), &mut |name, offset, bytes| trainer.write_tensor(name, offset, bytes))? else {
         bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
     };
-    let agreement = check(&folder, &loaded.snapshot.state.identity, now, purpose)?;
-    loaded.warnings.iter().chain(&agreement.notes).for_each(|w| err!("warning: {}", print::name(w)));
-    trainer.restore(&loaded.snapshot);
+    let agreement = check(&folder, &found.state.identity, now, purpose)?;
+    found.warnings.iter().chain(&agreement.notes).for_each(|w| err!("warning: {}", print::name(w)));
+    trainer.restore_state(&found.state);
     Ok(())
 }
 

@@ -103,43 +103,76 @@ impl Environment for Folder {
     }
 }
 
-#[test]
-fn a_save_needs_the_memory_of_a_few_pieces() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = folder.path().join("run");
-    let mut host = Host::new(Folder(run.clone()));
-    host.send(Command::Start { run: "run".into(), config: RUN.into(), sets: Vec::new() });
-    let (mut held, mut before) = (0, None);
-    let [most, resident] = 'run: loop {
+/// What was held on the heap and resident when a measurement began.
+struct Before {
+    held: usize,
+    resident: Option<usize>,
+}
+
+impl Before {
+    fn now() -> Before {
+        let held = HELD.load(Ordering::Relaxed);
+        MOST.store(held, Ordering::Relaxed);
+        let is_reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        Before { held, resident: resident().filter(|_| is_reset).map(|[now, _]| now) }
+    }
+
+    /// The most bytes more, on the heap and resident; the latter is 0 where the system does not tell.
+    fn most(&self) -> [usize; 2] {
+        let most = MOST.load(Ordering::Relaxed).saturating_sub(self.held);
+        [most, self.resident.zip(resident()).map_or(0, |(before, [_, most])| most.saturating_sub(before))]
+    }
+}
+
+/// Drives a host until `wanted` picks something of what it tells.
+fn until<T>(host: &mut Host<Folder>, mut wanted: impl FnMut(SessionEvent) -> Option<T>) -> T {
+    loop {
         let (events, activity) = host.advance(0.0);
         for event in events {
-            match event {
-                // The save is what comes next.
-                SessionEvent::Evaluated { .. } => {
-                    held = HELD.load(Ordering::Relaxed);
-                    MOST.store(held, Ordering::Relaxed);
-                    let is_reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
-                    before = resident().filter(|_| is_reset);
-                }
-                SessionEvent::Saved { .. } => {
-                    let most = MOST.load(Ordering::Relaxed) - held;
-                    break 'run [most, before.zip(resident()).map_or(0, |([now, _], [_, most])| most.saturating_sub(now))];
-                }
-                SessionEvent::Failed(problem) => panic!("{problem}"),
-                _ => {}
+            if let SessionEvent::Failed(problem) = event {
+                panic!("{problem}");
+            }
+            if let Some(found) = wanted(event) {
+                return found;
             }
         }
         match activity {
             Activity::Busy => {}
             Activity::Waiting => host.wait(),
-            Activity::Idle => panic!("the run ended without a checkpoint"),
+            Activity::Idle => panic!("the host waits for a command"),
         }
-    };
+    }
+}
+
+#[test]
+fn a_save_needs_the_memory_of_a_few_pieces_and_resuming_that_of_a_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut host = Host::new(Folder(run.clone()));
+    host.send(Command::Start { run: "run".into(), config: RUN.into(), sets: Vec::new() });
+    // A save comes next.
+    until(&mut host, |event| matches!(event, SessionEvent::Evaluated { .. }).then_some(()));
+    let before = Before::now();
+    until(&mut host, |event| matches!(event, SessionEvent::Saved { .. }).then_some(()));
+    let [heap, resident] = before.most();
+    until(&mut host, |event| matches!(event, SessionEvent::Ended(_)).then_some(()));
+    drop(host);
+
     let saved = run.join("checkpoints/update-00000001");
     let [model, moments] = ["model.safetensors", "optim.safetensors"].map(|name| saved.join(name).metadata().unwrap().len() as usize);
-    println!("a checkpoint of {} MB: {} KB more heap, {} KB more resident", (model + moments) >> 20, most >> 10, resident >> 10);
+    println!("a save of {} MB: {} KB more heap, {} KB more resident", (model + moments) >> 20, heap >> 10, resident >> 10);
     assert!(model + moments > 90 << 20, "{model} and {moments} bytes");
     // A piece has 256 KB; some are on their way, one is hashed and written.
-    assert!(most < 4 << 20, "{most} bytes more on the heap");
+    assert!(heap < 4 << 20, "{heap} bytes more on the heap");
     assert!(resident < 16 << 20, "{resident} bytes more resident");
+
+    let mut host = Host::new(Folder(run.clone()));
+    host.send(Command::Resume { run: "run".into(), sets: Vec::new(), allow: Vec::new() });
+    let before = Before::now();
+    until(&mut host, |event| matches!(event, SessionEvent::Opened(_)).then_some(()));
+    let [heap, _] = before.most();
+    println!("resuming: {} KB more heap", heap >> 10);
+    // The initial values are made tensor by tensor; kernels are compiled, too.
+    let largest = 65_536 * 64 * size_of::<f32>();
+    assert!(heap < 2 * largest + (16 << 20), "{heap} bytes more on the heap");
 }

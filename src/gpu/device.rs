@@ -260,6 +260,13 @@ impl Device {
         self.queue.submit([encoder.finish()])
     }
 
+    /// Lets go of what the driver keeps of bytes that the host has written: they are submitted and waited for. In a browser nothing waits.
+    pub(super) fn finish_uploads(&self) {
+        self.queue.submit([]);
+        // A fault is for the next check to tell.
+        let _ = self.raw.poll(wgpu::PollType::wait_indefinitely());
+    }
+
     /// Submissions since the device was opened.
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)

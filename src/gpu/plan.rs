@@ -25,7 +25,12 @@ pub struct Memory {
     tensors: Vec<Stored>,
     /// Of `tensors`, those that were written after their representations were refreshed.
     stale: Vec<usize>,
+    /// Bytes written by the host since the device was last waited for because of them.
+    uploaded: u64,
 }
+
+/// Most bytes that the host writes before it waits: until then the driver keeps a copy of them.
+const MOST_UPLOADED: u64 = 8 << 20;
 
 struct Stored {
     buffer: wgpu::Buffer,
@@ -63,6 +68,11 @@ impl Memory {
         assert!(offset + bytes.len() as u64 <= self.tensors[index].bytes, "memory: bytes of {name}");
         device.queue.write_buffer(&self.tensors[index].buffer, offset, bytes);
         self.note_write(index);
+        self.uploaded += bytes.len() as u64;
+        if self.uploaded >= MOST_UPLOADED {
+            self.uploaded = 0;
+            device.finish_uploads();
+        }
     }
 
     /// Starts reading tensors as they are now.

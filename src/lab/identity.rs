@@ -7,7 +7,7 @@
 
 use super::{
     error::SessionError,
-    run_folder::{EFFECTIVE_CONFIG, Loaded, RunFolder},
+    run_folder::{EFFECTIVE_CONFIG, Found, RunFolder},
 };
 use crate::{
     config_file::{self, Class},
@@ -16,7 +16,7 @@ use crate::{
         identity::{self, Agreement, Change, Identity, Purpose, Refused},
         records::{Incident, IncidentRecord, Time},
     },
-    train::{checkpoint, trainer::Trainer},
+    train::trainer::Trainer,
 };
 
 /// Name of the file with the settings that a run was started with, where they were changed since.
@@ -36,32 +36,31 @@ pub fn check(folder: &RunFolder, saved: &Identity, now: &Identity, purpose: Purp
     Ok(completed.check(now, purpose)?)
 }
 
-/// Takes a run up where `loaded` left it: checks that it may go on, restores the trainer, and keeps what was changed. `effective` is the
+/// Takes a run up where `found` left it, whose tensors the trainer has: checks that it may go on, restores the trainer's state, and keeps what was changed. `effective` is the
 /// text of the effective config from here on.
 pub(super) fn take_up(
     trainer: &mut Trainer,
     folder: &mut RunFolder,
-    loaded: Option<Loaded>,
+    found: Option<Found>,
     effective: &str,
     allowed: &[Class],
 ) -> Result<TakenUp, SessionError> {
     let before = text(folder, EFFECTIVE_CONFIG)?.unwrap_or_default();
     let written = identity::recorded(&before).map_err(|problem| SessionError::Mismatch(format!("{EFFECTIVE_CONFIG}: {problem}")))?;
-    let (now, update) = (trainer.config().clone(), loaded.as_ref().map_or(0, |loaded| loaded.snapshot.state.update));
+    let (now, update) = (trainer.config().clone(), found.as_ref().map_or(0, |found| found.state.update));
     let edits = identity::changes(&config_file::settings(&written), &config_file::settings(&now), update);
     let header = folder.reader()?.header()?.map(|header| header.config);
-    let Some(loaded) = loaded else {
+    let Some(Found { state, weights_sha256, warnings, .. }) = found else {
         return without_checkpoint(trainer, &before, header, &edits);
     };
     if now.train.updates < update {
         let made = format!("`train.updates` is {}, and the run has made {update} updates: state {update} or more", now.train.updates);
         return Err(SessionError::Mismatch(made));
     }
-    let Loaded { mut snapshot, warnings, .. } = loaded;
-    let agreement = check(folder, &snapshot.state.identity, &trainer.state().identity, Purpose::Resume { update, allowed })?;
-    let saved = Some((update, checkpoint::weights_sha256(&snapshot.tensors)));
+    let agreement = check(folder, &state.identity, &trainer.state().identity, Purpose::Resume { update, allowed })?;
+    let saved = Some((update, weights_sha256));
     let mut taken = TakenUp { update, saved, warnings, lines: Vec::new() };
-    trainer.restore(&snapshot);
+    trainer.restore_state(&state);
     trainer.note_changes(agreement.changes.clone());
     let bookkeeping = edits.into_iter().filter(|change| change.class == Class::Bookkeeping);
     let changes: Vec<Change> = agreement.changes.into_iter().chain(bookkeeping).collect();
@@ -74,8 +73,7 @@ pub(super) fn take_up(
         folder.write(STARTED_CONFIG, before.as_bytes())?;
     }
     folder.write(EFFECTIVE_CONFIG, effective.as_bytes())?;
-    snapshot.state = trainer.state().clone();
-    folder.save_checkpoint(&snapshot, now.train.checkpoint.keep as usize)?;
+    folder.save_again(&trainer.expected(), trainer.state(), now.train.checkpoint.keep as usize)?;
     taken.warnings.extend(changes.iter().map(|change| format!("from update {} on, {change}", update + 1)));
     taken.warnings.extend(identity::rates_already_used(&now, &changes, update));
     taken.lines.extend(changes.iter().map(|change| incident(update, Incident::SettingsChanged, change.to_string())));

@@ -64,12 +64,14 @@
 //! Long because it is one protocol, and its tables stand beside it.
 
 mod arrays;
+mod load;
 pub(super) mod log;
 mod readme;
 mod rewind;
 mod save;
 mod sums;
 
+pub use load::{Found, Loaded};
 pub use save::{Save, SaveStep, Saved};
 
 use super::reader::Reader;
@@ -79,7 +81,7 @@ use crate::run::digest::sha256_hex;
 use crate::run::records::{self, Event, Header};
 use crate::run::series::{Lengths, RecordKind};
 use crate::run::state::TrainState;
-use crate::train::checkpoint::{self, Expected, Files, MANIFEST, STATE, Snapshot};
+use crate::train::checkpoint::{self, MANIFEST, STATE, Snapshot};
 use log::{Log, Marker};
 use readme::README;
 use rewind::{LogRewind, Marks, Newest};
@@ -132,17 +134,6 @@ pub struct Start<'a> {
     pub checkpoint: Option<&'a Snapshot>,
     /// The lengths of the axes of its series.
     pub lengths: Lengths,
-}
-
-/// A checkpoint that was found good.
-#[derive(Debug, PartialEq)]
-pub struct Loaded {
-    /// Its content.
-    pub snapshot: Snapshot,
-    /// Its folder, relative to the run's.
-    pub folder: String,
-    /// One line for each newer checkpoint that could not be used: folder and reason.
-    pub warnings: Vec<String>,
 }
 
 /// Refuses a config or tokenizer of a run that is not as the run wrote it. Whoever reads one of them calls this.
@@ -349,46 +340,6 @@ impl RunFolder {
         format!("{CHECKPOINTS}/{}", folder_name(update))
     }
 
-    /// The newest good checkpoint; `None` where none was ever finished, an error where none is good.
-    pub fn load_newest(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
-        self.look(|| self.load_first(self.candidates()?, expected))
-    }
-
-    /// The checkpoint with the best evaluation, or else the best one that is good, with a warning.
-    pub fn load_best(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
-        self.look(|| {
-            let mut candidates = self.best()?;
-            let others: Vec<String> = self.candidates()?.into_iter().filter(|folder| !candidates.contains(folder)).collect();
-            candidates.extend(others);
-            let mut found = self.load_first(candidates, expected)?;
-            if let Some(loaded) = &mut found
-                && let Some(best) = states(&*self.store)?.first().and_then(|(_, state)| state.best)
-                && best.update != loaded.snapshot.state.update
-            {
-                let (at, used) = (best.update, loaded.snapshot.state.update);
-                loaded.warnings.push(format!(
-                    "the best evaluation was after update {at}, of which there is no good checkpoint: update {used} is used"
-                ));
-            }
-            Ok(found)
-        })
-    }
-
-    /// Looks again where checkpoints came or went meanwhile and something was amiss: the writer prunes.
-    fn look(&self, look: impl Fn() -> Result<Option<Loaded>, StoreError>) -> Result<Option<Loaded>, StoreError> {
-        let mut before = self.candidates()?;
-        for _ in 1..LOOKS {
-            let found = look();
-            let is_sound = matches!(&found, Ok(Some(loaded)) if loaded.warnings.is_empty());
-            let now = self.candidates()?;
-            if is_sound || now == before {
-                return found;
-            }
-            before = now;
-        }
-        look()
-    }
-
     /// Takes the run back to where it stood after `update`, the update of the checkpoint that was loaded, or 0, and repairs the folder.
     ///
     /// Later and damaged checkpoints are moved out of the way (to `set-aside-...`, until the next save), what crashes left is removed,
@@ -560,36 +511,6 @@ impl RunFolder {
         best.sort_by_key(|folder| update_of(folder) != now);
         Ok(best)
     }
-
-    fn load_first(&self, folders: Vec<String>, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
-        let mut warnings = Vec::new();
-        for name in folders {
-            let folder = format!("{CHECKPOINTS}/{name}");
-            match self.load(&name, expected) {
-                Ok(snapshot) => return Ok(Some(Loaded { snapshot, folder, warnings })),
-                // A draft is what a crash leaves; that it is incomplete is nobody's concern.
-                Err(_) if name.contains(DRAFT) => {}
-                Err(problem) => warnings.push(format!("{folder}: {problem}")),
-            }
-        }
-        match warnings.is_empty() {
-            true => Ok(None),
-            false => Err(StoreError::Exhausted(warnings)),
-        }
-    }
-
-    fn load(&self, name: &str, expected: &Expected) -> Result<Snapshot, String> {
-        let files = self.files(&format!("{CHECKPOINTS}/{name}")).map_err(|error| error.to_string())?;
-        let snapshot = checkpoint::decode(&files, expected).map_err(|error| error.to_string())?;
-        match update_of(name) {
-            Some(update) if update == snapshot.state.update => Ok(snapshot),
-            _ => Err(format!("it holds update {}: the folder was renamed", snapshot.state.update)),
-        }
-    }
-
-    fn files(&self, folder: &str) -> Result<Files, StoreError> {
-        files(&*self.store, folder)
-    }
 }
 
 /// The layout of a run's array records; empty where it has none.
@@ -604,17 +525,6 @@ fn candidates(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     folders.retain(|folder| update_of(folder).is_some());
     folders.sort_by_key(|folder| (std::cmp::Reverse(update_of(folder)), folder.clone()));
     Ok(folders)
-}
-
-/// The files of a checkpoint that are there; what is missing is for [`checkpoint::verify`] to say.
-fn files(store: &dyn Store, folder: &str) -> Result<Files, StoreError> {
-    let mut files = Files::new();
-    for name in checkpoint::FILES {
-        if let Some(bytes) = store.read(&format!("{folder}/{name}"))? {
-            files.push((name.to_string(), bytes));
-        }
-    }
-    Ok(files)
 }
 
 /// Folder and state of each checkpoint whose state is as it was written, newest first.

@@ -141,12 +141,12 @@ impl Session {
         let effective = effective_config(&trainer);
         let keep = keep(&trainer);
         let mut folder = RunFolder::open(store, &tag)?;
-        let loaded = folder.load_newest(&trainer.expected())?;
-        if loaded.is_none() && folder.read(SOURCE_CONFIG)?.is_some() {
+        let found = folder.read_newest(&trainer.expected(), &mut |name, offset, bytes| trainer.write_tensor(name, offset, bytes))?;
+        if found.is_none() && folder.read(SOURCE_CONFIG)?.is_some() {
             let problem = "its weights were imported and no checkpoint holds them: import the model again";
             return Err(SessionError::Mismatch(problem.into()));
         }
-        let TakenUp { update, saved, mut warnings, lines } = identity::take_up(&mut trainer, &mut folder, loaded, &effective, allowed)?;
+        let TakenUp { update, saved, mut warnings, lines } = identity::take_up(&mut trainer, &mut folder, found, &effective, allowed)?;
         warnings.extend(folder.rewind(update, &trainer.state().identity.config, keep)?);
         let session = folder.sessions();
         for mut line in lines {
@@ -528,16 +528,15 @@ impl Session {
     }
 
     fn roll_back(&mut self, out: &mut Publisher) -> Result<(), SessionError> {
-        let loaded = self.folder.load_newest(&self.trainer.expected())?;
-        let snapshot = match loaded {
-            Some(loaded) => loaded.snapshot,
-            None => self.trainer.initial_snapshot(),
-        };
-        let (from, to) = (self.trainer.state().update, snapshot.state.update);
+        let expected = self.trainer.expected();
+        let (folder, trainer) = (&self.folder, &mut self.trainer);
+        let found = folder.read_newest(&expected, &mut |name, offset, bytes| trainer.write_tensor(name, offset, bytes))?;
+        let state = found.map(|found| found.state).unwrap_or_else(|| self.trainer.write_initial());
+        let (from, to) = (self.trainer.state().update, state.update);
         let keep = keep(&self.trainer);
         let warnings = self.folder.rewind(to, &self.trainer.state().identity.config, keep)?;
         warnings.into_iter().for_each(|warning| out.warn(warning));
-        let progress = self.trainer.roll_back(&snapshot);
+        let progress = self.trainer.roll_back(&state);
         self.limit = self.limit.map(|limit| limit.min(to));
         out.push(SessionEvent::Rewound { from, to });
         self.take(progress, out)

@@ -13,13 +13,13 @@
 //! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
 
 use super::encoder::{Encoder, pieces};
-use super::tensor_file::{decode_tensors, little_endian};
+use super::tensor_file::{HEAD_BYTES, Part, data_bytes, little_endian, parts};
 use crate::ops::state_range;
 use crate::run::digest::{hex, sha256_hex};
 use crate::run::state::TrainState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 
 pub use super::checkpoint_error::CheckpointError;
@@ -143,30 +143,162 @@ pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, Checkp
 /// Tensors come in the order of `expected`.
 pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, CheckpointError> {
     let state = read_state(files)?;
-    let tensors = decode_tensors(MODEL, file(files, MODEL)?, &expected.tensors)?;
-    let optimizer = decode_tensors(OPTIMIZER, file(files, OPTIMIZER)?, &expected.optimizer)?;
-    check_ranges(&optimizer)?;
-    Ok(Snapshot { tensors, optimizer, state })
+    let lengths = [file(files, MODEL)?.len() as u64, file(files, OPTIMIZER)?.len() as u64];
+    let mut read = |name: &str, offset: u64, bytes: usize| {
+        let content = file(files, name)?;
+        let start = content.len().min(offset as usize);
+        Ok::<_, CheckpointError>(Some(content[start..content.len().min(start + bytes)].to_vec()))
+    };
+    let mut collected = Collected::new(expected);
+    read_tensors(lengths, expected, usize::MAX, &mut read, &mut |name, offset, bytes| collected.take(name, offset, bytes))?;
+    Ok(collected.finish(expected, state))
 }
 
-/// Refuses what no optimizer leaves.
-fn check_ranges(optimizer: &[NamedTensor]) -> Result<(), CheckpointError> {
-    for NamedTensor { name, data, .. } in optimizer {
-        let range = state_range(name);
-        data.iter().enumerate().try_for_each(|(element, value)| check_value(OPTIMIZER, name, element, *value, &range))?;
+/// Takes a part of a tensor: name, offset in bytes, and its bytes.
+pub type Take<'a> = &'a mut dyn FnMut(&str, u64, &[u8]);
+
+/// Reads a part of a file: name, offset and length in bytes. Less at the end of the file, `None` where there is none.
+pub type Read<'a, E> = &'a mut dyn FnMut(&str, u64, usize) -> Result<Option<Vec<u8>>, E>;
+
+/// A part of a tensor in a file of a checkpoint.
+pub(crate) struct TensorPart {
+    pub file: &'static str,
+    pub at: u64,
+    pub bytes: usize,
+    tensor: String,
+    offset: u64,
+}
+
+/// Where the tensors stand in the files, whose lengths are given: the parameters in the order of their names, then the moments.
+pub(crate) fn tensor_parts<E: From<CheckpointError>>(
+    lengths: [u64; 2],
+    expected: &Expected,
+    part_bytes: usize,
+    read: Read<E>,
+) -> Result<Vec<TensorPart>, E> {
+    let mut all = Vec::new();
+    for ((file, specs), length) in [(MODEL, &expected.tensors), (OPTIMIZER, &expected.optimizer)].into_iter().zip(lengths) {
+        let missing = || CheckpointError::Missing { file: file.to_string() };
+        let mut head = read(file, 0, 8)?.ok_or_else(missing)?;
+        if let Some(header_bytes) = head.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) {
+            // One that is longer is refused by its length.
+            let most = header_bytes.min(HEAD_BYTES as u64) as usize;
+            head.extend(read(file, 8, most)?.ok_or_else(missing)?);
+        }
+        let parts = parts(file, &head, length, specs, part_bytes)?;
+        all.extend(parts.into_iter().map(|Part { tensor, offset, at, bytes }| TensorPart { file, at, bytes, tensor, offset }));
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Reads the tensors of the files, whose lengths are given, part by part, and hands them on; returns what [`weights_sha256`] would.
+pub(crate) fn read_tensors<E: From<CheckpointError>>(
+    lengths: [u64; 2],
+    expected: &Expected,
+    part_bytes: usize,
+    read: Read<E>,
+    take: Take,
+) -> Result<String, E> {
+    let mut weights = WeightsHash::new(&expected.tensors);
+    for part in tensor_parts(lengths, expected, part_bytes, &mut *read)? {
+        let TensorPart { file, at, bytes, tensor, offset } = part;
+        let piece = read(file, at, bytes)?.unwrap_or_default();
+        let range = if file == OPTIMIZER { state_range(&tensor) } else { f32::MIN..=f32::MAX };
+        check_values(file, &tensor, offset as usize / 4, &piece, &range)?;
+        if file == MODEL {
+            weights.update(&piece);
+        }
+        take(&tensor, offset, &piece);
+    }
+    Ok(weights.finish())
+}
+
+/// Tensors that are being gathered in memory.
+pub(crate) struct Collected(HashMap<String, Vec<f32>>);
+
+impl Collected {
+    pub(crate) fn new(expected: &Expected) -> Self {
+        let tensors = expected.tensors.iter().chain(&expected.optimizer);
+        Self(tensors.map(|(name, shape)| (name.clone(), Vec::with_capacity(shape.iter().product()))).collect())
+    }
+
+    /// As [`Take`]; parts come in their order, or begin anew.
+    pub(crate) fn take(&mut self, name: &str, offset: u64, bytes: &[u8]) {
+        if let Some(data) = self.0.get_mut(name) {
+            data.truncate(offset as usize / 4);
+            data.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        }
+    }
+
+    pub(crate) fn finish(mut self, expected: &Expected, state: TrainState) -> Snapshot {
+        let mut named = |specs: &[(String, Vec<usize>)]| -> Vec<NamedTensor> {
+            let tensor = |(name, shape): &(String, Vec<usize>)| {
+                let data = self.0.remove(name).unwrap_or_default();
+                NamedTensor { name: name.clone(), shape: shape.clone(), data }
+            };
+            specs.iter().map(tensor).collect()
+        };
+        Snapshot { tensors: named(&expected.tensors), optimizer: named(&expected.optimizer), state }
+    }
+}
+
+/// [`weights_sha256`] of parameters whose bytes come one after another, in the order of their names.
+pub(super) struct WeightsHash {
+    hash: Sha256,
+    /// Those to come, the first last: name, shape, and bytes.
+    specs: Vec<(String, Vec<usize>)>,
+    /// Bytes of the present one to come.
+    left: usize,
+}
+
+impl WeightsHash {
+    pub(super) fn new(specs: &[(String, Vec<usize>)]) -> Self {
+        let mut specs = specs.to_vec();
+        specs.sort_by(|a, b| b.0.cmp(&a.0));
+        let mut new = Self { hash: Sha256::new(), specs, left: 0 };
+        new.enter();
+        new
+    }
+
+    fn enter(&mut self) {
+        while self.left == 0
+            && let Some((name, shape)) = self.specs.pop()
+        {
+            hash_spec(&mut self.hash, &name, &shape);
+            self.left = data_bytes(&shape);
+        }
+    }
+
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.left > 0 {
+            let (part, rest) = bytes.split_at(self.left.min(bytes.len()));
+            self.hash.update(part);
+            self.left -= part.len();
+            self.enter();
+            bytes = rest;
+        }
+    }
+
+    pub(super) fn finish(self) -> String {
+        hex(&self.hash.finalize())
+    }
+}
+
+/// Refuses the first of some little-endian values that is outside of its range; `first` is the index of the first in the tensor.
+pub(super) fn check_values(
+    file: &str,
+    tensor: &str,
+    first: usize,
+    bytes: &[u8],
+    range: &RangeInclusive<f32>,
+) -> Result<(), CheckpointError> {
+    let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    values.enumerate().try_for_each(|(index, value)| check_value(file, tensor, first + index, value, range))
 }
 
 /// Refuses a value outside of its range, or one that is not finite.
 #[inline]
-pub(super) fn check_value(
-    file: &str,
-    tensor: &str,
-    element: usize,
-    value: f32,
-    range: &RangeInclusive<f32>,
-) -> Result<(), CheckpointError> {
+fn check_value(file: &str, tensor: &str, element: usize, value: f32, range: &RangeInclusive<f32>) -> Result<(), CheckpointError> {
     if range.contains(&value) {
         return Ok(());
     }
@@ -227,6 +359,12 @@ fn read_manifest(bytes: &[u8]) -> Result<Manifest, CheckpointError> {
         return Err(damaged("its mark of the log is not as it was written"));
     }
     Ok(manifest)
+}
+
+/// Lengths of the files with the parameters and the moments, by a manifest.
+pub(crate) fn tensor_file_bytes(manifest: &[u8]) -> Result<[u64; 2], CheckpointError> {
+    let manifest = read_manifest(manifest)?;
+    Ok([MODEL, OPTIMIZER].map(|file| manifest.files[file].bytes))
 }
 
 fn check_entry(name: &str, entry: &FileEntry, bytes: &[u8]) -> Result<(), CheckpointError> {
@@ -316,7 +454,7 @@ pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
 }
 
 /// What [`weights_sha256`] takes in before the values of a tensor.
-pub(super) fn hash_spec(hash: &mut Sha256, name: &str, shape: &[usize]) {
+fn hash_spec(hash: &mut Sha256, name: &str, shape: &[usize]) {
     hash.update((name.len() as u64).to_le_bytes());
     hash.update(name.as_bytes());
     hash.update((shape.len() as u64).to_le_bytes());

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, ops::RangeInclusive};
 
 use super::{
-    checkpoint::{self, CheckpointError, Expected, LogMark, MODEL, Manifest, OPTIMIZER, STATE, Snapshot, check_value},
+    checkpoint::{self, CheckpointError, Expected, LogMark, MODEL, Manifest, OPTIMIZER, STATE, Snapshot, WeightsHash, check_values},
     tensor_file::{data_bytes, header_of, little_endian},
 };
 use crate::{
@@ -41,8 +41,7 @@ pub struct Encoder {
     current: usize,
     manifest: Manifest,
     state: Vec<u8>,
-    /// As [`checkpoint::weights_sha256`], once the parameters have passed.
-    weights_sha256: String,
+    weights: WeightsHash,
 }
 
 /// What a piece adds to a file.
@@ -63,7 +62,7 @@ impl Encoder {
     pub fn new(expected: &Expected, state: &TrainState, log: Option<LogMark>) -> Result<Encoder, CheckpointError> {
         let files = [TensorFile::new(MODEL, &expected.tensors)?, TensorFile::new(OPTIMIZER, &expected.optimizer)?];
         let state = checkpoint::json_bytes(state);
-        Ok(Encoder { files, current: 0, manifest: Manifest::new(log), state, weights_sha256: String::new() })
+        Ok(Encoder { files, current: 0, manifest: Manifest::new(log), state, weights: WeightsHash::new(&expected.tensors) })
     }
 
     /// Bytes that the current file still takes, or `None` after the last file.
@@ -85,12 +84,12 @@ impl Encoder {
         let file = &mut self.files[self.current];
         let header = file.begin();
         file.push(piece)?;
+        if file.name == MODEL {
+            self.weights.update(piece);
+        }
         let encoded = Encoded { file: file.name, header, ends: file.remaining == 0 };
         if encoded.ends {
             self.manifest.add(file.name, file.bytes, hex(&file.hash.finalize_reset()));
-            if self.current == 0 {
-                self.weights_sha256 = hex(&file.weights.finalize_reset());
-            }
             self.current += 1;
         }
         Ok(encoded)
@@ -99,7 +98,7 @@ impl Encoder {
     /// Hash of the parameters, state and manifest, after the last piece.
     pub fn finish(mut self) -> (String, Vec<u8>, Vec<u8>) {
         self.manifest.add(STATE, self.state.len() as u64, sha256_hex(&self.state));
-        (self.weights_sha256, self.state, checkpoint::json_bytes(&self.manifest))
+        (self.weights.finish(), self.state, checkpoint::json_bytes(&self.manifest))
     }
 }
 
@@ -114,7 +113,6 @@ struct TensorFile {
     /// Bytes that have passed, the header among them.
     bytes: u64,
     hash: Sha256,
-    weights: Sha256,
     /// Index of the tensor that the next byte belongs to, what its values can be, and how many of its bytes have passed.
     tensor: usize,
     range: RangeInclusive<f32>,
@@ -130,9 +128,8 @@ impl TensorFile {
         }
         let header = header_of(name, &tensors)?;
         let remaining = tensors.iter().map(|(_, shape)| data_bytes(shape) as u64).sum();
-        let (hash, weights) = (Sha256::new(), Sha256::new());
-        let range = f32::MIN..=f32::MAX;
-        Ok(TensorFile { name, tensors, header, has_begun: false, remaining, bytes: 0, hash, weights, tensor: 0, range, offset: 0 })
+        let (hash, range) = (Sha256::new(), f32::MIN..=f32::MAX);
+        Ok(TensorFile { name, tensors, header, has_begun: false, remaining, bytes: 0, hash, tensor: 0, range, offset: 0 })
     }
 
     fn begin(&mut self) -> Option<Vec<u8>> {
@@ -148,7 +145,6 @@ impl TensorFile {
     /// Turns to the next tensor that has data.
     fn enter(&mut self) {
         while let Some((name, shape)) = self.tensors.get(self.tensor) {
-            checkpoint::hash_spec(&mut self.weights, name, shape);
             if data_bytes(shape) > 0 {
                 self.range = if self.name == OPTIMIZER { state_range(name) } else { f32::MIN..=f32::MAX };
                 return;
@@ -169,11 +165,7 @@ impl TensorFile {
             let (name, shape) = &self.tensors[self.tensor];
             let whole = data_bytes(shape);
             let (part, behind) = rest.split_at(rest.len().min(whole - self.offset));
-            let values = part.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            for (index, value) in values.enumerate() {
-                check_value(self.name, name, self.offset / 4 + index, value, &self.range)?;
-            }
-            self.weights.update(part);
+            check_values(self.name, name, self.offset / 4, part, &self.range)?;
             self.offset += part.len();
             if self.offset == whole {
                 (self.tensor, self.offset) = (self.tensor + 1, 0);

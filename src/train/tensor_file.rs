@@ -6,10 +6,8 @@
 
 use super::checkpoint_error::CheckpointError;
 use crate::run::quote::cut;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 const HEADER_LIMIT_BYTES: usize = 8 << 20;
 const TENSOR_LIMIT: usize = 20_000;
@@ -71,34 +69,51 @@ pub(crate) fn header_of(name: &str, tensors: &[(String, Vec<usize>)]) -> Result<
     Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
 }
 
-/// Reads the file `name`, which must hold exactly the `expected` tensors, and returns them in that order.
-pub(crate) fn decode_tensors(name: &str, bytes: &[u8], expected: &[(String, Vec<usize>)]) -> Result<Vec<NamedTensor>, CheckpointError> {
-    check_header(name, bytes)?;
-    let stored = SafeTensors::deserialize(bytes).map_err(|error| header(name, error))?;
-    let problems = differences(&stored, expected);
+/// A part of a tensor in a file.
+pub(crate) struct Part {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Of the part in the tensor.
+    pub offset: u64,
+    /// Of the part in the file.
+    pub at: u64,
+    /// Its length.
+    pub bytes: usize,
+}
+
+/// The parts, of at most `part_bytes` bytes, of which the tensors in the file `name` consist, tensor by tensor in the order of their
+/// names. The file has `length` bytes, begins with `head` and must hold exactly the `expected` tensors.
+pub(crate) fn parts(
+    name: &str,
+    head: &[u8],
+    length: u64,
+    expected: &[(String, Vec<usize>)],
+    part_bytes: usize,
+) -> Result<Vec<Part>, CheckpointError> {
+    let metadata = read_header(name, head, length)?;
+    let problems = differences(&metadata, expected);
     if !problems.is_empty() {
         return Err(CheckpointError::Tensors { file: name.to_string(), problems });
     }
-    let mut tensors = Vec::with_capacity(expected.len());
-    for (tensor, shape) in expected {
-        let view = stored.tensor(tensor).map_err(|error| header(name, error))?;
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let data: Vec<f32> = values.collect();
-        check_finite(name, tensor, &data)?;
-        tensors.push(NamedTensor { name: tensor.clone(), shape: shape.clone(), data });
+    let data = length - metadata.data_len() as u64;
+    let mut tensors: Vec<&String> = expected.iter().map(|(tensor, _)| tensor).collect();
+    tensors.sort();
+    let mut parts = Vec::new();
+    for tensor in tensors {
+        let (start, end) = metadata.info(tensor).map_or((0, 0), |info| info.data_offsets);
+        for at in (start..end).step_by(part_bytes) {
+            let (offset, bytes) = ((at - start) as u64, part_bytes.min(end - at));
+            parts.push(Part { tensor: tensor.clone(), offset, at: data + at as u64, bytes });
+        }
     }
-    Ok(tensors)
-}
-
-/// Bounds the header before the official reader sees it: that reader accepts 100 MB, and adds sizes unchecked.
-pub(crate) fn check_header(name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
-    read_header(name, bytes, bytes.len() as u64).map(|_| ())
+    Ok(parts)
 }
 
 /// Most bytes at the start of a file that its header may take.
 pub const HEAD_BYTES: usize = 8 + HEADER_LIMIT_BYTES;
 
-/// The header of a file of `length` bytes, of whose start `head` holds [`HEAD_BYTES`], or all there are.
+/// The header of a file of `length` bytes, bounded before the official reader sees it, which accepts 100 MB and adds sizes unchecked. Of
+/// the file's start `head` holds [`HEAD_BYTES`], or all there are.
 pub(crate) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<Metadata, CheckpointError> {
     let too_large = |what, found, limit| CheckpointError::TooLarge { file: name.to_string(), what, found, limit };
     let Some((length, rest)) = head.split_first_chunk::<8>() else {
@@ -121,14 +136,14 @@ pub(crate) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<M
 }
 
 /// Everything in which the stored tensors differ from the expected ones, the first few spelt out.
-fn differences(stored: &SafeTensors, expected: &[(String, Vec<usize>)]) -> Vec<String> {
-    let mut found: HashMap<String, _> = stored.tensors().into_iter().collect();
+fn differences(stored: &Metadata, expected: &[(String, Vec<usize>)]) -> Vec<String> {
+    let mut found = stored.tensors();
     let mut problems = Vec::new();
     for (name, shape) in expected {
         match found.remove(name) {
             None => problems.push(format!("`{name}` {shape:?} is missing")),
-            Some(view) if view.dtype() != Dtype::F32 || view.shape() != shape => {
-                let (dtype, found) = (view.dtype(), view.shape());
+            Some(info) if info.dtype != Dtype::F32 || info.shape != *shape => {
+                let (dtype, found) = (info.dtype, &info.shape);
                 problems.push(format!("`{name}` is {dtype:?} {found:?}, wanted F32 {shape:?}"));
             }
             Some(_) => {}
@@ -143,18 +158,6 @@ fn differences(stored: &SafeTensors, expected: &[(String, Vec<usize>)]) -> Vec<S
         problems.push(format!("and {more} more"));
     }
     problems
-}
-
-fn check_finite(file: &str, tensor: &str, data: &[f32]) -> Result<(), CheckpointError> {
-    match data.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(element) => Err(CheckpointError::NonFinite {
-            file: file.to_string(),
-            tensor: tensor.to_string(),
-            element,
-            value: data[element].to_string(),
-        }),
-    }
 }
 
 fn header(file: &str, problem: impl ToString) -> CheckpointError {

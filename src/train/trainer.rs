@@ -52,7 +52,8 @@ pub enum Progress {
     /// A checkpoint is due: of the tensors that [`Trainer::snapshot_piece`] gives and of [`Trainer::state`]. They stay as they are until
     /// the next call of [`Trainer::advance`], which resumes training whether it was saved or not.
     CheckpointDue,
-    /// The run wants its last good checkpoint back: give it to [`Trainer::restore`].
+    /// The run wants its last good checkpoint back: its tensors to
+    /// [`Trainer::write_tensor`], its state to [`Trainer::roll_back`].
     WantsRollback,
     /// The run is over; the last checkpoint has been due.
     Done {
@@ -613,7 +614,7 @@ impl Trainer {
         Snapshot {
             tensors: self.config.parameters().into_iter().map(value).collect(),
             optimizer: self.expected().optimizer.into_iter().map(zero).collect(),
-            state: TrainState::new(self.config.seed, self.state.identity.clone()),
+            state: self.initial_state(),
         }
     }
 
@@ -623,28 +624,60 @@ impl Trainer {
         self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new(), is_requested: false };
     }
 
-    /// Goes on from a snapshot of this run. What is under way is dropped.
+    /// Sets a part of a tensor of this run's checkpoints: name, offset in bytes, and its bytes. [`Trainer::restore_state`] comes next.
+    pub fn write_tensor(&mut self, name: &str, offset: u64, bytes: &[u8]) {
+        self.memory.write_at(&self.device, name, offset, bytes);
+    }
+
+    /// Sets all tensors to what they are before the first update, and returns the state of then, as [`Trainer::write_tensor`] and a
+    /// checkpoint would.
+    pub fn write_initial(&mut self) -> TrainState {
+        for spec in self.config.parameters() {
+            let values = parameters::initial_values(&spec, self.config.seed);
+            self.write_tensor(&spec.name, 0, bytemuck::cast_slice(&values));
+        }
+        for (name, shape) in self.expected().optimizer {
+            self.write_tensor(&name, 0, bytemuck::cast_slice(&vec![0.0f32; shape.iter().product()]));
+        }
+        self.initial_state()
+    }
+
+    fn initial_state(&self) -> TrainState {
+        TrainState::new(self.config.seed, self.state.identity.clone())
+    }
+
+    /// Resumes from a snapshot of this run. What is under way is dropped.
     pub fn restore(&mut self, snapshot: &Snapshot) {
+        self.write_tensors(snapshot);
+        self.restore_state(&snapshot.state);
+    }
+
+    /// As [`Trainer::write_tensor`], for all that a snapshot has.
+    pub fn write_tensors(&mut self, snapshot: &Snapshot) {
         for tensor in snapshot.tensors.iter().chain(&snapshot.optimizer) {
             self.memory.write(&self.device, &tensor.name, bytemuck::cast_slice(&tensor.data));
         }
+    }
+
+    /// As [`Trainer::restore`], with tensors that were written before.
+    pub fn restore_state(&mut self, state: &TrainState) {
         self.in_flight.clear();
         self.submitting = None;
         self.phase = Phase::Training;
         // What goes on from here is of this process, but a run keeps the name that it was started under.
-        let identity = Identity { config: snapshot.state.identity.config.clone(), ..self.state.identity.clone() };
-        self.state = TrainState { identity, ..snapshot.state.clone() };
+        let identity = Identity { config: state.identity.config.clone(), ..self.state.identity.clone() };
+        self.state = TrainState { identity, ..state.clone() };
         // What a checkpoint follows has been done: it is saved after the evaluation of its update, unless that was interrupted.
         self.evaluated_at = (!self.state.evaluation_pending).then_some(self.state.update);
         self.saved_at = Some(self.state.update);
         self.evaluation_is_unsaved = false;
     }
 
-    /// Goes back to a snapshot after too many skipped updates, and on with data that the run has not seen: the same
-    /// data would give the same bits, and the same fault.
-    pub fn roll_back(&mut self, snapshot: &Snapshot) -> Progress {
+    /// As [`Trainer::restore_state`], after too many skipped updates: resumes with data that the run has not seen, as the same data
+    /// would give the same bits, and the same fault.
+    pub fn roll_back(&mut self, state: &TrainState) -> Progress {
         let (from, skipped, offset) = (self.state.update, self.state.skipped, self.state.data.offset);
-        self.restore(snapshot);
+        self.restore_state(state);
         let dropped = u64::from(from - self.state.update) * u64::from(self.config.train.micro_batches);
         self.state.data.offset = offset + dropped;
         self.state.skipped = skipped;

@@ -310,14 +310,16 @@ fn a_roll_back_goes_on_with_micro_batches_that_the_run_has_not_seen() {
         trainer.restore(&poisoned(straight.snapshot(3)));
         let skipped = drive(&mut trainer);
         assert!(skipped.wants_rollback && skipped.updates.len() == 2 && skipped.updates.iter().all(|u| u.skipped));
-        trainer.roll_back(straight.snapshot(1));
+        trainer.write_tensors(straight.snapshot(1));
+        trainer.roll_back(&straight.snapshot(1).state);
         assert_eq!((trainer.state().update, trainer.state().data.offset), (1, 8));
 
         // The same again before anything is trained: updates 2 and 3 are skipped, four more micro-batches are left behind.
         let again = Snapshot { state: trainer.state().clone(), ..poisoned(straight.snapshot(1)) };
         trainer.restore(&again);
         assert!(drive(&mut trainer).wants_rollback);
-        trainer.roll_back(straight.snapshot(1));
+        trainer.write_tensors(straight.snapshot(1));
+        trainer.roll_back(&straight.snapshot(1).state);
         let after = drive(&mut trainer);
         assert_close(&after.losses(), &trained_on(2 + 8 + 4, 4), 1e-9, "after two roll-backs");
         let state = &after.snapshot(5).state;

@@ -1,0 +1,157 @@
+//! Reading a checkpoint piece by piece, by the protocol of [`super`]: it is verified first, and then its tensors are handed on.
+
+use super::{CHECKPOINTS, DRAFT, LOOKS, RunFolder, save, states, update_of};
+use crate::{
+    lab::store::StoreError,
+    run::state::TrainState,
+    train::{
+        checkpoint::{self, CheckpointError, Collected, Expected, MANIFEST, STATE, Snapshot, Take},
+        encoder::PIECE_BYTES,
+    },
+};
+
+/// A checkpoint that was found good, its tensors in memory.
+#[derive(Debug, PartialEq)]
+pub struct Loaded {
+    /// Its content.
+    pub snapshot: Snapshot,
+    /// Its folder, relative to the run's.
+    pub folder: String,
+    /// One line for each newer checkpoint that could not be used: folder and reason.
+    pub warnings: Vec<String>,
+}
+
+/// A checkpoint that was found good and whose tensors were handed on.
+#[derive(Debug, PartialEq)]
+pub struct Found {
+    /// Its state.
+    pub state: TrainState,
+    /// As [`checkpoint::weights_sha256`].
+    pub weights_sha256: String,
+    /// As in [`Loaded`].
+    pub folder: String,
+    /// As in [`Loaded`].
+    pub warnings: Vec<String>,
+}
+
+impl RunFolder {
+    /// The newest good checkpoint; `None` where none was ever finished, an error where none is good.
+    pub fn load_newest(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
+        collect(expected, |take| self.read_newest(expected, take))
+    }
+
+    /// The checkpoint with the best evaluation, or else the best one that is good, with a warning.
+    pub fn load_best(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
+        collect(expected, |take| self.read_best(expected, take))
+    }
+
+    /// As [`RunFolder::load_newest`], with no more than a piece of the tensors in memory: each is handed to `take`. What was handed on
+    /// counts only if a checkpoint is returned; of one that turns out to be damaged, some may have been.
+    pub fn read_newest(&self, expected: &Expected, take: Take) -> Result<Option<Found>, StoreError> {
+        self.look(|| self.read_first(self.candidates()?, expected, &mut *take))
+    }
+
+    /// As [`RunFolder::load_best`], in the way of [`RunFolder::read_newest`].
+    pub fn read_best(&self, expected: &Expected, take: Take) -> Result<Option<Found>, StoreError> {
+        self.look(|| {
+            let mut candidates = self.best()?;
+            let others: Vec<String> = self.candidates()?.into_iter().filter(|folder| !candidates.contains(folder)).collect();
+            candidates.extend(others);
+            let mut found = self.read_first(candidates, expected, &mut *take)?;
+            if let Some(found) = &mut found
+                && let Some(best) = states(&*self.store)?.first().and_then(|(_, state)| state.best)
+                && best.update != found.state.update
+            {
+                let (at, used) = (best.update, found.state.update);
+                found.warnings.push(format!(
+                    "the best evaluation was after update {at}, of which there is no good checkpoint: update {used} is used"
+                ));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Looks again where checkpoints came or went meanwhile and something was amiss: the writer prunes.
+    fn look(&self, mut look: impl FnMut() -> Result<Option<Found>, StoreError>) -> Result<Option<Found>, StoreError> {
+        let mut before = self.candidates()?;
+        for _ in 1..LOOKS {
+            let found = look();
+            let is_sound = matches!(&found, Ok(Some(found)) if found.warnings.is_empty());
+            let now = self.candidates()?;
+            if is_sound || now == before {
+                return found;
+            }
+            before = now;
+        }
+        look()
+    }
+
+    fn read_first(&self, folders: Vec<String>, expected: &Expected, take: Take) -> Result<Option<Found>, StoreError> {
+        let mut warnings = Vec::new();
+        for name in folders {
+            let folder = format!("{CHECKPOINTS}/{name}");
+            match self.read_one(&name, expected, &mut *take) {
+                Ok((state, weights_sha256)) => return Ok(Some(Found { state, weights_sha256, folder, warnings })),
+                // A draft is what a crash leaves; that it is incomplete is nobody's concern.
+                Err(_) if name.contains(DRAFT) => {}
+                Err(StoreError::Checkpoint(problem)) => warnings.push(format!("{folder}: {problem}")),
+                Err(problem) => warnings.push(format!("{folder}: {problem}")),
+            }
+        }
+        match warnings.is_empty() {
+            true => Ok(None),
+            false => Err(StoreError::Exhausted(warnings)),
+        }
+    }
+
+    /// State, and hash of the weights.
+    fn read_one(&self, name: &str, expected: &Expected, take: Take) -> Result<(TrainState, String), StoreError> {
+        let folder = format!("{CHECKPOINTS}/{name}");
+        save::verify(&*self.store, &folder)??;
+        let small = |file: &str| -> Result<Vec<u8>, StoreError> {
+            let missing = || CheckpointError::Missing { file: file.to_string() };
+            Ok(self.store.read(&format!("{folder}/{file}"))?.ok_or_else(missing)?)
+        };
+        let manifest = small(MANIFEST)?;
+        let state = checkpoint::peek_state(&manifest, &small(STATE)?)?;
+        if update_of(name) != Some(state.update) {
+            return Err(StoreError::Unreadable(format!("it holds update {}: the folder was renamed", state.update)));
+        }
+        let weights_sha256 = self.read_tensors(&folder, &manifest, expected, take)?;
+        Ok((state, weights_sha256))
+    }
+
+    /// Hands the tensors of a checkpoint that was verified on; returns the hash of the weights.
+    fn read_tensors(&self, folder: &str, manifest: &[u8], expected: &Expected, take: Take) -> Result<String, StoreError> {
+        let mut read = |file: &str, offset: u64, bytes: usize| self.store.read_at(&format!("{folder}/{file}"), offset, bytes);
+        checkpoint::read_tensors(checkpoint::tensor_file_bytes(manifest)?, expected, PIECE_BYTES, &mut read, take)
+    }
+
+    /// Saves the checkpoint of an update again, with another state of the same update.
+    pub(in crate::lab) fn save_again(&mut self, expected: &Expected, state: &TrainState, keep_last: usize) -> Result<(), StoreError> {
+        // The name of a complete draft could be that of the new one's.
+        self.settle_draft(state.update)?;
+        let folder = Self::checkpoint_folder(state.update);
+        let manifest = self.store.read(&format!("{folder}/{MANIFEST}"))?;
+        let manifest = manifest.ok_or_else(|| CheckpointError::Missing { file: MANIFEST.to_string() })?;
+        let mut save = self.begin_save(expected, state, keep_last)?;
+        let parts =
+            checkpoint::tensor_parts(checkpoint::tensor_file_bytes(&manifest)?, expected, PIECE_BYTES, &mut |file, offset, bytes| {
+                self.store.read_at(&format!("{folder}/{file}"), offset, bytes)
+            })?;
+        for part in parts {
+            let piece = self.store.read_at(&format!("{folder}/{}", part.file), part.at, part.bytes)?;
+            self.push(&mut save, &piece.unwrap_or_default())?;
+        }
+        while self.advance_save(&mut save)?.is_none() {}
+        Ok(())
+    }
+}
+
+/// Gathers what is handed on into a snapshot.
+fn collect(expected: &Expected, read: impl FnOnce(Take) -> Result<Option<Found>, StoreError>) -> Result<Option<Loaded>, StoreError> {
+    let mut collected = Collected::new(expected);
+    let Some(found) = read(&mut |name, offset, bytes| collected.take(name, offset, bytes))? else { return Ok(None) };
+    let Found { state, folder, warnings, .. } = found;
+    Ok(Some(Loaded { snapshot: collected.finish(expected, state), folder, warnings }))
+}

@@ -80,6 +80,7 @@ const phases = {
   data: "Preparing the text …",
   kernels: "Compiling kernels",
   model: "Setting up the model …",
+  baselines: "Fitting the baselines …",
   folder: "Starting …",
 };
 

@@ -7,6 +7,7 @@
 //! device's [`Capabilities`] satisfy and that fit. What a kernel reads in place of a tensor's buffer is a
 //! [`representation`] of it, which plans keep current.
 
+mod compilation;
 mod device;
 mod error;
 mod kernel;
@@ -19,6 +20,7 @@ mod select;
 mod step;
 mod tensor;
 
+pub use compilation::Compilation;
 #[cfg(not(target_arch = "wasm32"))]
 pub use device::adapters;
 pub use device::{AdapterChoice, AdapterSummary, Device, InvalidAdapter};

@@ -9,7 +9,8 @@
 use std::fmt;
 
 use super::{
-    error::SessionError, opening::Rasterize, overview::Overview, plot::LossPlot, report::Report, run_folder::RunFolder, store::StoreError,
+    error::SessionError, figure::Figure, opening::Rasterize, overview::Overview, plot::LossPlot, report::Report, run_folder::RunFolder,
+    store::StoreError,
 };
 use crate::gpu::GpuError;
 use crate::run::summary::{self, Baselines, ExitReason, Summary};
@@ -106,35 +107,87 @@ pub(super) struct Material<'a> {
     pub rasterize: Option<Rasterize>,
 }
 
-/// Writes plot, report and summary. What cannot be written but for the summary becomes a warning, and the reason if the run had
-/// ended well.
-///
-/// # Errors
-/// If the summary cannot be written.
-pub(super) fn write(folder: &mut RunFolder, ending: Ending, of: &Material, warn: &mut dyn FnMut(String)) -> Result<Summary, StoreError> {
-    let overview = folder.reader().and_then(|reader| Overview::of(&reader)).unwrap_or_else(|error| {
-        warn(format!("the report is without the metrics: {error}"));
-        Overview::default()
-    });
-    let mut summary = summarize(&ending, of, &overview);
-    let plot = write_plot(folder, of, &summary, warn);
-    let report = write_report(folder, of, &summary, &overview);
-    for (what, written) in [("plot", plot), ("report", report)] {
-        let Err(error) = written else { continue };
-        warn(format!("the {what} was not written: {error}"));
-        if summary.exit.exit_code() == 0 {
-            let ending = Ending::unsaved(&error);
-            (summary.exit, summary.detail) = (ending.reason, ending.detail);
-        }
-    }
-    folder.write("summary.json", summary.to_json().as_bytes())?;
-    Ok(summary)
+/// The files of a run's end, written one at a call, so that a call is short. What cannot be written but for the summary becomes a
+/// warning, and the reason if the run had ended well.
+pub(super) struct Files {
+    next: File,
+    overview: Overview,
+    summary: Summary,
+    plot: Option<Figure>,
+    /// Why plot and report were not written.
+    failed: [(&'static str, Option<StoreError>); 2],
 }
 
-fn write_plot(folder: &mut RunFolder, of: &Material, summary: &Summary, warn: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+#[derive(Clone, Copy)]
+enum File {
+    Svg,
+    Png,
+    Report,
+    Summary,
+}
+
+impl Files {
+    /// Reads what they are made from.
+    pub fn new(folder: &RunFolder, ending: &Ending, of: &Material, warn: &mut dyn FnMut(String)) -> Files {
+        let overview = folder.reader().and_then(|reader| Overview::of(&reader)).unwrap_or_else(|error| {
+            warn(format!("the report is without the metrics: {error}"));
+            Overview::default()
+        });
+        let summary = summarize(ending, of, &overview);
+        Files { next: File::Svg, overview, summary, plot: None, failed: [("plot", None), ("report", None)] }
+    }
+
+    /// Writes the next one. The summary is given when all are written.
+    ///
+    /// # Errors
+    /// If the summary cannot be written.
+    pub fn proceed(&mut self, folder: &mut RunFolder, of: &Material, warn: &mut dyn FnMut(String)) -> Result<Option<Summary>, StoreError> {
+        let [(_, plot), (_, report)] = &mut self.failed;
+        self.next = match self.next {
+            File::Svg => {
+                match write_svg(folder, of, &self.summary) {
+                    Ok(figure) => self.plot = Some(figure),
+                    Err(error) => *plot = Some(error),
+                }
+                File::Png
+            }
+            File::Png => {
+                if let Some(figure) = self.plot.take() {
+                    *plot = write_png(folder, of, &figure, warn).err();
+                }
+                File::Report
+            }
+            File::Report => {
+                *report = write_report(folder, of, &self.summary, &self.overview).err();
+                File::Summary
+            }
+            File::Summary => return self.write_summary(folder, warn).map(Some),
+        };
+        Ok(None)
+    }
+
+    fn write_summary(&mut self, folder: &mut RunFolder, warn: &mut dyn FnMut(String)) -> Result<Summary, StoreError> {
+        for (what, error) in &self.failed {
+            let Some(error) = error else { continue };
+            warn(format!("the {what} was not written: {error}"));
+            if self.summary.exit.exit_code() == 0 {
+                let ending = Ending::unsaved(error);
+                (self.summary.exit, self.summary.detail) = (ending.reason, ending.detail);
+            }
+        }
+        folder.write("summary.json", self.summary.to_json().as_bytes())?;
+        Ok(self.summary.clone())
+    }
+}
+
+fn write_svg(folder: &mut RunFolder, of: &Material, summary: &Summary) -> Result<Figure, StoreError> {
     let plot = LossPlot::from_run(of.name, summary, &folder.reader()?)?.figure();
     folder.write("loss.svg", plot.to_svg().as_bytes())?;
-    match of.rasterize.map(|draw| draw(&plot)) {
+    Ok(plot)
+}
+
+fn write_png(folder: &mut RunFolder, of: &Material, plot: &Figure, warn: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+    match of.rasterize.map(|draw| draw(plot)) {
         Some(Ok(png)) => folder.write("loss.png", &png)?,
         Some(Err(problem)) => warn(format!("loss.png was not drawn: {problem}")),
         None => {}

@@ -4,8 +4,8 @@
 //! [`Environment`], which is made there too, so that devices, stores and clocks never cross a thread; messages do.
 //!
 //! **Budget.** [`Host::advance`] works in slices and begins none once its budget is used up. What cannot be cut has a slice
-//! of its own: to ask for a device, to read the data, to compile one kernel, to make the model's buffers, to make or
-//! read the run's folder, one submission. [`SessionEvent::Opening`] tells of the first five before they begin.
+//! of its own: to ask for a device, to read the data, to compile one kernel, to make the model's buffers, to fit the baselines, to make
+//! or read the run's folder, one submission. [`SessionEvent::Opening`] tells of all but the last before they begin.
 //!
 //! One run at a time: a command to start another is rejected until the present one has ended.
 
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     config_file::{Class, Unreadable},
     data::{Corpus, tokenizer::Tokenizer},
-    gpu::{Device, PlanOptions},
+    gpu::{Compilation, Device, PlanOptions},
     run::{
         Config, config,
         protocol::{Command, OpeningPhase, Problem, SessionEvent},
@@ -100,7 +100,9 @@ enum Stage {
     Closed,
     Device(Plan, DeviceFuture),
     Data(Plan, Rc<Device>),
+    Kernels(Plan, Rc<Device>, Corpus, Compilation),
     Model(Plan, Rc<Device>, Corpus),
+    Baselines(Opening, Option<Vec<Class>>),
     Folder(Opening, Option<Vec<Class>>),
     Open(Box<Session>),
 }
@@ -208,7 +210,12 @@ impl<E: Environment> Host<E> {
     }
 
     fn tell(&mut self, phase: OpeningPhase) {
-        self.out.push(SessionEvent::Opening { phase, done: 0, total: 0 });
+        self.out.push(SessionEvent::Opening { phase, done: 0, total: 0, detail: None });
+    }
+
+    fn tell_kernel(&mut self, compilation: &Compilation) {
+        let (done, total) = (compilation.done() as u32, compilation.total() as u32);
+        self.out.push(SessionEvent::Opening { phase: OpeningPhase::Kernels, done, total, detail: compilation.next() });
     }
 
     fn fail(&mut self, problem: Problem) {
@@ -246,8 +253,19 @@ impl<E: Environment> Host<E> {
                 let (config, corpus) = self.environment.corpus(plan.config, own)?;
                 check_prompts(&config, &corpus)?;
                 plan.config = config;
-                self.tell(OpeningPhase::Model);
-                (Stage::Model(plan, device, corpus), Activity::Busy)
+                let compilation = Trainer::compilation(&plan.config, &device);
+                self.tell_kernel(&compilation);
+                (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
+            }
+            Stage::Kernels(plan, device, corpus, mut compilation) => {
+                compilation.proceed(&device);
+                if compilation.next().is_some() {
+                    self.tell_kernel(&compilation);
+                    (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
+                } else {
+                    self.tell(OpeningPhase::Model);
+                    (Stage::Model(plan, device, corpus), Activity::Busy)
+                }
             }
             Stage::Model(Plan { run, config, resumed }, device, corpus) => {
                 let (store, allowed) = match resumed {
@@ -259,9 +277,15 @@ impl<E: Environment> Host<E> {
                     store,
                     tag: self.environment.tag(),
                     clock: self.clock.clone(),
+                    baselines: None,
                     rasterize: self.environment.rasterize(),
                     name: self.environment.name(&run),
                 };
+                self.tell(OpeningPhase::Baselines);
+                (Stage::Baselines(opening, allowed), Activity::Busy)
+            }
+            Stage::Baselines(mut opening, allowed) => {
+                opening.baselines = opening.trainer.corpus().baselines();
                 self.tell(OpeningPhase::Folder);
                 (Stage::Folder(opening, allowed), Activity::Busy)
             }

@@ -6,7 +6,7 @@ use super::{
     run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
     store::Store,
 };
-use crate::train::trainer::Trainer;
+use crate::{run::summary::Baselines, train::trainer::Trainer};
 
 /// How a session is opened.
 pub struct Opening {
@@ -18,6 +18,8 @@ pub struct Opening {
     pub tag: String,
     /// Seconds since any fixed moment.
     pub clock: Clock,
+    /// What the run's losses are held against ([`Corpus::baselines`](crate::data::Corpus::baselines)).
+    pub baselines: Option<Baselines>,
     /// Draws a figure as PNG, where the environment can.
     pub rasterize: Option<Rasterize>,
     /// The run's name, for its report.

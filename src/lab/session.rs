@@ -66,6 +66,8 @@ enum Phase {
     },
     /// Summary and report come next.
     Ending(Ending),
+    /// They are being written; the run ended so, in words.
+    Writing(Box<ending::Files>, String),
     Finished,
 }
 
@@ -121,14 +123,14 @@ impl Session {
     /// # Errors
     /// If the folder is occupied or cannot be written.
     pub fn start(opening: Opening) -> Result<Session, SessionError> {
-        let Opening { trainer, store, tag, clock, rasterize, name } = opening;
+        let Opening { trainer, store, tag, clock, baselines, rasterize, name } = opening;
         let effective = effective_config(&trainer);
         let tokenizer = trainer.corpus().tokenizer().map(Tokenizer::to_json);
         let hash = trainer.config().hash();
         let files = start_files(&effective, tokenizer.as_deref());
         let lengths = Lengths::of(&trainer.config().model);
         let folder = RunFolder::create(store, &tag, &Start { config: &hash, files: &files, checkpoint: None, lengths })?;
-        Ok(Session::assemble(trainer, folder, clock, rasterize, name))
+        Ok(Session { baselines, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
     /// Resumes a run from its newest good checkpoint, or from its start if it has none yet. Its settings are the trainer's, if
@@ -137,7 +139,7 @@ impl Session {
     /// # Errors
     /// If no checkpoint is good, or config, data or tokenizer are not those of the run.
     pub fn resume(opening: Opening, allowed: &[Class]) -> Result<Session, SessionError> {
-        let Opening { mut trainer, store, tag, clock, rasterize, name } = opening;
+        let Opening { mut trainer, store, tag, clock, baselines, rasterize, name } = opening;
         let effective = effective_config(&trainer);
         let keep = keep(&trainer);
         let mut folder = RunFolder::open(store, &tag)?;
@@ -153,14 +155,14 @@ impl Session {
             line.time.session = session;
             folder.append(&Event::Incident(line))?;
         }
-        Ok(Session { session, saved, warnings, ..Session::assemble(trainer, folder, clock, rasterize, name) })
+        Ok(Session { session, saved, warnings, baselines, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
     fn assemble(trainer: Trainer, folder: RunFolder, clock: Clock, rasterize: Option<Rasterize>, name: String) -> Session {
         let started = clock();
         Session {
             rate: Rate::default(),
-            baselines: trainer.corpus().baselines(),
+            baselines: None,
             trainer,
             folder,
             clock,
@@ -256,11 +258,12 @@ impl Session {
         std::mem::take(&mut self.warnings).into_iter().for_each(|text| out.warn(text));
         match &self.phase {
             Phase::Ending(ending) => {
-                let ending = ending.clone();
-                self.phase = Phase::Finished;
-                self.finish(ending, out)?;
-                Ok(Activity::Idle)
+                let of = material(&self.trainer, &self.name, self.baselines, self.saved.as_ref(), self.rasterize);
+                let files = ending::Files::new(&self.folder, ending, &of, &mut |warning| out.warn(warning));
+                self.phase = Phase::Writing(Box::new(files), ending.to_string());
+                Ok(Activity::Busy)
             }
+            Phase::Writing(..) => self.finish(out),
             Phase::Finished => Ok(Activity::Idle),
             Phase::Training | Phase::Sampling { .. } => Ok(self.proceed(out).unwrap_or_else(|error| {
                 self.phase = Phase::Ending(Ending::from(&error));
@@ -417,7 +420,7 @@ impl Session {
             (Phase::Training, Some(Serving::Sample { text, .. })) => text.wait(device),
             (Phase::Training, _) => self.trainer.wait(),
             (Phase::Sampling { texts, next, .. }, _) => texts.get(*next).map_or(Ok(()), |(_, text)| text.wait(device)),
-            (Phase::Ending(_) | Phase::Finished, _) => Ok(()),
+            (Phase::Ending(_) | Phase::Writing(..) | Phase::Finished, _) => Ok(()),
         };
         if let Err(error) = waited {
             self.phase = Phase::Ending(Ending::from(&SessionError::from(error)));
@@ -607,20 +610,22 @@ impl Session {
         Ok(Activity::Busy)
     }
 
-    fn finish(&mut self, ending: Ending, out: &mut Publisher) -> Result<(), SessionError> {
-        let of = Material {
-            name: &self.name,
-            config: self.trainer.config(),
-            state: self.trainer.state(),
-            baselines: self.baselines,
-            saved: self.saved.as_ref(),
-            rasterize: self.rasterize,
-        };
-        let ended = ending.to_string();
-        let written = ending::write(&mut self.folder, ending, &of, &mut |warning| out.warn(warning));
-        let summary = written.map_err(|error| SessionError::Unwritten { ended, error: Box::new(error) })?;
-        out.push(SessionEvent::Ended(Box::new(summary)));
-        Ok(())
+    /// Writes the next file of the run's end.
+    fn finish(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
+        let Phase::Writing(mut files, ended) = std::mem::replace(&mut self.phase, Phase::Finished) else { return Ok(Activity::Idle) };
+        let Session { trainer, folder, name, baselines, saved, rasterize, .. } = self;
+        let of = material(trainer, name, *baselines, saved.as_ref(), *rasterize);
+        match files.proceed(folder, &of, &mut |warning| out.warn(warning)) {
+            Ok(None) => {
+                self.phase = Phase::Writing(files, ended);
+                Ok(Activity::Busy)
+            }
+            Ok(Some(summary)) => {
+                out.push(SessionEvent::Ended(Box::new(summary)));
+                Ok(Activity::Idle)
+            }
+            Err(error) => Err(SessionError::Unwritten { ended, error: Box::new(error) }),
+        }
     }
 }
 
@@ -632,6 +637,17 @@ impl Request {
             Self::Sample(_) => "sample",
         }
     }
+}
+
+/// What the files of the run's end are made from.
+fn material<'a>(
+    trainer: &'a Trainer,
+    name: &'a str,
+    baselines: Option<Baselines>,
+    saved: Option<&'a (u32, String)>,
+    rasterize: Option<Rasterize>,
+) -> Material<'a> {
+    Material { name, config: trainer.config(), state: trainer.state(), baselines, saved, rasterize }
 }
 
 /// Checkpoints that are kept beside the best.

@@ -130,6 +130,9 @@ pub enum SessionEvent {
         done: u32,
         /// How many there are; 0 where that is not counted.
         total: u32,
+        /// Name of the kernel that is next.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
     },
     /// The run is open and makes updates.
     Opened(Box<Opened>),
@@ -219,6 +222,8 @@ pub enum OpeningPhase {
     Kernels,
     /// The model's buffers are made and its weights set.
     Model,
+    /// Simple predictors are fitted, whose losses those of the run are held against.
+    Baselines,
     /// The run's folder is made or read.
     Folder,
 }

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 use crate::{
-    gpu::{Device, Download, Memory, PlanOptions, TensorId},
+    gpu::{Compilation, Device, Download, Memory, PlanOptions, TensorId},
     ops::BalanceLoss,
     run::model::parameters::{self, ParamSpec},
 };
@@ -175,6 +175,13 @@ impl Trainer {
             save_requested: false,
             failed: None,
         })
+    }
+
+    /// The kernels that [`Trainer::new`] needs, to be compiled one at a time before it.
+    pub fn compilation(config: &Config, device: &Device) -> Compilation {
+        let training = recording::training(config, device.capabilities);
+        let evaluation = recording::evaluation(config, device.capabilities);
+        Compilation::of(&[&training.program, &evaluation.program])
     }
 
     /// The device it trains on.

@@ -93,6 +93,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         store: Box::new(store),
         tag: open::tag(),
         clock: open::clock(),
+        baselines: None,
         rasterize: None,
         name: open::name(&args.out),
     };

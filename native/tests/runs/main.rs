@@ -3,6 +3,7 @@
 #[path = "../../../tests/lab/runs.rs"]
 mod runs;
 
+mod budget;
 mod directory;
 mod raster;
 mod runner;

@@ -117,8 +117,14 @@ fn a_run_on_another_thread_is_driven_by_text_alone() {
     let (opening, opened) = wire.until("opened");
     let phases: Vec<&Value> = opening.iter().filter(|message| message["event"] == "opening").map(|message| &message["phase"]).collect();
     let first = |phase: &str| phases.iter().position(|found| **found == *phase).unwrap_or_else(|| panic!("{phase} in {phases:?}"));
-    let order = ["device", "data", "model", "folder"].map(first);
+    let order = ["device", "data", "kernels", "model", "baselines", "folder"].map(first);
     assert!(order.is_sorted(), "{phases:?}");
+    let kernels = opening.iter().filter(|message| message["phase"] == "kernels");
+    assert!(kernels.clone().all(|message| message["detail"].is_string()), "{opening:?}");
+    assert_eq!(
+        kernels.clone().map(|message| message["done"].as_u64().unwrap()).collect::<Vec<_>>(),
+        (0..kernels.count() as u64).collect::<Vec<_>>()
+    );
     assert_eq!((&opened["update"], &opened["updates"]), (&json!(0), &json!(20)));
     let (events, undisturbed) = wire.until("ended");
     assert!(undisturbed["exit"] == "completed" && undisturbed["weights_sha256"].is_string(), "{undisturbed}");

@@ -1,14 +1,15 @@
-//! Files and folders that are there whole or not at all: exports, the cache, whatever is written in one go.
+//! Atomic writes of files and folders: exports, the cache, and everything else that is written as a whole.
 //!
-//! The content is written into a draft beside its place (`NAME.tmp-PROCESS-NUMBER`), synced, renamed, and the folder above is synced.
+//! The content is written to a draft next to its destination (`NAME.tmp-PROCESS-NUMBER`), synced and renamed, and the parent folder is
+//! synced.
 //!
 //! | a crash | leaves |
 //! |---|---|
-//! | before the rename | what was there before, and a draft, which the next write to the same place removes |
-//! | after the rename, before the sync of the folder above | the new content; after a power cut the old or the new |
+//! | before the rename | the previous content, and a draft, which the next write to the same destination removes |
+//! | after the rename, before the sync of the parent folder | the new content; after a power failure the old or the new |
 //!
-//! A writer holds a lock on its draft, so a draft without one is what a crash left. Where folders cannot be locked (Windows) the draft
-//! of a folder stays until someone removes it.
+//! A writer holds a lock on its draft, so an unlocked draft was left by a crash. Where folders cannot be locked (Windows), the draft
+//! of a folder stays until it is removed by hand.
 
 use crate::fault;
 use std::ffi::OsString;
@@ -17,17 +18,17 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What follows the name in that of a draft.
+/// The infix of a draft's name.
 pub const DRAFT: &str = ".tmp-";
 
-/// Makes or replaces a file. The folder above must be there.
+/// Creates or replaces a file. The parent folder must exist.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_drafts(path)?;
     let (draft, mut file) = loop {
         let draft = draft_of(path)?;
         fault::operation("create", &draft)?;
         let file = File::create_new(&draft)?;
-        // A cleaner that came between the two lines above has the lock and removes the draft.
+        // A concurrent cleaner may have taken the lock between the two lines above and removes the draft.
         file.lock()?;
         if draft.exists() {
             break (draft, file);
@@ -39,16 +40,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .and_then(|()| fault::operation("rename", path))
         .and_then(|()| fs::rename(&draft, path));
     written.inspect_err(|_| {
-        // The error that matters is the first one.
+        // The first error is the relevant one.
         let _ = fs::remove_file(&draft);
     })?;
     sync_parent(path)
 }
 
-/// Makes a folder with these files. There must be none yet; the folder above must be there.
+/// Creates a folder with these files. It must not exist; its parent folder must.
 pub fn write_folder(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
     if folder.exists() {
-        return Err(io::Error::new(ErrorKind::AlreadyExists, "it is there already"));
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "it already exists"));
     }
     remove_drafts(folder)?;
     let (draft, _lock) = loop {
@@ -75,13 +76,13 @@ pub fn write_folder(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()
         fs::rename(&draft, folder)
     };
     write().inspect_err(|_| {
-        // The error that matters is the first one.
+        // The first error is the relevant one.
         let _ = fs::remove_dir_all(&draft);
     })?;
     sync_parent(folder)
 }
 
-/// Removes what a crash left of earlier writes to `path`.
+/// Removes drafts that a crash left behind for `path`.
 pub fn remove_drafts(path: &Path) -> io::Result<()> {
     let mut prefix = name(path)?.to_os_string();
     prefix.push(DRAFT);
@@ -109,7 +110,7 @@ pub fn remove_drafts(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names in a folder survive a power cut. A POSIX notion: does nothing elsewhere.
+/// Makes the entries of a folder durable. POSIX only: does nothing on other systems.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(folder)?.sync_all(),
@@ -123,7 +124,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent)
 }
 
-/// A lock on a folder, where the system gives one and nobody has it.
+/// Locks a folder, if the system supports it and nobody else holds the lock.
 fn lock_folder(folder: &Path) -> Option<File> {
     File::open(folder).ok().filter(|file| file.try_lock().is_ok())
 }
@@ -142,7 +143,7 @@ fn is_tag(text: &str) -> bool {
 }
 
 fn name(path: &Path) -> io::Result<&std::ffi::OsStr> {
-    path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "wanted a name at the end of the path"))
+    path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the path has no file name"))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -163,7 +164,7 @@ mod tests {
     fn a_write_replaces_and_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.txt");
-        // What a crash leaves: drafts of a process that is gone. What others wrote stays.
+        // A crash leaves drafts of a process that no longer exists. Other files stay.
         fs::write(folder.path().join("a.txt.tmp-1-0"), b"torn").unwrap();
         fs::write(folder.path().join("a.txt.tmp-notes"), b"mine").unwrap();
         write(&file, b"one").unwrap();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_in_use_is_left_alone() {
+    fn a_draft_in_use_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let draft = folder.path().join("a.txt.tmp-1-0");
         let used = File::create(&draft).unwrap();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_written_whole_and_never_over_another() {
+    fn a_folder_is_written_atomically_and_never_replaces_another() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
         fs::create_dir(folder.path().join("model.tmp-1-0")).unwrap();

@@ -13,19 +13,19 @@ use moelab_native::{out, print};
 
 use crate::{Common, ConfigArgs, open};
 
-/// What to time.
+/// What to measure.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum What {
-    /// Single kernels over shapes.
+    /// Individual kernels over a list of shapes.
     Kernels,
-    /// A whole update, and the share of each kernel.
+    /// A whole update, with the share of each kernel.
     Step,
 }
 
-/// Flags of the bench.
+/// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// What to time.
+    /// What to measure.
     #[arg(value_enum, default_value = "kernels")]
     what: What,
     /// The model of `step`.
@@ -37,15 +37,15 @@ pub struct BenchArgs {
     /// Only kernels whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Rounds of which the median is told.
+    /// Number of rounds, of which the median is reported.
     #[arg(long, default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 }
 
-/// Copies of a kernel in one submission, and of one that is not meant for this adapter and may be slow on it.
+/// Repetitions of a kernel per submission, and of one that is meant for other adapters and may be slow on this one.
 const COPIES: u32 = 4;
 const FOREIGN_COPIES: u32 = 1;
-/// Most rounds of the latter.
+/// Maximum number of rounds for the latter.
 const FOREIGN_ROUNDS: u32 = 3;
 
 /// Times kernels or a step.
@@ -56,7 +56,7 @@ pub fn bench(common: &Common, args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// An error of the device keeps its own exit code.
+/// A device error keeps its exit code.
 fn unwrapped(error: BenchError) -> anyhow::Error {
     match error {
         BenchError::Gpu(error) => error.into(),
@@ -67,7 +67,7 @@ fn unwrapped(error: BenchError) -> anyhow::Error {
 fn kernels(common: &Common, args: &BenchArgs) -> Result<()> {
     let only = args.only.as_deref().unwrap_or_default();
     let cases: Vec<_> = cases().into_iter().filter(|c| c.kernel.contains(only)).collect();
-    ensure!(!cases.is_empty(), "no kernel has `{only}` in its name: leave --only out to see all");
+    ensure!(!cases.is_empty(), "no kernel has `{only}` in its name: omit --only to list all");
     let device = open::device(common)?;
     let now = open::clock();
     if !common.json {
@@ -113,9 +113,9 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
     }
     let step = &measured.step;
     out!("{} ({}), {}, {} kernels", device.adapter.name, device.adapter.driver, print::path(&args.config), step.tier);
-    out!("{}: {:.1} ms an update, {:.0} tokens/s, {:.2} useful GFLOP/s", step.shape, step.ms, step.tokens_per_second, step.gflops);
+    out!("{}: {:.1} ms per update, {:.0} tokens/s, {:.2} useful GFLOP/s", step.shape, step.ms, step.tokens_per_second, step.gflops);
     out!(
-        "dispatches: {} a micro-batch, {} an update; {} for each further layer",
+        "dispatches: {} per micro-batch, {} per update; {} per additional layer",
         step.micro_dispatches,
         step.update_dispatches,
         step.dispatches_per_layer
@@ -135,6 +135,6 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
             shown(k.share_of_flops.map(|s| k.share / s), 1)
         );
     }
-    out!("sum of the kernels timed one by one: {:.1} ms", measured.kernels.iter().map(|k| k.ms).sum::<f64>());
+    out!("sum of the kernels timed individually: {:.1} ms", measured.kernels.iter().map(|k| k.ms).sum::<f64>());
     Ok(())
 }

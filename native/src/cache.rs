@@ -1,9 +1,9 @@
-//! What is derived from text and kept between runs: tokenizers trained on it, and its tokens.
+//! A cache of data derived from text: trained tokenizers and tokens.
 //!
-//! An entry is a file named by what it was made from, so a changed file or option makes a new entry and an old one is never wrong.
-//! Each holds a SHA-256 of its content: one that does not verify is told and made again. Entries are there whole or not at all
-//! ([`atomic`]); what killed processes left of them is removed. The cache only saves time: where it cannot be written, that is told
-//! once and the run goes on. It may be removed at any time.
+//! An entry is a file named by the hash of its inputs, so a changed file or option results in a new entry and entries are never
+//! stale. Each contains a SHA-256 of its content: if it does not match, a warning is printed and the entry is created again. Entries
+//! are written atomically ([`atomic`]); drafts left by killed processes are removed. The cache only saves time: if it cannot be
+//! written, a warning is printed once and the run continues. It may be deleted at any time.
 
 use std::cell::Cell;
 use std::fs;
@@ -18,23 +18,23 @@ use moelab_native::{
     input::{self, shown},
 };
 
-/// Most bytes of a file of packed tokens: 16 GB.
+/// Maximum bytes of a file of packed tokens: 16 GB.
 pub const MAX_SHARD: u64 = 16_000_000_000;
-/// Opens a tokenizer's entry, before the hexadecimal SHA-256 of all that follows its line.
+/// The start of a tokenizer entry, followed by the hexadecimal SHA-256 of everything after the first line.
 const TOKENIZER: &str = "moelab trained tokenizer, sha256 ";
 
-/// A folder of entries.
+/// A folder of cache entries.
 pub struct Cache {
     folder: PathBuf,
     told: Cell<bool>,
 }
 
 impl Cache {
-    /// The cache in this folder, which need not exist. Removes what killed processes left behind.
+    /// The cache in this folder, which need not exist. Removes drafts that killed processes left behind.
     pub fn at(folder: &Path) -> Self {
         let names = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
         for name in names {
-            // What cannot be removed is in nobody's way. Versions before this one called their drafts `.tmp`.
+            // Drafts that cannot be removed do no harm. Earlier versions named them `.tmp`.
             if let Some((entry, _)) = name.split_once(atomic::DRAFT) {
                 let _ = atomic::remove_drafts(&folder.join(entry));
             } else if name.ends_with(".tmp") {
@@ -44,22 +44,22 @@ impl Cache {
         Self { folder: folder.into(), told: Cell::new(false) }
     }
 
-    /// The tokenizer trained on what `made_from` stands for.
+    /// The trained tokenizer for the key `made_from`.
     pub fn tokenizer(&self, made_from: &[&[u8]]) -> Option<Tokenizer> {
         self.entry(made_from, "tokenizer", MAX_BYTES as u64 + 1000, decode_tokenizer)
     }
 
-    /// Keeps a trained tokenizer.
+    /// Stores a trained tokenizer.
     pub fn keep_tokenizer(&self, made_from: &[&[u8]], tokenizer: &Tokenizer) {
         self.keep(made_from, "tokenizer", &encode_tokenizer(tokenizer));
     }
 
-    /// The tokens that `tokenizer` made of what `made_from` stands for.
+    /// The tokens of `tokenizer` for the key `made_from`.
     pub fn tokens(&self, made_from: &[&[u8]], tokenizer: &Tokenizer) -> Option<Shard> {
         self.entry(made_from, "tokens", MAX_SHARD, |bytes| decode_tokens(bytes, tokenizer))
     }
 
-    /// Keeps tokens.
+    /// Stores tokens.
     pub fn keep_tokens(&self, made_from: &[&[u8]], shard: &Shard) {
         self.keep(made_from, "tokens", &shard.encode());
     }
@@ -69,7 +69,7 @@ impl Cache {
         self.folder.join(key).with_extension(ending)
     }
 
-    /// An entry, if it is there and whole.
+    /// An entry, if it exists and is intact.
     fn entry<T>(&self, made_from: &[&[u8]], ending: &str, most: u64, decode: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         let place = self.place(made_from, ending);
         let found = match input::read(&place, most) {
@@ -77,7 +77,7 @@ impl Cache {
             Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => return None,
             Err(error) => Err(error.to_string()),
         };
-        found.map_err(|problem| err!("warning: {} cannot be used: {problem}; it is made again", shown(&place))).ok()
+        found.map_err(|problem| err!("warning: {} cannot be used: {problem}; it is created again", shown(&place))).ok()
     }
 
     fn keep(&self, made_from: &[&[u8]], ending: &str, bytes: &[u8]) {
@@ -86,7 +86,7 @@ impl Cache {
         let Err(error) = written else { return };
         if !self.told.replace(true) {
             err!(
-                "warning: the cache {} cannot be written ({error}): what is derived from the text is made again in each run; \
+                "warning: the cache {} cannot be written ({error}): each run derives data from the text again; \
                  --cache DIR puts it elsewhere",
                 shown(&self.folder)
             );
@@ -108,7 +108,7 @@ fn decode_tokens(bytes: &[u8], tokenizer: &Tokenizer) -> Option<Shard> {
     Shard::decode(bytes).ok().filter(|shard| shard.tokenizer() == tokenizer.digest())
 }
 
-/// The line before the content of a tokenizer's entry.
+/// The first line of a tokenizer entry.
 fn first_line(json: &[u8]) -> String {
     let hash = sha256_hex(json);
     format!("{TOKENIZER}{hash}\n")
@@ -125,7 +125,7 @@ mod tests {
         files[0].clone()
     }
 
-    /// 1,400 flipped bits and 400 cuts, those of the headers among them: never another tokenizer, never other tokens.
+    /// 1,400 flipped bits and 400 truncations, including the headers: never a different tokenizer or different tokens.
     #[test]
     fn a_damaged_entry_is_never_used() {
         let tokenizer = Tokenizer::train(["one two one two", "three one three"].iter(), 270).unwrap().tokenizer;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_killed_processes_go_those_of_living_ones_stay() {
+    fn drafts_of_killed_processes_are_removed_and_others_kept() {
         let folder = tempfile::tempdir().unwrap();
         let names = ["a.tokens.tmp-1-0", "a.tokens.tmp-2-0", "a.1.tmp"];
         let [dead, alive, old] = names.map(|name| folder.path().join(name));

@@ -1,4 +1,4 @@
-//! Files as a source of data: text, packed tokens, tokenizers, and the cache of what was made of them.
+//! Files as a source of data: text, packed tokens, tokenizers, and the cache of derived data.
 
 use std::cell::{OnceCell, RefCell};
 use std::io::Read;
@@ -18,7 +18,7 @@ use crate::cache::{Cache, MAX_SHARD};
 use crate::files::Documents;
 use crate::ticker::Ticker;
 
-/// The files that a config names, and a cache.
+/// The files of a config, and a cache.
 pub struct Files {
     cache: Cache,
     documents: OnceCell<Documents>,
@@ -96,7 +96,7 @@ impl Source for Files {
     }
 }
 
-/// A `tokenizer.json`, no larger than one may be.
+/// Reads a `tokenizer.json` of limited size.
 pub fn tokenizer_file(path: &Path) -> Result<Tokenizer> {
     let bytes = input::read(path, MAX_BYTES as u64).with_context(|| shown(path))?;
     Tokenizer::from_json(&bytes).with_context(|| shown(path))
@@ -118,7 +118,7 @@ fn joined_shards(data: &Data) -> Result<Shard> {
             None => joined = Some(shard),
         }
     }
-    joined.context("data.paths: wanted at least one file of packed tokens")
+    joined.context("data.paths: expected at least one file of packed tokens")
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(make(&config).batch(0), first);
         assert_eq!(fs::metadata(kept).unwrap().modified().unwrap(), written, "nothing was tokenized again");
         fs::write(kept, b"damaged").unwrap();
-        assert_eq!(make(&config).batch(0), first, "a damaged entry is made again");
+        assert_eq!(make(&config).batch(0), first, "a damaged entry is created again");
         config.data.max_tokens = 200;
         assert_ne!(make(&config).hash(), "");
         assert_eq!(entries(&cache, "tokens").len(), 2);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_and_evaluation_take_what_they_say() {
+    fn limits_apply_to_training_and_evaluation() {
         let (folder, mut config) = folder();
         let cache = folder.path().join("cache");
         config.data.max_tokens = 100;
@@ -213,7 +213,7 @@ mod tests {
         fs::write(&paths[1], b"no shard").unwrap();
         config.data.tokenizer.kind = TokenizerKind::Bytes;
         let told = format!("{:#}", dataset(&config, None, Purpose::Train, folder.path()).err().unwrap());
-        assert!(told.contains(&paths[1]) && told.contains("wanted at least the 96 of a header"), "{told}");
+        assert!(told.contains(&paths[1]) && told.contains("expected at least the 96 of a header"), "{told}");
     }
 
     #[test]

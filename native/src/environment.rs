@@ -1,10 +1,10 @@
 //! The environment of the process, set before anything reads it. The only module of the workspace with `unsafe`.
 #![allow(unsafe_code, reason = "setting a variable is unsafe while other threads may read the environment")]
 
-/// Gives Mesa's Vulkan layer the variable that it complains about: on a machine without a desktop session it prints
+/// Sets the variable that Mesa's Vulkan layer requires: on a machine without a desktop session it prints
 /// `error: XDG_RUNTIME_DIR is invalid or not set` above the output of every command, although nothing is wrong.
 ///
-/// To be called first in `main`.
+/// Must be called first in `main`.
 pub fn prepare() {
     const VARIABLE: &str = "XDG_RUNTIME_DIR";
     if cfg!(target_os = "linux") && std::env::var_os(VARIABLE).is_none_or(|folder| folder.is_empty()) {

@@ -1,17 +1,17 @@
-//! From the end of a command to the exit code of the process.
+//! Exit codes of the process.
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; of a run: it made all its updates or stopped early |
-//! | 2 | bad input, or any fault that is not one of the others |
+//! | 0 | success; for a run: it made all its updates or stopped early |
+//! | 2 | invalid input, or any other error |
 //! | 3 | the run diverged |
 //! | 4 | the device was lost |
 //! | 74 | the last checkpoint, the summary or a result could not be written (as `EX_IOERR` in sysexits.h) |
-//! | 75 | the same command, or `moelab resume`, may succeed later: the run was interrupted, or its folder is busy (as `EX_TEMPFAIL`) |
-//! | 130 | ended at once by a second Ctrl-C or SIGTERM |
+//! | 75 | the same command, or `moelab resume`, may succeed later: the run was interrupted, or its folder is locked (as `EX_TEMPFAIL`) |
+//! | 130 | terminated by a second Ctrl-C or SIGTERM |
 //!
-//! A run's code is that of the reason in its summary ([`ExitReason::exit_code`]). An error before a run started, or of another
-//! command, has the reason that a run would have had.
+//! The exit code of a run is that of the reason in its summary ([`ExitReason::exit_code`]). An error before a run starts, or of
+//! another command, is mapped to the reason that a run would have had.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ use moelab_native::{err, print};
 
 const TRY_AGAIN: u8 = 75;
 
-/// An error of this program as a session tells of it.
+/// Converts an error to a session's problem.
 pub fn problem(error: &anyhow::Error) -> Problem {
     let code = code(error);
     let reasons = [ExitReason::Diverged, ExitReason::DeviceLost, ExitReason::OutOfSpace];
@@ -32,7 +32,7 @@ pub fn problem(error: &anyhow::Error) -> Problem {
     Problem { reason, is_temporary: code == TRY_AGAIN, ..Problem::new(format!("{error:#}")) }
 }
 
-/// Prints the error, if any, and gives the exit code.
+/// Prints the error, if any, and returns the exit code.
 pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
     let error = match outcome {
         Ok(reason) => return ExitCode::from(reason.exit_code()),
@@ -41,13 +41,13 @@ pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         err!("{problems}");
     } else {
-        // Names from outside may hold line feeds: no line but ours starts at the margin.
+        // Untrusted names may contain line feeds: continuation lines are indented.
         err!("error: {}", format!("{error:#}").replace('\n', "\n  "));
     }
     ExitCode::from(code(&error))
 }
 
-/// What a command that is no run and went well comes to: a result that could not be written is none.
+/// The exit code of a successful command other than a run: fails if the result could not be written.
 pub fn result((): ()) -> anyhow::Result<ExitReason> {
     if let Some(error) = print::lost_output() {
         err!("error: the result could not be written to stdout: {error}");

@@ -1,17 +1,17 @@
-//! The door that every operation on a file passes which changes a run, an export or the cache, so that a test can stop the
-//! binary at each of them; and the door to a device that a test wants lost.
+//! Fault injection. Every file operation that changes a run, an export or the cache goes through this module, so that a test can
+//! stop the binary at each of them; a test can also simulate a lost device.
 //!
-//! In a debug build `MOELAB_FAULT=KIND:N` lets the N-th of these operations (counted from 0) go wrong, and `MOELAB_FAULT_LOG=FILE`
-//! lists them, one a line. A release build reads neither variable and the door is a plain call.
+//! In a debug build `MOELAB_FAULT=KIND:N` makes the N-th of these operations (counted from 0) fail, and `MOELAB_FAULT_LOG=FILE`
+//! lists them, one per line. A release build reads neither variable and calls the operations directly.
 //!
 //! | kind | what happens |
 //! |---|---|
-//! | `kill` | the process ends before the operation, as by `SIGKILL`: nothing is unwound |
+//! | `kill` | the process ends before the operation, as by `SIGKILL`, without unwinding |
 //! | `torn` | it ends in the middle: half of the bytes are written, half of a folder is removed |
 //! | `eio` | the operation fails and does nothing |
-//! | `enospc` | the same, for want of space |
-//! | `short` | a write writes half of its bytes and fails for want of space; any other operation fails |
-//! | `full` | every write from the N-th on fails for want of space |
+//! | `enospc` | the same, with "no space left" |
+//! | `short` | a write writes half of its bytes and fails with "no space left"; other operations fail |
+//! | `full` | every write from the N-th on fails with "no space left" |
 //!
 //! `MOELAB_FAULT_DEVICE=N` loses the device after update N.
 
@@ -22,7 +22,7 @@ use std::path::Path;
 #[cfg(debug_assertions)]
 pub use injected::{device_is_lost_after, operation, remove_dir_all, write_all};
 
-/// Passes an operation through the door; an error is its injected failure.
+/// Runs an operation, unless a fault is injected.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn operation(_action: &str, _path: &Path) -> io::Result<()> {
@@ -36,14 +36,14 @@ pub fn write_all(file: &mut File, bytes: &[u8], _path: &Path) -> io::Result<()> 
     io::Write::write_all(file, bytes)
 }
 
-/// Removes a folder with all that is in it.
+/// Removes a folder with its contents.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn remove_dir_all(folder: &Path) -> io::Result<()> {
     std::fs::remove_dir_all(folder)
 }
 
-/// Whether a test wants the device lost after this update.
+/// Whether a test simulates a lost device after this update.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn device_is_lost_after(_update: u32) -> bool {
@@ -84,12 +84,12 @@ mod injected {
     });
     static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-    /// Counts an operation; the kind of fault that falls on it, if one does.
+    /// Counts an operation; returns the fault to inject, if any.
     fn next(action: &str, path: &Path) -> Option<Kind> {
         let now = OPERATIONS.fetch_add(1, Ordering::Relaxed);
         if let Some(log) = std::env::var_os("MOELAB_FAULT_LOG") {
             let file = OpenOptions::new().create(true).append(true).open(log);
-            // A list that cannot be written shows as a test that finds no operations.
+            // If the list cannot be written, the test finds no operations.
             let _ = file.and_then(|mut file| writeln!(file, "{action} {}", path.display()));
         }
         let (kind, at) = (*FAULT)?;
@@ -105,13 +105,13 @@ mod injected {
         }
     }
 
-    /// Whether a test wants the device lost after this update.
+    /// Whether a test simulates a lost device after this update.
     pub fn device_is_lost_after(update: u32) -> bool {
         static UPDATE: LazyLock<Option<u32>> = LazyLock::new(|| std::env::var("MOELAB_FAULT_DEVICE").ok()?.parse().ok());
         *UPDATE == Some(update)
     }
 
-    /// Passes an operation through the door; an error is its injected failure.
+    /// Runs an operation, unless a fault is injected.
     pub fn operation(action: &str, path: &Path) -> io::Result<()> {
         next(action, path).map_or(Ok(()), |kind| Err(failure(kind)))
     }
@@ -128,7 +128,7 @@ mod injected {
         kind.map_or(Ok(()), |kind| Err(failure(kind)))
     }
 
-    /// Removes a folder with all that is in it.
+    /// Removes a folder with its contents.
     pub fn remove_dir_all(folder: &Path) -> io::Result<()> {
         let kind = next("remove", folder);
         if kind == Some(Kind::Torn) {

@@ -1,15 +1,15 @@
 //! Documents from text files, folders, glob patterns, JSON lines and, with the feature `parquet`, Parquet; one at a time.
 //!
-//! What a file holds is told by the end of its name, whatever its case ([`KINDS`]). One with another ending is refused, or taken as
-//! `data.unknown_files` says; in a folder it is left out. What was taken and what was left out is told ([`Documents::notes`]).
-//! Only regular files are read, each once, however many paths and links lead to it.
+//! The extension of a file, in any case, determines its format ([`KINDS`]). A file with another extension is refused, or read as
+//! `data.unknown_files` states; in a folder it is skipped. [`Documents::notes`] lists what was read and skipped. Only regular files
+//! are read, each once, even if several paths and links lead to it.
 //!
-//! Every file is read line by line, so no more than one document is held: a line has at most [`MAX_LINE`] bytes, a document at
-//! most [`MAX_DOCUMENT`]. `\r\n` becomes `\n` and a byte-order mark is dropped. Bytes that are no UTF-8, halves of surrogate pairs in
-//! JSON, and NULs (the byte tokenizer ends documents with them), are refused with file, line and field, or replaced by U+FFFD.
-//! Documents without a visible character are skipped.
+//! Files are read line by line, so memory holds at most one document: a line has at most [`MAX_LINE`] bytes, a document at most
+//! [`MAX_DOCUMENT`]. `\r\n` becomes `\n` and a byte-order mark is dropped. Invalid UTF-8, unpaired surrogates in JSON, and NULs (with
+//! which the byte tokenizer ends documents) are refused with file, line and field, or replaced by U+FFFD. Documents without a
+//! visible character are skipped.
 //!
-//! Long because the tests of every kind of file stand beside the one rule that tells kinds apart.
+//! Long because it includes the tests of every file format.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -25,26 +25,26 @@ use moelab_native::input::{self, shown};
 use crate::json_rows;
 use crate::paths::{Found, Left, find};
 
-/// Most bytes of a line: 16 MB.
+/// Maximum bytes of a line: 16 MB.
 pub const MAX_LINE: usize = 16_000_000;
-/// Most bytes of a document: 256 MB.
+/// Maximum bytes of a document: 256 MB.
 pub const MAX_DOCUMENT: usize = 256_000_000;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 const UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// What a file holds.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileKind {
-    /// Documents as `data.separator` parts them.
+    /// Text, split into documents by `data.separator`.
     Text,
-    /// A document a line, in the field `text` of an object.
+    /// One document per line, in the field `text` of an object.
     JsonLines,
-    /// A document a row, in the column `text`.
+    /// One document per row, in the column `text`.
     Parquet,
 }
 
-/// Ends of names, in lower case, and what they tell.
+/// Lower-case extensions and their formats.
 const KINDS: [(&str, FileKind); 7] = [
     ("txt", FileKind::Text),
     ("text", FileKind::Text),
@@ -56,7 +56,7 @@ const KINDS: [(&str, FileKind); 7] = [
 ];
 
 impl FileKind {
-    /// The kind that a file's name tells.
+    /// The format according to a file's name.
     fn of(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         KINDS.iter().find(|(known, _)| *known == ending).map(|(_, kind)| *kind)
@@ -70,7 +70,7 @@ impl FileKind {
         }
     }
 
-    /// All endings, for messages.
+    /// All extensions, for messages.
     fn endings() -> String {
         let of = |kind| KINDS.iter().filter(|(_, other)| *other == kind).map(|(ending, _)| format!(".{ending}")).collect::<Vec<_>>();
         let kinds = [FileKind::Text, FileKind::JsonLines, FileKind::Parquet];
@@ -78,7 +78,7 @@ impl FileKind {
     }
 }
 
-/// What parts the documents of a text file.
+/// The separator between documents of a text file.
 #[derive(Clone, Debug, PartialEq)]
 enum Separator {
     Nothing,
@@ -86,7 +86,7 @@ enum Separator {
     Line(String),
 }
 
-/// The documents of some files, read anew each time.
+/// The documents of some files, read from disk each time.
 pub struct Documents {
     files: Vec<(PathBuf, FileKind)>,
     separator: Separator,
@@ -98,7 +98,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Finds the files of `data.paths` below the current folder. An error if a path matches none, or a file of an unknown kind.
+    /// Finds the files of `data.paths` relative to the working directory. Fails if a path matches no file, or a file of an unknown kind.
     pub fn find(data: &Data) -> Result<Self> {
         let (mut files, mut unknown, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut seen, mut repeated) = (HashSet::new(), 0);
@@ -130,23 +130,23 @@ impl Documents {
                 }
             }
             if matched == 0 {
-                let brackets = "; [ and ] stand for one of the characters between them, write [[] for [ itself";
+                let brackets = "; [...] matches one of the characters between the brackets, write [[] for [ itself";
                 bail!(
-                    "{}: no file to read{}; wanted {}{}{}",
+                    "{}: no file to read{}; expected {}{}{}",
                     named(),
                     below(Path::new(path)),
                     FileKind::endings(),
-                    if left.is_empty() { String::new() } else { format!("; left out: {}", listed(&left)) },
+                    if left.is_empty() { String::new() } else { format!("; skipped: {}", listed(&left)) },
                     if path.contains('[') { brackets } else { "" },
                 );
             }
             if !left.is_empty() {
-                notes.push(format!("{}: left out {}", named(), listed(&left)));
+                notes.push(format!("{}: skipped {}", named(), listed(&left)));
             }
         }
         ensure!(unknown.is_empty(), "{}", refusal(&unknown));
         if repeated > 0 {
-            notes.push(format!("data.paths: {repeated} paths lead to files that were named before: each file is read once"));
+            notes.push(format!("data.paths: {repeated} paths lead to files that were listed before: each file is read once"));
         }
         let separator = match data.separator.as_str() {
             "" if files.len() > 1 => Separator::Nothing,
@@ -163,14 +163,14 @@ impl Documents {
         Ok(Self { files, separator, invalid: data.invalid, most, most_characters, notes, replaced: Cell::new(0) })
     }
 
-    /// What was taken, what was left out, and what was replaced when the documents were last read.
+    /// What was read, skipped, and replaced when the documents were last read.
     pub fn notes(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let replaced = self.replaced.get();
-        let replaced = (replaced > 0).then(|| format!("data.invalid: U+FFFD stands for what is no text in {replaced} lines or rows"));
+        let replaced = (replaced > 0).then(|| format!("data.invalid: U+FFFD replaces invalid text in {replaced} lines or rows"));
         self.notes.iter().map(|note| Cow::Borrowed(note.as_str())).chain(replaced.map(Cow::Owned))
     }
 
-    /// Gives each document to `take`, in the order of the paths and, within one path, of the file names, until it returns `false`.
+    /// Passes each document to `take`, in the order of the paths and, within one path, of the file names, until it returns `false`.
     pub fn each(&self, mut take: impl FnMut(&str) -> Result<bool>) -> Result<()> {
         self.replaced.set(0);
         let mut left = self.most;
@@ -216,7 +216,7 @@ impl Documents {
                 document.push('\n');
             }
             if document.len() > MAX_DOCUMENT {
-                bail!("{}: the document has more than {MAX_DOCUMENT} bytes: part it (data.separator)", lines.place());
+                bail!("{}: the document has more than {MAX_DOCUMENT} bytes: split it (data.separator)", lines.place());
             }
         }
         take(&document)
@@ -246,7 +246,7 @@ impl Documents {
 
     #[cfg(not(feature = "parquet"))]
     fn each_parquet_row(&self, file: &Path, _: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
-        bail!("{}: this moelab reads no Parquet: build it with `--features parquet`, or convert the file to JSON lines", shown(file));
+        bail!("{}: this build cannot read Parquet: build it with `--features parquet`, or convert the file to JSON lines", shown(file));
     }
 
     /// A line as text.
@@ -259,7 +259,7 @@ impl Documents {
             }
             (Err(error), Invalid::Refuse) => {
                 let at = error.utf8_error().valid_up_to();
-                bail!("{}: byte {at} of the line is no UTF-8: convert the file, or set data.invalid = \"replace\"", place());
+                bail!("{}: byte {at} of the line is not UTF-8: convert the file, or set data.invalid = \"replace\"", place());
             }
         };
         self.without_nul(text, place)
@@ -279,17 +279,17 @@ impl Documents {
     }
 }
 
-/// What is read, and as what.
+/// What is read, and in which format.
 fn taken(files: &[(PathBuf, FileKind)], separator: &Separator) -> String {
     let parted = match separator {
-        Separator::Nothing => "a document a file".to_string(),
-        Separator::BlankLines => "documents parted by blank lines".into(),
-        Separator::Line(line) => format!("documents parted by lines {line:?}"),
+        Separator::Nothing => "one document per file".to_string(),
+        Separator::BlankLines => "documents separated by blank lines".into(),
+        Separator::Line(line) => format!("documents separated by lines {line:?}"),
     };
     let how = |kind| match kind {
         FileKind::Text => format!("as text, {parted}"),
-        FileKind::JsonLines => "as JSON lines, a document a line".into(),
-        FileKind::Parquet => "as Parquet, a document a row".into(),
+        FileKind::JsonLines => "as JSON lines, one document per line".into(),
+        FileKind::Parquet => "as Parquet, one document per row".into(),
     };
     if let [(file, kind)] = files {
         return format!("data: {} is read {}", shown(file), how(*kind));
@@ -322,7 +322,7 @@ fn refusal(unknown: &[PathBuf]) -> String {
         let ending = |path: &PathBuf| path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
         unknown.iter().filter_map(ending).any(|ending| endings.contains(&ending.as_str()))
     };
-    let mut advice = vec!["rename them, or say what they are by data.unknown_files = \"text\" or \"jsonl\""];
+    let mut advice = vec!["rename them, or state their format with data.unknown_files = \"text\" or \"jsonl\""];
     if has(&["gz", "zst", "xz", "bz2", "zip"]) {
         advice.push("compressed files are not read, decompress them first");
     }
@@ -330,10 +330,10 @@ fn refusal(unknown: &[PathBuf]) -> String {
         advice.push("a .json that holds one list is not read, write an object a line");
     }
     let (count, plural) = (unknown.len(), if unknown.len() == 1 { "file" } else { "files" });
-    format!("data.paths: {count} {plural} of an unknown kind ({}); wanted {}: {}", first(unknown), FileKind::endings(), advice.join("; "))
+    format!("data.paths: {count} {plural} of an unknown kind ({}); expected {}: {}", first(unknown), FileKind::endings(), advice.join("; "))
 }
 
-/// Below which folder a relative path was looked for.
+/// The folder in which a relative path was searched.
 fn below(path: &Path) -> String {
     match std::env::current_dir() {
         Ok(folder) if path.is_relative() => format!(" below {}", shown(&folder)),
@@ -359,7 +359,7 @@ impl Lines {
         format!("{}:{}", shown(&self.path), self.number)
     }
 
-    /// The next line without its end.
+    /// The next line without its line ending.
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         self.number += 1;
@@ -376,7 +376,7 @@ impl Lines {
         }
         ensure!(bytes.len() <= MAX_LINE, "{}: the line has more than {MAX_LINE} bytes", self.place());
         if self.number == 1 {
-            // Every other byte of its text may be a NUL: nothing that could be replaced.
+            // Every other byte of its text may be a NUL, so nothing can be replaced.
             ensure!(!UTF_16.iter().any(|mark| bytes.starts_with(mark)), "{}: this is UTF-16, convert it to UTF-8", self.place());
             if bytes.starts_with(BOM) {
                 bytes.drain(..BOM.len());
@@ -428,48 +428,48 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_gives_a_document_a_file_by_name_and_tells_what_it_leaves_out() {
+    fn a_folder_is_read_by_file_name_and_skipped_files_are_reported() {
         let folder =
             Folder::with(&[("b.txt", b"two\n\nmore"), ("a.MD", b"one\n"), ("c/d.txt", b"three"), ("e.bin", b"no"), (".f.txt", b"no")]);
         assert_eq!(read(&folder.data("")).unwrap(), ["one", "two\n\nmore", "three"]);
         assert_eq!(
             notes(&folder.data(""), &folder),
-            "data: 3 files are read: 3 as text, a document a file\n\
+            "data: 3 files are read: 3 as text, one document per file\n\
              data.paths: : left out 1 of an unknown kind (e.bin), 1 hidden (.f.txt)"
         );
         assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
         let told = told(&folder.data("*.csv"), &folder);
-        assert!(told.starts_with("data.paths: *.csv: no file to read; wanted .txt .text .md .markdown (text), .jsonl"), "{told}");
+        assert!(told.starts_with("data.paths: *.csv: no file to read; expected .txt .text .md .markdown (text), .jsonl"), "{told}");
     }
 
-    /// The same rows under every spelling of their ending give the same documents.
+    /// The same rows with every spelling of the extension have the same documents.
     #[test]
-    fn a_files_kind_is_told_by_its_ending_whatever_its_case() {
+    fn the_extension_in_any_case_determines_the_format() {
         let rows = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
         let folder = Folder::with(&["a.jsonl", "b.JSONL", "c.ndjson", "d.NdJson"].map(|name| (name, &rows[..])));
         for name in ["a.jsonl", "b.JSONL", "c.ndjson", "d.NdJson", "[d-z].*"] {
             assert_eq!(read(&folder.data(name)).unwrap(), ["one", "two"], "{name}");
         }
         assert_eq!(read(&folder.data("")).unwrap().len(), 8);
-        assert_eq!(notes(&folder.data("c.ndjson"), &folder), "data: c.ndjson is read as JSON lines, a document a line");
+        assert_eq!(notes(&folder.data("c.ndjson"), &folder), "data: c.ndjson is read as JSON lines, one document per line");
         let separated = Data { separator: "file".into(), ..folder.data("c.ndjson") };
         assert!(notes(&separated, &folder).ends_with("data.separator has no effect: no file is text"));
     }
 
     #[test]
-    fn what_is_not_known_is_refused_unless_it_is_said() {
+    fn unknown_files_are_refused_unless_their_format_is_set() {
         let folder = Folder::with(&[("e.bin", b"{\"text\": \"yes\"}"), ("none", b"yes"), ("f.txt.gz", b""), ("g.json", b"[]")]);
         assert_eq!(
             told(&folder.data("e.bin"), &folder),
-            "data.paths: 1 file of an unknown kind (e.bin); wanted .txt .text .md .markdown (text), .jsonl .ndjson (JSON lines), \
-             .parquet (Parquet): rename them, or say what they are by data.unknown_files = \"text\" or \"jsonl\""
+            "data.paths: 1 file of an unknown kind (e.bin); expected .txt .text .md .markdown (text), .jsonl .ndjson (JSON lines), \
+             .parquet (Parquet): rename them, or state their format with data.unknown_files = \"text\" or \"jsonl\""
         );
         let all = told(&folder.data("*"), &folder);
         assert!(all.contains("4 files") && all.contains("decompress") && all.contains("one list is not read"), "{all}");
         let as_said = |unknown_files, name| read(&Data { unknown_files, ..folder.data(name) }).unwrap();
         assert_eq!(as_said(UnknownFiles::Text, "none"), ["yes"]);
         assert_eq!(as_said(UnknownFiles::JsonLines, "e.bin"), ["yes"]);
-        assert!(told(&folder.data(""), &folder).contains("left out: 4 of an unknown kind"), "nothing in the folder can be read");
+        assert!(told(&folder.data(""), &folder).contains("skipped: 4 of an unknown kind"), "nothing in the folder can be read");
     }
 
     #[test]
@@ -478,7 +478,7 @@ mod tests {
         let paths = ["a.txt", "*.txt", ""].map(|path| folder.data(path).paths.remove(0)).to_vec();
         let data = Data { paths, ..Data::default() };
         assert_eq!(read(&data).unwrap(), ["one", "two"]);
-        assert!(notes(&data, &folder).ends_with("3 paths lead to files that were named before: each file is read once"));
+        assert!(notes(&data, &folder).ends_with("3 paths lead to files that were listed before: each file is read once"));
     }
 
     #[test]
@@ -490,14 +490,14 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn pipes_are_refused_or_left_out() {
+    fn pipes_are_refused_or_skipped() {
         let folder = Folder::with(&[("a.txt", b"one")]);
         assert!(std::process::Command::new("mkfifo").arg(folder.0.path().join("p.txt")).status().unwrap().success());
-        assert!(told(&folder.data("p.txt"), &folder).contains("this is a named pipe, wanted a regular file"));
+        assert!(told(&folder.data("p.txt"), &folder).contains("this is a named pipe, expected a regular file"));
         for path in ["", "*"] {
             assert_eq!(read(&folder.data(path)).unwrap(), ["one"]);
             assert!(
-                notes(&folder.data(path), &folder).contains("left out 1 no regular files (p.txt)"),
+                notes(&folder.data(path), &folder).contains("skipped 1 not regular files (p.txt)"),
                 "{}",
                 notes(&folder.data(path), &folder)
             );
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_is_parted() {
+    fn one_file_is_split() {
         let folder = Folder::with(&[("a.txt", b"\xef\xbb\xbfone\r\nline\r\n \r\n\r\ntwo\n<|endoftext|>\nthree"), ("none.txt", b"\n \n")]);
         let with = |separator: &str| read(&Data { separator: separator.into(), ..folder.data("a.txt") }).unwrap();
         assert_eq!(with(""), ["one\nline", "two\n<|endoftext|>\nthree"]);
@@ -525,7 +525,7 @@ mod tests {
         assert_eq!(read(&folder.data("a.jsonl")).unwrap(), ["one\ntwo", "three"]);
         assert_eq!(
             told(&folder.data("bad.jsonl"), &folder),
-            "bad.jsonl:2:15: missing field `text`; wanted one object a line with a field `text`"
+            "bad.jsonl:2:15: missing field `text`; expected one object per line with a field `text`"
         );
         assert!(told(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: field `text`: byte 1 is a NUL"));
     }
@@ -555,14 +555,14 @@ mod tests {
         write("b.parquet", "body", &["one"]);
         write("nul.parquet", "text", &["fine", "a\0b"]);
         assert_eq!(read(&folder.data("a.parquet")).unwrap(), ["one\ntwo", "three"]);
-        assert_eq!(told(&folder.data("b.parquet"), &folder), "b.parquet: wanted a column `text` of strings, found the columns id, body");
+        assert_eq!(told(&folder.data("b.parquet"), &folder), "b.parquet: expected a column `text` of strings, found the columns id, body");
         assert!(told(&folder.data("nul.parquet"), &folder).starts_with("nul.parquet: row 2: byte 1 is a NUL"));
         assert!(told(&folder.data("no.parquet"), &folder).starts_with("no.parquet: "));
     }
 
     #[cfg(not(feature = "parquet"))]
     #[test]
-    fn parquet_wants_its_feature() {
+    fn parquet_needs_its_feature() {
         let folder = Folder::with(&[("a.parquet", b"PAR1")]);
         assert!(told(&folder.data("a.parquet"), &folder).contains("--features parquet"));
     }
@@ -575,11 +575,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_told_or_replaced() {
+    fn invalid_text_is_refused_or_replaced() {
         let folder = Folder::with(&[("a.txt", b"fine\nb\xffd"), ("nul.txt", b"a\0b")]);
         assert_eq!(
             told(&folder.data("a.txt"), &folder),
-            "a.txt:2: byte 1 of the line is no UTF-8: convert the file, or set data.invalid = \"replace\""
+            "a.txt:2: byte 1 of the line is not UTF-8: convert the file, or set data.invalid = \"replace\""
         );
         assert!(told(&folder.data("nul.txt"), &folder).starts_with("nul.txt:1: byte 1 is a NUL"));
         let replacing = |name| Data { invalid: Invalid::Replace, ..folder.data(name) };
@@ -588,7 +588,7 @@ mod tests {
         assert_eq!(replaced("nul.txt"), ["a\u{fffd}b"]);
         let documents = Documents::find(&replacing("a.txt")).unwrap();
         documents.each(|_| Ok(true)).unwrap();
-        assert_eq!(documents.notes().last().unwrap(), "data.invalid: U+FFFD stands for what is no text in 1 lines or rows");
+        assert_eq!(documents.notes().last().unwrap(), "data.invalid: U+FFFD replaces invalid text in 1 lines or rows");
         let wide = Folder::with(&[("a.txt", b"\xff\xfea\0b\0")]);
         assert_eq!(told(&Data { invalid: Invalid::Replace, ..wide.data("a.txt") }, &wide), "a.txt:1: this is UTF-16, convert it to UTF-8");
     }

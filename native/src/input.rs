@@ -1,7 +1,7 @@
-//! The one way in which files that a user names are opened.
+//! Opening files that a user specifies.
 //!
-//! Only regular files are: a named pipe or a terminal would block, a device such as `/dev/zero` never ends. How large a file may be
-//! is checked before its bytes are read.
+//! Only regular files are opened: a named pipe or a terminal would block, a device such as `/dev/zero` never ends. The size of a
+//! file is checked before it is read.
 
 use std::{
     fs::{self, File, FileType, OpenOptions},
@@ -11,15 +11,15 @@ use std::{
 
 use crate::print;
 
-/// Most characters of a path in a message.
+/// Maximum characters of a path in a message.
 const LONGEST_SHOWN: usize = 200;
 
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// As the system says, and [`ErrorKind::InvalidInput`] if it is anything but a regular file.
+/// Errors of the system, and [`ErrorKind::InvalidInput`] if it is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Opening some devices has effects, so what it is is looked at before, and again after in case it was replaced.
+    // Opening some devices has side effects, so the type is checked before, and again after in case the file was replaced.
     regular(fs::metadata(path)?.file_type())?;
     let file = options().read(true).open(path)?;
     regular(file.metadata()?.file_type())?;
@@ -29,10 +29,10 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// The bytes of a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`], and [`ErrorKind::InvalidInput`] if there are more bytes.
+/// Those of [`open`], and [`ErrorKind::InvalidInput`] if there are more bytes.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
-    let too_large = |size: String| io::Error::new(ErrorKind::InvalidInput, format!("{size} bytes, wanted at most {most}"));
+    let too_large = |size: String| io::Error::new(ErrorKind::InvalidInput, format!("{size} bytes, expected at most {most}"));
     let size = file.metadata()?.len();
     if size > most {
         return Err(too_large(size.to_string()));
@@ -42,7 +42,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_large(format!("more than {most}"))) } else { Ok(bytes) }
 }
 
-/// A path for a message, by the rules of [`print`]; of a long one, its beginning and its end.
+/// A path for a message, by the rules of [`print`]; long paths are shortened in the middle.
 pub fn shown(path: &Path) -> String {
     let text = print::path(path);
     let length = text.chars().count();
@@ -53,13 +53,13 @@ pub fn shown(path: &Path) -> String {
     text.chars().take(first).chain("...".chars()).chain(text.chars().skip(length - last)).collect()
 }
 
-/// What a path that is no regular file is.
+/// Describes what a path is, if not a regular file.
 fn regular(kind: FileType) -> io::Result<()> {
     if kind.is_file() {
         return Ok(());
     }
     let found = if kind.is_dir() { "a folder" } else { special(kind) };
-    Err(io::Error::new(ErrorKind::InvalidInput, format!("this is {found}, wanted a regular file")))
+    Err(io::Error::new(ErrorKind::InvalidInput, format!("this is {found}, expected a regular file")))
 }
 
 #[cfg(unix)]
@@ -78,7 +78,7 @@ fn special(_: FileType) -> &'static str {
     "no file"
 }
 
-/// Options under which opening never waits, whatever the path has become since it was looked at.
+/// Options with which opening never blocks, even if the path was replaced after the check.
 fn options() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "the flag below is a Unix one"))]
     let mut options = OpenOptions::new();
@@ -95,13 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_of_a_stated_size_are_read() {
+    fn only_regular_files_of_limited_size_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("five");
         fs::write(&file, b"12345").unwrap();
         assert_eq!(read(&file, 5).unwrap(), b"12345");
-        assert_eq!(read(&file, 4).unwrap_err().to_string(), "5 bytes, wanted at most 4");
-        assert_eq!(read(folder.path(), 4).unwrap_err().to_string(), "this is a folder, wanted a regular file");
+        assert_eq!(read(&file, 4).unwrap_err().to_string(), "5 bytes, expected at most 4");
+        assert_eq!(read(folder.path(), 4).unwrap_err().to_string(), "this is a folder, expected a regular file");
         assert_eq!(read(&folder.path().join("none"), 4).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
@@ -111,12 +111,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        assert_eq!(read(&pipe, 5).unwrap_err().to_string(), "this is a named pipe, wanted a regular file");
-        assert_eq!(read(Path::new("/dev/zero"), 5).unwrap_err().to_string(), "this is a device, wanted a regular file");
+        assert_eq!(read(&pipe, 5).unwrap_err().to_string(), "this is a named pipe, expected a regular file");
+        assert_eq!(read(Path::new("/dev/zero"), 5).unwrap_err().to_string(), "this is a device, expected a regular file");
     }
 
     #[test]
-    fn long_paths_are_cut_in_the_middle() {
+    fn long_paths_are_shortened_in_the_middle() {
         let long = format!("data/{}.txt", "ä".repeat(5000));
         let cut = shown(Path::new(&long));
         assert!(cut.starts_with("data/ä") && cut.ends_with("ä.txt") && cut.chars().count() == LONGEST_SHOWN + 3, "{cut}");

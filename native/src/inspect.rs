@@ -1,4 +1,4 @@
-//! Commands that tell about a config or a machine without training.
+//! Commands that inspect a config or a machine without training.
 
 use anyhow::Result;
 use moelab::{
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{Common, ConfigArgs, open};
 
-/// Bytes of the buffers that a run creates on its adapter.
+/// Sizes in bytes of the buffers that a run creates on its adapter.
 struct MemoryEstimate {
     parameters: u64,
     gradients: u64,
@@ -53,11 +53,11 @@ impl MemoryEstimate {
     }
 }
 
-/// What the total leaves out, to be said beside it.
+/// What the total excludes.
 const NOT_COUNTED: &str =
-    "not counted: images of operands, compiled kernels, the driver and the tokenized text, some 100 to 150 MiB on llvmpipe";
+    "not counted: images of operands, compiled kernels, the driver and the tokenized text, about 100 to 150 MiB on llvmpipe";
 
-/// Bytes of the machine's memory: all of it, and what programs could still take. `None` where the system does not tell.
+/// The machine's memory in bytes: total and available. `None` if the system does not report it.
 fn machine_memory() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kibibytes = |name: &str| {
@@ -67,21 +67,21 @@ fn machine_memory() -> Option<(u64, u64)> {
     Some((1024 * kibibytes("MemTotal")?, 1024 * kibibytes("MemAvailable")?))
 }
 
-/// Whether the adapter's buffers are memory of the machine: a CPU rasteriser.
+/// Whether the adapter uses the machine's memory, as a CPU rasteriser does.
 fn uses_machine_memory(adapter: &AdapterSummary) -> bool {
     adapter.tier == Capabilities::CPU.name()
 }
 
-/// Holds the total against the memory that the adapter draws on, as far as anyone tells it. The text is a warning.
+/// Compares the total with the memory of the adapter, if it is known. Returns a warning.
 fn too_much(total: u64, adapter: &AdapterSummary) -> Option<String> {
     let (all, available) = machine_memory().filter(|_| uses_machine_memory(adapter))?;
-    let least = format!("the run would take at least {} of memory", mebibytes(total));
+    let least = format!("the run would need at least {} of memory", mebibytes(total));
     match () {
         () if total > all => Some(format!("{least}, the machine has {}: it cannot run here", mebibytes(all))),
         () if total > available => Some(format!(
-            "{least}, of the machine's {} only {} are free: it would swap, or be killed",
-            mebibytes(all),
-            mebibytes(available)
+            "{least}, but only {} of the machine's {} are free: it would swap or be killed",
+            mebibytes(available),
+            mebibytes(all)
         )),
         () => None,
     }
@@ -91,7 +91,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// All problems of a config, and its memory against the adapter.
+/// All problems of a config, and its memory compared with the adapter's.
 pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::fill_vocabulary(&mut config)?;
@@ -122,22 +122,22 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
             out!("  {what:12} {:>12}", mebibytes(bytes));
         }
         out!("  {NOT_COUNTED}");
-        out!("  largest tensor {}, the adapter takes {}", mebibytes(estimate.largest_tensor), mebibytes(most));
+        out!("  largest tensor {}, limit of the adapter {}", mebibytes(estimate.largest_tensor), mebibytes(most));
         match machine {
             Some((all, free)) => out!("  the adapter uses the machine's memory: {}, {} of it free", mebibytes(all), mebibytes(free)),
-            None => out!("  the adapter does not tell how much memory it has: hold the total against its data sheet"),
+            None => out!("  the adapter does not report its memory: compare the total with its data sheet"),
         }
     }
     too_much(total, &device.adapter).into_iter().for_each(|warning| err!("warning: {warning}"));
     let remedy = match estimate.largest_role {
         Role::Parameter | Role::ParameterGradient | Role::State => {
-            "choose another adapter, or a smaller model: its shape follows from the keys of `model`, not from the batch"
+            "choose another adapter, or a smaller model: its shape depends on the keys of `model`, not on the batch"
         }
         _ => "use a smaller data.batch with more train.micro_batches, or a shorter data.sequence_length",
     };
     anyhow::ensure!(
         estimate.largest_tensor <= most,
-        "`{}` has {}, one buffer of the adapter `{}` takes {} (max_storage_buffer_binding_size): {remedy}",
+        "`{}` has {}, a buffer of the adapter `{}` can have {} (max_storage_buffer_binding_size): {remedy}",
         estimate.largest_name,
         mebibytes(estimate.largest_tensor),
         device.adapter.name,
@@ -146,7 +146,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     Ok(())
 }
 
-/// Parameters, FLOP a token, bytes.
+/// Parameters, FLOP per token, bytes.
 pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::fill_vocabulary(&mut config)?;
@@ -164,14 +164,14 @@ pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     }
     let share = |n: u64| format!("{:>14}  {:6.2} %", grouped(n), 100.0 * n as f64 / counts.total as f64);
     out!("total          {}", share(counts.total));
-    out!("active a token {}", share(counts.active));
+    out!("active/token   {}", share(counts.active));
     out!("muon           {}", share(counts.muon));
     out!("adamw          {}", share(counts.adamw));
     for (part, n) in &counts.parts {
         out!("  {:12} {}", format!("{part:?}").to_lowercase(), share(*n));
     }
-    out!("FLOP a token   {:>14} forward, {} backward", grouped(cost.forward_flops_per_token), grouped(cost.backward_flops_per_token));
-    out!("FLOP an update {:>14} Muon", grouped(cost.muon_flops_per_update));
+    out!("FLOP/token     {:>14} forward, {} backward", grouped(cost.forward_flops_per_token), grouped(cost.backward_flops_per_token));
+    out!("FLOP/update    {:>14} Muon", grouped(cost.muon_flops_per_update));
     for (what, bytes) in [("weights", cost.weight_bytes), ("gradients", cost.gradient_bytes), ("optimizer", cost.optimizer_bytes)] {
         out!("{what:14} {:>14}", mebibytes(bytes));
     }
@@ -201,7 +201,7 @@ pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
     let (micro, update) = program.dispatches();
     let plan = plan_memory(&program, true);
     out!(
-        "{micro} dispatches a micro-batch, {update} an update; {} activations in {} slots of {}",
+        "{micro} dispatches per micro-batch, {update} per update; {} activations in {} slots of {}",
         plan.slot_of.iter().flatten().count(),
         plan.slot_bytes.len(),
         mebibytes(plan.total_bytes())

@@ -1,7 +1,7 @@
-//! The text of one line of JSON: `{"text": "...", ...}`.
+//! Extracts the text of a line of JSON: `{"text": "...", ...}`.
 //!
-//! JSON can spell half of a surrogate pair (`"\ud83d"`), as programs write that cut texts by UTF-16 units. It is no character, and
-//! no Rust text holds it; what becomes of it is for `data.invalid` to say, wherever in the line it stands.
+//! JSON can contain an unpaired surrogate (`"\ud83d"`), written by programs that cut text at UTF-16 units. It is not a character,
+//! and a Rust string cannot contain it; `data.invalid` determines how it is handled, anywhere in the line.
 
 use std::fmt;
 
@@ -9,30 +9,30 @@ use anyhow::{Result, bail};
 use moelab::run::config::Invalid;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// Most characters of a parser's message that are passed on.
+/// Maximum characters of a parser's message that are reported.
 const LONGEST_TOLD: usize = 200;
 
 /// The text of a line.
 pub struct Row {
     /// Field `text`.
     pub text: String,
-    /// Whether U+FFFD stands for halves of surrogate pairs.
+    /// Whether unpaired surrogates were replaced by U+FFFD.
     pub replaced: bool,
 }
 
-/// Reads a line, which stands at `place`; fields other than `text` are ignored.
+/// Parses a line at `place`; fields other than `text` are ignored.
 ///
 /// # Errors
-/// What is no such object, with file, line and column or field.
+/// The line is not such an object; the error has file, line and column or field.
 pub fn text(line: &str, invalid: Invalid, place: &str) -> Result<Row> {
     if line.trim_start().starts_with('[') {
-        bail!("{place}: a list; wanted one object a line with a field `text`");
+        bail!("{place}: a list; expected one object per line with a field `text`");
     }
     let error = match serde_json::from_str::<Strict>(line) {
         Ok(Strict { text }) => return Ok(Row { text, replaced: false }),
         Err(error) => error,
     };
-    // Read again with texts as bytes, in which surrogates stand as UTF-8 would spell them.
+    // Parse again with strings as bytes, in which surrogates are encoded as by UTF-8.
     let loose = serde_json::from_str::<Loose>(line).ok();
     let halves = |bytes: &[u8]| surrogate(bytes).map(|(at, unit)| (bytes[..at].len(), unit));
     match loose.as_ref().map(|row| (row, halves(&row.text), halves(&row.keys))) {
@@ -40,30 +40,28 @@ pub fn text(line: &str, invalid: Invalid, place: &str) -> Result<Row> {
             if invalid == Invalid::Refuse {
                 let (at, unit) = found.or(in_keys).unwrap_or_default();
                 let field = if found.is_some() { format!("byte {at} of field `text`") } else { "the name of a field".into() };
-                bail!(
-                    "{place}: {field} is \\u{unit:04x}, half of a surrogate pair, which is no character: correct the file, or set data.invalid = \"replace\""
-                );
+                bail!("{place}: {field} is \\u{unit:04x}, an unpaired surrogate: correct the file, or set data.invalid = \"replace\"");
             }
             Ok(Row { text: without_surrogates(&row.text), replaced: true })
         }
         _ => {
             let (column, told) = (error.column(), error.to_string());
             let told = told.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&told);
-            // It may quote the line.
+            // The message may quote the line.
             let told: String = told.chars().take(LONGEST_TOLD).collect();
-            bail!("{place}:{column}: {told}; wanted one object a line with a field `text`")
+            bail!("{place}:{column}: {told}; expected one object per line with a field `text`")
         }
     }
 }
 
-/// The first half of a surrogate pair in otherwise sound UTF-8: where it stands, and its number.
+/// The first unpaired surrogate in otherwise valid UTF-8: its position and code.
 fn surrogate(bytes: &[u8]) -> Option<(usize, u16)> {
     let at = bytes.windows(2).position(|pair| pair[0] == 0xed && pair[1] >= 0xa0)?;
     let low = bytes.get(at + 2).copied().unwrap_or_default();
     Some((at, 0xd000 | u16::from(bytes[at + 1] & 0x3f) << 6 | u16::from(low & 0x3f)))
 }
 
-/// Bytes as text, with one U+FFFD for each half of a pair.
+/// Bytes as text, with one U+FFFD for each unpaired surrogate.
 fn without_surrogates(bytes: &[u8]) -> String {
     let (mut text, mut rest) = (String::new(), bytes);
     while let Some((at, _)) = surrogate(rest) {
@@ -74,14 +72,14 @@ fn without_surrogates(bytes: &[u8]) -> String {
     text + &String::from_utf8_lossy(rest)
 }
 
-/// A line without such halves.
+/// A line without unpaired surrogates.
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object")]
 struct Strict {
     text: String,
 }
 
-/// A line with them.
+/// A line with unpaired surrogates.
 struct Loose {
     text: Vec<u8>,
     /// The names of all fields, joined.
@@ -145,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_pairs_are_refused_with_their_place_or_replaced() {
+    fn unpaired_surrogates_are_refused_with_their_place_or_replaced() {
         let replaced = |line: &str| text(line, Invalid::Replace, "").unwrap().text;
-        assert!(told(r#"{"text": "é\ud83d b"}"#).starts_with("a.jsonl:3: byte 2 of field `text` is \\ud83d, half of a surrogate pair"));
+        assert!(told(r#"{"text": "é\ud83d b"}"#).starts_with("a.jsonl:3: byte 2 of field `text` is \\ud83d, an unpaired surrogate"));
         assert_eq!(replaced(r#"{"text": "é\ud83d b\ude00"}"#), "é\u{fffd} b\u{fffd}");
         assert_eq!(replaced(r#"{"text": "\ud83d\ude00\ude00"}"#), "😀\u{fffd}");
         assert!(told(r#"{"\ud83d": 1, "text": "a"}"#).starts_with("a.jsonl:3: the name of a field is \\ud83d"));
@@ -161,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_told_with_line_and_column() {
-        assert_eq!(told(r#"{"body": "a"}"#), "a.jsonl:3:13: missing field `text`; wanted one object a line with a field `text`");
+    fn invalid_rows_are_reported_with_line_and_column() {
+        assert_eq!(told(r#"{"body": "a"}"#), "a.jsonl:3:13: missing field `text`; expected one object per line with a field `text`");
         assert!(told(r#"{"text": 5}"#).starts_with("a.jsonl:3:10: invalid type: integer `5`, expected a string"));
         assert!(told(r#"{"text": "a", "text": "b"}"#).contains("duplicate field `text`"));
         assert!(told(r#"{"text": "a"#).contains("EOF while parsing a string"));
-        assert_eq!(told(r#"["a"]"#), "a.jsonl:3: a list; wanted one object a line with a field `text`");
+        assert_eq!(told(r#"["a"]"#), "a.jsonl:3: a list; expected one object per line with a field `text`");
         let long = told(&format!("\"{}\"", "a".repeat(100_000)));
         assert!(long.starts_with("a.jsonl:3:100002: invalid type: string \"aaa") && long.len() < 400, "{}", long.len());
     }

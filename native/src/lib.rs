@@ -1,4 +1,4 @@
-//! The native doors of moelab: directories, the terminal, pictures. Logic lives in the core.
+//! The native front end of moelab: folders, the terminal, images. The logic is in the core crate.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod atomic;

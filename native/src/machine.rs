@@ -1,4 +1,4 @@
-//! What a run of the command line needs from this machine: its adapter, files and clock.
+//! The environment of a run on the command line: adapter, files and clock.
 
 use std::{path::PathBuf, rc::Rc};
 
@@ -16,7 +16,7 @@ use moelab_native::{print, raster, store::Directory};
 
 use crate::{Common, exit, open};
 
-/// One run in one folder. The folder is a path, which need not be text, so that the name in a command only names it.
+/// A single run in one folder. The folder is a path, which need not be valid UTF-8, so the name in a command is only a label.
 pub struct Machine {
     common: Common,
     folder: PathBuf,
@@ -25,12 +25,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// For a run in `folder`.
+    /// The environment of a run in `folder`.
     pub fn new(common: &Common, folder: PathBuf) -> Machine {
         Machine { common: common.clone(), folder, clock: open::clock(), device: Rc::default() }
     }
 
-    /// Loses the device, for a test.
+    /// Simulates a lost device, for a test.
     pub fn lose_device(&self) {
         self.device.get().into_iter().for_each(|device| device.destroy());
     }

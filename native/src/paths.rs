@@ -1,7 +1,7 @@
-//! From a path, folder or glob pattern to files.
+//! Resolves a path, folder or glob pattern to files.
 //!
-//! Patterns are as a shell has them: `*`, `?` and `[...]` within a name, `**` for any number of folders; names that start with a
-//! dot are matched by a dot only. `**` follows links to folders, but enters each folder once, so that links in a circle end.
+//! Patterns are those of a shell: `*`, `?` and `[...]` within a name, `**` for any number of folders; names that start with a
+//! dot only match an explicit dot. `**` follows links to folders, but enters each folder once, so that cyclic links terminate.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use glob::{MatchOptions, Pattern};
 use moelab_native::input::{self, shown};
 
-/// Why something is left out.
+/// Why something is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Left {
-    /// A file whose name does not tell what it holds.
+    /// A file with an unknown extension.
     UnknownKind,
     /// A Parquet file, which this build cannot read.
     Parquet,
@@ -28,33 +28,33 @@ pub enum Left {
 }
 
 impl Left {
-    /// As part of a sentence, after a number.
+    /// As text, to follow a number.
     pub fn name(self) -> &'static str {
         match self {
             Left::UnknownKind => "of an unknown kind",
             Left::Parquet => "Parquet, which needs a moelab built with `--features parquet`",
             Left::Link => "links to folders",
             Left::Hidden => "hidden",
-            Left::Special => "no regular files",
+            Left::Special => "not regular files",
         }
     }
 }
 
-/// What a path names.
+/// The files that a path resolves to.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Files of any kind, in order.
     pub files: Vec<PathBuf>,
-    /// Whether they come from a folder, where what cannot be read is left out.
+    /// Whether they come from a folder, where unreadable files are skipped.
     pub from_folder: bool,
-    /// What is not taken.
+    /// Skipped files.
     pub left: Vec<(PathBuf, Left)>,
 }
 
 /// The files that `path` names: one file, those of a folder and of the folders in it, or the matches of a pattern.
 ///
 /// # Errors
-/// A folder that cannot be read, a pattern that is none, a named pipe or device.
+/// A folder that cannot be read, an invalid pattern, a named pipe or device.
 pub fn find(path: &str) -> Result<Found> {
     let (mut found, named) = (Found::default(), Path::new(path));
     match fs::metadata(named) {
@@ -62,7 +62,7 @@ pub fn find(path: &str) -> Result<Found> {
             found.from_folder = true;
             walk(named, &mut found)?;
         }
-        // Opened in order to refuse what is no regular file.
+        // Opened to refuse anything but a regular file.
         Ok(_) => {
             input::open(named)?;
             found.files.push(named.into());
@@ -77,7 +77,7 @@ pub fn find(path: &str) -> Result<Found> {
     Ok(found)
 }
 
-/// The files below a folder by name; links to folders and what starts with a dot are left out.
+/// The files below a folder by name; links to folders and names that start with a dot are skipped.
 fn walk(folder: &Path, found: &mut Found) -> Result<()> {
     for name in names(folder)? {
         let path = folder.join(&name);
@@ -95,7 +95,7 @@ fn walk(folder: &Path, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-/// The files below `folder` whose path from there matches `names`. `entered` holds the folders that a `**` has been in.
+/// The files below `folder` whose path from there matches `names`. `entered` contains the folders that a `**` has visited.
 fn matches(folder: PathBuf, names_left: &[Component], entered: &mut HashSet<(usize, PathBuf)>, found: &mut Found) -> Result<()> {
     let Some((name, rest)) = names_left.split_first() else {
         if !folder.is_dir() && !folder.as_os_str().is_empty() {
@@ -122,9 +122,9 @@ fn matches(folder: PathBuf, names_left: &[Component], entered: &mut HashSet<(usi
         }
         matches(folder.clone(), rest, entered, found)?;
     } else if text.contains("**") {
-        bail!("`**` stands for whole folders, wanted alone between `/`");
+        bail!("`**` matches whole folders and must be alone between `/`");
     }
-    // As a shell does: `*` leaves hidden files out.
+    // As in a shell, `*` excludes hidden files.
     let options = MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let pattern = Pattern::new(&text)?;
     for name in names(place)? {
@@ -140,7 +140,7 @@ fn matches(folder: PathBuf, names_left: &[Component], entered: &mut HashSet<(usi
     Ok(())
 }
 
-/// The names in a folder, in order.
+/// The names in a folder, sorted.
 fn names(folder: &Path) -> Result<Vec<OsString>> {
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).with_context(|| shown(folder))?;
     let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
@@ -187,17 +187,17 @@ mod tests {
         assert_eq!(found(&folder, "*/e.txt"), ["d/e.txt"]);
         assert_eq!(found(&folder, "**/*.txt"), ["a.txt", "b.txt", "d/e.txt", "d/f/g.txt", "x[1].txt"]);
         assert_eq!(found(&folder, "d/../*/**/g.txt"), ["d/../d/f/g.txt"]);
-        assert_eq!(found(&folder, "x[1].txt"), ["x[1].txt"], "a file of that very name is no pattern");
+        assert_eq!(found(&folder, "x[1].txt"), ["x[1].txt"], "a file of that name is not a pattern");
         assert_eq!(found(&folder, "x[[]1].txt"), ["x[1].txt"]);
         assert_eq!(found(&folder, "a.txt/*"), [""; 0]);
         let told = find(&folder.path().join("d/**g.txt").display().to_string()).unwrap_err().to_string();
-        assert!(told.contains("`**` stands for whole folders"), "{told}");
+        assert!(told.contains("`**` matches whole folders"), "{told}");
         assert!(find("").unwrap().files.is_empty());
     }
 
     #[cfg(unix)]
     #[test]
-    fn links_in_a_circle_end() {
+    fn cyclic_links_terminate() {
         use std::os::unix::fs::symlink;
         let folder = folder(&["d/a.txt"]);
         for link in ["d/one", "d/two", "three"] {
@@ -205,7 +205,7 @@ mod tests {
         }
         symlink("nowhere", folder.path().join("d/gone.txt")).unwrap();
         assert_eq!(found(&folder, "**/a.txt"), ["d/a.txt"]);
-        assert_eq!(found(&folder, "three/d/*.txt"), ["three/d/a.txt"], "a link that is named is followed");
+        assert_eq!(found(&folder, "three/d/*.txt"), ["three/d/a.txt"], "an explicit link is followed");
         let Found { files, from_folder, left } = find(&folder.path().display().to_string()).unwrap();
         assert_eq!((files.len(), from_folder), (1, true));
         let reasons: Vec<_> = left.iter().map(|(_, reason)| *reason).collect();

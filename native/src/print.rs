@@ -1,10 +1,10 @@
-//! Everything that the process prints. Use [`out!`](crate::out) and [`err!`](crate::err) in place of `println!` and `eprintln!`.
+//! Printing. Use [`out!`](crate::out) and [`err!`](crate::err) instead of `println!` and `eprintln!`.
 //!
-//! Guaranteed:
-//! - *A closed pipe or a full disk behind stdout or stderr ends nothing*: what cannot be written is dropped, where `println!` would
-//!   panic. Of stdout the first failure is kept, and nothing is written after it; [`lost_output`] gives it to `main`.
-//! - *Text from outside does not steer the terminal.* Control characters (line feed and tab aside) and those that
-//!   reorder a line are written as escapes, `\u{1b}` in text and `\u001b` in JSON. `--json` carries the exact characters.
+//! Guarantees:
+//! - *A closed pipe or a full disk behind stdout or stderr does not end the process*: output that cannot be written is dropped, where
+//!   `println!` would panic. The first failure of stdout is kept, and nothing is written after it; [`lost_output`] returns it to `main`.
+//! - *Untrusted text cannot control the terminal.* Control characters (line feed and tab aside) and those that
+//!   reorder a line are written as escapes, `\u{1b}` in text and `\u001b` in JSON. `--json` preserves the exact characters.
 //!   Names (of files, runs, tensors, adapters) go through [`name`] or [`path`], which escape line feeds as well, so that a
 //!   name cannot forge a line.
 
@@ -17,19 +17,19 @@ use std::{
 
 use serde::Serialize;
 
-/// Prints a line to stdout, as `println!` does, but by the rules of [`print`](crate::print).
+/// Prints a line to stdout, like `println!`, but with the guarantees of [`print`](crate::print).
 #[macro_export]
 macro_rules! out {
     ($($text:tt)*) => { $crate::print::line_to_stdout(format_args!($($text)*)) };
 }
 
-/// Prints a line to stderr, as `eprintln!` does, but by the rules of [`print`](crate::print).
+/// Prints a line to stderr, like `eprintln!`, but with the guarantees of [`print`](crate::print).
 #[macro_export]
 macro_rules! err {
     ($($text:tt)*) => { $crate::print::line_to_stderr(format_args!($($text)*)) };
 }
 
-/// Why stdout no longer takes anything: its first failure.
+/// The first failure of stdout, after which nothing is written.
 static STDOUT_FAILED: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a line to stdout; see [`out!`](crate::out).
@@ -50,17 +50,17 @@ pub fn json(value: &impl Serialize) {
     }
 }
 
-/// Prints a line of JSON that is text already, with or without its line feed.
+/// Prints a line of serialised JSON, with or without its line feed.
 pub fn json_line(text: &str) {
     to_stdout(&escaped(&format!("{}\n", text.trim_end_matches('\n')), escape_in_json));
 }
 
-/// Text in which nothing steers a terminal. Line feeds and tabs stay.
+/// Text with control characters escaped, except line feeds and tabs.
 pub fn visible(text: &str) -> String {
     escaped(text, |c, escaped| escaped.extend(c.escape_unicode()))
 }
 
-/// A name from outside for use within a line.
+/// An untrusted name for use within a line.
 pub fn name(text: &str) -> String {
     visible(text).replace('\n', "\\n").replace('\t', "\\t")
 }
@@ -70,12 +70,12 @@ pub fn path(path: &Path) -> String {
     name(&path.display().to_string())
 }
 
-/// What is wrong with stdout, if output was lost to more than a reader who had seen enough.
+/// The failure of stdout, if output was lost for another reason than a closed pipe.
 pub fn lost_output() -> Option<&'static io::Error> {
     STDOUT_FAILED.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 
-/// Stderr for writers of others, for example a logger.
+/// Stderr as a writer, for example for a logger.
 #[derive(Clone, Copy, Debug)]
 pub struct Stderr;
 
@@ -117,13 +117,13 @@ fn to_stdout(text: &str) {
     }
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // Another thread may have been first; one failure is enough.
+        // Another thread may have set it first; one failure is enough.
         let _ = STDOUT_FAILED.set(error);
     }
 }
 
 fn to_stderr(text: &str) {
-    // There is nowhere left to say that stderr is closed or full.
+    // A failure of stderr cannot be reported anywhere.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -132,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_becomes_visible() {
+    fn control_characters_become_visible() {
         assert_eq!(visible("a\u{1b}[2Jb\tc\nd\r\u{9b}\u{202e}e"), "a\\u{1b}[2Jb\tc\nd\\u{d}\\u{9b}\\u{202e}e");
         assert_eq!(name("run\nerror: forged\u{7f}"), "run\\nerror: forged\\u{7f}");
         assert_eq!(visible("größer 🦀"), "größer 🦀");
     }
 
     #[test]
-    fn json_stays_json_and_keeps_its_characters() {
+    fn json_stays_valid_and_keeps_its_characters() {
         let text = serde_json::to_string("\u{1b}\u{7f}\u{9b}\u{202e}\n").unwrap();
         let shown = escaped(&text, escape_in_json);
         assert_eq!(shown, r#""\u001b\u007f\u009b\u202e\n""#);

@@ -1,4 +1,4 @@
-//! `moelab probe`: structure checks on a config's own model.
+//! `moelab probe`: structure checks of a config's model.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{Common, ConfigArgs, open};
 
-/// Runs every check; one that fails is bad input.
+/// Runs every check; a failed check is an input error.
 pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::fill_vocabulary(&mut config)?;

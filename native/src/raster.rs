@@ -1,21 +1,21 @@
-//! A [`Figure`] as PNG: the same marks as its SVG, drawn with tiny-skia and letters from the Ubuntu font that egui ships.
+//! A [`Figure`] as PNG: the same marks as its SVG, rendered with tiny-skia and the Ubuntu font that egui ships.
 
 use moelab::lab::figure::{Anchor, Color, Figure, Mark};
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash, Transform};
 use ttf_parser::{Face, OutlineBuilder};
 
-/// Pixels of the picture for one of the figure: sharp on dense screens and in print.
+/// Pixels of the image per unit of the figure: sharp on high-density screens and in print.
 const SCALE: f32 = 2.0;
-/// Part of the font size by which an emphasised letter is thickened; the font has one weight.
+/// Stroke width of emphasised text as a share of the font size; the font has one weight.
 const BOLD: f32 = 0.045;
 const REGULAR: f32 = 0.012;
 
-/// The picture as the bytes of a PNG file. The same figure gives the same bytes.
+/// The figure as a PNG file. The same figure results in the same bytes.
 ///
-/// The error is that of the encoder, or says that the figure is too large.
+/// Fails if the encoder fails or the figure is too large.
 pub fn png(figure: &Figure) -> Result<Vec<u8>, String> {
     let [width, height] = [figure.width, figure.height].map(|side| (side as f32 * SCALE).ceil() as u32);
-    let mut page = Pixmap::new(width, height).ok_or_else(|| format!("a picture of {width} x {height} cannot be made"))?;
+    let mut page = Pixmap::new(width, height).ok_or_else(|| format!("an image of {width} x {height} cannot be created"))?;
     page.fill(tiny_skia::Color::WHITE);
     let face = Face::parse(epaint_default_fonts::UBUNTU_LIGHT, 0).map_err(|error| error.to_string())?;
     for mark in &figure.marks {
@@ -79,7 +79,7 @@ fn fill_path(page: &mut Pixmap, path: Option<Path>, paint: &Paint) {
     }
 }
 
-/// The letters, `spacing` further apart than usual, as one path from the origin, and their length. A letter that the font lacks is drawn as `?`.
+/// The glyphs with extra `spacing` as one path from the origin, and their length. A glyph that the font lacks is drawn as `?`.
 fn outline(face: &Face, text: &str, size: f32, spacing: f32) -> (Option<Path>, f32) {
     let scale = size / f32::from(face.units_per_em());
     let mut pen = Pen { path: PathBuilder::new(), scale, x: 0.0 };

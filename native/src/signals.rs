@@ -1,7 +1,7 @@
-//! Ctrl-C and SIGTERM while a run goes on.
+//! Ctrl-C and SIGTERM during a run.
 //!
-//! The first asks the run to end in order: it saves a checkpoint, and its summary says that it was interrupted. The second ends
-//! the process at once, as a run that hangs must be; the run's folder is made for being killed at any moment.
+//! The first signal asks the run to stop: it saves a checkpoint, and its summary says that it was interrupted. The second ends
+//! the process at once, in case the run hangs; a run folder survives being killed at any moment.
 
 use std::{
     io,
@@ -13,14 +13,14 @@ use signal_hook::{
     flag,
 };
 
-/// Exit code of a process that a second signal ended, as of one that SIGINT killed.
+/// Exit code after a second signal, the same as after a kill by SIGINT.
 const KILLED: i32 = 130;
 
-/// Takes over the signals and returns the flag that the first one sets.
+/// Installs the handlers and returns the flag that the first signal sets.
 pub fn stop_requested() -> io::Result<Arc<AtomicBool>> {
     let is_requested = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order, so that the first signal finds the flag not set.
+        // In this order, so that the flag is not set yet at the first signal.
         flag::register_conditional_shutdown(signal, KILLED, is_requested.clone())?;
         flag::register(signal, is_requested.clone())?;
     }

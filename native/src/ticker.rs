@@ -1,4 +1,4 @@
-//! Signs of life from preparations that take long.
+//! Progress of long preparations.
 
 use moelab_native::err;
 use std::{
@@ -11,12 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Nothing is said of what takes less.
+/// Nothing is printed for shorter preparations.
 const FIRST: Duration = Duration::from_secs(3);
-/// From one line to the next.
+/// The interval between lines.
 const BETWEEN: Duration = Duration::from_secs(10);
 
-/// Tells on stderr, while it exists, how far a preparation is: nothing in the first seconds, then a line every so often.
+/// While it exists, prints the progress of a preparation to stderr: nothing in the first seconds, then a line at regular intervals.
 pub struct Ticker {
     done: Arc<AtomicU64>,
     /// Dropped to end the thread.
@@ -25,7 +25,7 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// Starts the clock of `what`, of `total` bytes where that is known.
+    /// Starts reporting on `what`, of `total` bytes if known.
     pub fn new(what: &'static str, total: Option<u64>) -> Self {
         Self::every(FIRST, BETWEEN, move |done, elapsed| err!("{}", line(what, done, total, elapsed)))
     }
@@ -44,7 +44,7 @@ impl Ticker {
         Self { done, end: Some(end), thread: Some(thread) }
     }
 
-    /// So many more bytes are done.
+    /// Adds to the number of processed bytes.
     pub fn add(&self, bytes: usize) {
         self.done.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -54,7 +54,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
-            // It prints only; if that failed there is nobody to tell.
+            // The thread only prints; its failure cannot be reported.
             let _ = thread.join();
         }
     }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_tell_how_far() {
+    fn lines_show_the_progress() {
         let seconds = Duration::from_secs(13);
         assert_eq!(line("tokenizing", 1_500_000, Some(20_000_000), seconds), "tokenizing: 1.5 of 20.0 MB, 13 s");
         assert_eq!(line("reading", 1_500_000, None, seconds), "reading: 1.5 MB, 13 s");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn it_speaks_while_it_lives() {
+    fn it_prints_until_it_is_dropped() {
         let (said, heard) = channel();
         let millisecond = Duration::from_millis(1);
         let ticker = Ticker::every(millisecond, millisecond, move |done, _| said.send(done).unwrap());

@@ -121,7 +121,9 @@ fn a_broken_folder_makes_no_run() {
     fs::write(&weights, &bytes[..bytes.len() - 4]).unwrap();
     assert!(refusal(&["import", &model, "--out", &out]).contains("do not fill the file"));
     let golden = "tests/fixtures/hf/mixtral";
-    assert!(refusal(&["import", golden, "--out", &out]).contains("the model's folder has no tokenizer, and its ids are not guessed"));
+    assert!(
+        refusal(&["import", golden, "--out", &out]).contains("the model's folder has no tokenizer, so the meaning of its ids is unknown")
+    );
     fs::remove_file(&weights).unwrap();
     assert!(refusal(&["import", &model, "--out", &out]).contains("model.safetensors"));
     assert!(!Path::new(&out).exists());
@@ -204,14 +206,14 @@ fn a_vocabulary_with_merges_is_read_and_nothing_is_guessed() {
     let folder = model_with(&place, "model", &json!({}), &[("vocab.json", &vocab), ("merges.txt", &merges)]);
     assert!(refusal(&["import", &folder, "--out", &run]).contains("vocab.json and merges.txt do not say how"));
     let none = model_with(&place, "none", &json!({}), &[]);
-    assert!(refusal(&["import", &none, "--out", &run]).contains("its ids are not guessed"));
+    assert!(refusal(&["import", &none, "--out", &run]).contains("the meaning of its ids is unknown"));
     json(&["import", &none, "--out", &place.path("bytes"), "--set", "data.tokenizer.kind=bytes"]);
     let whole = golden_tokenizer().to_string();
     let whole = model_with(&place, "whole", &json!({}), &[("tokenizer.json", &whole)]);
     for (set, told) in [
-        ("data.tokenizer.kind=bpe", "a tokenizer that is trained here has other ids than the model's"),
-        ("data.tokenizer.kind=bytes", "data.tokenizer gives other ids than the model's own tokenizer"),
-        ("model.width=64", "an imported model is what its files say"),
+        ("data.tokenizer.kind=bpe", "a newly trained tokenizer has other ids than the model's"),
+        ("data.tokenizer.kind=bytes", "data.tokenizer has other ids than the model's own tokenizer"),
+        ("model.width=64", "an imported model is defined by its files"),
         ("model.depth.recursion.low_cycles=3", "`model.depth.recursion.low_cycles`"),
         ("data.sequence_length=64", "by the model's files"),
     ] {
@@ -220,7 +222,7 @@ fn a_vocabulary_with_merges_is_read_and_nothing_is_guessed() {
         assert!(!said.contains("config.json:"), "{set}: a place in a file that has no such line: {said}");
     }
     let said = json(&["import", &whole, "--out", &run, "--set", "model.dropout.ffn=0.25", "--set", "model.width=32"]);
-    assert_eq!(said["stated"], json!(["model.dropout.ffn = 0.25, as stated; the model's files mean 0.0"]), "{said}");
+    assert_eq!(said["stated"], json!(["model.dropout.ffn = 0.25, as set; the model's files have 0.0"]), "{said}");
     assert!(fs::read_to_string(Path::new(&run).join("config.effective.toml")).unwrap().contains("ffn = 0.25"));
 }
 
@@ -290,7 +292,7 @@ fn an_import_touches_no_models_folder() {
     let tokenizer = golden_tokenizer().to_string();
     let model = model_with(&place, "model", &json!({}), &[("tokenizer.json", &tokenizer)]);
     let before = files_of(&model);
-    assert!(refusal(&["import", &model, "--out", &model]).contains("this is a model's folder"));
+    assert!(refusal(&["import", &model, "--out", &model]).contains("this is a model folder"));
     assert_eq!(files_of(&model), before);
 }
 
@@ -315,7 +317,7 @@ fn what_is_no_file_or_too_large_is_refused_before_it_is_read() {
         fs::remove_file(&path).unwrap();
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         let said = refusal(&["import", &model, "--out", &run]);
-        assert!(said.contains("a named pipe, wanted a regular file"), "{file}: {said}");
+        assert!(said.contains("a named pipe, expected a regular file"), "{file}: {said}");
         fs::remove_file(&path).unwrap();
         fs::write(&path, kept).unwrap();
     }

@@ -1,22 +1,22 @@
-//! Baselines: the cross-entropy that simple predictors reach on the validation targets, in nats a token.
+//! Baselines: the cross-entropy of simple predictors on the validation targets, in nats per token.
 //!
-//! - *uniform*: ln V of the tokenizer. A model with more ids than its tokenizer starts above it, at about ln of its own V.
+//! - *uniform*: ln V of the tokenizer. A model with more ids than its tokenizer starts higher, at about ln of its own V.
 //! - *unigram*: P(b) = (c(b) + 1) / (N + V), counted over training targets.
 //! - *bigram*: P(b | a) = (c(a, b) + s P(b)) / (c(a) + s) with the unigram as prior (MacKay & Peto 1995, "A hierarchical
-//!   Dirichlet language model"). The strength s is, of 4^-3 .. 4^8, the one under which the training pairs, each left out in turn, are most probable:
-//!   a fair baseline, fitted without a look at validation.
-//! - *entropy*: where the corpus is the language, the true `-ln p` of the same targets: no model does better in expectation
-//!   (see [`crate::data::language`] for what is conditioned on).
+//!   Dirichlet language model"). The strength s is chosen from 4^-3 .. 4^8 to maximise the leave-one-out likelihood of the
+//!   training pairs, without using validation data.
+//! - *entropy*: for the embedded language, the true `-ln p` of the same targets, which no model beats in expectation
+//!   (see [`crate::data::language`] for the conditioning).
 //!
-//! Counts come from at most [`MAX_PAIRS`] training pairs, the first in the order of the documents. A tokenizer that merges
-//! bytes makes the entropy a bound only: an id that a window cuts its document after is scored as its bytes.
+//! Counts are over at most [`MAX_PAIRS`] training pairs, the first in the order of the documents. With a tokenizer that merges
+//! bytes the entropy is only a bound: an id at which a window cuts its document is scored as its bytes.
 
 use super::dataset::Dataset;
 use crate::run::summary::Baselines;
 
-/// Most training pairs that are counted.
+/// Maximum number of training pairs that are counted.
 pub const MAX_PAIRS: usize = 4_000_000;
-/// Pairs to count from an endless source.
+/// Number of pairs to count from an endless source.
 const ENDLESS_PAIRS: usize = 1_000_000;
 
 /// Fits on the training side of a dataset and scores its validation targets.
@@ -35,13 +35,13 @@ pub fn of(dataset: &Dataset) -> Baselines {
     }
 }
 
-/// True nats a validation target, if the documents are the language's.
+/// True nats per validation target, if the documents are from the embedded language.
 fn entropy(dataset: &Dataset) -> Option<f64> {
     let (language, (windows, used)) = (dataset.language()?, dataset.validation());
     let (stream, tokenizer) = (windows.stream(), dataset.tokenizer());
     let mut nats_of = Vec::with_capacity(stream.len());
     for piece in windows.pieces() {
-        // A piece opens with a separator, which the scorer has behind it when it starts.
+        // A piece starts with a separator, which the scorer assumes when it starts.
         nats_of.push(0.0);
         let mut scorer = language.scorer();
         for id in stream.slice(piece).skip(1) {
@@ -53,10 +53,10 @@ fn entropy(dataset: &Dataset) -> Option<f64> {
     Some(sum / count as f64)
 }
 
-/// A smoothed bigram model over few or many ids: counts are kept for pairs that occur.
+/// A smoothed bigram model. Only pairs that occur have counts.
 pub struct Bigram {
     unigram: Vec<f64>,
-    /// How often each id is followed by anything.
+    /// How often each id occurs as the first of a pair.
     followed: Vec<u32>,
     /// (a << 32 | b, count), ascending.
     counts: Vec<(u64, u32)>,
@@ -84,7 +84,7 @@ impl Bigram {
         let mut model = Self { unigram, followed, counts, strength: 1.0 };
         let strengths = (-3..=8).map(|power| 4f64.powi(power));
         let best = strengths.map(|s| (s, model.left_out(s))).max_by(|a, b| a.1.total_cmp(&b.1));
-        model.strength = best.expect("there are strengths to choose from").0;
+        model.strength = best.expect("the list of strengths is not empty").0;
         model
     }
 

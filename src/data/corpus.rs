@@ -1,4 +1,4 @@
-//! What a run trains and evaluates on: a dataset, or batches in memory.
+//! The data of a run: a dataset, or batches in memory.
 
 use super::{
     baselines,
@@ -9,9 +9,9 @@ use crate::run::summary::Baselines;
 
 /// Training batches by micro-step, and the validation set in order. Both are pure functions of their index.
 pub enum Corpus {
-    /// Text, tokenized and cut into windows.
+    /// Tokenized text, cut into windows.
     Dataset(Box<Dataset>),
-    /// Batches in memory; training starts over after the last.
+    /// Batches in memory; training repeats them.
     Batches {
         /// By micro-step.
         training: Vec<Batch>,
@@ -29,7 +29,7 @@ impl Corpus {
         }
     }
 
-    /// As [`Corpus::training_batch`], in place of what `batch` held.
+    /// Like [`Corpus::training_batch`], replacing the content of `batch`.
     pub fn fill_training_batch(&self, micro_step: u64, batch: &mut Batch) {
         match self {
             Corpus::Dataset(data) => data.fill_batch(micro_step, batch),
@@ -37,7 +37,7 @@ impl Corpus {
         }
     }
 
-    /// Targets of the batch of a micro-step.
+    /// Number of targets in the batch of a micro-step.
     pub fn training_targets(&self, micro_step: u64) -> u64 {
         match self {
             Corpus::Dataset(data) => u64::from(data.batch_windows(micro_step)) * u64::from(data.window_targets()),
@@ -45,7 +45,7 @@ impl Corpus {
         }
     }
 
-    /// Sequences of `tokens` tokens in the batch of a micro-step, without those that fill it up.
+    /// Number of sequences of `tokens` tokens in the batch of a micro-step, without padding.
     pub fn training_sequences(&self, micro_step: u64, tokens: u32) -> u32 {
         match self {
             Corpus::Dataset(data) => data.batch_windows(micro_step),
@@ -53,7 +53,7 @@ impl Corpus {
         }
     }
 
-    /// Batches of the validation set.
+    /// Number of batches in the validation set.
     pub fn validation_batches(&self) -> usize {
         match self {
             Corpus::Dataset(data) => data.validation_batches(),
@@ -69,7 +69,7 @@ impl Corpus {
         }
     }
 
-    /// Sequences of `tokens` tokens in the validation set, without those that fill its last batch up.
+    /// Number of sequences of `tokens` tokens in the validation set, without padding.
     pub fn validation_sequences(&self, tokens: u32) -> u64 {
         match self {
             Corpus::Dataset(data) => data.validation_windows() as u64,
@@ -87,12 +87,12 @@ impl Corpus {
         self.tokenizer().map(Tokenizer::hash).unwrap_or_default()
     }
 
-    /// The tokenizer, where there is text.
+    /// The tokenizer, if there is text.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.dataset().map(Dataset::tokenizer)
     }
 
-    /// The dataset, where there is text.
+    /// The dataset, if there is text.
     pub fn dataset(&self) -> Option<&Dataset> {
         match self {
             Corpus::Dataset(data) => Some(data),
@@ -100,13 +100,13 @@ impl Corpus {
         }
     }
 
-    /// What simple predictors reach on the validation set, where there is text.
+    /// The baselines on the validation set, if there is text.
     pub fn baselines(&self) -> Option<Baselines> {
         self.dataset().map(baselines::of)
     }
 }
 
-/// The batch of a micro-step; they start over after the last.
+/// The batch of a micro-step, cycling through the list.
 fn in_turn(training: &[Batch], micro_step: u64) -> &Batch {
     &training[(micro_step % training.len() as u64) as usize]
 }

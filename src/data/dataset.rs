@@ -2,15 +2,15 @@
 //!
 //! *From documents* ([`Dataset::from_documents`]): tokenized documents are split into training and validation ([`Split`]), each
 //! side is joined into one stream, `E d1 E d2 .. E` with E the end-of-document id (or `d1 d2 ..` without), and the stream is
-//! cut into windows ([`Windows`]). Every epoch has an order of its own, keyed by (seed, epoch).
-//! *From the language* ([`Dataset::from_language`]): the same over a stated set of its documents, or endless. Then window w of
+//! cut into windows ([`Windows`]). Every epoch has its own order, keyed by (seed, epoch).
+//! *From the language* ([`Dataset::from_language`]): the same over a fixed number of documents, or endless. If endless, window w of
 //! the run is `E d E d ..`, cut off at its end, of fresh documents keyed by (seed, w); so every window starts with a
 //! document, and the known entropy of its targets is exact. Validation is a fixed set of such windows from a stream of
-//! documents that no seed can reach: all replicas share it.
+//! documents that no seed uses for training; all replicas share it.
 //!
-//! *What is guaranteed.* A batch is a pure function of (data, seed, micro-step): a resumed run needs no cursor but its
+//! *Guarantees.* A batch is a pure function of (data, seed, micro-step): a resumed run needs no cursor except its
 //! micro-step. No document, and no copy of it, is on both sides. Validation windows come in a fixed order, each once, with
-//! a target count that is known beforehand.
+//! a target count that is known in advance.
 
 mod build;
 mod split;
@@ -34,45 +34,44 @@ use build::Endless;
 pub struct Batch {
     /// [B, T].
     pub tokens: Vec<u32>,
-    /// [B, T]: what follows each token, [`Batch::IGNORED`] where nothing is to be predicted.
+    /// [B, T]: the next token for each token, or [`Batch::IGNORED`] if nothing is to be predicted.
     pub targets: Vec<u32>,
 }
 
 impl Batch {
-    /// A target that counts for nothing.
+    /// A target that is ignored by the loss.
     pub const IGNORED: u32 = u32::MAX;
 
-    /// Takes over the content of `other`, in the memory that it has.
+    /// Copies the content of `other`, reusing the allocation.
     pub fn copy_from(&mut self, other: &Batch) {
         self.tokens.clone_from(&other.tokens);
         self.targets.clone_from(&other.targets);
     }
 
-    /// Targets that count.
+    /// Number of targets that are not ignored.
     pub fn target_count(&self) -> u32 {
         self.targets.iter().filter(|target| **target != Self::IGNORED).count() as u32
     }
 
-    /// Sequences of `tokens` tokens up to the last that has a target: a batch is filled up with sequences without targets, and
-    /// nothing else is without. At least one.
+    /// Number of sequences of `tokens` tokens up to the last one with a target, at least one: only padding has no targets.
     pub fn real_sequences(&self, tokens: u32) -> u32 {
         let last = self.targets.iter().rposition(|target| *target != Self::IGNORED).unwrap_or(0);
         last as u32 / tokens + 1
     }
 }
 
-/// Where training windows come from.
+/// The source of training windows.
 enum Training {
     /// Cut from documents, epoch after epoch.
     Epochs { windows: Windows, shuffle: bool, drop_last: bool },
-    /// Fresh documents of the language.
+    /// New documents of the language.
     Endless,
 }
 
-/// What a run trains and evaluates on.
+/// The training and validation data of a run.
 pub struct Dataset {
     training: Training,
-    /// Held out, of which the first `validation_used` windows are evaluated.
+    /// Held-out windows, of which the first `validation_used` are evaluated.
     validation: Windows,
     validation_used: usize,
     tokenizer: Tokenizer,
@@ -82,10 +81,10 @@ pub struct Dataset {
     rule: TargetRule,
     seed: u64,
     language: Option<Language>,
-    /// The true domain of each token of the validation stream, if the documents are the language's.
+    /// The true domain of each token of the validation stream, if the documents are from the language.
     domains: Option<Vec<u32>>,
     hash: String,
-    /// The order of windows in the epoch last asked for: derived, kept to save time.
+    /// The order of windows in the most recent epoch, cached.
     order: RefCell<Option<(u64, Vec<usize>)>>,
 }
 
@@ -95,18 +94,18 @@ impl Dataset {
         &self.tokenizer
     }
 
-    /// The language, if the documents are its.
+    /// The language, if the documents are from it.
     pub fn language(&self) -> Option<&Language> {
         self.language.as_ref()
     }
 
-    /// SHA-256 over what is trained and validated on: documents (or the language), tokenizer, sequence length, target rule.
-    /// Seed and batch size are not in it: they say in what order.
+    /// SHA-256 over the training and validation data: documents (or the language), tokenizer, sequence length, target rule.
+    /// Seed and batch size are not included: they only determine the order.
     pub fn hash(&self) -> String {
         self.hash.clone()
     }
 
-    /// Micro-batches of an epoch; `None` if the documents are endless.
+    /// Micro-batches per epoch; `None` if the documents are endless.
     pub fn batches_per_epoch(&self) -> Option<u64> {
         match &self.training {
             Training::Epochs { windows, drop_last: true, .. } => Some((windows.len() / self.sequences) as u64),
@@ -122,7 +121,7 @@ impl Dataset {
         batch
     }
 
-    /// As [`Dataset::batch`], in place of what `batch` held.
+    /// Like [`Dataset::batch`], replacing the content of `batch`.
     pub fn fill_batch(&self, micro_step: u64, batch: &mut Batch) {
         let Some(per_epoch) = self.batches_per_epoch() else {
             let first = micro_step * self.sequences as u64;
@@ -139,7 +138,7 @@ impl Dataset {
         self.gather(windows, order[self.rows(micro_step % per_epoch, order.len())].iter().copied(), batch);
     }
 
-    /// Windows of [`Dataset::batch`]: fewer than its rows where the last batch of an epoch is filled up.
+    /// Number of windows in [`Dataset::batch`]: fewer than its rows if the last batch of an epoch is padded.
     pub fn batch_windows(&self, micro_step: u64) -> u32 {
         match (&self.training, self.batches_per_epoch()) {
             (Training::Epochs { windows, .. }, Some(per_epoch)) => self.rows(micro_step % per_epoch, windows.len()).len() as u32,
@@ -147,7 +146,7 @@ impl Dataset {
         }
     }
 
-    /// Targets of a window.
+    /// Number of targets per window.
     pub fn window_targets(&self) -> u32 {
         self.rule.targets(self.tokens as u32)
     }
@@ -158,7 +157,7 @@ impl Dataset {
         first..windows.min(first + self.sequences)
     }
 
-    /// Batches of the validation set.
+    /// Number of batches in the validation set.
     pub fn validation_batches(&self) -> usize {
         self.validation_used.div_ceil(self.sequences)
     }
@@ -170,18 +169,18 @@ impl Dataset {
         batch
     }
 
-    /// Targets of the whole validation set.
+    /// Number of targets in the whole validation set.
     pub fn validation_targets(&self) -> u64 {
         self.validation_used as u64 * u64::from(self.window_targets())
     }
 
-    /// Windows of the whole validation set.
+    /// Number of windows in the whole validation set.
     pub fn validation_windows(&self) -> usize {
         self.validation_used
     }
 
     /// The true domain of each token of a validation batch, [B, T], [`Batch::IGNORED`] in empty rows; `None` if the documents are not
-    /// the language's. A separator counts to the document that it closes, the first of a stream to the document after it.
+    /// from the language. A separator belongs to the document that it ends, the first of a stream to the document after it.
     pub fn validation_domains(&self, index: usize) -> Option<Vec<u32>> {
         let domains = self.domains.as_ref()?;
         let rows: Vec<&[u32]> = self.validation_rows(index).map(|row| &domains[self.validation.range(row)]).collect();
@@ -190,13 +189,13 @@ impl Dataset {
         Some(batch)
     }
 
-    /// The validation windows, and how many of them are used.
+    /// The validation windows, and the number of them that is used.
     pub(super) fn validation(&self) -> (&Windows, usize) {
         (&self.validation, self.validation_used)
     }
 
-    /// At most `most` (token, target) training pairs, the first in the order of the documents; of endless documents those that
-    /// this run meets first.
+    /// At most `most` (token, target) training pairs, the first in the order of the documents, or of the run if they are
+    /// endless.
     pub(super) fn training_pairs(&self, most: usize) -> Vec<(u32, u32)> {
         match &self.training {
             Training::Epochs { windows, .. } => windows.pairs(0..windows.len()).take(most).collect(),
@@ -220,7 +219,7 @@ impl Dataset {
     }
 
     fn endless_windows(&self, range: Range<u64>) -> Windows {
-        let language = self.language.as_ref().expect("endless documents are the language's");
+        let language = self.language.as_ref().expect("endless documents are from the language");
         let separator = self.tokenizer.end_of_document().expect("checked when the dataset was made");
         let source = Endless { language, tokenizer: &self.tokenizer, separator, tokens: self.tokens as u32, rule: self.rule };
         source.windows(self.seed, range).expect("checked when the dataset was made").0

@@ -1,32 +1,32 @@
-//! What can be wrong with data that a user brings.
+//! Errors in the user's data.
 
-/// A fault in data, a tokenizer or their options: what is wrong, what was wanted, what to do.
+/// An error in data, a tokenizer or their options: what is wrong, what was expected, how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// Options that do not fit each other or the data.
+    /// Options that conflict with each other or with the data.
     #[error("{0}")]
     Options(String),
-    /// A tokenizer file is refused, or text cannot be encoded.
+    /// A tokenizer file is rejected, or text cannot be encoded.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// A token shard is damaged or does not fit.
+    /// A token shard is damaged or does not match.
     #[error("token shard: {0}")]
     Shard(String),
-    /// Nothing to hold out.
+    /// There are too few documents to hold any out.
     #[error(
-        "the corpus has {distinct} distinct documents ({documents} in all), wanted at least 2: training and validation each \
+        "the corpus has {distinct} distinct documents ({documents} in all), expected at least 2: training and validation each \
          need one. Add files, or split the text into more documents (data.separator)"
     )]
     TooFewDocuments {
-        /// As given.
+        /// Number of documents.
         documents: usize,
-        /// Not counting repetitions.
+        /// Number of distinct documents.
         distinct: usize,
     },
     /// A side of the split has too few tokens.
     #[error(
-        "the {side} documents give {windows} windows of {wanted_tokens} tokens ({tokens} tokens), wanted at least \
+        "the {side} documents give {windows} windows of {wanted_tokens} tokens ({tokens} tokens), expected at least \
          {wanted_windows}. {advice}"
     )]
     TooShort {
@@ -34,13 +34,13 @@ pub enum DataError {
         side: &'static str,
         /// Tokens on this side.
         tokens: usize,
-        /// Whole windows that they give.
+        /// Number of whole windows.
         windows: usize,
-        /// Tokens that a window takes.
+        /// Tokens per window.
         wanted_tokens: usize,
         /// Least number of windows.
         wanted_windows: usize,
-        /// What to do.
+        /// How to fix it.
         advice: &'static str,
     },
 }

@@ -1,22 +1,22 @@
 //! The embedded corpus: an artificial language whose true entropy is known.
 //!
-//! A *document* is a few sentences about one hero. Its *domain* is latent: one of [`LanguageOptions::domains`], uniformly
-//! drawn, each with its own words (some shared between domains), inflection and word order. What a model can learn, from
-//! easy to hard: letters, words, the grammar's slots, agreement of noun and verb in number, the `?` that a question word
-//! asks for, the domain, and to repeat the hero's name.
+//! A *document* is a few sentences about one hero. Its *domain* is latent: one of [`LanguageOptions::domains`], sampled
+//! uniformly, each with its own words (some shared between domains), inflection and word order. What a model can learn, from
+//! easy to hard: letters, words, the grammar's slots, number agreement of noun and verb, the `?` after a question word, the
+//! domain, and repeating the hero's name.
 //!
-//! *What is guaranteed.* The language is a process over bytes that ends each document with [`END_OF_DOCUMENT`] (byte 0, in no
-//! text). [`Scorer`] gives the exact probability of every byte after the bytes before it in the same stream of documents:
+//! *Guarantees.* The language is a process over bytes that ends each document with [`END_OF_DOCUMENT`] (byte 0, which no text
+//! contains). [`Scorer`] returns the exact probability of every byte given the bytes before it in the same stream of documents:
 //! given the domain the automaton is deterministic, and over domains it marginalises by log-sum-exp. The probabilities of
-//! all next bytes sum to 1 at every prefix. So `-ln p`, averaged over bytes that the language wrote, is in expectation the
-//! least loss that any model can have.
+//! all next bytes sum to 1 at every prefix. So `-ln p`, averaged over bytes that the language generated, is in expectation a
+//! lower bound on the loss of any model.
 //!
 //! *Conditioning.* A scored byte is conditioned on its document's whole past. A model that sees a window which starts inside a
-//! document knows less, so this bound is at or below its best loss; for windows that start with a document (as
-//! [`crate::data::dataset`] makes them of endless documents) it is exact. On a finite sample a model may by luck fall below
-//! it, by about one standard error of the mean.
+//! document knows less, so its best loss is at or above this bound; for windows that start with a document (as
+//! [`crate::data::dataset`] makes them from endless documents) the bound is tight. On a finite sample a model may fall below
+//! it by chance, by about one standard error of the mean.
 //!
-//! *Precision.* Draws have 53 bits, scores are f64; both neglect probabilities below 1e-15.
+//! *Precision.* Random numbers have 53 bits, scores are f64; both neglect probabilities below 1e-15.
 
 mod draws;
 mod grammar;
@@ -27,38 +27,38 @@ use draws::{Draws, Purpose};
 use grammar::{Cursor, Grammar};
 use lexicon::Lexicon;
 
-/// The byte that closes every document of a stream.
+/// The byte that ends every document of a stream.
 pub const END_OF_DOCUMENT: u8 = grammar::END;
 
-/// One document.
+/// A document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// Printable ASCII, without the closing byte.
+    /// Printable ASCII, without the final byte.
     pub text: String,
-    /// The domain that it was drawn from.
+    /// The domain that it was generated from.
     pub domain: u32,
 }
 
-/// The language: writes documents and scores text.
+/// The language: generates documents and scores text.
 pub struct Language {
     options: LanguageOptions,
     grammars: Vec<Grammar>,
 }
 
 impl Language {
-    /// Draws the words and compiles the grammars. Options lie in the ranges that a config allows.
+    /// Generates the words and compiles the grammars. The options must be within the ranges of the config.
     pub fn new(options: &LanguageOptions) -> Self {
         let lexicon = Lexicon::draw(options);
         let grammars = (0..options.domains as usize).map(|domain| Grammar::new(&lexicon, domain, options.stop)).collect();
         Self { options: options.clone(), grammars }
     }
 
-    /// What the language was made from.
+    /// The options of the language.
     pub fn options(&self) -> &LanguageOptions {
         &self.options
     }
 
-    /// Document `index` of stream `stream`, always the same one. Streams are independent, each without end.
+    /// Document `index` of stream `stream`, deterministic. Streams are independent and endless.
     pub fn document(&self, stream: u64, index: u64) -> Document {
         let seed = Draws::new(self.options.seed, stream, Purpose::Documents).bits();
         let mut draws = Draws::new(seed, index, Purpose::Document);
@@ -73,20 +73,20 @@ impl Language {
         scorer
     }
 
-    /// Nats of each byte of a stream of documents, each closed by [`END_OF_DOCUMENT`]; infinite where the language has no
-    /// such text.
+    /// Nats of each byte of a stream of documents, each ended by [`END_OF_DOCUMENT`]; infinite for text that the language
+    /// cannot generate.
     pub fn nats(&self, stream: &[u8]) -> Vec<f64> {
         let mut scorer = self.scorer();
         stream.iter().map(|&byte| scorer.read(byte)).collect()
     }
 
-    /// Nats of one whole document, its end included.
+    /// Nats of one whole document, including its end.
     pub fn document_nats(&self, text: &str) -> f64 {
         let mut scorer = self.scorer();
         text.bytes().chain([END_OF_DOCUMENT]).map(|byte| scorer.read(byte)).sum()
     }
 
-    /// The most probable domain of a document, of which `text` may be any beginning; `None` if none can have written it.
+    /// The most probable domain of a document that starts with `text`; `None` if no domain can generate it.
     pub fn domain_of(&self, text: &str) -> Option<u32> {
         let mut scorer = self.scorer();
         let possible = text.bytes().all(|byte| scorer.read(byte).is_finite());
@@ -111,8 +111,8 @@ impl Scorer<'_> {
         self.log_weights = vec![-(grammars.len() as f64).ln(); grammars.len()];
     }
 
-    /// Reads one byte and returns `-ln` of its probability after the bytes before it. After [`END_OF_DOCUMENT`] the next
-    /// document starts, also where the text before it was impossible.
+    /// Reads one byte and returns `-ln` of its probability given the bytes before it. After [`END_OF_DOCUMENT`] the next
+    /// document starts, even if the text before it was impossible.
     pub fn read(&mut self, byte: u8) -> f64 {
         for ((grammar, cursor), log_weight) in self.language.grammars.iter().zip(&mut self.cursors).zip(&mut self.log_weights) {
             *log_weight += grammar.read(cursor, byte).ln();
@@ -126,7 +126,7 @@ impl Scorer<'_> {
         -total
     }
 
-    /// The probability of each byte to come next.
+    /// The probability of each possible next byte.
     pub fn next(&self) -> [f64; 256] {
         let mut next = [0.0; 256];
         for ((grammar, cursor), log_weight) in self.language.grammars.iter().zip(&self.cursors).zip(&self.log_weights) {
@@ -143,7 +143,7 @@ impl Scorer<'_> {
     }
 }
 
-/// `ln(sum(exp(x)))`, minus infinity where all are.
+/// `ln(sum(exp(x)))`, minus infinity if all elements are.
 fn log_sum_exp(x: &[f64]) -> f64 {
     let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if most == f64::NEG_INFINITY { most } else { most + x.iter().map(|v| (v - most).exp()).sum::<f64>().ln() }

@@ -1,5 +1,5 @@
-//! Data: corpora, tokenizers, splits, windows and shards; the embedded language. Documents come in as text or bytes: this layer
-//! opens no file.
+//! Data: corpora, tokenizers, splits, windows and shards; the embedded language. Documents are passed in as text or bytes: this
+//! layer opens no files.
 
 pub mod baselines;
 pub mod corpus;

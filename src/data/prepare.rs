@@ -1,7 +1,7 @@
-//! From a config to a corpus: documents read, a tokenizer found or trained, tokens packed and kept.
+//! From a config to a corpus: reads documents, loads or trains a tokenizer, packs and caches tokens.
 //!
-//! What is made of what is decided here; a [`Source`] opens files, keeps entries and tells the user. Entries are named by the SHA-256
-//! of all documents as read, of the tokenizer, and of the limits, so that none is ever out of date.
+//! This module decides what to derive from what; a [`Source`] opens files, caches entries and reports to the user. Cache keys are
+//! the SHA-256 of all documents as read, of the tokenizer, and of the limits, so that entries are never stale.
 
 use std::error::Error;
 
@@ -16,10 +16,10 @@ use crate::run::{
     config::{Data, DataKind, TokenizerKind},
 };
 
-/// Most bytes of documents that a tokenizer is trained on: 64 MB, the first training documents.
+/// Maximum bytes of text to train a tokenizer on: 64 MB, from the first training documents.
 const MAX_TRAINING_TEXT: usize = 64_000_000;
 
-/// What the documents are for.
+/// The use of the documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Split into training and validation.
@@ -28,10 +28,10 @@ pub enum Purpose {
     Evaluate,
 }
 
-/// Why a corpus cannot be made.
+/// Why a corpus cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The data or their options are at fault.
+    /// The data or their options are invalid.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The source failed.
@@ -39,60 +39,60 @@ pub enum PrepareError {
     Source(Box<dyn Error + Send + Sync>),
 }
 
-/// What a front end provides: files, a place to keep what was made of them, and words to the user.
+/// Provided by a front end: files, a cache, and messages to the user.
 pub trait Source {
-    /// Calls `take` with each document of `data.paths`, in order, until it returns false. Called twice for a tokenizer that is trained.
+    /// Calls `take` with each document of `data.paths`, in order, until it returns false. Called twice if a tokenizer is trained.
     ///
     /// # Errors
-    /// What cannot be read, and whatever `take` returns.
+    /// Files that cannot be read, and errors of `take`.
     fn documents(&self, data: &Data, take: &mut dyn FnMut(&str) -> Result<bool, PrepareError>) -> Result<(), PrepareError>;
 
     /// The packed tokens of `data.paths`, joined in order.
     ///
     /// # Errors
-    /// What cannot be read or joined.
+    /// Files that cannot be read or joined.
     fn shard(&self, data: &Data) -> Result<Shard, PrepareError>;
 
     /// The tokenizer in a file.
     ///
     /// # Errors
-    /// What cannot be read or is no tokenizer.
+    /// A file that cannot be read or is not a tokenizer.
     fn tokenizer(&self, path: &str) -> Result<Tokenizer, PrepareError>;
 
-    /// The tokenizer that was trained on what `made_from` stands for, if it was kept.
+    /// The cached tokenizer for the key `made_from`, if there is one.
     fn trained_tokenizer(&self, _made_from: &[&[u8]]) -> Option<Tokenizer> {
         None
     }
 
-    /// Keeps a trained tokenizer, if it can.
+    /// Caches a trained tokenizer, if possible.
     fn keep_trained_tokenizer(&self, _made_from: &[&[u8]], _tokenizer: &Tokenizer) {}
 
-    /// The tokens that `tokenizer` made of what `made_from` stands for, if they were kept.
+    /// The cached tokens of `tokenizer` for the key `made_from`, if there are any.
     fn tokens(&self, _made_from: &[&[u8]], _tokenizer: &Tokenizer) -> Option<Shard> {
         None
     }
 
-    /// Keeps tokens, if it can.
+    /// Caches tokens, if possible.
     fn keep_tokens(&self, _made_from: &[&[u8]], _shard: &Shard) {}
 
-    /// Long work begins, over so many bytes where that is known; it ends where the next begins, or with [`Source::done`].
+    /// A long operation starts, over `bytes` bytes if known; it ends when the next one starts, or with [`Source::done`].
     fn begin(&self, _what: &'static str, _bytes: Option<u64>) {}
 
-    /// So many bytes more are done.
+    /// Reports progress by a number of bytes.
     fn advance(&self, _bytes: usize) {}
 
-    /// Long work has ended.
+    /// The long operation has ended.
     fn done(&self) {}
 
-    /// Something that the user should read.
+    /// A warning for the user.
     fn warn(&self, text: String);
 }
 
-/// Nothing but the embedded language, as where there are no files.
+/// A source without files, for the embedded language.
 pub struct NoFiles;
 
 fn no_files<T>(key: &str, wanted: &str) -> Result<T, PrepareError> {
-    Err(DataError::Options(format!("{key}: wanted {wanted}: there are no files here")).into())
+    Err(DataError::Options(format!("{key}: expected {wanted}, as there are no files")).into())
 }
 
 impl Source for NoFiles {
@@ -113,10 +113,10 @@ impl Source for NoFiles {
     }
 }
 
-/// The corpus of a config, and the config with its vocabulary filled in. A run's `own` tokenizer takes the place of the config's.
+/// The corpus of a config, and the config with its vocabulary filled in. A run's `own` tokenizer replaces that of the config.
 ///
 /// # Errors
-/// Data that cannot be read or are too few, options that do not fit them, or a vocabulary smaller than the tokenizer's.
+/// Data that cannot be read or are too small, conflicting options, or a vocabulary smaller than the tokenizer's.
 pub fn corpus(mut config: Config, own: Option<Tokenizer>, purpose: Purpose, source: &dyn Source) -> Result<(Config, Corpus), PrepareError> {
     let dataset = dataset(&config, own, purpose, source)?;
     let found = dataset.tokenizer().vocabulary();
@@ -134,7 +134,7 @@ pub fn corpus(mut config: Config, own: Option<Tokenizer>, purpose: Purpose, sour
     Ok((config, Corpus::Dataset(Box::new(dataset))))
 }
 
-/// Fills in the vocabulary where it follows from the tokenizer, read by `tokenizer`, and no text has to be read for it.
+/// Fills in the vocabulary if it follows from the tokenizer, loaded by `tokenizer`, without reading any text.
 ///
 /// # Errors
 /// Those of `tokenizer`.
@@ -148,12 +148,12 @@ pub fn fill_vocabulary<E>(config: &mut Config, tokenizer: impl FnOnce(&str) -> R
     Ok(())
 }
 
-/// The tokenizer that a config states, which is not one that is trained.
+/// The tokenizer of a config, if it need not be trained.
 ///
 /// # Errors
-/// A tokenizer's file that cannot be read, or one to be trained.
+/// A tokenizer file that cannot be read, or a tokenizer that must be trained.
 pub fn stated_tokenizer(data: &Data, source: &dyn Source) -> Result<Tokenizer, PrepareError> {
-    let trained = || Err(DataError::Options("data.tokenizer.kind is \"bpe\", wanted one that is there already".into()).into());
+    let trained = || Err(DataError::Options("data.tokenizer.kind is \"bpe\", expected an existing tokenizer".into()).into());
     find_tokenizer(data, source, trained)
 }
 
@@ -168,7 +168,7 @@ fn dataset(config: &Config, own: Option<Tokenizer>, purpose: Purpose, source: &d
         DataKind::Text => tokenized(data, own, source)?,
         DataKind::Tokens => {
             let no_text = || {
-                let problem = "data.tokenizer.kind is \"bpe\", but packed tokens have no text to train it on: name the tokenizer.json that they were made with";
+                let problem = "data.tokenizer.kind is \"bpe\", but packed tokens have no text to train it on: specify their tokenizer.json";
                 Err(DataError::Options(problem.into()).into())
             };
             (own.map_or_else(|| find_tokenizer(data, source, no_text), Ok)?, source.shard(data)?)
@@ -180,7 +180,7 @@ fn dataset(config: &Config, own: Option<Tokenizer>, purpose: Purpose, source: &d
     })
 }
 
-/// The tokenizer that a config asks for, one to be trained on `texts`.
+/// Loads the tokenizer of a config, or trains it on `texts`.
 fn find_tokenizer(
     data: &Data,
     source: &dyn Source,
@@ -197,7 +197,7 @@ fn find_tokenizer(
             let trained = trained?;
             if trained.cut_words > 0 {
                 source.warn(format!(
-                    "{} of the text's runs of characters without a break are longer than {LONGEST_TRAINED_WORD} bytes, the longest has {}: the \
+                    "{} unbroken runs of characters in the text are longer than {LONGEST_TRAINED_WORD} bytes, the longest has {}: the \
                      tokenizer was trained on them in pieces. Is this text?",
                     trained.cut_words, trained.longest_word
                 ));
@@ -207,7 +207,7 @@ fn find_tokenizer(
     }
 }
 
-/// Text, tokenized: from what was kept where it is there.
+/// Tokenized text, from the cache if possible.
 fn tokenized(data: &Data, own: Option<Tokenizer>, source: &dyn Source) -> Result<(Tokenizer, Shard), PrepareError> {
     let (mut digests, mut bytes) = (Vec::new(), 0);
     source.begin("reading the text", None);
@@ -258,7 +258,7 @@ fn tokenizer_of_text(data: &Data, digests: &[[u8; 32]], all: &[u8], source: &dyn
     Ok(tokenizer)
 }
 
-/// The training side of the documents, as far as a tokenizer is trained on it. The split is the one that the tokens will get:
+/// The training documents for the tokenizer, up to a maximum size. The split is the same as for the tokens:
 /// equal texts have equal tokens.
 fn training_texts(data: &Data, digests: &[[u8; 32]], source: &dyn Source) -> Result<Vec<String>, PrepareError> {
     let mut training = Split::of(digests, &data.split)?.training.into_iter().peekable();
@@ -274,16 +274,16 @@ fn training_texts(data: &Data, digests: &[[u8; 32]], source: &dyn Source) -> Res
     Ok(texts)
 }
 
-/// What the user should know of a tokenizer that learned fewer ids than it was asked for.
+/// A warning if a tokenizer learned fewer ids than requested.
 fn unfilled_vocabulary(config: &Config, found: u32) -> Option<String> {
     let (asked, v) = (config.data.tokenizer.vocabulary, config.model.vocabulary);
     if config.data.tokenizer.kind != TokenizerKind::Bpe || found >= asked {
         return None;
     }
     Some(format!(
-        "the tokenizer has {found} ids of the {asked} that data.tokenizer.vocabulary asks for: the text has no more pairs that occur twice. \
-         The model has V = {v}; its other {} ids are never in text and never drawn. The uniform baseline is over what the tokenizer has, \
-         ln {found} = {:.4}; an untrained model starts at about ln {v} = {:.4}. data.tokenizer.vocabulary = {found} makes the model that small",
+        "the tokenizer has {found} of the {asked} ids that data.tokenizer.vocabulary requests: no more pairs occur twice in the text. \
+         The model has V = {v}; its other {} ids never occur in text and are never sampled. The uniform baseline is over the tokenizer's ids, \
+         ln {found} = {:.4}; an untrained model starts at about ln {v} = {:.4}. Set data.tokenizer.vocabulary = {found} for a smaller model",
         v - found,
         f64::from(found).ln(),
         f64::from(v).ln()

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 8 | magic `moelab\0T` |
 //! | 4 | version, 1 |
-//! | 4 | bytes a token: 2 if the vocabulary has at most 65,536 ids, else 4 |
+//! | 4 | bytes per token: 2 if the vocabulary has at most 65,536 ids, else 4 |
 //! | 4 | vocabulary V |
 //! | 4 | documents |
 //! | 8 | tokens |
@@ -15,8 +15,8 @@
 //! | 4 each | tokens of each document, u32 |
 //! | 2 or 4 each | token ids |
 //!
-//! [`Shard::decode`] trusts no field: every length is checked against the bytes that are there before anything is
-//! allocated, every id against V, and the hash at last. What it returns is what was encoded, or an error.
+//! [`Shard::decode`] trusts no field: it checks every length against the available bytes before it allocates anything, every
+//! id against V, and finally the hash. It returns what was encoded, or an error.
 
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 const HASHED_HEADER: usize = 64;
 const HEADER: usize = 96;
 
-/// Token ids in the narrowest type that holds the vocabulary.
+/// Token ids in the narrowest type that fits the vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tokens {
     /// At most 65,536 ids.
@@ -39,12 +39,12 @@ pub enum Tokens {
 }
 
 impl Tokens {
-    /// None yet, for a vocabulary of `vocabulary` ids.
+    /// An empty list for a vocabulary of `vocabulary` ids.
     pub fn new(vocabulary: u32) -> Self {
         if vocabulary <= 1 << 16 { Tokens::U16(Vec::new()) } else { Tokens::U32(Vec::new()) }
     }
 
-    /// How many.
+    /// Number of ids.
     pub fn len(&self) -> usize {
         match self {
             Tokens::U16(ids) => ids.len(),
@@ -52,7 +52,7 @@ impl Tokens {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -73,7 +73,7 @@ impl Tokens {
     /// Appends ids, all below the vocabulary.
     pub fn extend(&mut self, tokens: impl IntoIterator<Item = u32>) {
         match self {
-            Tokens::U16(ids) => ids.extend(tokens.into_iter().map(|id| u16::try_from(id).expect("ids lie below the vocabulary"))),
+            Tokens::U16(ids) => ids.extend(tokens.into_iter().map(|id| u16::try_from(id).expect("ids are below the vocabulary"))),
             Tokens::U32(ids) => ids.extend(tokens),
         }
     }
@@ -86,7 +86,7 @@ impl Tokens {
         }
     }
 
-    /// Feeds the ids to a hash, each as u32, so that their type in memory does not matter.
+    /// Feeds the ids to a hash, each as u32, independent of their type in memory.
     pub(crate) fn hash_into(&self, hash: &mut Sha256) {
         hash.update((self.len() as u64).to_le_bytes());
         self.slice(0..self.len()).for_each(|id| hash.update(id.to_le_bytes()));
@@ -107,7 +107,7 @@ impl Shard {
     /// Bytes before the documents.
     pub const HEADER: usize = HEADER;
 
-    /// An empty shard for ids below `vocabulary` of the tokenizer with this SHA-256.
+    /// Creates an empty shard for ids below `vocabulary`, of the tokenizer with this SHA-256.
     pub fn new(vocabulary: u32, tokenizer: [u8; 32]) -> Self {
         Self { vocabulary, tokenizer, tokens: Tokens::new(vocabulary), ends: Vec::new() }
     }
@@ -115,7 +115,7 @@ impl Shard {
     /// Appends a document. An error if an id is not in the vocabulary or there are too many documents or tokens in one.
     pub fn push(&mut self, document: &[u32]) -> Result<(), DataError> {
         if let Some(id) = document.iter().find(|id| **id >= self.vocabulary) {
-            return Err(DataError::Shard(format!("token id {id}, wanted below the vocabulary of {}", self.vocabulary)));
+            return Err(DataError::Shard(format!("token id {id}, expected below the vocabulary of {}", self.vocabulary)));
         }
         if self.ends.len() == u32::MAX as usize || document.len() > u32::MAX as usize {
             return Err(DataError::Shard("more than 4,294,967,295 documents, or as many tokens in one".into()));
@@ -143,12 +143,12 @@ impl Shard {
         self.tokenizer
     }
 
-    /// How many documents.
+    /// Number of documents.
     pub fn documents(&self) -> usize {
         self.ends.len()
     }
 
-    /// How many tokens, all documents together.
+    /// Number of tokens in all documents.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
     }
@@ -191,12 +191,12 @@ impl Shard {
         bytes
     }
 
-    /// Checks the first [`Shard::HEADER`] bytes of a shard of `size` bytes, so that a large file need not be read to be refused.
+    /// Checks the first [`Shard::HEADER`] bytes of a shard of `size` bytes, so that a large file can be rejected without reading it.
     pub fn check_header(header: &[u8], size: u64) -> Result<(), DataError> {
         Fields::read(header, size).map(|_| ())
     }
 
-    /// Reads what [`Shard::encode`] wrote; an error says what does not hold.
+    /// Decodes the output of [`Shard::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DataError> {
         let fault = |what: String| Err(DataError::Shard(what));
         let Fields { width, vocabulary, documents } = Fields::read(bytes, bytes.len() as u64)?;
@@ -211,7 +211,7 @@ impl Shard {
             _ => Tokens::U32(words.iter().map(|id| u32::from_le_bytes(*id)).collect()),
         };
         if let Some(id) = tokens.slice(0..tokens.len()).find(|id| *id >= vocabulary) {
-            return fault(format!("token id {id}, wanted below the vocabulary of {vocabulary}"));
+            return fault(format!("token id {id}, expected below the vocabulary of {vocabulary}"));
         }
         let mut end = 0u64;
         let ends = lengths.as_chunks::<4>().0.iter().map(|length| {
@@ -220,14 +220,14 @@ impl Shard {
         });
         let ends = ends.collect();
         if end != tokens.len() as u64 {
-            return fault(format!("documents of {end} tokens together, wanted {}", tokens.len()));
+            return fault(format!("documents of {end} tokens together, expected {}", tokens.len()));
         }
         let tokenizer = header[32..64].try_into().expect("32 bytes");
         Ok(Self { vocabulary, tokenizer, tokens, ends })
     }
 }
 
-/// What a header says that the bytes after it are.
+/// The sizes stated by a header.
 struct Fields {
     width: u32,
     vocabulary: u32,
@@ -238,36 +238,36 @@ impl Fields {
     fn read(bytes: &[u8], size: u64) -> Result<Self, DataError> {
         let fault = |what: String| Err(DataError::Shard(what));
         let Some((header, _)) = bytes.split_at_checked(HEADER) else {
-            return fault(format!("{} bytes, wanted at least the {HEADER} of a header", bytes.len()));
+            return fault(format!("{} bytes, expected at least the {HEADER} of a header", bytes.len()));
         };
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
         if header[..8] != MAGIC {
-            return fault("this is no token shard: it does not start with the magic bytes".into());
+            return fault("this is not a token shard: it does not start with the magic bytes".into());
         }
         let [version, width, vocabulary, documents] = [word(8), word(12), word(16), word(20)];
         let tokens = u64::from(word(24)) | u64::from(word(28)) << 32;
         if version != VERSION {
-            return fault(format!("version {version}, wanted {VERSION}"));
+            return fault(format!("version {version}, expected {VERSION}"));
         }
         let wanted_width = if vocabulary <= 1 << 16 { 2 } else { 4 };
         if width != wanted_width {
-            return fault(format!("{width} bytes a token, wanted {wanted_width} for a vocabulary of {vocabulary}"));
+            return fault(format!("{width} bytes per token, expected {wanted_width} for a vocabulary of {vocabulary}"));
         }
         let body = size.saturating_sub(HEADER as u64);
         let wanted = u128::from(documents) * 4 + u128::from(tokens) * u128::from(width);
         if wanted != u128::from(body) {
-            return fault(format!("{body} bytes after the header, wanted {wanted}: truncated or appended to"));
+            return fault(format!("{body} bytes after the header, expected {wanted}: truncated or appended to"));
         }
         Ok(Self { width, vocabulary, documents })
     }
 }
 
-/// SHA-256 of some bytes, as documents are known by.
+/// SHA-256 of some bytes, the digest of a document.
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// SHA-256 of an encoded shard but for the hash itself.
+/// SHA-256 of an encoded shard, excluding the hash itself.
 fn hash_of(bytes: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(&bytes[..HASHED_HEADER]).chain_update(&bytes[HEADER..]).finalize().into()
 }

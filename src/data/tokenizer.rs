@@ -1,14 +1,14 @@
-//! Tokenizers: text to ids and back, without loss.
+//! Tokenizers: lossless conversion between text and ids.
 //!
-//! - [`Tokenizer::bytes`]: an id is a byte, V = 256. No text holds the byte 0 (readers refuse it or replace it), so id 0 is
-//!   free to end documents.
+//! - [`Tokenizer::bytes`]: an id is a byte, V = 256. No text contains the byte 0 (readers refuse or replace it), so id 0 is
+//!   used to end documents.
 //! - [`Tokenizer::train`]: byte-level BPE learned from documents; id 0 is [`END_OF_TEXT`] and ends documents.
 //! - [`Tokenizer::from_json`]: a `tokenizer.json` of the `tokenizers` library, byte-level BPE only, checked before the
-//!   library sees it ([`file`]). The end of a document is the first of `file::ENDS_OF_DOCUMENT` that it has.
+//!   library sees it ([`file`]). Its end-of-document token is the first of `file::ENDS_OF_DOCUMENT` that it has.
 //!
 //! All three are byte-level BPE and are written as the same `tokenizer.json` (bytes: without merges). Text never yields a
-//! special token: a document that spells `<|endoftext|>` is encoded letter by letter. Post-processors, padding and
-//! truncation of a file are dropped: no id is added that the text does not spell.
+//! special token: the text `<|endoftext|>` in a document is encoded as ordinary characters. Post-processors, padding and
+//! truncation of a file are dropped: no ids are added to those of the text.
 
 mod file;
 
@@ -28,34 +28,34 @@ pub use file::{MAX_BYTES, ModelFiles};
 /// Ends documents in a tokenizer trained here.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Ids of the byte-level alphabet and the end of documents: the least vocabulary of a trained tokenizer.
+/// The byte-level alphabet and the end-of-document token: the minimum vocabulary of a trained tokenizer.
 pub const LEAST_TRAINED_VOCABULARY: u32 = 257;
 
-/// Most bytes of a word, between two breaks of the pattern, that a tokenizer is trained on in one piece.
+/// Maximum bytes of a word, between two breaks of the pattern, that a tokenizer is trained on as a whole.
 pub const LONGEST_TRAINED_WORD: usize = 1024;
 
-/// Bytes that no text holds: NUL, which readers refuse or replace, and those that UTF-8 never uses.
+/// Bytes that no text contains: NUL, which readers refuse or replace, and those that UTF-8 never uses.
 const NEVER_IN_TEXT: [u8; 14] = [0x00, 0xc0, 0xc1, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe, 0xff];
 
-/// A tokenizer, and what its documents were like.
+/// A trained tokenizer, with statistics of its documents.
 pub struct Trained {
-    /// What was learned.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// Words longer than [`LONGEST_TRAINED_WORD`], which were learned from in pieces.
+    /// Number of words longer than [`LONGEST_TRAINED_WORD`], which were split for training.
     pub cut_words: usize,
     /// Bytes of the longest word.
     pub longest_word: usize,
 }
 
-/// Text to ids and back.
+/// Converts text to ids and back.
 #[derive(Clone)]
 pub struct Tokenizer {
     /// `None` for bytes, which need no library.
     library: Option<Library>,
     file: File,
-    /// The bytes that each id spells.
+    /// The bytes of each id.
     spelling: Vec<Vec<u8>>,
-    /// Bytes that no id spells.
+    /// Bytes without an id.
     missing: Vec<u8>,
     end_of_document: Option<u32>,
     digest: [u8; 32],
@@ -72,14 +72,14 @@ impl Tokenizer {
         self.digest == Self::bytes().digest
     }
 
-    /// Learns byte-level BPE with at most `vocabulary` ids, 257 to 1,000,000; fewer where the documents hold fewer pairs that occur twice.
-    /// The same documents give the same tokenizer.
+    /// Trains byte-level BPE with at most `vocabulary` ids, 257 to 1,000,000; fewer if the documents have fewer pairs that occur twice.
+    /// The result is deterministic.
     ///
-    /// The time grows with the square of the longest word, by which a pattern's run of letters, digits, blanks or other characters is
-    /// meant; so longer ones are learned from in pieces of [`LONGEST_TRAINED_WORD`] bytes.
+    /// The time is quadratic in the length of the longest word, that is, a run of letters, digits, spaces or other characters in the
+    /// pattern; so longer words are split into pieces of [`LONGEST_TRAINED_WORD`] bytes.
     pub fn train<S: AsRef<str> + Send>(documents: impl Iterator<Item = S> + Send, vocabulary: u32) -> Result<Trained, DataError> {
         if !(LEAST_TRAINED_VOCABULARY..=file::MAX_VOCABULARY as u32).contains(&vocabulary) {
-            let wanted = format!("wanted {LEAST_TRAINED_VOCABULARY} to {}", file::MAX_VOCABULARY);
+            let wanted = format!("expected {LEAST_TRAINED_VOCABULARY} to {}", file::MAX_VOCABULARY);
             return Err(DataError::Tokenizer(format!("a trained vocabulary of {vocabulary} ids, {wanted}")));
         }
         let alphabet = ByteLevel::alphabet().into_iter().collect();
@@ -91,7 +91,7 @@ impl Tokenizer {
             .initial_alphabet(alphabet)
             .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
             .build();
-        set_parallelism(false); // The browser has no threads, and the order of sums shall not depend on them.
+        set_parallelism(false); // The browser has no threads, and the order of sums must not depend on them.
         let pattern = ByteLevel::new(false, false, true);
         let (cut_words, longest_word) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let words_of = |text: &str| {
@@ -105,7 +105,7 @@ impl Tokenizer {
                     continue;
                 }
                 cut_words.fetch_add(1, Ordering::Relaxed);
-                // A character stands for a byte.
+                // A character represents a byte.
                 let symbols: Vec<char> = word.chars().collect();
                 words.extend(symbols.chunks(LONGEST_TRAINED_WORD).map(|piece| piece.iter().collect::<String>()));
             }
@@ -123,24 +123,24 @@ impl Tokenizer {
         Ok(Trained { tokenizer, cut_words: cut_words.into_inner(), longest_word: longest_word.into_inner() })
     }
 
-    /// Loads a `tokenizer.json`. An error says what is refused.
+    /// Loads a `tokenizer.json`.
     pub fn from_json(json: &[u8]) -> Result<Self, DataError> {
         let file = File::read(json)?;
         if file.is_bytes() {
             return Ok(Self::bytes());
         }
-        // The library has panicked on files before; where panics unwind, one more becomes an error.
+        // The library is known to panic on some files; if panics unwind, they become errors.
         let canonical = file.to_json();
         let loaded = std::panic::catch_unwind(|| Library::from_bytes(canonical.as_bytes()));
         let mut library = loaded
             .map_err(|_| DataError::Tokenizer("the tokenizers library panicked on this file".into()))?
-            .map_err(|error| DataError::Tokenizer(format!("the tokenizers library refuses this file: {error}")))?;
+            .map_err(|error| DataError::Tokenizer(format!("the tokenizers library rejects this file: {error}")))?;
         library.set_encode_special_tokens(true);
         Ok(Self::new(file, Some(library)))
     }
 
-    /// The tokenizer of a model's folder: the ids are those of transformers' `AutoTokenizer`. With it, what of the files a run does not
-    /// keep, a line each.
+    /// The tokenizer of a model folder, with the ids of transformers' `AutoTokenizer`. Also returns what a run does not keep from
+    /// the files, one line each.
     pub fn of_model(files: &ModelFiles) -> Result<(Self, Vec<String>), DataError> {
         let (json, notes) = file::of_model(files)?;
         Ok((Self::from_json(json.as_bytes())?, notes))
@@ -157,22 +157,24 @@ impl Tokenizer {
         Self { library, file, spelling, missing, end_of_document, digest }
     }
 
-    /// The ids of a text. An error if the tokenizer has no id for one of its bytes.
+    /// Encodes a text. Fails if the tokenizer has no id for one of its bytes.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let Some(library) = &self.library else {
             return match text.bytes().position(|byte| byte == 0) {
-                Some(at) => Err(DataError::Tokenizer(format!("the text has a NUL at byte {at}, which ends documents here"))),
+                Some(at) => {
+                    Err(DataError::Tokenizer(format!("the text has a NUL at byte {at}, which is reserved for the end of documents")))
+                }
                 None => Ok(text.bytes().map(u32::from).collect()),
             };
         };
         if let Some(byte) = text.bytes().find(|byte| self.missing.contains(byte)) {
-            return Err(DataError::Tokenizer(format!("the tokenizer has no id for the byte 0x{byte:02x}: take another one")));
+            return Err(DataError::Tokenizer(format!("the tokenizer has no id for the byte 0x{byte:02x}: use another tokenizer")));
         }
         let encoded = library.encode_fast(text, false);
         encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|error| DataError::Tokenizer(error.to_string()))
     }
 
-    /// The text of ids. The end of a document becomes a newline; ids beyond the vocabulary, and bytes that make no UTF-8, become U+FFFD.
+    /// Decodes ids. The end of a document becomes a newline; ids beyond the vocabulary, and bytes that are not UTF-8, become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
@@ -185,18 +187,18 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The bytes that an id below V spells; of the end of a document: byte 0.
+    /// The bytes of an id below V; for the end of a document, byte 0.
     pub fn spelling(&self, id: u32) -> &[u8] {
         &self.spelling[id as usize]
     }
 
-    /// How many ids there are: V.
+    /// Vocabulary size: V.
     pub fn vocabulary(&self) -> u32 {
         self.spelling.len() as u32
     }
 
-    /// The ids that a sampler may draw: those that some text has, special tokens, and the end of a document. Ids of a model beyond
-    /// its tokenizer are none of them.
+    /// The ids that may be sampled: those that occur in some text, special tokens, and the end of a document, but not ids of a model
+    /// beyond its tokenizer.
     pub fn drawable(&self) -> Vec<u32> {
         let occurs = |id: &u32| Some(*id) == self.end_of_document || !self.spelling(*id).iter().any(|byte| NEVER_IN_TEXT.contains(byte));
         (0..self.vocabulary()).filter(occurs).collect()
@@ -207,7 +209,7 @@ impl Tokenizer {
         self.end_of_document
     }
 
-    /// The tokenizer as `tokenizer.json`; [`Tokenizer::from_json`] reads it back.
+    /// The tokenizer as `tokenizer.json`; [`Tokenizer::from_json`] loads it.
     pub fn to_json(&self) -> String {
         self.file.to_json()
     }

@@ -1,4 +1,4 @@
-//! Models of others: Hugging Face folders, in both directions.
+//! Interoperability with other model formats: Hugging Face folders, in both directions.
 
 pub mod around;
 pub mod hugging_face;

@@ -76,9 +76,9 @@ fn tensors_that_are_not_those_of_the_model_are_told() {
     let said = files.refusal();
     for told in [
         "`model.layers.1.block_sparse_moe.experts.2.w3.weight` [24, 64] is missing",
-        "`model.norm.weight` is [8, 8], wanted [64] of F32, BF16 or F16",
-        "`model.layers.0.self_attn.q_proj.weight` is I32, wanted [32, 64] of F32, BF16 or F16",
-        "`model.layers.9.extra` [1] is no tensor of such a model",
+        "`model.norm.weight` is [8, 8], expected [64] of F32, BF16 or F16",
+        "`model.layers.0.self_attn.q_proj.weight` is I32, expected [32, 64] of F32, BF16 or F16",
+        "`model.layers.9.extra` [1] is not a tensor of such a model",
     ] {
         assert!(said.contains(told), "no {told:?} in {said}");
     }
@@ -103,40 +103,35 @@ fn what_would_change_the_function_is_refused() {
     for (model, key, value, told) in [
         ("llama", "rope_parameters", yarn, "`rope_parameters.factor` is 4.0: moelab's rotary positions are not scaled"),
         ("llama", "rope_scaling", json!({ "type": "linear", "factor": 2.0 }), "not scaled"),
-        ("llama", "partial_rotary_factor", json!(0.5), "turn whole heads"),
-        ("llama", "attention_sinks", json!(4), "`attention_sinks` is not known here"),
-        ("llama", "quantization_config", json!({ "bits": 4 }), "`quantization_config` is {\"bits\":4}, which moelab's models have not"),
-        ("llama", "hidden_act", json!("gegelu"), "`hidden_act` is \"gegelu\", wanted one of \"silu\""),
-        ("mixtral", "sliding_window", json!(4096), "`sliding_window` is 4096, which moelab's models have not: wanted null"),
-        ("qwen3_moe", "mlp_only_layers", json!([1]), "wanted the first layers"),
+        ("llama", "partial_rotary_factor", json!(0.5), "rotate whole heads"),
+        ("llama", "attention_sinks", json!(4), "`attention_sinks` is unknown"),
+        ("llama", "quantization_config", json!({ "bits": 4 }), "`quantization_config` is {\"bits\":4}, which moelab does not support"),
+        ("llama", "hidden_act", json!("gegelu"), "`hidden_act` is \"gegelu\", expected one of \"silu\""),
+        ("mixtral", "sliding_window", json!(4096), "`sliding_window` is 4096, which moelab does not support: expected null"),
+        ("qwen3_moe", "mlp_only_layers", json!([1]), "expected the first layers"),
         ("qwen3_moe", "decoder_sparse_step", json!(2), "`decoder_sparse_step` is 2"),
         ("qwen3_moe", "use_sliding_window", json!(true), "`use_sliding_window` is true"),
         ("glm4_moe", "n_group", json!(8), "8 groups of 8 experts"),
-        ("deepseek_v3", "n_group", json!(1), "`topk_group` is 2, wanted at most `n_group`, 1"),
+        ("deepseek_v3", "n_group", json!(1), "`topk_group` is 2, expected at most `n_group`, 1"),
         ("deepseek_v3", "num_key_value_heads", json!(2), "as many as `num_attention_heads`"),
-        ("deepseek_v3", "scoring_func", json!("softmax"), "wanted \"sigmoid\""),
+        ("deepseek_v3", "scoring_func", json!("softmax"), "expected \"sigmoid\""),
         ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true), "`scale_attn_by_inverse_layer_idx` is true"),
         ("hrm_text", "prefix_lm", json!(true), "`prefix_lm` is true"),
-        ("hrm_text", "embedding_scale", json!(49), "is 49, wanted 1, the root of `hidden_size`"),
+        ("hrm_text", "embedding_scale", json!(49), "is 49, expected 1, the root of `hidden_size`"),
         ("hrm_text", "L_bp_cycles", json!([2, 2]), "`L_bp_cycles` is [2,2]"),
-        ("hrm_text", "num_hidden_layers", json!(2), "wanted 16, for 8 calls"),
-        ("llama", "model_type", json!("olmoe"), "QK norm goes over whole projections"),
-        ("llama", "model_type", json!("bert"), "wanted one of gpt2, llama, mixtral"),
-        ("llama", "hidden_size", json!("64"), "`hidden_size` is \"64\", wanted an integer from 2 to 16384"),
-        ("llama", "num_hidden_layers", json!(1e12), "wanted an integer"),
-        ("llama", "rms_norm_eps", json!(-1.0), "`rms_norm_eps` is -1.0, wanted a number from"),
-        ("llama", "head_dim", json!(0), "wanted null or an integer"),
-        ("qwen3_moe", "head_dim", json!(null), "`head_dim` is null, wanted an integer"),
-        ("glm4_moe", "norm_topk_prob", json!(null), "`norm_topk_prob` is null, wanted true or false"),
-        ("deepseek_v3", "head_dim", json!(12), "`head_dim` is 12, wanted `qk_rope_head_dim`"),
+        ("hrm_text", "num_hidden_layers", json!(2), "expected 16, for 8 calls"),
+        ("llama", "model_type", json!("olmoe"), "QK norm covers whole projections"),
+        ("llama", "model_type", json!("bert"), "expected one of gpt2, llama, mixtral"),
+        ("llama", "hidden_size", json!("64"), "`hidden_size` is \"64\", expected an integer from 2 to 16384"),
+        ("llama", "num_hidden_layers", json!(1e12), "expected an integer"),
+        ("llama", "rms_norm_eps", json!(-1.0), "`rms_norm_eps` is -1.0, expected a number from"),
+        ("llama", "head_dim", json!(0), "expected null or an integer"),
+        ("qwen3_moe", "head_dim", json!(null), "`head_dim` is null, expected an integer"),
+        ("glm4_moe", "norm_topk_prob", json!(null), "`norm_topk_prob` is null, expected true or false"),
+        ("deepseek_v3", "head_dim", json!(12), "`head_dim` is 12, expected `qk_rope_head_dim`"),
         ("mixtral", "router_aux_loss_coef", json!(null), "`router_aux_loss_coef` is null"),
         ("llama", "rope_parameters", json!({ "rope_theta": null }), "`rope_theta` is null"),
-        (
-            "llama",
-            "\u{1b}[31m",
-            json!("\u{202e}"),
-            "`\\u{1b}[31m` is not known here, and may change what the model computes: it is \"\\u{202e}\"",
-        ),
+        ("llama", "\u{1b}[31m", json!("\u{202e}"), "`\\u{1b}[31m` is unknown and may affect the model's output: it is \"\\u{202e}\""),
     ] {
         let said = Files::of(model).set(key, value).refusal();
         assert!(said.contains(told), "{model} {key}: no {told:?} in {said}");
@@ -188,7 +183,7 @@ fn a_tensor_in_two_files_is_refused() {
     let files = Files::of("llama");
     let [first, rest] = [&files.tensors[..7], &files.tensors[6..]].map(Files::weights);
     let said = imported(files.config.to_string().as_bytes(), &[("1", &first), ("2", &rest)]).unwrap_err();
-    assert!(said.contains("is in `1` and in `2`: wanted it once"), "{said}");
+    assert!(said.contains("is in both `1` and `2`"), "{said}");
 }
 
 #[test]
@@ -200,7 +195,7 @@ fn layers_that_predict_further_tokens_are_left_out_and_told() {
     assert_eq!(found.tensors, wanted.tensors);
     assert!(found.notes.iter().any(|note| note.starts_with("1 tensors of layers that predict further tokens")), "{:?}", found.notes);
     let said = files.set("num_nextn_predict_layers", json!(0)).refusal();
-    assert!(said.contains("`model.layers.2.eh_proj.weight` [2] is no tensor of such a model"), "{said}");
+    assert!(said.contains("`model.layers.2.eh_proj.weight` [2] is not a tensor of such a model"), "{said}");
 }
 
 #[test]
@@ -318,8 +313,8 @@ fn no_value_and_no_byte_makes_it_panic() {
         }
         let _ = imported(&config, &[("w", &weights)]);
     }
-    assert!(imported(b"[]", &[]).unwrap_err().contains("it is no JSON object"));
-    assert!(imported(&vec![b' '; 2 << 20], &[]).unwrap_err().contains("wanted at most 1048576"));
+    assert!(imported(b"[]", &[]).unwrap_err().contains("it is not a JSON object"));
+    assert!(imported(&vec![b' '; 2 << 20], &[]).unwrap_err().contains("expected at most 1048576"));
 }
 
 /// Reasons for which a model is not written.

@@ -65,10 +65,10 @@ fn a_config_for_another_model_gives_its_data_and_training() {
     assert_eq!(
         notes,
         [
-            "model.dropout.ffn = 0.3, as stated; the model's files mean 0.0",
-            "model.ffn.kind = \"moe\" is not taken: the model has \"dense\"",
-            "model.router.experts = 4 is not taken: it has no effect on this model",
-            "model.width = 384 is not taken: the model has 64",
+            "model.dropout.ffn = 0.3, as set; the model's files have 0.0",
+            "model.ffn.kind = \"moe\" is ignored: the model has \"dense\"",
+            "model.router.experts = 4 is ignored: it has no effect on this model",
+            "model.width = 384 is ignored: the model has 64",
         ]
     );
 }

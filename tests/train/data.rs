@@ -275,7 +275,7 @@ fn says_what_a_corpus_lacks() {
     let told = |texts: &[String], data: &Data| corpus(texts, data, 0).err().unwrap().to_string();
     assert_eq!(
         told(&texts(3), &data(64, 4)),
-        "the training documents give 0 windows of 65 tokens (50 tokens), wanted at least 4. Add text, or lower data.sequence_length or data.batch"
+        "the training documents give 0 windows of 65 tokens (50 tokens), expected at least 4. Add text, or lower data.sequence_length or data.batch"
     );
     let one_short = Data { split: SplitOptions { rule: SplitRule::Last, ..SplitOptions::default() }, ..data(64, 1) };
     assert!(told(&texts(5), &one_short).starts_with("the validation documents give 0 windows of 65 tokens"));

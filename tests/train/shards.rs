@@ -12,7 +12,7 @@ fn shard(vocabulary: u32, documents: &[Vec<u32>]) -> Shard {
 #[test]
 fn refuses_ids_beyond_the_vocabulary() {
     let error = Shard::new(10, [0; 32]).push(&[3, 10]).unwrap_err().to_string();
-    assert_eq!(error, "token shard: token id 10, wanted below the vocabulary of 10");
+    assert_eq!(error, "token shard: token id 10, expected below the vocabulary of 10");
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn says_what_does_not_hold() {
         bytes[at] = value;
         Shard::decode(&bytes).unwrap_err().to_string()
     };
-    assert_eq!(told(0, 0), "token shard: this is no token shard: it does not start with the magic bytes");
-    assert_eq!(told(8, 9), "token shard: version 9, wanted 1");
-    assert_eq!(told(12, 4), "token shard: 4 bytes a token, wanted 2 for a vocabulary of 300");
+    assert_eq!(told(0, 0), "token shard: this is not a token shard: it does not start with the magic bytes");
+    assert_eq!(told(8, 9), "token shard: version 9, expected 1");
+    assert_eq!(told(12, 4), "token shard: 4 bytes per token, expected 2 for a vocabulary of 300");
     assert_eq!(
         told(31, 255),
-        "token shard: 8 bytes after the header, wanted 36748173471169675268: truncated or appended to"
+        "token shard: 8 bytes after the header, expected 36748173471169675268: truncated or appended to"
             .replace("36748173471169675268", &(4u128 + 2 * ((255u128 << 56) + 2)).to_string())
     );
     assert_eq!(told(96, 1), "token shard: the SHA-256 does not match: the bytes have changed since they were written");
@@ -67,8 +67,8 @@ fn a_right_hash_does_not_make_the_content_right() {
         bytes[64..96].copy_from_slice(&hash);
         Shard::decode(&bytes).map(|_| ()).unwrap_err().to_string()
     };
-    assert_eq!(reject(&|bytes| bytes[96] = 9), "token shard: documents of 10 tokens together, wanted 3");
-    assert_eq!(reject(&|bytes| bytes[105] = 2), "token shard: token id 513, wanted below the vocabulary of 300");
+    assert_eq!(reject(&|bytes| bytes[96] = 9), "token shard: documents of 10 tokens together, expected 3");
+    assert_eq!(reject(&|bytes| bytes[105] = 2), "token shard: token id 513, expected below the vocabulary of 300");
 }
 
 proptest! {

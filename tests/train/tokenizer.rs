@@ -26,7 +26,10 @@ fn bytes_are_ids() {
     assert_eq!((bytes.vocabulary(), bytes.end_of_document()), (256, Some(0)));
     assert_eq!(bytes.encode("Aé").unwrap(), [65, 0xc3, 0xa9]);
     assert_eq!(bytes.decode(&[65, 0, 0xc3, 0xa9, 0xff, 256]), "A\né\u{fffd}\u{fffd}");
-    assert_eq!(bytes.encode("a\0b").unwrap_err().to_string(), "tokenizer: the text has a NUL at byte 1, which ends documents here");
+    assert_eq!(
+        bytes.encode("a\0b").unwrap_err().to_string(),
+        "tokenizer: the text has a NUL at byte 1, which is reserved for the end of documents"
+    );
     assert_eq!((bytes.spelling(0), bytes.spelling(7)), (&[0][..], &[7][..]));
 }
 
@@ -125,23 +128,23 @@ fn hostile_files_are_refused_with_a_reason() {
     let cases = [
         ("merge_longer_than_any_token", "the merge of \"a\" and \"b\" needs the token \"ab\", which is not in the vocabulary"),
         ("merge_of_missing_token", "needs the token \"c\", which is not in the vocabulary"),
-        ("merge_of_one", "the merge \"ab\" is no pair of tokens"),
-        ("id_gap", "no token has the id 2, wanted ids 0 to 2 without gaps"),
-        ("id_huge", "no token has the id 2, wanted ids 0 to 2 without gaps"),
+        ("merge_of_one", "the merge \"ab\" is not a pair of tokens"),
+        ("id_gap", "no token has the id 2, expected ids 0 to 2 without gaps"),
+        ("id_huge", "no token has the id 2, expected ids 0 to 2 without gaps"),
         ("id_beyond_u32", "expected u32"),
         ("id_negative", "expected u32"),
-        ("id_twice", "the id 1 is given to two tokens"),
+        ("id_twice", "two tokens have the id 1"),
         ("token_twice", "the token \"a\" occurs twice"),
-        ("token_empty", "token 3 has 0 bytes, wanted 1 to 1024"),
-        ("added_id_taken", "the id 1 is given to two tokens"),
+        ("token_empty", "token 3 has 0 bytes, expected 1 to 1024"),
+        ("added_id_taken", "two tokens have the id 1"),
         ("vocabulary_empty", "the vocabulary is empty"),
         ("unknown_token_missing", "unk_token is \"<unk>\", which is not in the vocabulary"),
         ("dropout", "the model has dropout"),
         ("byte_fallback", "the model has byte_fallback"),
         ("prefix", "the model has a continuing_subword_prefix"),
         ("word_level", "unknown variant `WordLevel`, expected `BPE`"),
-        ("unigram", "wanted a tokenizer.json with a byte-level BPE model"),
-        ("pre_tokenizer_none", "wanted a tokenizer.json with a byte-level BPE model and known pre-tokenizers"),
+        ("unigram", "expected a tokenizer.json with a byte-level BPE model"),
+        ("pre_tokenizer_none", "expected a tokenizer.json with a byte-level BPE model and known pre-tokenizers"),
         ("pre_tokenizer_fixed_length", "unknown variant `FixedLength`"),
         ("pre_tokenizer_whitespace", "unknown variant `Whitespace`"),
         ("pre_tokenizer_not_bytes", "the last pre-tokenizer is not ByteLevel"),
@@ -150,7 +153,7 @@ fn hostile_files_are_refused_with_a_reason() {
         ("normalizer_precompiled", "unknown variant `Precompiled`"),
         ("unknown_field", "unknown field `plugins`"),
         ("merges_missing", "missing field `merges`"),
-        ("list", "wanted a tokenizer.json"),
+        ("list", "expected a tokenizer.json"),
         ("cut", "EOF while parsing"),
     ];
     for (name, reason) in cases {
@@ -169,9 +172,9 @@ fn sizes_are_bounded() {
         )
     };
     assert!(Tokenizer::from_json(with(&"x".repeat(1024)).as_bytes()).is_ok());
-    assert!(refused(with(&"x".repeat(1025)).as_bytes()).contains("token 1 has 1025 bytes, wanted 1 to 1024"));
-    assert!(refused(&vec![b' '; MAX_BYTES + 1]).contains("32000001 bytes, wanted at most 32000000"));
-    assert!(refused("[".repeat(100_000).as_bytes()).contains("wanted a tokenizer.json"));
+    assert!(refused(with(&"x".repeat(1025)).as_bytes()).contains("token 1 has 1025 bytes, expected 1 to 1024"));
+    assert!(refused(&vec![b' '; MAX_BYTES + 1]).contains("32000001 bytes, expected at most 32000000"));
+    assert!(refused("[".repeat(100_000).as_bytes()).contains("expected a tokenizer.json"));
     let quoted = refused(with("b").replace("[]", &format!("[\"{}\"]", "x".repeat(1_000_000))).as_bytes());
     assert!(quoted.len() < 200, "{} bytes are told", quoted.len());
     let steps = |normalizers: usize, splits: usize| {
@@ -184,10 +187,10 @@ fn sizes_are_bounded() {
         )
     };
     assert!(Tokenizer::from_json(steps(32, 31).as_bytes()).is_ok());
-    assert!(refused(steps(100_000, 1).as_bytes()).contains("100000 normalizers or pre-tokenizers in a sequence, wanted at most 32"));
+    assert!(refused(steps(100_000, 1).as_bytes()).contains("100000 normalizers or pre-tokenizers in a sequence, expected at most 32"));
     assert!(refused(steps(1, 32).as_bytes()).contains("33 normalizers or pre-tokenizers in a sequence"));
     let deep = format!("{{\"truncation\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(refused(deep.as_bytes()).contains("wanted a tokenizer.json"), "deep nesting is refused, not followed");
+    assert!(refused(deep.as_bytes()).contains("expected a tokenizer.json"), "deep nesting is refused, not followed");
 }
 
 #[test]

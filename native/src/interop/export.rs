@@ -1,8 +1,7 @@
-//! `moelab export`: a run's best checkpoint as a model's folder, written beside its place and renamed, so that it is there whole or
-//! not at all.
+//! `moelab export`: a run's best checkpoint as a model folder, written atomically.
 //!
-//! What the run was imported with and moelab does not use (special tokens and their lists, tokenizer files, generation settings) is in
-//! the run's folder and comes back as it was.
+//! Files that the run was imported with and that moelab does not use (special tokens and their lists, tokenizer files, generation
+//! settings) are stored in the run folder and exported unchanged.
 
 use std::path::PathBuf;
 
@@ -28,7 +27,7 @@ use serde_json::json;
 
 use crate::{Common, corpus::tokenizer_file, open};
 
-/// The layout of an export.
+/// The format of an export.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Format {
     /// Hugging Face transformers.
@@ -38,14 +37,14 @@ pub enum Format {
 /// Writes a run's best checkpoint for other tools.
 #[derive(Args)]
 pub struct ExportArgs {
-    /// The run's folder.
+    /// The run folder.
     run: PathBuf,
     /// A new folder for the model.
     folder: PathBuf,
-    /// The layout.
+    /// The format.
     #[arg(long, default_value = "hf")]
     format: Format,
-    /// Also write tokens and the model's logits on them to this safetensors file, to compare another implementation with.
+    /// Also write tokens and the model's logits for them to this safetensors file, for comparison with another implementation.
     #[arg(long, value_name = "FILE")]
     check_logits: Option<PathBuf>,
 }
@@ -54,14 +53,14 @@ pub struct ExportArgs {
 pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     let Format::Hf = args.format;
     let (run, folder) = (&args.run, &args.folder);
-    ensure!(!folder.exists(), "{}: it is there already, choose a new folder", print::path(folder));
+    ensure!(!folder.exists(), "{}: it already exists, choose a new folder", print::path(folder));
     let mut config = open::config_of_run(run, &[])?;
     open::fill_vocabulary(&mut config)?;
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let runs = RunFolder::open(Box::new(store), &open::tag())?;
     let expected = recording::training(&config, Capabilities::PORTABLE).expected();
     let Some(loaded) = runs.load_best(&expected)? else {
-        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
+        bail!("{}: there is no checkpoint yet: continue training with `moelab resume {}`", print::path(run), print::path(run));
     };
     let tokenizer = Some(run.join(TOKENIZER)).filter(|path| path.exists()).map(|path| tokenizer_file(&path)).transpose()?;
     let saved = &loaded.snapshot.state.identity;
@@ -91,9 +90,7 @@ pub fn export(common: &Common, args: &ExportArgs) -> Result<()> {
     } else {
         out!("{}: a `{}` model, update {}", print::path(folder), model.model_type, loaded.snapshot.state.update);
         if tokenizer.as_ref().is_some_and(Tokenizer::is_bytes) {
-            out!(
-                "transformers has no tokenizer whose ids are bytes; tokenizer.json spells it as byte-level BPE without merges: equal ids for every text"
-            );
+            out!("transformers has no byte tokenizer; tokenizer.json has the same ids as byte-level BPE without merges");
         }
         model.lost.iter().for_each(|setting| out!("not kept: {setting}"));
     }

@@ -1,4 +1,4 @@
-//! `moelab import`: a run of a model from elsewhere. Nothing is guessed, and what the run does not keep is a line of output.
+//! `moelab import`: creates a run from an external model. Nothing is guessed, and everything that the run does not keep is printed.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,28 +24,28 @@ use serde_json::json;
 use super::model_folder::{ModelFolder, left_out, weight_files};
 use crate::{Common, open};
 
-/// Makes a run of a model from elsewhere.
+/// Creates a run from an external model.
 #[derive(Args)]
 pub struct ImportArgs {
-    /// A folder with config.json, safetensors and the files of a tokenizer.
+    /// A folder with config.json, safetensors and tokenizer files.
     folder: PathBuf,
-    /// The new run's folder.
+    /// The folder of the new run.
     #[arg(long)]
     out: PathBuf,
-    /// A config whose data, training and optimizers the run takes. Default: the defaults, on the embedded language.
+    /// A config for data, training and optimizers of the run. Default: the default config, on the embedded language.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change one of its keys, for example data.sequence_length=64. Of the model's keys only settings of training can be changed, for
-    /// example model.dropout.ffn=0.1. May be repeated.
+    /// Set one of its keys, for example data.sequence_length=64. Of the model's keys only training settings can be set, for example
+    /// model.dropout.ffn=0.1. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
 
-/// Makes a run of a model from elsewhere.
+/// Creates a run from an external model.
 pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     let dir = &args.folder;
     let is_model = [CONFIG, WEIGHTS].iter().any(|name| args.out.join(name).exists());
-    ensure!(!is_model, "{}: this is a model's folder, choose a new folder for the run", print::path(&args.out));
+    ensure!(!is_model, "{}: this is a model folder, choose a new folder for the run", print::path(&args.out));
     let files = ModelFolder::read(dir)?;
     let described = hugging_face::describe(&files.config)?;
     let weights = weight_files(dir)?;
@@ -65,7 +65,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         (Some(stated), Some((own, _))) => {
             ensure!(
                 stated.digest() == own.digest(),
-                "data.tokenizer gives other ids than the model's own tokenizer: leave it out of the config to take the model's"
+                "data.tokenizer has other ids than the model's own tokenizer: leave it out of the config to use the model's"
             );
             (own, Vec::new())
         }
@@ -103,14 +103,14 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
         print::json(&json!({ "run": args.out, "not_kept": notes, "stated": departures, "training": training }));
     } else {
         out!("{out}: a run before its first update\nmoelab eval {out}\nmoelab sample {out}\nmoelab resume {out}");
-        training.iter().for_each(|setting| out!("training as the model's files state it: {setting}"));
+        training.iter().for_each(|setting| out!("training setting from the model's files: {setting}"));
         departures.iter().for_each(|line| out!("{line}"));
         notes.iter().for_each(|line| out!("not kept: {line}"));
     }
     Ok(())
 }
 
-/// The user's config, or the defaults, around the model.
+/// The user's config, or the default, for the model.
 fn load(model: &moelab::run::ModelConfig, tokenizer: &OwnTokenizer, args: &ImportArgs) -> Result<Around> {
     Ok(match &args.config {
         Some(file) => load_around(model, tokenizer, &|path| open::read_text(Path::new(path)), &file.display().to_string(), &args.sets)?,

@@ -1,4 +1,4 @@
-//! `moelab export` and `moelab import`: models in folders as Hugging Face transformers has them. What their files mean is for the core.
+//! `moelab export` and `moelab import`: model folders in the format of Hugging Face transformers. The core crate interprets their files.
 
 mod export;
 mod import;

@@ -1,4 +1,4 @@
-//! A model's folder, read with suspicion: regular files only, each bounded, the headers of weights before the weights.
+//! Reads an untrusted model folder: only regular files of limited size, and the headers of weights before the weights.
 
 use std::{
     collections::BTreeSet,
@@ -18,25 +18,25 @@ use moelab::{
 use moelab_native::{input, print};
 use serde_json::Value;
 
-/// Most bytes of a JSON file: 8 MB.
+/// Maximum bytes of a JSON file: 8 MB.
 const MOST_JSON: u64 = 8_000_000;
-/// Most bytes of the weights: 16 GB.
+/// Maximum bytes of the weights: 16 GB.
 const MOST_WEIGHTS: u64 = 16_000_000_000;
-/// Names the files of weights that come in several.
+/// The index of sharded weights.
 const INDEX: &str = "model.safetensors.index.json";
-/// Most files that are told as not read.
+/// Maximum number of files that are listed as not read.
 const MOST_TOLD: usize = 8;
 
-/// A model's folder without its weights.
+/// A model folder without its weights.
 pub struct ModelFolder {
     /// `config.json`.
     pub config: Vec<u8>,
-    /// Name and content of what an export gives back: generation settings and the tokenizer.
+    /// Name and content of the files that an export writes unchanged: generation settings and the tokenizer.
     pub kept: Vec<(String, Vec<u8>)>,
 }
 
 impl ModelFolder {
-    /// Reads it.
+    /// Reads the folder.
     pub fn read(dir: &Path) -> Result<Self> {
         let config = read(&dir.join(CONFIG), MOST_JSON)?;
         let mut kept = Vec::new();
@@ -53,7 +53,7 @@ impl ModelFolder {
         self.kept.iter().find(|(kept, _)| kept == name).map(|(_, bytes)| bytes.as_slice())
     }
 
-    /// Its tokenizer, where it has one, and what of it a run does not keep.
+    /// Its tokenizer, if any, and what a run does not keep of it.
     pub fn tokenizer(&self, model_type: &str) -> Result<Option<(Tokenizer, Vec<String>)>> {
         let files = ModelFiles {
             model_type,
@@ -71,11 +71,11 @@ impl ModelFolder {
     }
 }
 
-/// A file of weights, of which the first bytes were read.
+/// A file of weights, whose first bytes were read.
 pub struct WeightFile {
     /// Its name.
     pub name: String,
-    /// Its first [`HEAD_BYTES`], or all there are.
+    /// Its first [`HEAD_BYTES`], or the whole file.
     pub head: Vec<u8>,
     /// Its length in bytes.
     pub length: u64,
@@ -83,17 +83,17 @@ pub struct WeightFile {
 }
 
 impl WeightFile {
-    /// All its bytes.
+    /// Reads the whole file.
     pub fn read(mut self) -> Result<(String, Vec<u8>)> {
         let left = self.length - self.head.len() as u64;
         self.head.reserve_exact(left as usize);
         self.file.by_ref().take(left).read_to_end(&mut self.head).with_context(|| self.name.clone())?;
-        ensure!(self.head.len() as u64 == self.length, "{}: it became shorter while it was read", print::name(&self.name));
+        ensure!(self.head.len() as u64 == self.length, "{}: it was truncated while it was read", print::name(&self.name));
         Ok((self.name, self.head))
     }
 }
 
-/// Opens the files of weights: one, or those that the index names. Reads of each only what its header may take.
+/// Opens the weight files: one, or those in the index. Reads only the header of each.
 pub fn weight_files(dir: &Path) -> Result<Vec<WeightFile>> {
     let mut names = BTreeSet::from([WEIGHTS.to_string()]);
     if !dir.join(WEIGHTS).exists() && dir.join(INDEX).exists() {
@@ -103,22 +103,18 @@ pub fn weight_files(dir: &Path) -> Result<Vec<WeightFile>> {
     } else if !dir.join(WEIGHTS).exists()
         && let Some(other) = ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().find(|name| dir.join(name).exists())
     {
-        bail!("{}: there is {other} and no {WEIGHTS}: convert the weights to safetensors", input::shown(dir));
+        bail!("{}: found {other} but no {WEIGHTS}: convert the weights to safetensors", input::shown(dir));
     }
     let mut files = Vec::new();
     let mut left = MOST_WEIGHTS;
     for name in names {
         let is_name = Path::new(&name).file_name().is_some_and(|file| file == name.as_str());
-        ensure!(
-            is_name && name.len() <= 200,
-            "{INDEX}: `{}` is no name of a file",
-            print::name(&name.chars().take(60).collect::<String>())
-        );
+        ensure!(is_name && name.len() <= 200, "{INDEX}: `{}` is not a file name", print::name(&name.chars().take(60).collect::<String>()));
         let path = dir.join(&name);
         let shown = || input::shown(&path);
         let mut file = input::open(&path).with_context(shown)?;
         let length = file.metadata().with_context(shown)?.len();
-        ensure!(length <= left, "{}: {length} bytes, wanted at most {left} more of {MOST_WEIGHTS} in all", shown());
+        ensure!(length <= left, "{}: {length} bytes, expected at most {left} more of {MOST_WEIGHTS} in total", shown());
         left -= length;
         let mut head = Vec::new();
         file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).with_context(shown)?;
@@ -127,7 +123,7 @@ pub fn weight_files(dir: &Path) -> Result<Vec<WeightFile>> {
     Ok(files)
 }
 
-/// Files in the folder that are not read and do not come back, a line each.
+/// Files in the folder that are neither read nor exported, one line each.
 pub fn left_out(dir: &Path, weights: &[&str]) -> Result<Vec<String>> {
     let is_read =
         |name: &str| [CONFIG, GENERATION, INDEX, "README.md"].contains(&name) || TOKENIZER_FILES.contains(&name) || weights.contains(&name);
@@ -141,9 +137,9 @@ pub fn left_out(dir: &Path, weights: &[&str]) -> Result<Vec<String>> {
     }
     names.sort();
     let more = names.len().saturating_sub(MOST_TOLD);
-    let mut told: Vec<String> = names.iter().take(MOST_TOLD).map(|name| format!("the file {}", print::name(name))).collect();
-    told.extend((more > 0).then(|| format!("and {more} more files")));
-    Ok(told)
+    let mut lines: Vec<String> = names.iter().take(MOST_TOLD).map(|name| format!("the file {}", print::name(name))).collect();
+    lines.extend((more > 0).then(|| format!("and {more} more files")));
+    Ok(lines)
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! How a dataset is made: from tokenized documents, or from the language.
+//! Building a dataset from tokenized documents or from the language.
 
 use std::ops::Range;
 
@@ -11,28 +11,28 @@ use crate::data::tokenizer::Tokenizer;
 use crate::run::config::{Data, DataKind, LanguageOptions, SplitOptions, TargetRule};
 use crate::run::digest::hex;
 
-/// Validation windows of endless documents where the caller does not say.
+/// Default number of validation windows for endless documents.
 pub const ENDLESS_VALIDATION_WINDOWS: u32 = 256;
 
-/// Streams of the language's documents; training takes that of its seed, which is smaller.
+/// Streams of the language's documents; training uses the stream of its seed, which is smaller.
 const VALIDATION_DOCUMENTS: u64 = u64::MAX;
 const STATED_DOCUMENTS: u64 = u64::MAX - 1;
 const TOKENIZER_STREAM: u64 = u64::MAX - 2;
-/// Documents that a tokenizer is trained on.
+/// Number of documents for training a tokenizer.
 const TOKENIZER_DOCUMENTS: usize = 4096;
-/// Numbers set aside for the documents of one endless window: more than it can hold, each having a token at least.
+/// Document indices reserved per endless window: more than fit into it, as each document has at least one token.
 const DOCUMENTS_A_WINDOW: u64 = 1 << 20;
 
 impl Dataset {
-    /// Splits, joins and cuts tokenized documents by `data`. `seed` draws the order of the training windows; validation uses its
-    /// first `validation_windows` windows, or all if that is 0.
+    /// Splits, joins and cuts tokenized documents as `data` states. `seed` determines the order of the training windows;
+    /// validation uses its first `validation_windows` windows, or all if that is 0.
     pub fn from_documents(shard: &Shard, tokenizer: Tokenizer, data: &Data, seed: u64, validation_windows: u32) -> Result<Self, DataError> {
         let split = Split::of(&shard.digests(), &data.split)?;
         let least = if data.drop_last { data.batch as usize } else { 1 };
         Self::from_split(shard, &split, tokenizer, data, seed, validation_windows, least)
     }
 
-    /// All documents as validation, for a model that is not trained any more.
+    /// Uses all documents for validation, to evaluate a model.
     pub fn for_evaluation(shard: &Shard, tokenizer: Tokenizer, data: &Data, validation_windows: u32) -> Result<Self, DataError> {
         let validation = (0..shard.documents()).collect();
         let split = Split { training: Vec::new(), validation };
@@ -50,7 +50,7 @@ impl Dataset {
     ) -> Result<Self, DataError> {
         let separator = separator(&tokenizer, data)?;
         if shard.tokenizer() != tokenizer.digest() {
-            let problem = "it was made with another tokenizer: make it again, or name the tokenizer that it was made with";
+            let problem = "it was made with another tokenizer: create it again, or specify the tokenizer that it was made with";
             return Err(DataError::Shard(problem.into()));
         }
         let training = Windows::cut(join(shard, &split.training, separator), data.sequence_length, data.targets);
@@ -68,16 +68,16 @@ impl Dataset {
         Ok(Self::assemble(training, validation, tokenizer, data, seed, validation_windows, hash))
     }
 
-    /// The documents of `data.language`: a stated number, or fresh ones without end. `seed` draws the order of the windows, or
-    /// which endless documents the run meets. An endless one has [`ENDLESS_VALIDATION_WINDOWS`] validation windows if
+    /// The documents of `data.language`: a fixed number, or endless. `seed` determines the order of the windows, or which
+    /// endless documents the run uses. Endless ones have [`ENDLESS_VALIDATION_WINDOWS`] validation windows if
     /// `validation_windows` is 0.
     pub fn from_language(tokenizer: Tokenizer, data: &Data, seed: u64, validation_windows: u32) -> Result<Self, DataError> {
         let language = Language::new(&data.language);
         let Some(separator) = separator(&tokenizer, data)? else {
-            return Err(DataError::Options("the language ends its documents: set data.end_of_document = true".into()));
+            return Err(DataError::Options("the language needs an end-of-document token: set data.end_of_document = true".into()));
         };
         if seed >= TOKENIZER_STREAM {
-            return Err(DataError::Options(format!("the seed is {seed}, wanted at most {}", TOKENIZER_STREAM - 1)));
+            return Err(DataError::Options(format!("the seed is {seed}, expected at most {}", TOKENIZER_STREAM - 1)));
         }
         if data.language.documents > 0 {
             return Self::from_stated_documents(language, tokenizer, data, seed, validation_windows);
@@ -108,7 +108,7 @@ impl Dataset {
         }
         let Split { validation, .. } = Split::of(&shard.digests(), &data.split)?;
         let dataset = Self::from_documents(&shard, tokenizer, data, seed, validation_windows)?;
-        // As `join` lays them: a separator, then each document with its own.
+        // In the layout of `join`: a separator, then each document followed by a separator.
         let mut domains = vec![domain_of[validation[0]]];
         for document in validation {
             domains.resize(domains.len() + shard.document(document).count() + 1, domain_of[document]);
@@ -147,8 +147,8 @@ impl Dataset {
     }
 }
 
-/// Documents of the language to train a tokenizer on, at most `TOKENIZER_DOCUMENTS`: of a stated number those that are trained
-/// on, of endless ones a stream of their own.
+/// Documents of the language to train a tokenizer on, at most `TOKENIZER_DOCUMENTS`: the training documents, or a separate
+/// stream if documents are endless.
 pub fn language_texts(options: &LanguageOptions, split: &SplitOptions) -> Result<Vec<String>, DataError> {
     let language = Language::new(options);
     if options.documents == 0 {
@@ -160,7 +160,7 @@ pub fn language_texts(options: &LanguageOptions, split: &SplitOptions) -> Result
     Ok(training.into_iter().take(TOKENIZER_DOCUMENTS).map(|index| texts[index].clone()).collect())
 }
 
-/// Fresh documents without end, window by window.
+/// Endless new documents, window by window.
 pub(super) struct Endless<'a> {
     pub language: &'a Language,
     pub tokenizer: &'a Tokenizer,
@@ -170,7 +170,7 @@ pub(super) struct Endless<'a> {
 }
 
 impl Endless<'_> {
-    /// Windows `range` of stream `stream`, and the domain of each of their tokens.
+    /// The windows `range` of stream `stream`, and the domain of each of their tokens.
     pub fn windows(&self, stream: u64, range: Range<u64>) -> Result<(Windows, Vec<u32>), DataError> {
         let reach = Windows::reach(self.tokens, self.rule);
         let mut tokens = Tokens::new(self.tokenizer.vocabulary());
@@ -192,7 +192,7 @@ impl Endless<'_> {
     }
 }
 
-/// What is to stand between documents.
+/// The separator between documents.
 fn separator(tokenizer: &Tokenizer, data: &Data) -> Result<Option<u32>, DataError> {
     let separator = tokenizer.end_of_document();
     if data.end_of_document && separator.is_none() {

@@ -1,4 +1,4 @@
-//! Training and validation: split by document, before any window is cut.
+//! Splitting into training and validation by document, before any window is cut.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::DataError;
 use crate::random::Stream;
 use crate::run::config::{SplitOptions, SplitRule};
 
-/// Streams of random numbers (see [`crate::random`]) that data draw from.
+/// Streams of random numbers (see [`crate::random`]) used by the data.
 pub(super) mod streams {
     pub const SPLIT: u32 = 0xda7a_0000;
     pub const ORDER: u32 = 0xda7a_0001;
@@ -22,7 +22,7 @@ pub struct Split {
 }
 
 impl Split {
-    /// Splits documents that are known by a digest. Equal ones go to the same side, that of the first of them; the fraction
+    /// Splits documents identified by a digest. Equal ones go to the same side, that of the first of them; the fraction
     /// counts distinct documents.
     pub fn of(digests: &[[u8; 32]], options: &SplitOptions) -> Result<Self, DataError> {
         let mut number_of: HashMap<[u8; 32], usize> = HashMap::new();
@@ -47,7 +47,7 @@ impl Split {
     }
 }
 
-/// A uniformly random order, in place (Fisher-Yates).
+/// Shuffles uniformly, in place (Fisher-Yates).
 pub(super) fn shuffle(items: &mut [usize], stream: Stream) {
     for last in (1..items.len()).rev() {
         let [low, high, ..] = stream.bits(last as u32);

@@ -1,9 +1,9 @@
 //! Windows: a token stream cut into rows of T tokens, each with its targets.
 //!
-//! Two rules, [`TargetRule`]. `next`: window i holds tokens iT .. iT+T and its targets are one further, so the last target is
-//! the first token of the next window and every token but the stream's first is a target exactly once; a window takes T+1
-//! tokens. `inside`: a window is T tokens and its targets are its own tokens, shifted; its last position has none. What is
-//! left at the end of the stream is dropped.
+//! There are two rules, [`TargetRule`]. `next`: window i has tokens iT .. iT+T and its targets are shifted by one, so the last
+//! target is the first token of the next window, and every token except the stream's first is a target exactly once; a window
+//! needs T+1 tokens. `inside`: a window is T tokens and its targets are its own tokens, shifted; its last position has none. The
+//! remainder at the end of the stream is dropped.
 
 use std::ops::Range;
 
@@ -15,12 +15,12 @@ use crate::run::config::TargetRule;
 #[derive(Clone, Debug)]
 pub struct Windows {
     stream: Tokens,
-    /// Tokens of a window: T.
+    /// Tokens per window: T.
     tokens: usize,
     rule: TargetRule,
-    /// Tokens from the start of one window to that of the next.
+    /// Distance between the starts of consecutive windows in tokens.
     stride: usize,
-    /// The stream is made of pieces of this length that each start with a document and have nothing to do with each other.
+    /// Length of the independent pieces of the stream, each of which starts with a document.
     piece: usize,
 }
 
@@ -31,24 +31,24 @@ impl Windows {
         Self { stream, tokens, rule, stride: tokens, piece }
     }
 
-    /// Windows that each have their own piece of [`Windows::reach`] tokens in `stream`.
+    /// Windows over separate pieces of [`Windows::reach`] tokens in `stream`.
     pub fn separate(stream: Tokens, tokens: u32, rule: TargetRule) -> Self {
         let stride = Self::reach(tokens, rule);
         Self { stream, tokens: tokens as usize, rule, stride, piece: stride }
     }
 
-    /// Tokens that a window and its targets take: T + 1, or T.
+    /// Tokens of a window together with its targets: T + 1, or T.
     pub fn reach(tokens: u32, rule: TargetRule) -> usize {
         tokens as usize + usize::from(rule == TargetRule::Next)
     }
 
-    /// How many whole windows there are.
+    /// Number of whole windows.
     pub fn len(&self) -> usize {
         let reach = Self::reach(self.tokens as u32, self.rule);
         self.stream.len().checked_sub(reach).map_or(0, |rest| rest / self.stride + 1)
     }
 
-    /// Whether there is none.
+    /// Whether there are no windows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -58,12 +58,12 @@ impl Windows {
         &self.stream
     }
 
-    /// Where window `index` lies in the stream.
+    /// The range of window `index` in the stream.
     pub fn range(&self, index: usize) -> Range<usize> {
         index * self.stride..index * self.stride + self.tokens
     }
 
-    /// Where the targets of window `index` lie in the stream.
+    /// The range of the targets of window `index` in the stream.
     pub fn target_range(&self, index: usize) -> Range<usize> {
         let Range { start, .. } = self.range(index);
         start + 1..start + 1 + self.rule.targets(self.tokens as u32) as usize

@@ -1,22 +1,22 @@
-//! A sequence of random numbers for one purpose: a lexicon, a document.
+//! A sequence of random numbers for one purpose, such as a lexicon or a document.
 
 use crate::random::philox4x32;
 
-/// Draws one after the other. Counters are (element, stream low, stream high, purpose); a purpose is never 0, so no draw is
+/// Sequential random numbers. Counters are (element, stream low, stream high, purpose); a purpose is never 0, so no number is
 /// shared with a [`crate::random::Stream`].
 pub(super) struct Draws {
     key: [u32; 2],
     counter: [u32; 4],
 }
 
-/// What draws are for.
+/// The purpose of a sequence.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     /// The words of the language.
     Lexicon = 1,
     /// The seed of a stream of documents.
     Documents,
-    /// One document.
+    /// A document.
     Document,
 }
 
@@ -29,7 +29,7 @@ fn whole(low: u32, high: u32) -> u64 {
 }
 
 impl Draws {
-    /// The draws of `stream` under `seed`.
+    /// The numbers of `stream` for `seed`.
     pub fn new(seed: u64, stream: u64, purpose: Purpose) -> Self {
         let [low, high] = halves(stream);
         Self { key: halves(seed), counter: [0, low, high, purpose as u32] }
@@ -52,7 +52,7 @@ impl Draws {
         ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
-    /// A uniformly random order, in place (Fisher-Yates).
+    /// Shuffles uniformly, in place (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

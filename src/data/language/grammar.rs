@@ -1,13 +1,13 @@
 //! The grammar of one domain, compiled to a deterministic automaton over words.
 //!
-//! A domain has sentence templates, each a list of slots with a probability; their trie is the automaton. A state offers
-//! choices of which none is the beginning of another (see [`super::lexicon`]), so the bytes of a text determine the path,
+//! A domain has sentence templates, each a list of slots with a probability; their trie is the automaton. The choices of a
+//! state are prefix-free (see [`super::lexicon`]), so the bytes of a text determine the path,
 //! and the probability of a text given its domain is the product of the choices on that path.
 
 use super::draws::Draws;
 use super::lexicon::{DomainWords, Lexicon, capitalised};
 
-/// Closes every document. No text contains it.
+/// Ends every document. No text contains it.
 pub(super) const END: u8 = 0;
 
 const START: usize = 0;
@@ -16,7 +16,7 @@ const PLURAL: usize = 1;
 const NUMBERS: [(usize, f64); 2] = [(SINGULAR, 0.6), (PLURAL, 0.4)];
 const QUESTIONS: f64 = 0.15;
 
-/// What stands at one place of a template.
+/// A slot of a template.
 #[derive(Clone, Copy, PartialEq)]
 enum Slot {
     Name,
@@ -39,12 +39,12 @@ struct Template {
 /// A phrase and its probability.
 type Phrase = (f64, Vec<Slot>);
 
-/// One way on from a state.
+/// A transition from a state.
 struct Choice {
     text: String,
     probability: f64,
     next: usize,
-    /// Which name this is, if it is one.
+    /// The index of the name, if it is one.
     name: Option<usize>,
 }
 
@@ -54,13 +54,13 @@ pub(super) struct Grammar {
     names: f64,
 }
 
-/// Where in the automaton a text has come to.
+/// A position in the automaton.
 #[derive(Clone)]
 pub(super) struct Cursor {
     state: usize,
     /// The name of this document's hero, once it has been mentioned.
     hero: Option<usize>,
-    /// Bytes of the current choice that have been seen, the choices that they leave open, and their weight.
+    /// The bytes of the current choice seen so far, the choices that match them, and their weight.
     depth: usize,
     open: std::ops::Range<usize>,
     weight: f64,
@@ -80,7 +80,7 @@ impl Grammar {
         grammar
     }
 
-    /// Fills `state`, where the next word is slot `place` of one of `templates`.
+    /// Fills `state`, whose next word is slot `place` of one of `templates`.
     fn fill(&mut self, state: usize, templates: &[&Template], place: usize, words: (&Lexicon, &DomainWords), closing: usize) {
         let total: f64 = templates.iter().map(|t| t.probability).sum();
         let mut slots: Vec<Slot> = Vec::new();
@@ -128,7 +128,7 @@ impl Grammar {
         state
     }
 
-    /// The probability of `choice` once the hero is known: other names do not occur any more.
+    /// The probability of `choice` once the hero is known: other names no longer occur.
     fn weight(&self, choice: &Choice, hero: Option<usize>) -> f64 {
         match (choice.name, hero) {
             (Some(name), Some(hero)) if name == hero => choice.probability * self.names,
@@ -151,13 +151,13 @@ impl Grammar {
         self.enter(choice.next, if choice.text == "\0" { None } else { choice.name.or(hero) })
     }
 
-    /// The bytes that may come next, each with its probability; none after a text that cannot occur.
+    /// The possible next bytes with their probabilities; empty after a text that cannot occur.
     pub fn next<'a>(&'a self, cursor: &'a Cursor) -> impl Iterator<Item = (u8, f64)> + 'a {
         let choices = &self.states[cursor.state][cursor.open.clone()];
         choices.iter().map(|choice| (choice.text.as_bytes()[cursor.depth], self.weight(choice, cursor.hero) / cursor.weight))
     }
 
-    /// Reads one byte and returns its probability after what was read before. After [`END`] a new document starts.
+    /// Reads one byte and returns its probability given what was read before. After [`END`] a new document starts.
     pub fn read(&self, cursor: &mut Cursor, byte: u8) -> f64 {
         let choices = &self.states[cursor.state];
         let at = |i: &usize| choices[*i].text.as_bytes()[cursor.depth];
@@ -176,7 +176,7 @@ impl Grammar {
         probability
     }
 
-    /// Draws a document, without its [`END`].
+    /// Generates a document, without its [`END`].
     pub fn draw(&self, draws: &mut Draws) -> String {
         let mut text = String::new();
         let mut cursor = self.start();
@@ -186,14 +186,14 @@ impl Grammar {
             let possible = choices.iter().filter(|choice| self.weight(choice, cursor.hero) > 0.0);
             let (mut chosen, mut found) = (None, false);
             for choice in possible {
-                // Rounding may leave a little after the last: then the last it is.
+                // Rounding may leave a remainder after the last choice, which then takes it.
                 if !found {
                     chosen = Some(choice);
                     left -= self.weight(choice, cursor.hero);
                     found = left < 0.0;
                 }
             }
-            let choice = chosen.expect("a state reached offers a choice");
+            let choice = chosen.expect("a reachable state has a choice");
             if choice.text == "\0" {
                 return text;
             }
@@ -203,7 +203,7 @@ impl Grammar {
     }
 }
 
-/// The words that can fill a slot, each with its share; content words fall off as 1 / (rank + 1), ranks from 1.
+/// The words that can fill a slot, each with its probability; content words decay as 1 / (rank + 1), ranks from 1.
 fn spell(slot: Slot, lexicon: &Lexicon, domain: &DomainWords) -> Vec<(String, f64)> {
     let zipf = |words: &[String], ending: &str| {
         let total: f64 = (0..words.len()).map(|rank| 1.0 / (rank as f64 + 2.0)).sum();
@@ -253,7 +253,7 @@ fn subjects(adjective_last: bool) -> Vec<(f64, usize, Vec<Slot>)> {
     subjects
 }
 
-/// Probability, verb, what goes with it, for a subject of `number`. Who is the subject is not also the object.
+/// Probability, verb and its complements, for a subject of `number`. The subject is never also the object.
 fn predicates(number: usize, subject_is_hero: bool) -> Vec<(f64, Slot, Vec<Slot>)> {
     let things = NUMBERS.map(|(number, share)| (share, vec![Slot::Determiner(number), Slot::Noun(number)]));
     let places = things.clone().map(|(share, thing)| (share, [&[Slot::Preposition], &thing[..]].concat()));

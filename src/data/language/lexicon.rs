@@ -1,7 +1,7 @@
-//! The words of the language: pronounceable stems of two or three syllables, each domain with a sound of its own.
+//! The words of the language: pronounceable stems of two or three syllables, each domain with its own sounds.
 //!
-//! No word of the whole lexicon is the beginning of another. So wherever the grammar offers a choice of words, the bytes
-//! alone tell where a word ends, and scoring needs no search over segmentations.
+//! The whole lexicon is prefix-free. So wherever the grammar has a choice of words, the bytes alone determine where a word
+//! ends, and scoring needs no search over segmentations.
 
 use super::draws::{Draws, Purpose};
 use crate::run::config::LanguageOptions;
@@ -24,7 +24,7 @@ pub(super) struct Lexicon {
     pub question: String,
     /// Prepositions.
     pub prepositions: Vec<String>,
-    /// What each domain has of its own.
+    /// The words of each domain.
     pub domains: Vec<DomainWords>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct DomainWords {
 }
 
 impl Lexicon {
-    /// Draws all words. Domains share `options.shared` of each class of content words, at frequencies of their own.
+    /// Generates all words. Domains share `options.shared` of each class of content words, with different frequencies.
     pub fn draw(options: &LanguageOptions) -> Self {
         let mut smith = Smith { draws: Draws::new(options.seed, 0, Purpose::Lexicon), taken: Vec::new() };
         let common = Sound { onsets: ONSETS.to_vec(), vowels: VOWELS.to_vec(), syllables: 2 };
@@ -74,7 +74,7 @@ impl Lexicon {
     }
 }
 
-/// The syllables that words are made of.
+/// The syllables of which words consist.
 #[derive(Clone)]
 struct Sound {
     onsets: Vec<&'static str>,
@@ -82,14 +82,14 @@ struct Sound {
     syllables: usize,
 }
 
-/// Makes words and remembers them.
+/// Generates words and records them.
 struct Smith {
     draws: Draws,
     taken: Vec<String>,
 }
 
 impl Smith {
-    /// The sound of one domain: some onsets and vowels only.
+    /// The sounds of one domain: a subset of onsets and vowels.
     fn sound(&mut self) -> Sound {
         let [mut onsets, mut vowels] = [ONSETS.to_vec(), VOWELS.to_vec()];
         self.draws.shuffle(&mut onsets);
@@ -103,7 +103,7 @@ impl Smith {
         (0..count).map(|_| self.word(sound)).collect()
     }
 
-    /// A word that neither begins with nor begins another. Every 20 failures add a syllable, so one is always found.
+    /// A word that keeps the lexicon prefix-free. Every 20 failures add a syllable, so one is always found.
     fn word(&mut self, sound: &Sound) -> String {
         for attempt in 0.. {
             let mut word = String::new();
@@ -120,7 +120,7 @@ impl Smith {
                 return word;
             }
         }
-        unreachable!("longer words never run out")
+        unreachable!("there are always longer words")
     }
 }
 

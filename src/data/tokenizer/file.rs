@@ -1,14 +1,14 @@
-//! `tokenizer.json` as far as moelab takes it: what is accepted, and why the rest is refused.
+//! `tokenizer.json`: what moelab accepts, and why it refuses the rest.
 //!
 //! The `tokenizers` library panics on some files (a merge longer than the longest token is copied into a buffer of that
-//! token's size), allocates by the largest id in others, and runs any regular expression. So a file is read into the types
-//! below first, and what reaches the library is written from them:
-//! - at most [`MAX_BYTES`] bytes, [`MAX_VOCABULARY`] ids, as many merges, [`MAX_TOKEN`] bytes a token, [`MAX_STEPS`] normalizers
+//! token's size), allocates by the largest id in others, and runs any regular expression. So a file is first parsed into the types
+//! below, and the library only gets what they serialise to:
+//! - at most [`MAX_BYTES`] bytes, [`MAX_VOCABULARY`] ids, as many merges, [`MAX_TOKEN`] bytes per token, [`MAX_STEPS`] normalizers
 //!   and as many pre-tokenizers;
-//! - the model is BPE without dropout, prefix, suffix or byte fallback; every merge's parts and their concatenation are tokens;
+//! - the model is BPE without dropout, prefix, suffix or byte fallback; the parts of every merge and their concatenation are tokens;
 //! - ids, those of added tokens included, are 0, 1, 2 .. without gap or repetition, and no token is named twice;
-//! - pre-tokenizers are byte-level, digits, and splits at a known pattern that remove nothing; normalizers the Unicode forms and lower case;
-//! - truncation, padding, post-processor and decoder are dropped: nothing here needs them.
+//! - pre-tokenizers are byte-level, digits, and splits at a known pattern that remove nothing; normalizers are Unicode forms and lower case;
+//! - truncation, padding, post-processor and decoder are dropped: they are not needed.
 
 mod of_model;
 
@@ -23,19 +23,19 @@ use crate::run::quote::{cut, shortened};
 pub use of_model::ModelFiles;
 pub(super) use of_model::of_model;
 
-/// Most bytes of a file: 32 MB.
+/// Maximum bytes of a file: 32 MB.
 pub const MAX_BYTES: usize = 32_000_000;
-/// Most ids, and most merges.
+/// Maximum number of ids, and of merges.
 pub(super) const MAX_VOCABULARY: usize = 1_000_000;
-/// Most bytes of a token.
+/// Maximum bytes of a token.
 const MAX_TOKEN: usize = 1024;
-/// Most normalizers, and most pre-tokenizers: each is a pass over the text.
+/// Maximum number of normalizers, and of pre-tokenizers: each is a pass over the text.
 const MAX_STEPS: usize = 32;
 
-/// Names that tokenizers give to the end of a document, the first found is taken.
+/// Common names of the end-of-document token; the first one found is used.
 pub(super) const ENDS_OF_DOCUMENT: [&str; 5] = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"];
 
-/// Patterns that [`PreTokenizer::Split`] may use: those of GPT-2, GPT-4 and Llama 3, Qwen 2, and GPT-4o. Others could take exponential time.
+/// Patterns that [`PreTokenizer::Split`] may use: those of GPT-2, GPT-4 and Llama 3, Qwen 2, and GPT-4o. Others may be exponential.
 const PATTERNS: [&str; 4] = [
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -93,7 +93,7 @@ impl Added {
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "type", deny_unknown_fields)]
-#[expect(clippy::upper_case_acronyms, reason = "as the file spells them")]
+#[expect(clippy::upper_case_acronyms, reason = "the names in the file")]
 enum Normalizer {
     NFC,
     NFD,
@@ -171,7 +171,7 @@ enum Kind {
     Bpe,
 }
 
-/// Tokens with their ids, by id once checked. No token twice.
+/// Tokens with their ids, sorted by id once checked. Tokens are unique.
 #[derive(Clone)]
 struct Vocabulary(Vec<(String, u32)>);
 
@@ -179,7 +179,7 @@ struct Vocabulary(Vec<(String, u32)>);
 #[serde(untagged)]
 enum Merge {
     Pair(String, String),
-    /// `first second`, as older files have it.
+    /// `first second`, the form in older files.
     Joined(String),
 }
 
@@ -266,7 +266,7 @@ impl File {
         }
     }
 
-    /// Whether this is [`File::bytes`], as written here.
+    /// Whether this equals [`File::bytes`].
     pub fn is_bytes(&self) -> bool {
         self.model.merges.is_empty() && self.to_json() == Self::bytes().to_json()
     }
@@ -275,13 +275,13 @@ impl File {
     pub fn read(json: &[u8]) -> Result<Self, DataError> {
         let fault = |what: String| Err(DataError::Tokenizer(what));
         if json.len() > MAX_BYTES {
-            return fault(format!("{} bytes, wanted at most {MAX_BYTES}", json.len()));
+            return fault(format!("{} bytes, expected at most {MAX_BYTES}", json.len()));
         }
         let mut file: Self = match serde_json::from_slice(json) {
             Ok(file) => file,
             Err(error) => {
                 let error = cut(&error.to_string(), 200);
-                return fault(format!("{error}; wanted a tokenizer.json with a byte-level BPE model and known pre-tokenizers"));
+                return fault(format!("{error}; expected a tokenizer.json with a byte-level BPE model and known pre-tokenizers"));
             }
         };
         file.check_model()?;
@@ -297,7 +297,7 @@ impl File {
         added.or_else(|| self.model.vocab.0.iter().find(|(known, _)| known == token).map(|(_, id)| *id))
     }
 
-    /// Adds a token, or makes one special that is there. Another id for a token, or another token for an id, is refused.
+    /// Adds a token, or marks an existing one as special. A different id for a token, or token for an id, is refused.
     fn add(&mut self, new: Added) -> Result<(), DataError> {
         if let Some(added) = self.added_tokens.iter_mut().find(|added| added.id == new.id && added.content == new.content) {
             added.special |= new.special;
@@ -315,7 +315,7 @@ impl File {
         Ok(())
     }
 
-    /// Whether a text gets a blank before it.
+    /// Whether a space is added before a text.
     fn adds_prefix_space(&self) -> bool {
         let last = match &self.pre_tokenizer {
             PreTokenizer::Sequence { pretokenizers } => pretokenizers.last(),
@@ -334,13 +334,13 @@ impl File {
             (model.byte_fallback, "byte_fallback"),
         ];
         if let Some((_, what)) = refused.iter().find(|(found, _)| *found) {
-            return Err(DataError::Tokenizer(format!("the model has {what}, wanted byte-level BPE without it")));
+            return Err(DataError::Tokenizer(format!("the model has {what}, expected byte-level BPE without it")));
         }
         (model.dropout, model.continuing_subword_prefix, model.end_of_word_suffix) = (None, None, None);
         for merge in &mut model.merges {
             if let Merge::Joined(joined) = merge {
                 let Some((first, second)) = joined.split_once(' ') else {
-                    return Err(DataError::Tokenizer(format!("the merge \"{}\" is no pair of tokens", shortened(joined))));
+                    return Err(DataError::Tokenizer(format!("the merge \"{}\" is not a pair of tokens", shortened(joined))));
                 };
                 *merge = Merge::Pair(first.into(), second.into());
             }
@@ -357,7 +357,7 @@ impl File {
         let in_model = self.model.vocab.0.iter().map(|(token, id)| (token, *id));
         for (place, (token, id)) in in_model.chain(added).enumerate() {
             if token.is_empty() || token.len() > MAX_TOKEN {
-                return fault(format!("token {id} has {} bytes, wanted 1 to {MAX_TOKEN}", token.len()));
+                return fault(format!("token {id} has {} bytes, expected 1 to {MAX_TOKEN}", token.len()));
             }
             let repeats = place >= self.model.vocab.0.len() && id_of.get(token.as_str()) == Some(&id);
             if id_of.insert(token, id).is_some() && !repeats {
@@ -365,13 +365,13 @@ impl File {
             }
         }
         if id_of.len() > MAX_VOCABULARY {
-            return fault(format!("{} tokens, wanted at most {MAX_VOCABULARY}", id_of.len()));
+            return fault(format!("{} tokens, expected at most {MAX_VOCABULARY}", id_of.len()));
         }
         let mut ids: Vec<u32> = id_of.values().copied().collect();
         ids.sort_unstable();
         match ids.iter().zip(0u32..).find(|(id, place)| *id != place) {
-            Some((id, place)) if *id < place => fault(format!("the id {id} is given to two tokens")),
-            Some((_, place)) => fault(format!("no token has the id {place}, wanted ids 0 to {} without gaps", ids.len() - 1)),
+            Some((id, place)) if *id < place => fault(format!("two tokens have the id {id}")),
+            Some((_, place)) => fault(format!("no token has the id {place}, expected ids 0 to {} without gaps", ids.len() - 1)),
             None if ids.is_empty() => fault("the vocabulary is empty".into()),
             None => Ok(()),
         }
@@ -381,11 +381,11 @@ impl File {
         let fault = |what: String| Err(DataError::Tokenizer(what));
         let Model { merges, vocab, unk_token, .. } = &self.model;
         if merges.len() > MAX_VOCABULARY {
-            return fault(format!("{} merges, wanted at most {MAX_VOCABULARY}", merges.len()));
+            return fault(format!("{} merges, expected at most {MAX_VOCABULARY}", merges.len()));
         }
         let tokens: std::collections::HashSet<&str> = vocab.0.iter().map(|(token, _)| token.as_str()).collect();
         for merge in merges {
-            let Merge::Pair(first, second) = merge else { unreachable!("joined merges were parted") };
+            let Merge::Pair(first, second) = merge else { unreachable!("joined merges were split") };
             let whole = format!("{first}{second}");
             if let Some(token) = [first, second, &whole].into_iter().find(|token| !tokens.contains(token.as_str())) {
                 let [first, second, token] = [first, second, token].map(|token| format!("\"{}\"", shortened(token)));
@@ -401,12 +401,12 @@ impl File {
     fn check_steps(&self) -> Result<(), DataError> {
         let fault = |what: &str| Err(DataError::Tokenizer(what.into()));
         if self.added_tokens.iter().any(|added| !added.special && (added.lstrip || added.rstrip)) {
-            return fault("an added token that takes the blanks beside it away (lstrip, rstrip): they would be lost");
+            return fault("an added token that removes adjacent spaces (lstrip, rstrip): they would be lost");
         }
         if let Some(Normalizer::Sequence { normalizers }) = &self.normalizer
             && normalizers.iter().any(|normalizer| matches!(normalizer, Normalizer::Sequence { .. }))
         {
-            return fault("a sequence of normalizers within a sequence, wanted one list");
+            return fault("a sequence of normalizers within a sequence, expected one list");
         }
         let steps = match &self.pre_tokenizer {
             PreTokenizer::Sequence { pretokenizers } => &pretokenizers[..],
@@ -414,23 +414,23 @@ impl File {
         };
         let normalizers = if let Some(Normalizer::Sequence { normalizers }) = &self.normalizer { normalizers.len() } else { 0 };
         if let Some(most) = [normalizers, steps.len()].into_iter().find(|count| *count > MAX_STEPS) {
-            return fault(&format!("{most} normalizers or pre-tokenizers in a sequence, wanted at most {MAX_STEPS}"));
+            return fault(&format!("{most} normalizers or pre-tokenizers in a sequence, expected at most {MAX_STEPS}"));
         }
         let Some((PreTokenizer::ByteLevel { .. }, before)) = steps.split_last() else {
-            return fault("the last pre-tokenizer is not ByteLevel, wanted byte-level BPE");
+            return fault("the last pre-tokenizer is not ByteLevel, expected byte-level BPE");
         };
         for step in before {
             match step {
                 PreTokenizer::Split { behavior: Behavior::Removed, .. } => {
-                    return fault("a Split that removes what it matches: its text would be lost, wanted another behavior");
+                    return fault("a Split that removes what it matches: its text would be lost, expected another behavior");
                 }
                 PreTokenizer::Digits { .. } | PreTokenizer::Split { pattern: Pattern::String(_), .. } => {}
                 PreTokenizer::Split { pattern: Pattern::Regex(regex), .. } if PATTERNS.contains(&regex.as_str()) => {}
                 PreTokenizer::Split { .. } => {
-                    return fault("a Split at an unknown pattern, wanted that of GPT-2, GPT-4, Llama 3, Qwen 2 or GPT-4o");
+                    return fault("a Split at an unknown pattern, expected that of GPT-2, GPT-4, Llama 3, Qwen 2 or GPT-4o");
                 }
-                PreTokenizer::ByteLevel { .. } => return fault("ByteLevel twice, wanted once and last"),
-                PreTokenizer::Sequence { .. } => return fault("a sequence of pre-tokenizers within a sequence, wanted one list"),
+                PreTokenizer::ByteLevel { .. } => return fault("ByteLevel twice, expected once and last"),
+                PreTokenizer::Sequence { .. } => return fault("a sequence of pre-tokenizers within a sequence, expected one list"),
             }
         }
         Ok(())
@@ -441,11 +441,11 @@ impl File {
         serde_json::to_string(self).expect("plain fields are JSON")
     }
 
-    /// The bytes that each id spells.
+    /// The bytes of each id.
     pub fn spelling(&self) -> Vec<Vec<u8>> {
         let byte_of: HashMap<char, u8> = (0..=u8::MAX).map(|byte| (symbol(byte), byte)).collect();
         let model = self.model.vocab.0.iter().map(|(token, id)| {
-            // A token outside the alphabet is never made from text.
+            // A token outside the alphabet never results from text.
             let bytes: Option<Vec<u8>> = token.chars().map(|symbol| byte_of.get(&symbol).copied()).collect();
             (*id, bytes.unwrap_or_else(|| token.clone().into_bytes()))
         });
@@ -464,7 +464,7 @@ impl File {
     }
 }
 
-/// The printable character that stands for a byte in byte-level BPE.
+/// The printable character that represents a byte in byte-level BPE.
 fn symbol(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     if printable(byte) {

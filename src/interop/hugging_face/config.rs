@@ -1,9 +1,9 @@
-//! `config.json` and the config of a model: what a key of the one is in the other.
+//! `config.json` and the config of a model: how their keys correspond.
 //!
-//! A model's config is handled flat here, by dotted keys below `model`. A [`ModelType`] says what all its models have in
-//! common, and by [`Key`](super::keys::Key)s and [`Rule`](super::keys::Rule)s what `config.json` decides. Reading lays both over the plainest decoder there is.
-//! Writing needs no list of what a model type cannot express: what is written is read back, and every key that did not
-//! come back is a reason to refuse.
+//! A model's config is a flat map here, with dotted keys below `model`. A [`ModelType`] declares what all its models have in
+//! common, and, with [`Key`](super::keys::Key)s and [`Rule`](super::keys::Rule)s, what `config.json` determines. Reading applies
+//! both to a plain decoder. Writing needs no list of what a model type cannot express: the output is read back, and every key that
+//! differs is a reason to refuse.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::model_type::{Fixed, ModelType};
 use crate::config_file::{Condition, Value};
 use crate::run::model::{AttentionKind, ModelConfig, PositionKind};
 
-/// The plainest decoder: what a model type does not state otherwise.
+/// A plain decoder: the defaults of all model types.
 const PLAIN: &str = r#"
 vocabulary = 0
 depth.kind = "indexed"
@@ -25,15 +25,15 @@ router = { scores = "softmax", softmax = "selected", scale = 1.0, groups = 1, ke
 head.tied = false
 "#;
 
-/// A training in which nothing is random and nothing but the cross-entropy is trained on: what a model type does not state
-/// otherwise, as transformers trains it.
+/// Training settings without randomness and with only the cross-entropy as loss, as transformers trains: the defaults of all
+/// model types.
 const QUIET: &str = r#"
 balance.kind = "none"
 dropout = { embedding = 0.0, attention = 0.0, residual = 0.0, ffn = 0.0, head = 0.0 }
 router = { noise = 0.0, selection_bias_rate = 0.0 }
 "#;
 
-/// Keys that training alone reads: what a model computes does not depend on them.
+/// Keys that only affect training, not the output of a model.
 const TRAINING_ONLY: [&str; 10] = [
     "balance.",
     "depth.recursion.carry",
@@ -47,7 +47,7 @@ const TRAINING_ONLY: [&str; 10] = [
     "router.selection_bias_rate",
 ];
 
-/// Keys of `config.json` that change nothing of what a model computes from tokens.
+/// Keys of `config.json` that do not affect the output of a model.
 const WITHOUT_EFFECT: [&str; 28] = [
     "_attn_implementation_autoset",
     "_name_or_path",
@@ -79,10 +79,10 @@ const WITHOUT_EFFECT: [&str; 28] = [
     "attn_implementation",
 ];
 
-/// The config of the model that `json` describes, with the training that it states.
+/// The config of the model that `json` describes, with its training settings.
 ///
 /// # Errors
-/// Everything that is missing, out of range, unknown, or not for moelab's models.
+/// Everything that is missing, out of range, unknown, or not supported by moelab's models.
 pub(super) fn read(model_type: &ModelType, json: &Json) -> Result<ModelConfig, Vec<String>> {
     let quiet: ModelConfig = toml::from_str(QUIET).expect("a constant of this module is a config");
     let mut flat = flat(&quiet);
@@ -96,10 +96,10 @@ pub(super) fn read(model_type: &ModelType, json: &Json) -> Result<ModelConfig, V
     for Fixed { key, only, absent } in model_type.fixed.iter().chain(model_type.switched_off) {
         match json.get(*key) {
             Some(found) if *found != from_text(only) => {
-                problems.push(format!("`{key}` is {}, which moelab's models have not: wanted {only}", shown(found)));
+                problems.push(format!("`{key}` is {}, which moelab does not support: expected {only}", shown(found)));
             }
             None if absent != only => {
-                problems.push(format!("`{key}` is missing, which means {absent}, and moelab's models have it not: wanted {only}"));
+                problems.push(format!("`{key}` is missing, which means {absent}, which moelab does not support: expected {only}"));
             }
             _ => {}
         }
@@ -109,17 +109,17 @@ pub(super) fn read(model_type: &ModelType, json: &Json) -> Result<ModelConfig, V
     let known: BTreeSet<&str> =
         keys.map(|key| key.json).chain(of_rules).chain(of_pairs).chain(model_type.ignored.iter().copied()).chain(WITHOUT_EFFECT).collect();
     for (key, found) in json.iter().filter(|(key, _)| !known.contains(key.as_str())) {
-        problems.push(format!("`{}` is not known here, and may change what the model computes: it is {}", shortened(key), shown(found)));
+        problems.push(format!("`{}` is unknown and may affect the model's output: it is {}", shortened(key), shown(found)));
     }
     if problems.is_empty() { Ok(model_of(&flat)) } else { Err(problems) }
 }
 
-/// The model that transformers makes of `model`, trained without whatever `config.json` does not state.
+/// The model that transformers creates from `model`, with default values for the training settings that `config.json` does not state.
 pub(super) fn kept(model_type: &ModelType, model: &ModelConfig) -> Result<ModelConfig, Vec<String>> {
     read(model_type, &write(model_type, model))
 }
 
-/// The keys of a `config.json` that change nothing of what a model computes and that an export of the model gives back as they were.
+/// The keys of a `config.json` that do not affect a model's output and that an export writes unchanged.
 pub(super) fn carried(json: &Json) -> Json {
     const OWN: [&str; 6] = ["_name_or_path", "architectures", "dtype", "model_type", "torch_dtype", "transformers_version"];
     let also = ["router_aux_loss_coef"];
@@ -127,8 +127,8 @@ pub(super) fn carried(json: &Json) -> Json {
     json.iter().filter(|(key, _)| is_carried(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// A setting that training alone reads, and that a user may choose for an imported model. What begins with `init` or a copy of the
-/// embedding has done its work when a model has weights.
+/// Whether a setting only affects training, so that a user may change it for an imported model. Initialisation no longer matters
+/// once a model has weights.
 pub fn is_setting_of_training(key: &str) -> bool {
     is_training_only(key) && !is_of_start(key)
 }
@@ -137,7 +137,7 @@ fn is_of_start(key: &str) -> bool {
     key.starts_with("init.") || key == "head.starts_as_embedding"
 }
 
-/// The settings of training of a model that are not moelab's defaults, as `model.dropout.ffn = 0.0 (default 0.1)`.
+/// The training settings of a model that differ from moelab's defaults, as `model.dropout.ffn = 0.0 (default 0.1)`.
 pub fn settings_of_training(model: &ModelConfig) -> Vec<String> {
     let (ours, defaults) = (flat(&resolved(model)), flat(&ModelConfig::default()));
     let mut found = Vec::new();
@@ -150,7 +150,7 @@ pub fn settings_of_training(model: &ModelConfig) -> Vec<String> {
     found
 }
 
-/// A key of a model's config, below `model`, in the form of TOML; `None` where the model's other keys switch it off.
+/// A key of a model's config, below `model`, as TOML; `None` if the model's other keys disable it.
 pub fn value_of(model: &ModelConfig, key: &str) -> Option<toml::Value> {
     let flat = flat(&resolved(model));
     let mut applies = false;
@@ -167,7 +167,7 @@ pub fn with_value(model: &ModelConfig, key: &str, value: &toml::Value) -> ModelC
     model_of(&flat)
 }
 
-/// What `config.json` of this type says of `model`, whether it fits or not.
+/// The `config.json` of this type for `model`, even if the type cannot express it.
 pub(super) fn write(model_type: &ModelType, model: &ModelConfig) -> Json {
     let model = resolved(model);
     let flat = flat(&model);
@@ -181,42 +181,42 @@ pub(super) fn write(model_type: &ModelType, model: &ModelConfig) -> Json {
     json
 }
 
-/// A key of a model's config that a file in the layout of Hugging Face does not keep.
+/// A key of a model's config that a Hugging Face file does not keep.
 pub(super) struct Difference {
-    /// Below `model`.
+    /// The key, below `model`.
     key: String,
     ours: String,
     theirs: String,
-    /// Training alone reads it.
+    /// Whether it only affects training.
     pub is_training_only: bool,
 }
 
 impl Difference {
-    /// As a reason why a model is not of a type.
+    /// The reason why a model is not of a type.
     pub fn reason(&self, model_type: &ModelType) -> String {
         format!("`model.{}` is {}, models of type {} have {}", self.key, self.ours, model_type.name, self.theirs)
     }
 
-    /// What the model is made of differs, and not how.
+    /// Whether the difference is in the structure of the model.
     pub fn is_of_kind(&self) -> bool {
         self.key.ends_with(".kind") || self.key == "router.scores"
     }
 
-    /// The setting that is lost, unless it has done its work when training begins.
+    /// The setting that is lost, unless it only matters before training starts.
     pub fn lost_setting(&self) -> Option<String> {
         is_setting_of_training(&self.key).then(|| format!("model.{} = {}", self.key, self.ours))
     }
 }
 
-/// The keys that matter in `ours` and are otherwise in `theirs`.
+/// The keys that matter in `ours` and differ in `theirs`.
 pub(super) fn differences(ours: &ModelConfig, theirs: &ModelConfig) -> Vec<Difference> {
     let (ours, theirs) = (flat(&resolved(ours)), flat(&resolved(theirs)));
     let mut found = Vec::new();
     ModelConfig::kind().leaves(&mut |key, _, conditions| {
         let applies = |flat: &Flat| conditions.iter().all(|condition| holds(flat, condition));
-        // Where a choice switches a key off in one of them, the choice itself differs.
+        // If a choice disables a key in one of them, the choice itself differs.
         let matters = applies(&ours) && applies(&theirs) && ours[key] != theirs[key];
-        // Without a selection bias, one of zeros is written.
+        // Without a selection bias, zeros are written.
         let is_zero_bias = key == "router.selection_bias" && ours[key].as_str() == Some("none");
         let is_unused = key == "ffn.dense_width" && ours["ffn.dense_layers"].as_integer() == Some(0);
         if matters && !is_zero_bias && !is_unused {
@@ -236,7 +236,7 @@ fn is_training_only(key: &str) -> bool {
     TRAINING_ONLY.iter().any(|only| if only.ends_with('.') { key.starts_with(only) } else { key == *only })
 }
 
-/// The config with every number that stands for another worked out, and what nothing reads at one value.
+/// The config in canonical form: derived numbers are resolved, and unused keys have a fixed value.
 fn resolved(model: &ModelConfig) -> ModelConfig {
     let mut resolved = model.clone();
     resolved.ffn.dense_width = model.dense_width();
@@ -285,5 +285,5 @@ fn model_of(flat: &Flat) -> ModelConfig {
         }
         table.insert(key.into(), value.clone());
     }
-    root.try_into().expect("every value was held against the schema")
+    root.try_into().expect("every value was checked against the schema")
 }

@@ -1,4 +1,4 @@
-//! What stands beside config and weights in a model's folder: generation settings, the tokenizer's files, the model card.
+//! The files next to config and weights in a model folder: generation settings, tokenizer files, the model card.
 
 use serde_json::{Value, json};
 
@@ -8,9 +8,9 @@ use crate::{
     run::{Config, state::TrainState},
 };
 
-/// Settings of generation.
+/// Generation settings.
 pub const GENERATION: &str = "generation_config.json";
-/// Files of a tokenizer, in the order in which they are looked for.
+/// Tokenizer files, in the order in which they are searched.
 pub const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -21,10 +21,10 @@ pub const TOKENIZER_FILES: [&str; 7] = [
     "chat_template.jinja",
 ];
 
-/// Generation settings and tokenizer: those that the run was imported with, or else its own.
+/// Generation settings and tokenizer: those that the run was imported with, or else the run's own.
 ///
 /// # Errors
-/// Those of `kept`, which gives what the run was imported with.
+/// Those of `kept`, which returns the files that the run was imported with.
 pub fn beside<E>(
     config: &Config,
     own: Option<&Tokenizer>,
@@ -42,7 +42,7 @@ pub fn beside<E>(
     for name in TOKENIZER_FILES {
         has_tokenizer |= kept(name)?;
     }
-    // Without the file, transformers takes what config.json says, and so it does again.
+    // Without the file, transformers uses config.json, which is exported unchanged.
     if !has_generation && !is_imported {
         files.push((GENERATION.into(), pretty(&generation(config, end))));
     }
@@ -67,8 +67,8 @@ fn generation(config: &Config, end: Option<u32>) -> Value {
     json
 }
 
-/// What `AutoTokenizer` reads beside tokenizer.json. The end of a document is named only where it is a token of its own:
-/// that of the byte tokenizer is a byte.
+/// What `AutoTokenizer` reads besides tokenizer.json. The end of a document is only named if it is a separate token; for the
+/// byte tokenizer it is a byte.
 fn tokenizer_config(config: &Config, tokenizer: &Tokenizer) -> Value {
     let file: Value = serde_json::from_str(&tokenizer.to_json()).expect("a tokenizer writes JSON");
     let added = file["added_tokens"].as_array().cloned().unwrap_or_default();
@@ -97,11 +97,11 @@ pub fn card(name: &str, config: &Config, model: &HfModel, state: &TrainState, to
         state.tokens
     );
     if let Some(best) = state.best {
-        card += &format!("Validation cross-entropy after update {}: {:.4} nats a token.\n", best.update, best.val_ce);
+        card += &format!("Validation cross-entropy after update {}: {:.4} nats per token.\n", best.update, best.val_ce);
     }
-    card += "\n`AutoModelForCausalLM.from_pretrained` and, where there is a tokenizer, `AutoTokenizer.from_pretrained` load this folder.\n";
+    card += "\n`AutoModelForCausalLM.from_pretrained` and, if there is a tokenizer, `AutoTokenizer.from_pretrained` load this folder.\n";
     if tokenizer.is_some_and(Tokenizer::is_bytes) {
-        card += "An id is a byte of UTF-8; id 0, which no text holds, ends documents.\n";
+        card += "An id is a byte of UTF-8; id 0, which no text contains, ends documents.\n";
     }
     if !model.lost.is_empty() {
         card += "\nWhat these files do not keep:\n\n";
@@ -110,7 +110,7 @@ pub fn card(name: &str, config: &Config, model: &HfModel, state: &TrainState, to
     card
 }
 
-/// Where a run separates documents by another token than those that end a text for the model.
+/// A note if a run separates documents with another token than those that end a text for the model.
 pub fn separator_note(config_json: &[u8], tokenizer: &Tokenizer) -> Option<String> {
     let config: Value = serde_json::from_slice(config_json).ok()?;
     let ends: Vec<u64> = match &config["eos_token_id"] {

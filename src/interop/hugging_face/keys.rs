@@ -1,4 +1,4 @@
-//! Keys of `config.json` and of a model's config that say the same, and rules for those that say it otherwise.
+//! Corresponding keys of `config.json` and of a model's config, and rules where they differ in form.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::config_file::{Kind, Value};
 use crate::run::model::ModelConfig;
 pub(super) use crate::run::quote::shortened;
 
-/// A model's config by dotted keys, every key there.
+/// A model's config by dotted keys, with every key present.
 pub(super) type Flat = BTreeMap<String, toml::Value>;
 /// The content of `config.json`.
 pub(super) type Json = serde_json::Map<String, Found>;
 
-/// A key of `config.json` that is one or several keys of a model's config.
+/// A key of `config.json` that corresponds to one or more keys of a model's config.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     /// Name in `config.json`.
@@ -21,9 +21,9 @@ pub(super) struct Key {
     /// Names in the model's config: all are set to the same value.
     ours: &'static [&'static str],
     form: Form,
-    /// What an absent key means, as JSON; no model goes without the others.
+    /// The meaning of an absent key, as JSON; other keys are required.
     absent: Option<&'static str>,
-    /// What `null` means, as JSON. transformers keeps a `null` and refuses most, so it is never taken for an absent key.
+    /// The meaning of `null`, as JSON. transformers keeps a `null` and rejects most, so it differs from an absent key.
     null: Option<&'static str>,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Key {
 #[derive(Clone, Copy)]
 enum Form {
     Same,
-    /// `null` here is 0 there.
+    /// `null` in JSON is 0 in the config.
     NullForZero,
-    /// Pairs of the JSON text here and the name there; of several with the same name the first is written.
+    /// Pairs of a JSON text and the name of a choice; of several with the same name the first is written.
     Named(&'static [(&'static str, &'static str)]),
 }
 
@@ -48,17 +48,17 @@ impl Key {
         Key { json, ours, form: Form::Named(names), absent: None, null: None }
     }
 
-    /// As [`Key::same`], where 0 here is not allowed and 0 there is `null` here.
+    /// As [`Key::same`], but 0 in the config is `null` in JSON, and 0 in JSON is not allowed.
     pub const fn positive(json: &'static str, ours: &'static [&'static str]) -> Key {
         Key { json, ours, form: Form::NullForZero, absent: None, null: None }
     }
 
-    /// What an absent key means, as JSON.
+    /// Sets the meaning of an absent key, as JSON.
     pub const fn or(self, absent: &'static str) -> Key {
         Key { absent: Some(absent), ..self }
     }
 
-    /// What `null` means, as JSON; of a [`Key::positive`], `null` itself is 0 there.
+    /// Sets the meaning of `null`, as JSON; for a [`Key::positive`], `null` is 0 in the config.
     pub const fn or_null(self, null: &'static str) -> Key {
         Key { null: Some(null), ..self }
     }
@@ -71,7 +71,7 @@ impl Key {
         };
         let is_allowed_null = meant.as_ref().is_some_and(Found::is_null);
         let Some(found) = meant.as_ref().or(json.get(self.json)) else { return Err(format!("`{}` is missing", self.json)) };
-        let wanted = |what: &str| format!("`{}` is {}, wanted {what}", self.json, shown(found));
+        let wanted = |what: &str| format!("`{}` is {}, expected {what}", self.json, shown(found));
         for ours in self.ours {
             let kind = ModelConfig::kind().find(ours).cloned().expect("a key of the table is a key of the model");
             let value = match self.form {
@@ -99,14 +99,14 @@ impl Key {
         let written = match self.form {
             Form::NullForZero if value.as_integer() == Some(0) => Some(Found::Null),
             Form::Same | Form::NullForZero => Some(serde_json::to_value(value).expect("a number, a text or a truth value is JSON")),
-            // A choice without a name here stays away, and so is missed when the file is read back.
+            // A choice without a JSON name is omitted, so reading the file back reveals it.
             Form::Named(names) => names.iter().find(|(_, name)| value.as_str() == Some(*name)).map(|(json, _)| from_text(json)),
         };
         json.extend(written.map(|written| (self.json.to_string(), written)));
     }
 }
 
-/// What several keys of `config.json` say together.
+/// A rule for several keys of `config.json`.
 #[derive(Clone, Copy)]
 pub(super) struct Rule {
     /// The keys that it reads.
@@ -117,7 +117,7 @@ pub(super) struct Rule {
     pub write: fn(&ModelConfig, &mut Json),
 }
 
-/// A JSON value as one that the schema allows.
+/// Converts a JSON value to one that the schema allows.
 pub(super) fn converted(found: &Found, kind: &Kind) -> Option<toml::Value> {
     match kind {
         Kind::Boolean => found.as_bool().map(toml::Value::Boolean),
@@ -135,15 +135,15 @@ pub(super) fn from_text(json: &str) -> Found {
     serde_json::from_str(json).expect("a constant of this module is JSON")
 }
 
-/// A value from a file, cut to what a message can hold.
+/// A value from a file, truncated for a message.
 pub(super) fn shown(found: &Found) -> String {
     shortened(&found.to_string())
 }
 
-/// Most problems of a file that are told one by one.
+/// Maximum number of problems reported for a file.
 const MOST_PROBLEMS: usize = 16;
 
-/// The first problems, and how many more there are.
+/// The first problems, and the number of the others.
 pub(super) fn first_of(mut problems: Vec<String>) -> Vec<String> {
     if problems.len() > MOST_PROBLEMS {
         let more = problems.len() - MOST_PROBLEMS;
@@ -158,8 +158,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_problems_are_told() {
-        let told = first_of((0..50_001).map(|i| i.to_string()).collect());
-        assert_eq!((told.len(), told[16].as_str()), (17, "and 49985 more"));
+    fn only_the_first_problems_are_reported() {
+        let shown = first_of((0..50_001).map(|i| i.to_string()).collect());
+        assert_eq!((shown.len(), shown[16].as_str()), (17, "and 49985 more"));
     }
 }

@@ -1,4 +1,4 @@
-//! Logits of a model on tokens that anyone can feed to another implementation of it.
+//! Logits of a model on given tokens, to compare with another implementation of it.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,16 @@ use crate::{
     train::{TrainError, checkpoint::NamedTensor, engine::LogitsStep, recording},
 };
 
-/// Sequences of a comparison.
+/// Number of sequences in a comparison.
 const SEQUENCES: u32 = 2;
-/// Most tokens of each.
+/// Maximum tokens of each.
 const MOST_TOKENS: u32 = 64;
 
-/// `tokens` [2, T], drawn from `seed` and as whole f32, and the model's `logits` [2, T, V] on them in evaluation; T is 64, or
+/// `tokens` [2, T], sampled with `seed`, as integral f32, and the model's `logits` [2, T, V] on them in evaluation; T is 64, or
 /// the model's context if that is shorter.
 ///
 /// # Errors
-/// A model that does not fit the device, or a faulty device.
+/// The model does not fit the device, or the device fails.
 pub fn logits(model: &ModelConfig, weights: &[NamedTensor], device: &Device, seed: u64) -> Result<[NamedTensor; 2], TrainError> {
     let t = model.context.min(MOST_TOKENS);
     let rows = SEQUENCES * t;

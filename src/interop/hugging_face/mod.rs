@@ -1,6 +1,6 @@
 //! Models in the layout of Hugging Face transformers: `config.json` and safetensors, written and read.
 //!
-//! | our switches | model type |
+//! | moelab's options | model type |
 //! |---|---|
 //! | LayerNorm, learned positions, biases, plain FFN | `gpt2` |
 //! | dense gated FFN | `llama` |
@@ -10,14 +10,14 @@
 //! | the same with latent attention | `deepseek_v3` |
 //! | recursion over two states | `hrm_text` |
 //!
-//! Guaranteed: what [`export`] writes computes what the model computes in evaluation, and [`Described::read`] reads it back to the bit;
-//! a model that no type can be is refused with every reason (`config`). What cannot be carried is told, a line each, in both
-//! directions: settings of training that have no counterpart, types of weights, layers that predict further tokens. What would
-//! change a number is refused. Files are read with suspicion: every key and tensor is known, and in range, or the file is
-//! refused with all that is wrong; headers are looked at before the weights are read. An absent key means what it means in
-//! transformers, and a `null` is kept apart from it. One table a model type (`model_types`) serves both directions.
+//! Guarantees: the output of [`export`] computes the same as the model in evaluation, and [`Described::read`] reads it back
+//! bit-exactly; a model that no type can express is refused with all reasons (`config`). What cannot be converted is listed in both
+//! directions: training settings without a counterpart, types of weights, layers that predict further tokens. What would change the
+//! model's output is refused. Files are not trusted: every key and tensor must be known and in range, or the file is refused with all
+//! problems; headers are checked before the weights are read. An absent key means the same as in transformers, and differs from
+//! `null`. One table per model type (`model_types`) serves both directions.
 //!
-//! Bytes and strings in and out: where they are kept is for others.
+//! Input and output are bytes and strings; reading and writing files is up to the caller.
 
 mod config;
 pub mod folder;
@@ -47,10 +47,10 @@ pub const CONFIG: &str = "config.json";
 /// Name of the file with the weights.
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// Most bytes of a `config.json`.
+/// Maximum bytes of a `config.json`.
 const MOST_CONFIG_BYTES: usize = 1 << 20;
 
-/// A model as files of Hugging Face.
+/// A model as Hugging Face files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HfModel {
     /// Name of the model type.
@@ -59,48 +59,48 @@ pub struct HfModel {
     pub config_json: String,
     /// Content of `model.safetensors`.
     pub weights: Vec<u8>,
-    /// Settings of training that the files do not keep, as `model.dropout.ffn = 0.1`.
+    /// Training settings that the files do not keep, as `model.dropout.ffn = 0.1`.
     pub lost: Vec<String>,
 }
 
-/// A model that transformers has no type for.
+/// A model that no type of transformers can express.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this model has no counterpart in Hugging Face transformers. The nearest is `{model_type}`, but:\n  {}", reasons.join("\n  "))]
 pub struct Refusal {
     /// The nearest model type.
     pub model_type: &'static str,
-    /// All that would have to be otherwise.
+    /// Everything that would have to change.
     pub reasons: Vec<String>,
 }
 
-/// Files that are no model that moelab has.
+/// Files of a model that moelab does not support.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this model cannot be imported:\n  {}", problems.join("\n  "))]
 pub struct ImportError {
-    /// All that is wrong with them: file, key or tensor, wanted, found.
+    /// All problems: file, key or tensor, expected, found.
     pub problems: Vec<String>,
 }
 
-/// A model from files of Hugging Face.
+/// A model from Hugging Face files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
     /// Its config.
     pub model: ModelConfig,
-    /// Its parameters, and the selection biases of its routers where it has some, by their names in the tree.
+    /// Its parameters, and the selection biases of its routers, if any, by their names in the tree.
     pub tensors: Vec<NamedTensor>,
-    /// What the files say and the run does not keep, a line each.
+    /// What the run does not keep from the files, one line each.
     pub notes: Vec<String>,
 }
 
-/// A model by its `config.json`, before its weights are read.
+/// A model described by its `config.json`, before its weights are read.
 pub struct Described {
-    /// Its config, with the training that `config.json` states.
+    /// Its config, with the training settings of `config.json`.
     pub model: ModelConfig,
     model_type: &'static ModelType,
     json: Json,
 }
 
-/// The model type of a model, and the settings of training that it does not keep.
+/// The model type of a model, and the training settings that it does not keep.
 fn model_type_of(model: &ModelConfig) -> Result<(&'static ModelType, Vec<String>), Refusal> {
     let mut nearest: Option<(usize, Refusal)> = None;
     for model_type in MODEL_TYPES {
@@ -131,34 +131,34 @@ fn model_type_of(model: &ModelConfig) -> Result<(&'static ModelType, Vec<String>
             nearest = Some((distance, Refusal { model_type: model_type.name, reasons }));
         }
     }
-    Err(nearest.expect("there is a model type").1)
+    Err(nearest.expect("the list of model types is not empty").1)
 }
 
-/// What another kind of FFN, attention, norm or depth counts when the nearest type is looked for, against other settings.
+/// Weight of a different kind of FFN, attention, norm or depth in the search for the nearest type, relative to other settings.
 const KIND: usize = 10;
 
-/// The tensors of a model's file, and of which rows of its parameters they are made.
+/// The tensors of a model's file, and the rows of the parameters that they consist of.
 ///
 /// # Errors
-/// A model that no type can be.
+/// A model that no type can express.
 pub fn layout(model: &ModelConfig) -> Result<Vec<Stored>, Refusal> {
     Ok(tensors::stored(model_type_of(model)?.0, model))
 }
 
-/// Tensors of a model's tree (weights, or their gradients) as those of its file. What is not among them is zeros.
+/// Converts tensors of a model's tree (weights, or their gradients) to those of its file. Missing tensors are zeros.
 ///
 /// # Errors
-/// A model that no type can be.
+/// A model that no type can express.
 pub fn file_tensors(model: &ModelConfig, ours: &[NamedTensor]) -> Result<Vec<NamedTensor>, Refusal> {
     let by_name: HashMap<&str, &NamedTensor> = ours.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     Ok(layout(model)?.iter().map(|stored| tensors::gather(stored, &by_name)).collect())
 }
 
 /// Writes a model. `ours` are its parameters and states by their names in the tree; `end_of_document` is the tokenizer's. `source`
-/// is the `config.json` that the model was imported from, whose keys without effect on its numbers are given back.
+/// is the `config.json` that the model was imported from, whose keys without effect on the output are written again.
 ///
 /// # Errors
-/// A model that no type can be, with every reason.
+/// A model that no type can express, with all reasons.
 pub fn export(model: &ModelConfig, ours: &[NamedTensor], end_of_document: Option<u32>, source: Option<&[u8]>) -> Result<HfModel, Refusal> {
     let (model_type, mut lost) = model_type_of(model)?;
     let mut json = config::write(model_type, model);
@@ -187,9 +187,9 @@ pub fn export(model: &ModelConfig, ours: &[NamedTensor], end_of_document: Option
     Ok(HfModel { model_type: model_type.name, config_json, weights, lost })
 }
 
-/// Tensors as a safetensors file. Every name must be there once.
+/// Tensors as a safetensors file. Names must be unique.
 pub fn encode(tensors: &[NamedTensor]) -> Vec<u8> {
-    // Some versions of transformers refuse a file that does not say for which library it was written.
+    // Some versions of transformers reject a file that does not state for which library it was written.
     let format = [("format".to_string(), "pt".to_string())].into_iter().collect();
     let bytes = safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), Some(format));
     bytes.expect("every tensor has the elements of its shape")
@@ -198,22 +198,22 @@ pub fn encode(tensors: &[NamedTensor]) -> Vec<u8> {
 /// Reads a `config.json`.
 ///
 /// # Errors
-/// All that is unknown, missing or out of range.
+/// Everything that is unknown, missing or out of range.
 pub fn describe(config_json: &[u8]) -> Result<Described, ImportError> {
     let of_config = |problems: Vec<String>| ImportError {
         problems: keys::first_of(problems.into_iter().map(|problem| format!("{CONFIG}: {problem}")).collect()),
     };
     if config_json.len() > MOST_CONFIG_BYTES {
-        return Err(of_config(vec![format!("{} bytes, wanted at most {MOST_CONFIG_BYTES}", config_json.len())]));
+        return Err(of_config(vec![format!("{} bytes, expected at most {MOST_CONFIG_BYTES}", config_json.len())]));
     }
     let json: Json = serde_json::from_slice(config_json)
-        .map_err(|error| of_config(vec![format!("it is no JSON object: {}", cut(&error.to_string(), 200))]))?;
+        .map_err(|error| of_config(vec![format!("it is not a JSON object: {}", cut(&error.to_string(), 200))]))?;
     let found = json.get("model_type").and_then(serde_json::Value::as_str).unwrap_or_default();
     let Some(model_type) = MODEL_TYPES.into_iter().find(|model_type| model_type.name == found) else {
         let known: Vec<&str> = MODEL_TYPES.iter().map(|model_type| model_type.name).collect();
-        let reason = if found == "olmoe" { ", whose QK norm goes over whole projections" } else { "" };
+        let reason = if found == "olmoe" { ", whose QK norm covers whole projections" } else { "" };
         let found = json.get("model_type").map_or("missing".into(), keys::shown);
-        return Err(of_config(vec![format!("`model_type` is {found}{reason}, wanted one of {}", known.join(", "))]));
+        return Err(of_config(vec![format!("`model_type` is {found}{reason}, expected one of {}", known.join(", "))]));
     };
     let model = config::read(model_type, &json).map_err(of_config)?;
     let beyond = (model_type.limits)(&model);
@@ -229,11 +229,11 @@ impl Described {
         self.model_type.name
     }
 
-    /// Holds the headers of its files against it, before the rest of them is read: of each file its name, its first
-    /// [`HEAD_BYTES`], or all there are, and its length in bytes.
+    /// Checks the headers of its files before the rest is read: for each file its name, its first
+    /// [`HEAD_BYTES`], or the whole file, and its length in bytes.
     ///
     /// # Errors
-    /// Every tensor that is missing, too many, or of another shape or type.
+    /// Every tensor that is missing, unexpected, or of another shape or type.
     pub fn check_headers(&self, files: &[(&str, &[u8], u64)]) -> Result<(), ImportError> {
         self.matched(files).map(drop)
     }
@@ -250,7 +250,7 @@ impl Described {
     /// Reads its tensors from the bytes of its files, each with its name for messages.
     ///
     /// # Errors
-    /// All that [`Described::check_headers`] refuses, and every tensor that is not finite.
+    /// Everything that [`Described::check_headers`] refuses, and every tensor that is not finite.
     pub fn read(self, files: &[(&str, &[u8])]) -> Result<Imported, ImportError> {
         let heads: Vec<(&str, &[u8], u64)> = files.iter().map(|(name, bytes)| (*name, *bytes, bytes.len() as u64)).collect();
         let matched = self.matched(&heads)?;

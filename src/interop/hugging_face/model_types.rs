@@ -1,9 +1,8 @@
-//! The model types of transformers that moelab's models can be: for each its keys in `config.json` and its tensors.
+//! The model types of transformers that moelab supports, each with its keys in `config.json` and its tensors.
 //!
 //! Written after transformers 5.23 (`models/*/configuration_*.py`, `models/*/modeling_*.py`, `conversion_mapping.py`), whose
-//! files are also those of 4.x: one tensor an expert. What an absent key and a `null` mean is held against it for every key
-//! (`tests/fixtures/hf/variants.json`). OLMoE is not among them: its QK norm goes over a whole projection, that
-//! of moelab over each head.
+//! files are also those of 4.x: one tensor per expert. The meaning of an absent key and of `null` is checked against it for every
+//! key (`tests/fixtures/hf/variants.json`). OLMoE is not supported: its QK norm covers a whole projection, moelab's each head.
 
 use super::keys::Key;
 use super::model_type::{Fixed, Layout, ModelType, Row};
@@ -13,7 +12,7 @@ use super::rules::{
 };
 use crate::run::model::ModelConfig;
 
-/// All of them; a model that fits several is written as the first.
+/// All model types; a model that fits several is written as the first.
 pub(super) const MODEL_TYPES: [&ModelType; 7] = [&GPT2, &LLAMA, &MIXTRAL, &QWEN3_MOE, &GLM4_MOE, &DEEPSEEK_V3, &HRM_TEXT];
 
 const ACTIVATIONS: &[(&str, &str)] = &[
@@ -36,14 +35,14 @@ const COMMON: &[Key] = &[
     Key::same("tie_word_embeddings", &["head.tied"]).or("false"),
     Key::same("initializer_range", &["init.std"]).or("0.02"),
 ];
-/// eps of the norms; the types differ in what an absent one means.
+/// eps of the norms; the types have different defaults.
 const EPS: Key = Key::same("rms_norm_eps", &["norm.eps"]);
 const LAYERS: &[Key] = &[Key::same("num_hidden_layers", &["depth.layers"])];
 const DROPOUT: &[Key] = &[Key::same("attention_dropout", &["dropout.attention"]).or("0.0")];
-/// The same, where `null` is none.
+/// The same; `null` means none.
 const DROPOUT_OR_NULL: &[Key] = &[DROPOUT[0].or_null("0.0")];
 const KV_HEADS: Key = Key::positive("num_key_value_heads", &["attention.kv_heads"]);
-/// D / H where it is absent.
+/// D / H if absent.
 const HEAD_WIDTH: Key = Key::positive("head_dim", &["attention.head_width"]).or("null");
 const BIAS_ON_ALL: &[Key] = &[Key::same("attention_bias", &["attention.bias", "attention.output_bias"]).or("false")];
 const DENSE: &[Key] = &[Key::same("intermediate_size", &["ffn.width"])];
@@ -243,7 +242,7 @@ static QWEN3_MOE: ModelType = ModelType {
     rules: &[ROPE, DENSE_LAYERS, EXPERTS, BALANCE_LOSS],
     fixed: &[Fixed::new("decoder_sparse_step", "1"), Fixed::new("use_sliding_window", "false")],
     switched_off: OFF,
-    // Only read where `use_sliding_window` is true.
+    // Only used if `use_sliding_window` is true.
     ignored: &["sliding_window", "max_window_layers"],
     limits: |_| Vec::new(),
     unwritable: |_| Vec::new(),
@@ -405,11 +404,12 @@ fn width_divides_into_heads(model: &ModelConfig) -> Vec<String> {
     (d % h != 0).then(|| format!("a width of {d} does not divide into {h} heads")).into_iter().collect()
 }
 
-/// Two experts of a group make its score, and there is always a shared expert.
+/// The score of a group needs two experts, and there is always a shared expert.
 fn sigmoid_router(model: &ModelConfig) -> Vec<String> {
     let (e, groups) = (model.router.experts, model.router.groups);
     let a_group = e / groups.max(1);
-    let groups = (a_group < 2 || e % groups != 0).then(|| format!("{groups} groups of {e} experts: wanted two or more in each"));
+    let groups =
+        (a_group < 2 || e % groups != 0).then(|| format!("{groups} groups of {e} experts: expected two or more experts per group"));
     let shared = (model.ffn.shared_experts == 0).then(|| "no shared expert: such models have at least one".to_string());
     groups.into_iter().chain(shared).collect()
 }

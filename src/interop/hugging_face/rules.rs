@@ -1,4 +1,4 @@
-//! What keys of `config.json` say together, or in a form of their own.
+//! Rules for keys of `config.json` that depend on each other or have a special form.
 
 use serde_json::{Value as Found, json};
 
@@ -25,9 +25,8 @@ pub(super) const PARTIAL_ROPE: Rule = Rule {
     write: |model, json| write_rope(model, json, true),
 };
 
-/// Reads both the form of transformers 5 (`rope_parameters`) and that of 4 (`rope_scaling` and keys of their own). As in
-/// transformers, a `rope_scaling` with content takes the place of all of `rope_parameters`, and what neither states is that of the
-/// keys of their own.
+/// Reads both the form of transformers 5 (`rope_parameters`) and that of 4 (`rope_scaling` and separate keys). As in transformers,
+/// a non-empty `rope_scaling` replaces all of `rope_parameters`, and the separate keys provide what neither states.
 fn read_rope(json: &Json, flat: &mut Flat, base: f64, partial: Option<f64>) -> Result<(), String> {
     let (none, mut parameters, mut of) = (Json::new(), None, "rope_parameters");
     for key in ["rope_parameters", "rope_scaling"] {
@@ -35,7 +34,7 @@ fn read_rope(json: &Json, flat: &mut Flat, base: f64, partial: Option<f64>) -> R
             None | Some(Found::Null) => {}
             Some(Found::Object(found)) if found.is_empty() => {}
             Some(Found::Object(found)) => (parameters, of) = (Some(found), key),
-            Some(found) => return Err(format!("`{key}` is {}, wanted an object", shown(found))),
+            Some(found) => return Err(format!("`{key}` is {}, expected an object", shown(found))),
         }
     }
     let parameters = parameters.unwrap_or(&none);
@@ -56,20 +55,23 @@ fn read_rope(json: &Json, flat: &mut Flat, base: f64, partial: Option<f64>) -> R
         0 => number(flat, "width") / number(flat, "attention.heads").max(1),
         stated => stated,
     };
-    // A `null` beside the parameters stands in the way of the type's own share, and means whole heads.
+    // A `null` next to the parameters overrides the share of the type, and means whole heads.
     let beside = json.get("partial_rotary_factor");
     let share = parameters.get("partial_rotary_factor").or(beside.filter(|found| !found.is_null()));
     let absent = if beside.is_some_and(Found::is_null) { 1.0 } else { partial.unwrap_or(1.0) };
     read_fraction(flat, share, absent, partial.is_some(), width)
 }
 
-/// The share of a head of `width` that is turned; transformers rounds the turned width down.
+/// The share of a head of `width` that is rotated; transformers rounds the rotated width down.
 fn read_fraction(flat: &mut Flat, found: Option<&Found>, absent: f64, may_be_partial: bool, width: i64) -> Result<(), String> {
     let Some(share) = found.map_or(Some(absent), Found::as_f64).filter(|share| *share > 0.0 && *share <= 1.0) else {
-        return Err(format!("`partial_rotary_factor` is {}, wanted a number above 0 and at most 1", found.map(shown).unwrap_or_default()));
+        return Err(format!(
+            "`partial_rotary_factor` is {}, expected a number above 0 and at most 1",
+            found.map(shown).unwrap_or_default()
+        ));
     };
     if !may_be_partial && share != 1.0 {
-        return Err(format!("`partial_rotary_factor` is {share}, models of this type turn whole heads"));
+        return Err(format!("`partial_rotary_factor` is {share}, models of this type rotate whole heads"));
     }
     let turned = (width as f64 * share).floor();
     flat.insert("positions.fraction".into(), (if width > 0 { turned / width as f64 } else { share }).into());
@@ -106,7 +108,7 @@ pub(super) const DENSE_LAYERS: Rule = Rule {
     read: |json, flat| {
         let found = json.get("mlp_only_layers").filter(|found| !found.is_null()).cloned().unwrap_or(json!([]));
         let first = found.as_array().filter(|list| list.iter().zip(0u64..).all(|(layer, place)| layer.as_u64() == Some(place)));
-        let count = first.ok_or_else(|| format!("`mlp_only_layers` is {}, wanted the first layers: [0, 1, ..]", shown(&found)))?.len();
+        let count = first.ok_or_else(|| format!("`mlp_only_layers` is {}, expected the first layers: [0, 1, ..]", shown(&found)))?.len();
         set(flat, "ffn.dense_layers", "mlp_only_layers", &json!(count))
     },
     write: |model, json| {
@@ -120,7 +122,7 @@ pub(super) const EXPERTS: Rule = Rule {
     read: |json, flat| match (json.get("num_experts"), json.get("num_local_experts")) {
         (None, None) => Err("`num_experts` is missing".into()),
         (Some(one), Some(other)) if one != other => {
-            Err(format!("`num_experts` is {} and `num_local_experts` {}: wanted one number", shown(one), shown(other)))
+            Err(format!("`num_experts` is {} and `num_local_experts` {}: expected one number", shown(one), shown(other)))
         }
         (Some(found), _) | (None, Some(found)) => set(flat, "router.experts", "num_experts", found),
     },
@@ -137,7 +139,7 @@ pub(super) const BALANCE_LOSS: Rule = Rule {
     read: |json, flat| {
         let is_on = match json.get("output_router_logits") {
             None => false,
-            Some(found) => found.as_bool().ok_or_else(|| format!("`output_router_logits` is {}, wanted true or false", shown(found)))?,
+            Some(found) => found.as_bool().ok_or_else(|| format!("`output_router_logits` is {}, expected true or false", shown(found)))?,
         };
         flat.insert("balance.kind".into(), if is_on { "hf_mixtral" } else { "none" }.into());
         set(flat, "balance.coefficient", "router_aux_loss_coef", json.get("router_aux_loss_coef").unwrap_or(&json!(0.001)))
@@ -155,7 +157,9 @@ pub(super) const BALANCE_LOSS: Rule = Rule {
 pub(super) const PREDICTION_LAYERS: Rule = Rule {
     reads: &["num_nextn_predict_layers", "num_mtp_layers"],
     read: |json, _| match json.get("num_nextn_predict_layers").filter(|found| !found.is_null()) {
-        Some(found) if found.as_u64().is_none() => Err(format!("`num_nextn_predict_layers` is {}, wanted an integer from 0", shown(found))),
+        Some(found) if found.as_u64().is_none() => {
+            Err(format!("`num_nextn_predict_layers` is {}, expected an integer from 0", shown(found)))
+        }
         _ => Ok(()),
     },
     write: |_, json| {
@@ -163,20 +167,20 @@ pub(super) const PREDICTION_LAYERS: Rule = Rule {
     },
 };
 
-/// How many such layers a file may hold.
+/// How many such layers a file may contain.
 pub(super) fn prediction_layers(json: &Json) -> u64 {
     json.get("num_nextn_predict_layers").and_then(Found::as_u64).unwrap_or(0)
 }
 
-/// What `config.json` says of training that no setting of moelab's is, a line each.
+/// Training settings of `config.json` without a counterpart in moelab, one line each.
 pub(super) fn not_carried(json: &Json) -> Vec<String> {
     let stated = |key: &str| json.get(key).and_then(Found::as_f64).filter(|value| *value != 0.0);
-    let told = |key: &str, what: &str| stated(key).map(|value| format!("`{key}` is {value}: {what}"));
+    let note = |key: &str, what: &str| stated(key).map(|value| format!("`{key}` is {value}: {what}"));
     let is_off = json.get("output_router_logits").and_then(Found::as_bool) != Some(true);
-    let without_loss = is_off.then(|| told("router_aux_loss_coef", "no balance loss, as `output_router_logits` is not true")).flatten();
+    let without_loss = is_off.then(|| note("router_aux_loss_coef", "no balance loss, as `output_router_logits` is not true")).flatten();
     [
-        told("router_jitter_noise", "moelab's noise is on the router's logits (model.router.noise), and is off"),
-        told("aux_loss_alpha", "transformers trains without this balance loss; set model.balance to train with one"),
+        note("router_jitter_noise", "moelab's noise is on the router's logits (model.router.noise), and is off"),
+        note("aux_loss_alpha", "transformers trains without this balance loss; set model.balance to train with one"),
         without_loss,
     ]
     .into_iter()
@@ -184,11 +188,11 @@ pub(super) fn not_carried(json: &Json) -> Vec<String> {
     .collect()
 }
 
-/// A token cannot choose from more groups than there are.
+/// A token cannot choose from more groups than exist.
 pub(super) const KEPT_GROUPS: Rule = Rule {
     reads: &[],
     read: |_, flat| match (number(flat, "router.groups"), number(flat, "router.kept_groups")) {
-        (groups, kept) if kept > groups => Err(format!("`topk_group` is {kept}, wanted at most `n_group`, {groups}")),
+        (groups, kept) if kept > groups => Err(format!("`topk_group` is {kept}, expected at most `n_group`, {groups}")),
         _ => Ok(()),
     },
     write: |_, _| {},
@@ -199,7 +203,7 @@ pub(super) const ROTARY_HEAD: Rule = Rule {
     reads: &["head_dim"],
     read: |json, flat| match json.get("head_dim") {
         Some(found) if found.as_i64() != Some(number(flat, "attention.latent.rope_width")) => {
-            Err(format!("`head_dim` is {}, wanted `qk_rope_head_dim` or no such key", shown(found)))
+            Err(format!("`head_dim` is {}, expected `qk_rope_head_dim` or no such key", shown(found)))
         }
         _ => Ok(()),
     },
@@ -214,7 +218,7 @@ pub(super) const SAME_HEADS: Rule = Rule {
         let found = json.get("num_key_value_heads").unwrap_or(&absent);
         match found.is_null() || found.as_i64() == Some(number(flat, "attention.heads")) {
             true => Ok(()),
-            false => Err(format!("`num_key_value_heads` is {}, wanted as many as `num_attention_heads`", shown(found))),
+            false => Err(format!("`num_key_value_heads` is {}, expected as many as `num_attention_heads`", shown(found))),
         }
     },
     write: |model, json| {
@@ -222,7 +226,7 @@ pub(super) const SAME_HEADS: Rule = Rule {
     },
 };
 
-/// HrmText writes the blocks of a stack, and beside it how many a token passes in all.
+/// HrmText states the blocks of a stack, and the total number that a token passes through.
 pub(super) const STACKS: Rule = Rule {
     reads: &["num_hidden_layers", "num_layers_per_stack"],
     read: |json, flat| {
@@ -234,7 +238,7 @@ pub(super) const STACKS: Rule = Rule {
         set(flat, "depth.layers", "num_layers_per_stack", found)?;
         let wanted = calls * number(flat, "depth.layers");
         match all.filter(|all| all.as_i64() != Some(wanted)) {
-            Some(all) => Err(format!("`num_hidden_layers` is {}, wanted {wanted}, for {calls} calls of a stack", shown(all))),
+            Some(all) => Err(format!("`num_hidden_layers` is {}, expected {wanted}, for {calls} calls of a stack", shown(all))),
             None => Ok(()),
         }
     },
@@ -253,7 +257,7 @@ pub(super) const EMBEDDING_SCALE: Rule = Rule {
         let root = (number(flat, "width") as f64).sqrt();
         let inverse = 1.0 / flat["init.std"].as_float().unwrap_or(1.0);
         let scale = match stated {
-            Some(found) => found.as_f64().ok_or_else(|| format!("`embedding_scale` is {}, wanted a number", shown(found)))?,
+            Some(found) => found.as_f64().ok_or_else(|| format!("`embedding_scale` is {}, expected a number", shown(found)))?,
             None => inverse,
         };
         let name = if scale == 1.0 {
@@ -264,7 +268,7 @@ pub(super) const EMBEDDING_SCALE: Rule = Rule {
             "inverse_init_std"
         } else {
             return Err(format!(
-                "the factor on the embedding (`embedding_scale`) is {scale}, wanted 1, the root of `hidden_size`, {root}, or \
+                "the factor on the embedding (`embedding_scale`) is {scale}, expected 1, the root of `hidden_size`, {root}, or \
                  1 / `initializer_range`, {inverse}"
             ));
         };
@@ -281,14 +285,14 @@ pub(super) const EMBEDDING_SCALE: Rule = Rule {
     },
 };
 
-/// HrmText's last updates of the low state with gradient, a number for each high cycle; the list is led by ones.
+/// HrmText's last updates of the low state with gradient, a number for each high cycle; the list is padded with leading ones.
 pub(super) const GRADIENT_CYCLES: Rule = Rule {
     reads: &["L_bp_cycles"],
     read: |json, flat| {
         let found = json.get("L_bp_cycles").filter(|found| !found.is_null()).cloned().unwrap_or(json!([2]));
         let (high, low) = (number(flat, "depth.recursion.high_cycles") as usize, number(flat, "depth.recursion.low_cycles"));
         let stated: Option<Vec<i64>> = found.as_array().and_then(|list| list.iter().map(Found::as_i64).collect());
-        let refused = || format!("`L_bp_cycles` is {}, wanted `L_cycles` for every high cycle, or 1 for all but the last", shown(&found));
+        let refused = || format!("`L_bp_cycles` is {}, expected `L_cycles` for every high cycle, or 1 for all but the last", shown(&found));
         let stated = stated.filter(|list| list.len() <= high && !list.is_empty()).ok_or_else(refused)?;
         let led: Vec<i64> = std::iter::repeat_n(1, high - stated.len()).chain(stated).collect();
         let (last, before) = led.split_last().ok_or_else(refused)?;
@@ -308,7 +312,7 @@ pub(super) const GRADIENT_CYCLES: Rule = Rule {
         let steps = match gradient {
             RecursionGradient::All => vec![low_cycles; high_cycles as usize],
             RecursionGradient::LowSteps => vec![low_gradient_steps],
-            // The nearest that there is: transformers passes gradients through every update of the high state.
+            // The nearest equivalent: transformers passes gradients through every update of the high state.
             RecursionGradient::LastCycle => vec![low_cycles],
         };
         json.insert("L_bp_cycles".into(), steps.into());
@@ -318,12 +322,12 @@ pub(super) const GRADIENT_CYCLES: Rule = Rule {
 /// Sets a key of the model's config to a value that its schema allows.
 fn set(flat: &mut Flat, ours: &str, theirs: &str, found: &Found) -> Result<(), String> {
     let kind = ModelConfig::kind().find(ours).cloned().expect("a key of this module is a key of the model");
-    let value = converted(found, &kind).ok_or_else(|| format!("`{theirs}` is {}, wanted {}", shown(found), kind.allowed()))?;
+    let value = converted(found, &kind).ok_or_else(|| format!("`{theirs}` is {}, expected {}", shown(found), kind.allowed()))?;
     flat.insert(ours.into(), value);
     Ok(())
 }
 
-/// A whole number of the model's config.
+/// An integer of the model's config.
 fn number(flat: &Flat, key: &str) -> i64 {
-    flat[key].as_integer().expect("a key of this module is a whole number")
+    flat[key].as_integer().expect("a key of this module is an integer")
 }

@@ -1,8 +1,8 @@
-//! Tensors of a safetensors file and those of the parameter tree: which rows of the one are which of the other.
+//! Mapping between the tensors of a safetensors file and the rows of the parameter tree.
 //!
-//! A [`Row`] of a model type's table names a tensor here and its place there; [`stored`] writes the table out for one model. A
-//! tensor of a file is parts of ours, one below the other, or the transpose of one: that serves writing, reading, and
-//! anything else that has the shape of a parameter, such as a gradient.
+//! A [`Row`] of a model type's table names a tensor of the tree and its place in the file; [`stored`] expands the table for one
+//! model. A tensor of a file is a concatenation of rows of the tree, or the transpose of one tensor. This applies to writing, reading,
+//! and anything else that has the shape of a parameter, such as a gradient.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -19,13 +19,13 @@ use crate::train::checkpoint::NamedTensor;
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
-    /// Its name there.
+    /// Its name in the file.
     pub name: String,
-    /// Its shape there.
+    /// Its shape in the file.
     pub shape: Vec<usize>,
-    /// What it is made of, one below the other; of nothing: zeros.
+    /// Its parts, concatenated by rows; zeros if empty.
     pub parts: Vec<Part>,
-    /// It is the transpose of its only part.
+    /// Whether it is the transpose of its only part.
     pub is_transposed: bool,
 }
 
@@ -34,11 +34,11 @@ pub struct Stored {
 pub struct Part {
     /// Its name in the tree.
     pub tensor: String,
-    /// Its elements.
+    /// Its range of elements.
     pub elements: Range<usize>,
 }
 
-/// Shapes by name: the parameters, and the states that a file holds beside them.
+/// Shapes by name: the parameters, and the states that a file contains besides them.
 pub(super) fn tree(model_type: &ModelType, model: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
     let sides = |shape: &[u32]| shape.iter().map(|side| *side as usize).collect();
     let mut tree: BTreeMap<String, Vec<usize>> = parameters(model).into_iter().map(|spec| (spec.name, sides(&spec.shape))).collect();
@@ -50,7 +50,7 @@ pub(super) fn tree(model_type: &ModelType, model: &ModelConfig) -> BTreeMap<Stri
     tree
 }
 
-/// The tensors of a model's file, in the order of the table. Only parameters that the model has are among them.
+/// The tensors of a model's file, in the order of the table, for the parameters that the model has.
 pub(super) fn stored(model_type: &ModelType, model: &ModelConfig) -> Vec<Stored> {
     let Layout { top, networks, network, blocks, block } = model_type.layout;
     let mut writer = Writer { tree: tree(model_type, model), model, stored: Vec::new() };
@@ -97,7 +97,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Whole tensors, one below the other, if the model has them.
+    /// Whole tensors, concatenated by rows, if the model has them.
     fn push(&mut self, name: String, ours: &[String], is_transposed: bool) {
         let shapes: Option<Vec<&Vec<usize>>> = ours.iter().map(|tensor| self.tree.get(tensor)).collect();
         let Some(shapes) = shapes else { return };
@@ -138,7 +138,7 @@ impl Writer<'_> {
     }
 }
 
-/// The tensors of the tree that no tensor of a file holds.
+/// The tensors of the tree that no tensor of a file contains.
 pub(super) fn left_out(model_type: &ModelType, model: &ModelConfig) -> Vec<String> {
     let mut left = tree(model_type, model);
     for part in stored(model_type, model).iter().flat_map(|stored| &stored.parts) {
@@ -147,7 +147,7 @@ pub(super) fn left_out(model_type: &ModelType, model: &ModelConfig) -> Vec<Strin
     left.into_keys().collect()
 }
 
-/// The elements of a tensor of a file, from tensors of the tree by name; those that are not there are zeros.
+/// The elements of a tensor of a file, from tensors of the tree by name; missing ones are zeros.
 pub(super) fn gather(stored: &Stored, ours: &HashMap<&str, &NamedTensor>) -> NamedTensor {
     let mut data = Vec::with_capacity(stored.shape.iter().product());
     for part in &stored.parts {
@@ -169,32 +169,32 @@ fn transposed(data: &[f32], columns: usize) -> Vec<f32> {
     (0..data.len()).map(|at| data[at % rows * columns + at / rows]).collect()
 }
 
-/// Names that files of models hold beside the parameters: masks and frequencies, which follow from the config.
+/// Names that model files contain besides the parameters: masks and frequencies, which follow from the config.
 const BUFFERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"];
 
-/// A tensor as the header of a file has it.
+/// A tensor as listed in the header of a file.
 struct Listed<'a> {
     file: &'a str,
     dtype: Dtype,
     shape: Vec<usize>,
 }
 
-/// Which tensor of the files is which of the table.
+/// The mapping between tensors of the files and of the table.
 pub(super) struct Matched {
     table: Vec<Stored>,
     /// Their names in the files, in the order of the table.
     names: Vec<String>,
-    /// The files hold a head that must be the embedding.
+    /// Whether the files contain a head that must equal the embedding.
     repeats_embedding: bool,
-    /// What is in the files and is not carried, a line each.
+    /// What is dropped from the files, one line each.
     pub notes: Vec<String>,
 }
 
-/// Holds what the headers of files list against the model. `predictions` layers beyond the last may be in the files; they are not
-/// read.
+/// Checks the tensors listed in the headers of files against the model. The files may contain `predictions` layers beyond the last;
+/// they are not read.
 ///
 /// # Errors
-/// Every tensor that is missing, too many, there twice, or of another shape or type.
+/// Every tensor that is missing, unexpected, duplicated, or of another shape or type.
 pub(super) fn matched(
     model_type: &ModelType,
     model: &ModelConfig,
@@ -206,12 +206,7 @@ pub(super) fn matched(
     for (file, header) in headers {
         for (name, info) in header.tensors() {
             if let Some(before) = found.get(&name) {
-                problems.push(format!(
-                    "`{}` is in `{}` and in `{}`: wanted it once",
-                    shortened(&name),
-                    shortened(before.file),
-                    shortened(file)
-                ));
+                problems.push(format!("`{}` is in both `{}` and `{}`", shortened(&name), shortened(before.file), shortened(file)));
             }
             found.insert(name, Listed { file, dtype: info.dtype, shape: info.shape.clone() });
         }
@@ -232,7 +227,7 @@ pub(super) fn matched(
     let prefix = model_type.layout.networks[0].1.split_inclusive('.').next().unwrap_or_default();
     let (mut names, mut types) = (Vec::new(), BTreeSet::new());
     for stored in &table {
-        // The base model of transformers, saved alone, lacks the prefix of the whole.
+        // The base model of transformers, saved alone, lacks the prefix of the full model.
         let bare = stored.name.strip_prefix(prefix).filter(|_| !found.contains_key(&stored.name));
         let name = bare.unwrap_or(&stored.name).to_string();
         match found.remove(&name) {
@@ -250,39 +245,39 @@ pub(super) fn matched(
     found.retain(|name, _| !BUFFERS.iter().any(|end| name.ends_with(end)));
     problems.extend(found.iter().map(|(name, listed)| {
         let (file, name, shape) = (shortened(listed.file), shortened(name), shape(&listed.shape));
-        format!("`{file}`: `{name}` {shape} is no tensor of such a model")
+        format!("`{file}`: `{name}` {shape} is not a tensor of such a model")
     }));
     types.remove("F32");
     if !types.is_empty() {
         let types = types.into_iter().collect::<Vec<_>>().join(" and ");
-        notes.push(format!("the type of the weights, {types}: the run keeps them as F32, which holds every value exactly"));
+        notes.push(format!("the type of the weights, {types}: the run stores them as F32, which represents every value exactly"));
     }
     if problems.is_empty() { Ok(Matched { table, names, repeats_embedding, notes }) } else { Err(first_of(problems)) }
 }
 
-/// Most layers beyond the last that are looked for.
+/// Maximum number of layers beyond the last.
 const MOST_PREDICTIONS: u64 = 64;
 
-/// A shape, cut to what a message can hold.
+/// A shape, truncated for a message.
 fn shape(shape: &[usize]) -> String {
     shortened(&format!("{shape:?}"))
 }
 
-/// What is wrong with a tensor by its header.
+/// The problem with a tensor, judging by its header.
 fn fault(name: &str, found: &Listed, wanted: &[usize]) -> Option<String> {
     let is_known = matches!(found.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16);
-    let told = match (found.shape == wanted, is_known) {
+    let description = match (found.shape == wanted, is_known) {
         (true, true) => return None,
         (false, _) => shape(&found.shape),
         (true, false) => format!("{:?}", found.dtype),
     };
-    Some(format!("`{}`: `{}` is {told}, wanted {wanted:?} of F32, BF16 or F16", shortened(found.file), shortened(name)))
+    Some(format!("`{}`: `{}` is {description}, expected {wanted:?} of F32, BF16 or F16", shortened(found.file), shortened(name)))
 }
 
 /// Reads the tensors of a model from the bytes of one or several files, each with its name for messages.
 ///
 /// # Errors
-/// Every tensor that is not finite, or not what it must be in such a model.
+/// Every tensor that is not finite, or has an unsupported value.
 pub(super) fn read(
     model_type: &ModelType,
     model: &ModelConfig,
@@ -318,7 +313,7 @@ pub(super) fn read(
     if problems.is_empty() { Ok(scattered(model_type, model, &matched.table, &read)) } else { Err(first_of(problems)) }
 }
 
-/// The tensors of the tree, put together from those of the table.
+/// The tensors of the tree, assembled from those of the table.
 fn scattered(model_type: &ModelType, model: &ModelConfig, table: &[Stored], read: &[Vec<f32>]) -> Vec<NamedTensor> {
     let mut data: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     let shapes = tree(model_type, model);
@@ -335,10 +330,10 @@ fn scattered(model_type: &ModelType, model: &ModelConfig, table: &[Stored], read
     shapes.into_iter().filter_map(|(name, shape)| Some(NamedTensor { data: data.remove(&name)?, name, shape })).collect()
 }
 
-/// The finite values of a tensor of the wanted shape.
+/// The values of a tensor, checked to be finite and of the expected shape.
 fn values(stored: &Stored, file: &str, view: &TensorView) -> Result<Vec<f32>, String> {
     let what = || format!("`{file}`: `{}`", stored.name);
-    let wanted = |found: String| format!("{} is {found}, wanted {:?} of F32, BF16 or F16", what(), stored.shape);
+    let wanted = |found: String| format!("{} is {found}, expected {:?} of F32, BF16 or F16", what(), stored.shape);
     if view.shape() != stored.shape {
         return Err(wanted(format!("{:?}", view.shape())));
     }
@@ -347,12 +342,12 @@ fn values(stored: &Stored, file: &str, view: &TensorView) -> Result<Vec<f32>, St
         return Err(format!("{} is {} at element {at}: such weights cannot be used", what(), data[at]));
     }
     if stored.parts.is_empty() && data.iter().any(|value| *value != 0.0) {
-        return Err(format!("{} is not zero, as it is in moelab's models", what()));
+        return Err(format!("{} is not zero, as required by moelab's models", what()));
     }
     Ok(data)
 }
 
-/// Values as f32, which holds those of BF16 and F16 exactly.
+/// Values as f32, which represents BF16 and F16 exactly.
 fn decoded(view: &TensorView) -> Option<Vec<f32>> {
     let halves = || view.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match view.dtype() {
@@ -390,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transpose_turns_back() {
+    fn transposing_twice_is_the_identity() {
         let data: Vec<f32> = (0..6).map(|i| i as f32).collect();
         assert_eq!(transposed(&data, 3), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         assert_eq!(transposed(&transposed(&data, 3), 2), data);

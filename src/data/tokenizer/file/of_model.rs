@@ -1,6 +1,6 @@
-//! The tokenizer of a model's folder, as `AutoTokenizer` of transformers reads it (`tests/fixtures/hf/tokenizers.json` holds it to that).
+//! The tokenizer of a model folder, as `AutoTokenizer` of transformers loads it (checked with `tests/fixtures/hf/tokenizers.json`).
 //!
-//! Which files count is decided by the class that `tokenizer_config.json` names, or else by the model type:
+//! The class that `tokenizer_config.json` names, or else the model type, decides which files are used:
 //!
 //! | class | text is split by | tokens from |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | `PreTrainedTokenizerFast`, `TokenizersBackend`, none, and any in a `mixtral` or `glm4_moe` | `tokenizer.json` | `tokenizer.json` |
 //! | `LlamaTokenizer` | `tokenizer.json`, if it is byte-level | `tokenizer.json` |
 //!
-//! Other classes split text by rules of their own and are refused, as are folders whose ids would have to be guessed.
+//! Other classes have their own rules for splitting text and are refused, as are folders whose ids would have to be guessed.
 
 use serde_json::{Map, Value};
 
@@ -18,7 +18,7 @@ use super::{Behavior, Kind};
 use crate::data::tokenizer::END_OF_TEXT;
 use crate::run::quote::{cut, shortened};
 
-/// The contents of the tokenizer files in a model's folder, where they are there.
+/// The contents of the tokenizer files in a model folder, if present.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ModelFiles<'a> {
     /// `model_type` of `config.json`.
@@ -45,7 +45,7 @@ enum Splitting {
 }
 
 impl Splitting {
-    /// The special tokens that the class has where no file states others.
+    /// The default special tokens of the class.
     fn special_tokens(&self) -> &'static [&'static str] {
         match self {
             Splitting::AsFile => &[],
@@ -55,16 +55,16 @@ impl Splitting {
     }
 }
 
-/// Names under which files state a special token.
+/// Keys for a special token.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-/// Names under which they state several.
+/// Keys for lists of special tokens.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// A `tokenizer.json` that gives the ids of `AutoTokenizer`, and what of the files it does not hold, a line each.
+/// Returns a `tokenizer.json` with the ids of `AutoTokenizer`, and what it does not keep from the files, one line each.
 pub(in crate::data::tokenizer) fn of_model(files: &ModelFiles) -> Result<(String, Vec<String>), DataError> {
     let config = object("tokenizer_config.json", files.config)?;
     if config.contains_key("auto_map") {
-        return fault("tokenizer_config.json: `auto_map` names code of the model's own, which is not run here");
+        return fault("tokenizer_config.json: `auto_map` names code of the model, which is not executed");
     }
     let class = config.get("tokenizer_class").and_then(Value::as_str).map(|class| class.strip_suffix("Fast").unwrap_or(class));
     let splitting = splitting(files, class)?;
@@ -73,7 +73,7 @@ pub(in crate::data::tokenizer) fn of_model(files: &ModelFiles) -> Result<(String
         None | Some(Value::Null) => false,
         Some(found) => match found.as_bool() {
             Some(space) => space,
-            None => return fault(&format!("tokenizer_config.json: `add_prefix_space` is {}, wanted true or false", shown(found))),
+            None => return fault(&format!("tokenizer_config.json: `add_prefix_space` is {}, expected true or false", shown(found))),
         },
     };
     let mut file = parsed(files)?;
@@ -81,7 +81,7 @@ pub(in crate::data::tokenizer) fn of_model(files: &ModelFiles) -> Result<(String
     let level = |use_regex| PreTokenizer::ByteLevel { add_prefix_space: space, trim_offsets: true, use_regex };
     match splitting {
         Splitting::AsFile if config.contains_key("add_prefix_space") && space != file.adds_prefix_space() => {
-            notes.push(format!("`add_prefix_space` = {space} of tokenizer_config.json: tokenizer.json says otherwise, and counts"));
+            notes.push(format!("`add_prefix_space` = {space} of tokenizer_config.json: tokenizer.json differs, and takes precedence"));
         }
         Splitting::AsFile => {}
         Splitting::Gpt2 => (file.normalizer, file.pre_tokenizer) = (None, level(true)),
@@ -107,13 +107,13 @@ fn splitting(files: &ModelFiles, class: Option<&str>) -> Result<Splitting, DataE
         "GPT2Tokenizer" => Ok(Splitting::Gpt2),
         "Qwen2Tokenizer" => Ok(Splitting::Qwen2),
         _ if files.tokenizer.is_none() => fault(&format!(
-            "there is no tokenizer.json, and vocab.json and merges.txt do not say how a `{}` splits text: wanted the class \
+            "there is no tokenizer.json, and vocab.json and merges.txt do not say how a `{}` splits text: expected the class \
              GPT2Tokenizer or Qwen2Tokenizer in tokenizer_config.json",
             shortened(class)
         )),
         "TokenizersBackend" | "PreTrainedTokenizer" | "LlamaTokenizer" => Ok(Splitting::AsFile),
         other => fault(&format!(
-            "tokenizer_config.json: the class `{}` may split text by rules of its own: wanted PreTrainedTokenizerFast, GPT2Tokenizer, \
+            "tokenizer_config.json: the class `{}` may have other rules for splitting: expected PreTrainedTokenizerFast, GPT2Tokenizer, \
              Qwen2Tokenizer or LlamaTokenizer",
             shortened(other)
         )),
@@ -126,7 +126,7 @@ fn parsed(files: &ModelFiles) -> Result<File, DataError> {
         return File::read(json);
     }
     let (Some(vocab), Some(merges)) = (files.vocab, files.merges) else {
-        return fault("there is no tokenizer.json: wanted it, or vocab.json and merges.txt");
+        return fault("there is no tokenizer.json: expected it, or vocab.json and merges.txt");
     };
     let vocab: Vocabulary =
         serde_json::from_slice(vocab).map_err(|error| DataError::Tokenizer(format!("vocab.json: {}", cut(&error.to_string(), 200))))?;
@@ -137,7 +137,7 @@ fn parsed(files: &ModelFiles) -> Result<File, DataError> {
     Ok(File { model, ..File::bytes() })
 }
 
-/// Tokens that other files add, and special tokens that they name.
+/// Adds tokens of other files, and the special tokens that they name.
 fn add_tokens(
     file: &mut File,
     files: &ModelFiles,
@@ -170,7 +170,11 @@ fn add_tokens(
         let added = added.map(|fields| Value::Object(fields.filter(|(key, _)| key != "__type").collect()));
         let added = added.and_then(|added| serde_json::from_value::<Added>(added).ok());
         let Some(added) = added else {
-            return fault(&format!("tokenizer_config.json: `added_tokens_decoder.{}` is {}, wanted a token", shortened(id), shown(token)));
+            return fault(&format!(
+                "tokenizer_config.json: `added_tokens_decoder.{}` is {}, expected a token",
+                shortened(id),
+                shown(token)
+            ));
         };
         file.add(added)?;
     }
@@ -187,7 +191,7 @@ fn add_tokens(
     Ok(())
 }
 
-/// What stands around the tokens of a text, and is not in a run.
+/// Tokens added around a text, which a run does not keep.
 fn around(files: &ModelFiles, config: &Map<String, Value>) -> Vec<String> {
     let json: Value = files.tokenizer.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
     let adds = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
@@ -195,7 +199,8 @@ fn around(files: &ModelFiles, config: &Map<String, Value>) -> Vec<String> {
     let mut notes = Vec::new();
     if adds("add_bos_token") || adds("add_eos_token") || template {
         notes.push(
-            "special tokens around a text (post-processor, add_bos_token, add_eos_token): a run has only what separates documents".into(),
+            "special tokens around a text (post-processor, add_bos_token, add_eos_token): a run only has separators between documents"
+                .into(),
         );
     }
     for key in ["truncation", "padding"] {
@@ -206,7 +211,7 @@ fn around(files: &ModelFiles, config: &Map<String, Value>) -> Vec<String> {
     notes
 }
 
-/// A token, as a text or as an object.
+/// A token, as a string or as an object.
 fn content(token: &Value) -> Option<String> {
     token.as_str().or(token.get("content").and_then(Value::as_str)).map(str::to_string)
 }
@@ -215,11 +220,11 @@ fn id_of(key: &str) -> Value {
     key.parse::<u32>().map_or(Value::Null, Value::from)
 }
 
-/// A JSON object, empty where there is no such file.
+/// A JSON object, empty if there is no such file.
 fn object(name: &str, json: Option<&[u8]>) -> Result<Map<String, Value>, DataError> {
     let Some(json) = json else { return Ok(Map::new()) };
     serde_json::from_slice(json)
-        .map_err(|error| DataError::Tokenizer(format!("{name} is no JSON object: {}", cut(&error.to_string(), 200))))
+        .map_err(|error| DataError::Tokenizer(format!("{name} is not a JSON object: {}", cut(&error.to_string(), 200))))
 }
 
 fn shown(found: &Value) -> String {

@@ -11,100 +11,13 @@ use std::collections::{BTreeSet, HashMap};
 use super::{
     Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
     memory::{MemoryPlan, plan_memory},
-    readback::Readback,
+    persistent::{Memory, copy_to_texels},
     representation::{Representation, Represented, representations_of, schedule_refreshes},
+    submission::Upload,
 };
 
 /// Offsets of uniform bindings are multiples of this at browser default limits.
 const UNIFORM_ALIGNMENT: usize = 256;
-
-/// Tensors that outlive a step (parameters, their gradients, optimizer state), by name.
-#[derive(Default)]
-pub struct Memory {
-    index: HashMap<String, usize>,
-    tensors: Vec<Stored>,
-    /// Of `tensors`, those that were written after their representations were refreshed.
-    stale: Vec<usize>,
-    /// Bytes written by the host since the device was last waited for because of them.
-    uploaded: u64,
-}
-
-/// Most bytes that the host writes before it waits: until then the driver keeps a copy of them.
-const MOST_UPLOADED: u64 = 8 << 20;
-
-struct Stored {
-    buffer: wgpu::Buffer,
-    bytes: u64,
-    representations: Vec<(Representation, wgpu::Texture)>,
-    is_stale: bool,
-}
-
-impl Memory {
-    fn find(&self, name: &str) -> usize {
-        *self.index.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"))
-    }
-
-    fn note_write(&mut self, index: usize) {
-        if !std::mem::replace(&mut self.tensors[index].is_stale, true) {
-            self.stale.push(index);
-        }
-    }
-
-    /// Sets a tensor's elements.
-    ///
-    /// # Panics
-    /// If no plan has created it, or the length differs.
-    pub fn write(&mut self, device: &Device, name: &str, bytes: &[u8]) {
-        assert_eq!(bytes.len() as u64, self.tensors[self.find(name)].bytes, "memory: bytes of {name}");
-        self.write_at(device, name, 0, bytes);
-    }
-
-    /// Sets a part of a tensor, from the byte at `offset`; offset and length are multiples of 4.
-    ///
-    /// # Panics
-    /// If no plan has created the tensor, or the part lies outside of it.
-    pub fn write_at(&mut self, device: &Device, name: &str, offset: u64, bytes: &[u8]) {
-        let index = self.find(name);
-        assert!(offset + bytes.len() as u64 <= self.tensors[index].bytes, "memory: bytes of {name}");
-        device.queue.write_buffer(&self.tensors[index].buffer, offset, bytes);
-        self.note_write(index);
-        self.uploaded += bytes.len() as u64;
-        if self.uploaded >= MOST_UPLOADED {
-            self.uploaded = 0;
-            device.finish_uploads();
-        }
-    }
-
-    /// Starts reading tensors as they are now.
-    ///
-    /// # Panics
-    /// If no plan has created one of them.
-    pub fn download(&self, device: &Device, names: &[String]) -> Download {
-        let whole = |name: &String| {
-            let stored = &self.tensors[self.find(name)];
-            (&stored.buffer, 0, stored.bytes)
-        };
-        Download::start(device, &names.iter().map(whole).collect::<Vec<_>>())
-    }
-
-    /// Starts reading parts of tensors as they are now: name, offset in bytes and length in bytes, multiples of 4.
-    ///
-    /// # Panics
-    /// If no plan has created one of them, or a part lies outside of its tensor.
-    pub fn download_parts(&self, device: &Device, parts: &[(&str, u64, u64)]) -> Download {
-        let part = |(name, offset, bytes): &(&str, u64, u64)| {
-            let stored = &self.tensors[self.find(name)];
-            assert!(offset + bytes <= stored.bytes, "memory: bytes of {name}");
-            (&stored.buffer, *offset, *bytes)
-        };
-        Download::start(device, &parts.iter().map(part).collect::<Vec<_>>())
-    }
-
-    /// Bytes held.
-    pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().map(|stored| stored.bytes).sum()
-    }
-}
 
 /// A part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,21 +57,13 @@ pub struct Plan {
     lists: [Vec<Action>; 3],
     /// Persistent tensors that each list writes, by their index in the memory.
     written: [Vec<usize>; 3],
-    buffers: Vec<Option<wgpu::Buffer>>,
-    program: Program,
+    pub(super) buffers: Vec<Option<wgpu::Buffer>>,
+    pub(super) program: Program,
     slots: Vec<(wgpu::Buffer, u64)>,
     memory_plan: MemoryPlan,
-    step: wgpu::Buffer,
+    pub(super) step: wgpu::Buffer,
     step_group: wgpu::BindGroup,
-    upload: Upload,
-}
-
-/// Bytes from the host that a submission copies into inputs as it proceeds: many replays with inputs of their own fit one submission.
-#[derive(Default)]
-struct Upload {
-    bytes: Vec<u8>,
-    /// `None` until a submission has needed it; then as large as the largest one needed.
-    buffer: Option<wgpu::Buffer>,
+    pub(super) upload: Upload,
 }
 
 /// How long one kernel took in a profiled replay.
@@ -220,39 +125,6 @@ impl Plan {
         Ok(())
     }
 
-    /// Begins a submission of at most `replays` replays with inputs of their own, which reads back `read_bytes` bytes.
-    ///
-    /// # Errors
-    /// Any fault reported so far.
-    pub fn begin<'a>(
-        &'a mut self,
-        device: &'a Device,
-        memory: &'a mut Memory,
-        replays: usize,
-        read_bytes: u64,
-    ) -> Result<Submission<'a>, GpuError> {
-        device.check()?;
-        let bytes = replays as u64 * self.input_bytes();
-        if self.upload.buffer.as_ref().is_none_or(|buffer| buffer.size() < bytes) {
-            self.upload.buffer = Some(device.raw.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("upload"),
-                size: bytes,
-                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            }));
-        }
-        let upload = Upload { bytes: std::mem::take(&mut self.upload.bytes), buffer: self.upload.buffer.clone() };
-        let readback = (read_bytes > 0).then(|| Readback::new(device, read_bytes));
-        let encoder = device.raw.create_command_encoder(&Default::default());
-        Ok(Submission { plan: self, device, memory, upload, readback, encoder })
-    }
-
-    /// Bytes that the inputs of one replay have, its per-step scalars included.
-    pub fn input_bytes(&self) -> u64 {
-        let inputs = self.program.tensors.iter().filter(|t| t.role == Role::Input);
-        inputs.map(|t| t.bytes()).sum::<u64>() + size_of::<Step>() as u64
-    }
-
     /// Bytes of these tensors together.
     pub fn bytes_of(&self, tensors: &[TensorId]) -> u64 {
         tensors.iter().map(|t| self.program.tensor(*t).bytes()).sum()
@@ -268,8 +140,8 @@ impl Plan {
         &self.program
     }
 
-    fn replay(&self, memory: &mut Memory, encoder: &mut wgpu::CommandEncoder, segment: Segment) {
-        refresh_stale(memory, encoder);
+    pub(super) fn replay(&self, memory: &mut Memory, encoder: &mut wgpu::CommandEncoder, segment: Segment) {
+        memory.refresh(encoder);
         self.encode(encoder, &self.lists[segment as usize]);
         self.written[segment as usize].iter().for_each(|index| memory.note_write(*index));
     }
@@ -351,7 +223,7 @@ impl Plan {
         self.submit(device, memory, step, &[])?;
         let mut times = Vec::new();
         let mut encoder = device.raw.create_command_encoder(&Default::default());
-        refresh_stale(memory, &mut encoder);
+        memory.refresh(&mut encoder);
         device.submit(encoder);
         for action in &self.lists[segment as usize] {
             device.wait_idle()?;
@@ -371,88 +243,6 @@ impl Plan {
         self.written[segment as usize].iter().for_each(|index| memory.note_write(*index));
         Ok(times)
     }
-}
-
-/// One submission being recorded: replays of a plan, each with inputs of its own, and what is read back in between.
-///
-/// Inputs are collected on the host and uploaded once; the submission copies them to their tensors where they were written.
-pub struct Submission<'a> {
-    plan: &'a mut Plan,
-    device: &'a Device,
-    memory: &'a mut Memory,
-    upload: Upload,
-    readback: Option<Readback>,
-    encoder: wgpu::CommandEncoder,
-}
-
-impl Submission<'_> {
-    /// Sets the elements of an input from here on.
-    ///
-    /// # Panics
-    /// If the tensor is not part of the plan, the length differs, or more inputs are written than were announced.
-    pub fn write(&mut self, tensor: TensorId, bytes: &[u8]) {
-        let info = self.plan.program.tensor(tensor);
-        assert_eq!(bytes.len() as u64, info.bytes(), "plan: bytes of {}", info.name);
-        if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
-            self.upload.copy(&mut self.encoder, buffer, bytes);
-        }
-    }
-
-    /// Sets the per-step scalars from here on.
-    pub fn set_step(&mut self, step: &Step) {
-        self.upload.copy(&mut self.encoder, &self.plan.step, bytemuck::bytes_of(step));
-    }
-
-    /// Replays a segment.
-    pub fn replay(&mut self, segment: Segment) {
-        self.plan.replay(self.memory, &mut self.encoder, segment);
-    }
-
-    /// Reads tensors as they are at this point.
-    ///
-    /// # Panics
-    /// If more is read than was announced.
-    pub fn read(&mut self, tensors: &[TensorId]) {
-        let readback = self.readback.as_mut().expect("a submission that reads announces how much");
-        for tensor in tensors {
-            if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
-                readback.copy(&mut self.encoder, buffer, 0, self.plan.program.tensor(*tensor).bytes());
-            }
-        }
-    }
-
-    /// Submits. Returns what was read, if something was, in one part; faults are reported by a later call.
-    pub fn submit(mut self) -> Option<Download> {
-        if let Some(buffer) = self.upload.buffer.as_ref().filter(|_| !self.upload.bytes.is_empty()) {
-            self.device.queue.write_buffer(buffer, 0, &self.upload.bytes);
-        }
-        self.upload.bytes.clear();
-        self.plan.upload = self.upload;
-        let submission = self.device.submit(self.encoder);
-        self.readback.map(|readback| readback.map(self.device, Vec::new(), submission))
-    }
-}
-
-impl Upload {
-    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer, bytes: &[u8]) {
-        let source = self.buffer.as_ref().expect("made when the submission began");
-        encoder.copy_buffer_to_buffer(source, self.bytes.len() as u64, target, 0, bytes.len() as u64);
-        self.bytes.extend_from_slice(bytes);
-    }
-}
-
-fn refresh_stale(memory: &mut Memory, encoder: &mut wgpu::CommandEncoder) {
-    for index in memory.stale.drain(..) {
-        let stored = &mut memory.tensors[index];
-        stored.is_stale = false;
-        stored.representations.iter().for_each(|(_, texture)| copy_to_texels(encoder, &stored.buffer, texture));
-    }
-}
-
-fn copy_to_texels(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, texture: &wgpu::Texture) {
-    let size = texture.size();
-    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(size.width * 16), rows_per_image: None };
-    encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer, layout }, texture.as_image_copy(), size);
 }
 
 fn storage(device: &Device, label: &str, bytes: u64) -> wgpu::Buffer {
@@ -504,14 +294,7 @@ fn tensor_buffers(
 ) -> Vec<Option<wgpu::Buffer>> {
     let buffer_of = |(index, info): (usize, &super::TensorInfo)| {
         if is_persistent(info.role) {
-            let index = *memory.index.entry(info.name.clone()).or_insert_with(|| {
-                let buffer = storage(device, &info.name, info.bytes());
-                memory.tensors.push(Stored { buffer, bytes: info.bytes(), representations: Vec::new(), is_stale: false });
-                memory.tensors.len() - 1
-            });
-            let stored = &memory.tensors[index];
-            assert_eq!(stored.bytes, info.bytes(), "plans of one memory disagree on the size of {}", info.name);
-            return Some(stored.buffer.clone());
+            return Some(memory.buffer(&info.name, info.bytes(), || storage(device, &info.name, info.bytes())));
         }
         if info.role.is_planned() {
             return plan.slot_of[index].map(|slot| slots[slot].0.clone());
@@ -616,26 +399,6 @@ impl Builder<'_> {
         Action::Launch { pipeline: pipeline.raw, group, workgroups: d.workgroups, label }
     }
 
-    fn texture(&self, key: Represented) -> wgpu::Texture {
-        let info = self.program.tensor(key.tensor);
-        self.device.raw.create_texture(&wgpu::TextureDescriptor {
-            label: Some(&info.name),
-            size: self.extent(key),
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format: wgpu::TextureFormat::Rgba32Float,
-            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-            view_formats: &[],
-        })
-    }
-
-    fn extent(&self, key: Represented) -> wgpu::Extent3d {
-        let elements = self.program.tensor(key.tensor).shape.len();
-        let Representation::Texels { width } = key.form;
-        wgpu::Extent3d { width: width / 4, height: elements / width, depth_or_array_layers: 1 }
-    }
-
     /// A texture for every (representation, command from which it is current). Those of persistent tensors live in the memory, under
     /// command 0; the others share textures of equal extent whose lifetimes do not overlap.
     fn textures(&mut self, commands: &[Command], refreshes: &[Vec<Represented>]) -> HashMap<(Represented, usize), wgpu::Texture> {
@@ -651,17 +414,8 @@ impl Builder<'_> {
         for key in keys {
             let info = self.program.tensor(key.tensor);
             if is_persistent(info.role) {
-                let stored = self.memory.find(&info.name);
-                let known = self.memory.tensors[stored].representations.iter().find(|(form, _)| *form == key.form);
-                let texture = match known {
-                    Some((_, texture)) => texture.clone(),
-                    None => {
-                        let texture = self.texture(key);
-                        self.memory.tensors[stored].representations.push((key.form, texture.clone()));
-                        self.memory.note_write(stored);
-                        texture
-                    }
-                };
+                let make = || texture(self.device, self.program, key);
+                let texture = self.memory.representation(&info.name, key.form, make);
                 textures.insert((key, 0), texture.clone());
                 for (index, list) in refreshes.iter().enumerate() {
                     if list.contains(&key) {
@@ -675,7 +429,7 @@ impl Builder<'_> {
             for key in list.iter().filter(|key| !is_persistent(self.program.tensor(key.tensor).role)) {
                 let next = (index + 1..refreshes.len()).find(|i| refreshes[*i].contains(key)).unwrap_or(usize::MAX);
                 let last = last_read[key].iter().copied().rfind(|r| *r < next).unwrap_or(index);
-                let extent = self.extent(*key);
+                let extent = extent(self.program, *key);
                 let free = pool.iter_mut().find(|(t, until)| self.share && *until < index && t.size() == extent);
                 let texture = match free {
                     Some((texture, until)) => {
@@ -683,7 +437,7 @@ impl Builder<'_> {
                         texture.clone()
                     }
                     None => {
-                        pool.push((self.texture(*key), last));
+                        pool.push((texture(self.device, self.program, *key), last));
                         pool[pool.len() - 1].0.clone()
                     }
                 };
@@ -698,4 +452,25 @@ impl Builder<'_> {
 fn current(textures: &HashMap<(Represented, usize), wgpu::Texture>, key: Represented, index: usize) -> wgpu::Texture {
     let latest = textures.iter().filter(|((k, at), _)| *k == key && *at <= index).max_by_key(|((_, at), _)| *at);
     latest.map(|(_, texture)| texture.clone()).expect("a representation is refreshed before it is read")
+}
+
+/// The texture of a representation.
+fn texture(device: &Device, program: &Program, key: Represented) -> wgpu::Texture {
+    let info = program.tensor(key.tensor);
+    device.raw.create_texture(&wgpu::TextureDescriptor {
+        label: Some(&info.name),
+        size: extent(program, key),
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba32Float,
+        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+        view_formats: &[],
+    })
+}
+
+fn extent(program: &Program, key: Represented) -> wgpu::Extent3d {
+    let elements = program.tensor(key.tensor).shape.len();
+    let Representation::Texels { width } = key.form;
+    wgpu::Extent3d { width: width / 4, height: elements / width, depth_or_array_layers: 1 }
 }

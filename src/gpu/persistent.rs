@@ -1,0 +1,138 @@
+//! Tensors that outlive a step, shared by the plans of a run.
+
+use std::collections::HashMap;
+
+use super::{Device, Download, representation::Representation};
+
+/// Tensors that outlive a step (parameters, their gradients, optimizer state), by name.
+#[derive(Default)]
+pub struct Memory {
+    index: HashMap<String, usize>,
+    tensors: Vec<Stored>,
+    /// Of `tensors`, those that were written after their representations were refreshed.
+    stale: Vec<usize>,
+    /// Bytes written by the host since the device was last waited for because of them.
+    uploaded: u64,
+}
+
+/// Most bytes that the host writes before it waits: until then the driver keeps a copy of them.
+const MOST_UPLOADED: u64 = 8 << 20;
+
+struct Stored {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    representations: Vec<(Representation, wgpu::Texture)>,
+    is_stale: bool,
+}
+
+impl Memory {
+    /// The index of a tensor.
+    pub(super) fn find(&self, name: &str) -> usize {
+        *self.index.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"))
+    }
+
+    /// The tensor of this name, made by `make` with so many bytes if there is none.
+    ///
+    /// # Panics
+    /// If it has other bytes.
+    pub(super) fn buffer(&mut self, name: &str, bytes: u64, make: impl FnOnce() -> wgpu::Buffer) -> wgpu::Buffer {
+        let index = *self.index.entry(name.to_string()).or_insert_with(|| {
+            self.tensors.push(Stored { buffer: make(), bytes, representations: Vec::new(), is_stale: false });
+            self.tensors.len() - 1
+        });
+        let stored = &self.tensors[index];
+        assert_eq!(stored.bytes, bytes, "plans of one memory disagree on the size of {name}");
+        stored.buffer.clone()
+    }
+
+    /// A representation of a tensor, made by `make` if there is none.
+    pub(super) fn representation(&mut self, name: &str, form: Representation, make: impl FnOnce() -> wgpu::Texture) -> wgpu::Texture {
+        let index = self.find(name);
+        let known = self.tensors[index].representations.iter().find(|(known, _)| *known == form);
+        if let Some((_, texture)) = known {
+            return texture.clone();
+        }
+        let texture = make();
+        self.tensors[index].representations.push((form, texture.clone()));
+        self.note_write(index);
+        texture
+    }
+
+    /// Notes that a tensor is not what its representations were refreshed with.
+    pub(super) fn note_write(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.tensors[index].is_stale, true) {
+            self.stale.push(index);
+        }
+    }
+
+    /// Sets a tensor's elements.
+    ///
+    /// # Panics
+    /// If no plan has created it, or the length differs.
+    pub fn write(&mut self, device: &Device, name: &str, bytes: &[u8]) {
+        assert_eq!(bytes.len() as u64, self.tensors[self.find(name)].bytes, "memory: bytes of {name}");
+        self.write_at(device, name, 0, bytes);
+    }
+
+    /// Sets a part of a tensor, from the byte at `offset`; offset and length are multiples of 4.
+    ///
+    /// # Panics
+    /// If no plan has created the tensor, or the part lies outside of it.
+    pub fn write_at(&mut self, device: &Device, name: &str, offset: u64, bytes: &[u8]) {
+        let index = self.find(name);
+        assert!(offset + bytes.len() as u64 <= self.tensors[index].bytes, "memory: bytes of {name}");
+        device.queue.write_buffer(&self.tensors[index].buffer, offset, bytes);
+        self.note_write(index);
+        self.uploaded += bytes.len() as u64;
+        if self.uploaded >= MOST_UPLOADED {
+            self.uploaded = 0;
+            device.finish_uploads();
+        }
+    }
+
+    /// Starts reading tensors as they are now.
+    ///
+    /// # Panics
+    /// If no plan has created one of them.
+    pub fn download(&self, device: &Device, names: &[String]) -> Download {
+        let whole = |name: &String| {
+            let stored = &self.tensors[self.find(name)];
+            (&stored.buffer, 0, stored.bytes)
+        };
+        Download::start(device, &names.iter().map(whole).collect::<Vec<_>>())
+    }
+
+    /// Starts reading parts of tensors as they are now: name, offset in bytes and length in bytes, multiples of 4.
+    ///
+    /// # Panics
+    /// If no plan has created one of them, or a part lies outside of its tensor.
+    pub fn download_parts(&self, device: &Device, parts: &[(&str, u64, u64)]) -> Download {
+        let part = |(name, offset, bytes): &(&str, u64, u64)| {
+            let stored = &self.tensors[self.find(name)];
+            assert!(offset + bytes <= stored.bytes, "memory: bytes of {name}");
+            (&stored.buffer, *offset, *bytes)
+        };
+        Download::start(device, &parts.iter().map(part).collect::<Vec<_>>())
+    }
+
+    /// Records the refresh of what is stale.
+    pub(super) fn refresh(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        for index in self.stale.drain(..) {
+            let stored = &mut self.tensors[index];
+            stored.is_stale = false;
+            stored.representations.iter().for_each(|(_, texture)| copy_to_texels(encoder, &stored.buffer, texture));
+        }
+    }
+
+    /// Bytes held.
+    pub fn total_bytes(&self) -> u64 {
+        self.tensors.iter().map(|stored| stored.bytes).sum()
+    }
+}
+
+/// Records the copy of a buffer to the texture that represents it.
+pub(super) fn copy_to_texels(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, texture: &wgpu::Texture) {
+    let size = texture.size();
+    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(size.width * 16), rows_per_image: None };
+    encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer, layout }, texture.as_image_copy(), size);
+}

@@ -81,7 +81,7 @@ fn a_model_goes_out_and_comes_back() {
         assert!(Path::new(&model).join(file).exists(), "{file}");
     }
     assert!(Path::new(&place.path("logits.safetensors")).exists());
-    assert!(refusal(&["export", &run, &model]).contains("it is there already"));
+    assert!(refusal(&["export", &run, &model]).contains("it already exists"));
 
     let said = json(&["import", &model, "--out", &back, "--config", &config]);
     assert_eq!(said["not_kept"], Value::Array(Vec::new()), "{said}");

@@ -1,5 +1,5 @@
-//! Kernels compiled one at a time, ahead of [`Plan::compile`](super::Plan::compile), which then finds them: a driver takes
-//! milliseconds to seconds for each, and whoever waits is told how far it is.
+//! Compiles kernels one at a time, ahead of [`Plan::compile`](super::Plan::compile), so that progress can be reported: a driver
+//! takes milliseconds to seconds for each.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ pub struct Compilation {
 }
 
 impl Compilation {
-    /// Of all kernels of some programs, each once, in the order in which they are first used.
+    /// All kernels of some programs, without duplicates, in the order of first use.
     pub fn of(programs: &[&Program]) -> Compilation {
         let mut seen = HashSet::new();
         let commands = programs.iter().flat_map(|program| program.micro.iter().chain(&program.update));
@@ -24,17 +24,17 @@ impl Compilation {
         Compilation { kernels: first.map(|d| (d.kernel, d.constants.clone())).collect(), done: 0 }
     }
 
-    /// How many there are.
+    /// Number of kernels.
     pub fn total(&self) -> usize {
         self.kernels.len()
     }
 
-    /// How many are compiled.
+    /// Number of compiled kernels.
     pub fn done(&self) -> usize {
         self.done
     }
 
-    /// Name of the kernel that is next; `None` when all are compiled.
+    /// Name of the next kernel; `None` when all are compiled.
     pub fn next(&self) -> Option<String> {
         self.kernels.get(self.done).map(|(kernel, _)| kernel.name())
     }

@@ -1,7 +1,7 @@
-//! Opening an adapter and creating what plans need on it. The only file of the
-//! engine that is asynchronous, and that asks which target it is compiled for.
+//! Opening an adapter and creating GPU objects on it. The only asynchronous file of the
+//! engine, and the only one with code for specific targets.
 //!
-//! wgpu's default is to panic on an uncaptured error or a lost device; both end in [`Device::check`] here instead.
+//! wgpu's default is to panic on an uncaptured error or a lost device; [`Device::check`] reports both instead.
 
 use std::{
     collections::HashMap,
@@ -18,18 +18,18 @@ use super::{BindingKind, Capabilities, GpuError, KernelInfo, ModuleInfo, readbac
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
-    /// The fastest kind there is.
+    /// The fastest kind available.
     #[default]
     Best,
-    /// The first whose name contains this, ignoring case.
+    /// The first whose name contains this text, ignoring case.
     Name(String),
-    /// By position in the list of `moelab adapters`.
+    /// By index in the list of `moelab adapters`.
     Index(usize),
     /// By PCI address, for example `0000:01:00.0`.
     Pci(String),
 }
 
-/// A choice that names no adapter: what was wanted.
+/// An invalid adapter choice, with the expected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidAdapter(String);
@@ -61,7 +61,7 @@ impl fmt::Display for AdapterChoice {
     }
 }
 
-/// What is told of an adapter.
+/// A summary of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AdapterSummary {
     /// The device's name.
@@ -74,7 +74,7 @@ pub struct AdapterSummary {
     pub kind: String,
     /// PCI address, empty if unknown.
     pub pci: String,
-    /// Whose kernels it runs by default, see [`Capabilities::name`].
+    /// The kernels that it runs by default, see [`Capabilities::name`].
     pub tier: &'static str,
     /// Largest tensor, bytes.
     pub max_binding_bytes: u64,
@@ -95,10 +95,10 @@ impl AdapterSummary {
     }
 }
 
-/// Features that kernels may use, asked of every adapter that has them.
+/// Features that kernels may use, requested from every adapter that has them.
 const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16);
 
-/// What kernels may use of an adapter. Cooperative matrices are not among it: wgpu hands them out to `unsafe` code alone.
+/// The capabilities of an adapter that kernels may use. Cooperative matrices are not included: in wgpu they require `unsafe` code.
 fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let name = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
@@ -126,9 +126,9 @@ type PipelineKey = (usize, Vec<(&'static str, u64)>);
 
 /// An open device with its queue and its compiled kernels.
 pub struct Device {
-    /// What it is.
+    /// A summary of the adapter.
     pub adapter: AdapterSummary,
-    /// What kernels may use of it. Set [`Capabilities::PORTABLE`] to force the portable ones.
+    /// The capabilities that kernels may use. Set [`Capabilities::PORTABLE`] to force the portable ones.
     pub capabilities: Capabilities,
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -146,7 +146,7 @@ fn instance() -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-/// Every adapter, in the order that [`AdapterChoice::Index`] counts.
+/// Every adapter, in the order of [`AdapterChoice::Index`].
 #[cfg(not(target_arch = "wasm32"))]
 pub async fn adapters() -> Vec<AdapterSummary> {
     let all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
@@ -187,13 +187,13 @@ impl Device {
     /// Opens the chosen adapter.
     ///
     /// # Errors
-    /// If none fits, or it refuses a device at browser default limits.
+    /// If none matches, or it refuses a device with browser default limits.
     pub async fn open(choice: &AdapterChoice) -> Result<Device, GpuError> {
         let adapter = choose(&instance(), choice).await?;
         let (given, capabilities) = (adapter.limits(), capabilities_of(&adapter));
         let summary = AdapterSummary::new(&adapter);
         let name = summary.name.clone();
-        // Tensors may be as large as the adapter lets them; kernels keep to browser defaults beside what they say they require.
+        // Tensors may be as large as the adapter allows; otherwise kernels keep to browser defaults, except for what they declare.
         let limits = wgpu::Limits {
             max_buffer_size: given.max_buffer_size,
             max_storage_buffer_binding_size: given.max_storage_buffer_binding_size,
@@ -229,10 +229,10 @@ impl Device {
         })
     }
 
-    /// The first fault since the device was opened, if any.
+    /// Reports the first error since the device was opened, if any.
     ///
     /// # Errors
-    /// That fault.
+    /// That error.
     pub fn check(&self) -> Result<(), GpuError> {
         lock(&self.fault).clone().map_or(Ok(()), Err)
     }
@@ -240,7 +240,7 @@ impl Device {
     /// Waits for everything submitted so far. For tests and benches: nothing in a step waits.
     ///
     /// # Errors
-    /// If the device is lost or faulty.
+    /// If the device is lost or has failed.
     pub fn wait_idle(&self) -> Result<(), GpuError> {
         let outcome = self.raw.poll(wgpu::PollType::wait_indefinitely());
         self.check()?;
@@ -248,7 +248,7 @@ impl Device {
         outcome.map(|_| ()).map_err(lost)
     }
 
-    /// Loses the device on purpose, as a driver's reset would.
+    /// Simulates a lost device, as after a driver reset.
     pub fn destroy(&self) {
         self.raw.destroy();
         record(&self.fault, GpuError::Lost { adapter: self.adapter.name.clone(), reason: "destroyed".into() });
@@ -260,19 +260,19 @@ impl Device {
         self.queue.submit([encoder.finish()])
     }
 
-    /// Lets go of what the driver keeps of bytes that the host has written: they are submitted and waited for. In a browser nothing waits.
+    /// Frees the driver's copies of bytes written by the host, by submitting them and waiting. In a browser nothing waits.
     pub(super) fn finish_uploads(&self) {
         self.queue.submit([]);
-        // A fault is for the next check to tell.
+        // The next check reports an error.
         let _ = self.raw.poll(wgpu::PollType::wait_indefinitely());
     }
 
-    /// Submissions since the device was opened.
+    /// Number of submissions since the device was opened.
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
     }
 
-    /// The compiled form of an entry point, compiled at first use.
+    /// The compiled entry point, compiled at first use.
     pub(super) fn pipeline(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
         let key = (std::ptr::from_ref(kernel).addr(), constants.iter().map(|(n, v)| (*n, v.to_bits())).collect());
         lock(&self.pipelines).entry(key).or_insert_with(|| self.compile(kernel, constants)).clone()
@@ -332,7 +332,7 @@ fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLay
     }
 }
 
-/// The caches and the fault stay usable after a panic elsewhere: each is written in one assignment.
+/// The caches and the error stay valid after a panic elsewhere: each is written in one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

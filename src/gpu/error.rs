@@ -1,28 +1,28 @@
-//! What can go wrong on a GPU, as values: each says what, wanted, found, and what to do. Nothing panics in a step.
+//! GPU errors: each has what is wrong, expected, found, and how to fix it. Nothing panics in a step.
 
 use thiserror::Error;
 
 /// A failure of the adapter, the device or a plan.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GpuError {
-    /// No adapter fits the choice.
+    /// No adapter matches the choice.
     #[error(
         "no GPU adapter fits `{wanted}`; found: {found}. Install a Vulkan, Metal or DX12 driver (on Linux without a GPU: mesa-vulkan-drivers), or choose one of those listed with --adapter"
     )]
     NoAdapter {
         /// The choice as the user wrote it.
         wanted: String,
-        /// The adapters that are there.
+        /// The available adapters.
         found: String,
     },
-    /// The adapter gives less than needed.
-    #[error("{what}: wanted {wanted}, the adapter `{adapter}` gives {found}. {remedy}")]
+    /// The adapter does not meet a requirement.
+    #[error("{what}: expected {wanted}, the adapter `{adapter}` supports {found}. {remedy}")]
     Limit {
-        /// Which limit, for which tensor or kernel.
+        /// The limit, and the tensor or kernel.
         what: String,
-        /// Needed.
+        /// The required value.
         wanted: u64,
-        /// Given.
+        /// The value of the adapter.
         found: u64,
         /// The adapter's name.
         adapter: String,
@@ -34,7 +34,7 @@ pub enum GpuError {
     Refused {
         /// The adapter's name.
         adapter: String,
-        /// The driver's words.
+        /// The driver's message.
         reason: String,
     },
     /// The device is gone.
@@ -42,7 +42,7 @@ pub enum GpuError {
     Lost {
         /// The adapter's name.
         adapter: String,
-        /// The driver's words.
+        /// The driver's message.
         reason: String,
     },
     /// The driver refused an operation.
@@ -50,7 +50,7 @@ pub enum GpuError {
     Fault {
         /// The adapter's name.
         adapter: String,
-        /// The driver's words.
+        /// The driver's message.
         message: String,
     },
     /// A submission did not finish in time, which is treated as a lost device.
@@ -58,7 +58,7 @@ pub enum GpuError {
     Timeout {
         /// The adapter's name.
         adapter: String,
-        /// How long was waited.
+        /// The time limit.
         seconds: u64,
     },
 }

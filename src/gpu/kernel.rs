@@ -1,19 +1,19 @@
-//! What the build script tells about a kernel: its module, entry point and bindings, with the access that naga saw.
+//! The build script's description of a kernel: its module, entry point and bindings, with the access reported by naga.
 
 use super::{DType, Requirements, Tensor};
 
-/// One WGSL module, as the driver gets it.
+/// One WGSL module, as passed to the driver.
 #[derive(Debug)]
 pub struct ModuleInfo {
-    /// The file's name without `.wgsl`, dots as underscores, and the library variant that it was made with.
+    /// The file's name without `.wgsl`, dots as underscores, and the library variant that it uses.
     pub name: &'static str,
     /// WGSL with imports resolved and marked loops unrolled.
     pub source: &'static str,
-    /// What it requires of an adapter.
+    /// Its requirements for an adapter.
     pub requires: Requirements,
 }
 
-/// What an entry point does to a binding.
+/// How an entry point accesses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Only read.
@@ -36,7 +36,7 @@ impl Access {
     }
 }
 
-/// How a tensor reaches a kernel.
+/// How a tensor is bound to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingKind {
     /// The tensor's buffer.
@@ -44,9 +44,9 @@ pub enum BindingKind {
         /// Declared `read` in WGSL.
         read_only: bool,
     },
-    /// The tensor's texture image: `rgba32float`, a texel holds four consecutive elements of a row.
+    /// The tensor's texture image: `rgba32float`, a texel has four consecutive elements of a row.
     Texels {
-        /// Rows of the image are a power of two long, whatever the tensor's are.
+        /// Rows of the image have a power-of-two length, independent of the tensor's.
         flat: bool,
     },
 }
@@ -54,9 +54,9 @@ pub enum BindingKind {
 /// One tensor binding of an entry point, in group 0.
 #[derive(Debug)]
 pub struct BindingInfo {
-    /// The variable's name in WGSL: that of the tensor, or of a tensor that is bound as a buffer, too, and `_texels`.
+    /// The variable's name in WGSL: that of the tensor, with the suffix `_texels` if the tensor is also bound as a buffer.
     pub name: &'static str,
-    /// Which of the call's tensors it is.
+    /// Index into the call's tensors.
     pub field: usize,
     /// Binding number.
     pub binding: u32,
@@ -66,33 +66,33 @@ pub struct BindingInfo {
     pub dtype: DType,
     /// Bytes of one element of the WGSL array (16 for `vec4<f32>`).
     pub element_bytes: u32,
-    /// What this entry point does to it.
+    /// How this entry point accesses it.
     pub access: Access,
 }
 
 /// One entry point.
 #[derive(Debug)]
 pub struct KernelInfo {
-    /// The module it stands in.
+    /// The module that contains it.
     pub module: &'static ModuleInfo,
     /// Its name in WGSL.
     pub entry: &'static str,
     /// Bytes of `Params`; 0 = none.
     pub params_bytes: u32,
-    /// Reads the per-step scalars (group 1).
+    /// Whether it reads the per-step scalars (group 1).
     pub uses_step: bool,
-    /// Pipeline-overridable constants that its module has.
+    /// Pipeline-overridable constants of its module.
     pub overrides: &'static [&'static str],
-    /// Tensor bindings that this entry point uses.
+    /// Tensor bindings used by this entry point.
     pub bindings: &'static [BindingInfo],
-    /// Whether it computes a call with these `Params` and these of the call's tensors; textures have conditions of their own.
+    /// Whether it supports a call with these `Params` and tensors; textures have additional conditions.
     pub fits: fn(&[u8], &[Tensor]) -> bool,
-    /// The workgroups of such a call.
+    /// The workgroups for such a call.
     pub grid: fn(&[u8], &[Tensor]) -> [u32; 3],
 }
 
 impl KernelInfo {
-    /// `module.entry`, as listings and benchmarks name it.
+    /// `module.entry`, the name in listings and benchmarks.
     pub fn name(&self) -> String {
         format!("{}.{}", self.module.name, self.entry)
     }
@@ -104,7 +104,7 @@ pub trait Call {
     fn siblings(&self) -> &'static [&'static KernelInfo];
     /// `Params` as bytes.
     fn params(&self) -> &[u8];
-    /// Its tensors, as [`BindingInfo::field`] counts them.
+    /// Its tensors, in the order of [`BindingInfo::field`].
     fn tensors(&self) -> Vec<Tensor>;
     /// Values of pipeline-overridable constants.
     fn constants(&self) -> Vec<(&'static str, f64)> {

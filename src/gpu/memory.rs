@@ -1,13 +1,13 @@
-//! Planned memory: which activations may share a slot. A pure function of the program.
+//! Memory planning: which activations share a slot. A pure function of the program.
 //!
-//! wgpu tracks the use of whole buffers and forbids reading and writing one buffer in one dispatch, so a slot is a
-//! buffer of its own and a tensor owns it from the command that writes it to the last that reads it, both included.
+//! wgpu tracks the use of whole buffers and forbids reading and writing one buffer in one dispatch, so each slot is a separate
+//! buffer, which a tensor owns from the command that writes it to the last one that reads it, inclusive.
 
 use std::collections::BTreeSet;
 
 use super::{Program, TensorId};
 
-/// Where each tensor lives.
+/// The slot of each tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Slot of each planned tensor, by tensor id; `None` for persistent and unused ones.
@@ -37,11 +37,11 @@ pub fn lifetimes(program: &Program) -> Vec<Option<(usize, usize)>> {
     spans
 }
 
-/// Assigns slots. With `share` off every tensor has one of its own; results must be bit-equal either way.
+/// Assigns slots. With `share` off every tensor has its own slot; results must be bit-equal either way.
 ///
-/// Greedy by time, best fit: a new tensor takes the free slot that wastes least, growing it if none is large enough.
-/// What the update reads from the micro-batch keeps its slot through all micro-batches, as lifetimes are taken over
-/// one micro-batch followed by the update. Free slots are kept in the order of their sizes: deep models have a hundred thousand.
+/// Greedy by time, best fit: a new tensor takes the free slot that wastes the least, growing it if none is large enough.
+/// Tensors of the micro-batch that the update reads keep their slot through all micro-batches, because lifetimes are computed
+/// over one micro-batch followed by the update. Free slots are sorted by size: deep models have a hundred thousand.
 pub fn plan_memory(program: &Program, share: bool) -> MemoryPlan {
     let spans = lifetimes(program);
     let mut order: Vec<usize> = (0..spans.len()).filter(|i| spans[*i].is_some()).collect();
@@ -73,7 +73,7 @@ pub fn plan_memory(program: &Program, share: bool) -> MemoryPlan {
     plan
 }
 
-/// The free slot whose size is nearest to `bytes`, of two as near the larger, of equal ones the first.
+/// The free slot whose size is nearest to `bytes`; ties go to the larger, then to the first.
 fn best_fit(free: &BTreeSet<(u64, usize)>, bytes: u64) -> Option<(u64, usize)> {
     let larger = free.range((bytes, 0)..).next().copied();
     let smaller = free.range(..(bytes, 0)).next_back().and_then(|(size, _)| free.range((*size, 0)..).next().copied());

@@ -1,12 +1,12 @@
 //! A program: the static command list of one training step, as plain data without any wgpu object.
 //!
-//! It prints itself: [`Program`]'s `Display` is the listing.
+//! [`Program`]'s `Display` is the listing.
 
 use std::fmt;
 
 use super::{Access, BindingKind, DType, KernelInfo, Shape, Tensor, TensorId};
 
-/// What a tensor is to the step, which decides where it lives and for how long.
+/// The role of a tensor in the step, which determines its storage and lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Written by exactly one command, shares its storage with others whose lifetimes do not overlap.
@@ -17,7 +17,7 @@ pub enum Role {
     Parameter,
     /// Accumulated gradient of a parameter, cleared at the start of an update.
     ParameterGradient,
-    /// Optimizer state, or what one micro-batch leaves to the next; zero at first, lives as long as the run.
+    /// Optimizer state, or state carried between micro-batches; initially zero, lives as long as the run.
     State,
     /// Set once when the program is compiled.
     Constant,
@@ -32,7 +32,7 @@ impl Role {
     }
 }
 
-/// A tensor's entry in the program.
+/// The description of a tensor in a program.
 #[derive(Clone, Debug)]
 pub struct TensorInfo {
     /// Unique among persistent tensors; programs that share a memory share these by name.
@@ -41,9 +41,9 @@ pub struct TensorInfo {
     pub shape: Shape,
     /// Element type.
     pub dtype: DType,
-    /// What it is to the step.
+    /// Its role in the step.
     pub role: Role,
-    /// First values of a constant.
+    /// The values of a constant.
     pub values: Option<Vec<f32>>,
 }
 
@@ -63,7 +63,7 @@ pub struct Dispatch {
     pub constants: Vec<(&'static str, f64)>,
     /// `Params` as bytes.
     pub params: Vec<u8>,
-    /// One tensor a binding, in the order of [`KernelInfo::bindings`].
+    /// One tensor per binding, in the order of [`KernelInfo::bindings`].
     pub tensors: Vec<Tensor>,
     /// Grid.
     pub workgroups: [u32; 3],
@@ -85,15 +85,15 @@ pub enum Command {
     Clear(TensorId),
     /// Copy all elements; both tensors have the same bytes.
     Copy {
-        /// From.
+        /// The source.
         source: TensorId,
-        /// To.
+        /// The target.
         target: TensorId,
     },
 }
 
 impl Command {
-    /// Tensors read and written, with how.
+    /// Tensors that it accesses, and how.
     pub fn uses(&self) -> Vec<(TensorId, Access, BindingKind)> {
         let storage = BindingKind::Storage { read_only: false };
         match self {
@@ -104,7 +104,7 @@ impl Command {
     }
 }
 
-/// The command lists of a step. `micro` runs once a micro-batch, `update` once an update after the last of them.
+/// The command lists of a step. `micro` runs once per micro-batch, `update` once per update, after the last of them.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     /// All tensors, by id.
@@ -121,7 +121,7 @@ impl Program {
         self.tensors.iter().position(|t| t.name == name).map(|i| TensorId(i as u32))
     }
 
-    /// A tensor's entry.
+    /// The description of a tensor.
     pub fn tensor(&self, id: TensorId) -> &TensorInfo {
         &self.tensors[id.0 as usize]
     }

@@ -1,6 +1,6 @@
-//! Reading results without a step that waits: a copy is requested, and taken when the driver has mapped it.
+//! Reading results without waiting in a step: a copy is requested, and read once the driver has mapped it.
 //!
-//! Staging buffers go round: what an update reads has the same size every time, so after a few updates none is made.
+//! Staging buffers are reused: every update reads the same number of bytes, so after a few updates no more are created.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -13,15 +13,15 @@ const PENDING: u8 = 0;
 const READY: u8 = 1;
 const FAILED: u8 = 2;
 
-/// How long a native wait lasts before the device counts as lost.
+/// How long a native wait lasts before the device is considered lost.
 const TIMEOUT_SECONDS: u64 = 120;
 
-/// Staging buffers at rest, kept for the next download of the same size.
+/// Unused staging buffers, kept for the next download of the same size.
 #[derive(Default)]
 pub(super) struct StagingRing(Mutex<Vec<wgpu::Buffer>>);
 
 impl StagingRing {
-    /// Buffers kept, and the bytes of all of them together.
+    /// The buffers, and their total size in bytes.
     const MOST: usize = 16;
     const MOST_BYTES: u64 = 16 << 20;
 
@@ -47,7 +47,7 @@ pub(super) struct Readback {
 }
 
 impl Readback {
-    /// Room for `bytes` bytes, a multiple of 4.
+    /// A staging buffer of `bytes` bytes, a multiple of 4.
     pub(super) fn new(device: &Device, bytes: u64) -> Readback {
         let new = || {
             device.raw.create_buffer(&wgpu::BufferDescriptor {
@@ -60,7 +60,7 @@ impl Readback {
         Readback { staging: device.staging.take(bytes).unwrap_or_else(new), filled: 0 }
     }
 
-    /// Copies a part of a buffer behind what has been copied so far.
+    /// Appends a copy of a part of a buffer.
     pub(super) fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, offset: u64, bytes: u64) {
         encoder.copy_buffer_to_buffer(buffer, offset, &self.staging, self.filled, bytes);
         self.filled += bytes;
@@ -80,7 +80,7 @@ impl Readback {
 /// Bytes on their way from the device to the host.
 pub struct Download {
     staging: wgpu::Buffer,
-    /// Of each part that [`Download::poll`] returns.
+    /// The size of each part that [`Download::poll`] returns.
     sizes: Vec<u64>,
     state: Arc<AtomicU8>,
     ring: Arc<StagingRing>,
@@ -99,7 +99,7 @@ impl Download {
         readback.map(device, parts.iter().map(|(_, _, bytes)| *bytes).collect(), submission)
     }
 
-    /// The bytes of each buffer, or `None` while they are on their way. Never blocks.
+    /// The bytes of each buffer, or `None` if they are not available yet. Never blocks.
     ///
     /// # Errors
     /// If the device is lost or faulty.
@@ -107,7 +107,7 @@ impl Download {
         self.poll_with(device, |bytes| self.split(bytes))
     }
 
-    /// As [`Download::poll`], but lets `read` look at the bytes of all buffers, one after another, without a copy.
+    /// Like [`Download::poll`], but passes the bytes of all buffers, concatenated, to `read` without a copy.
     ///
     /// # Errors
     /// As [`Download::poll`].
@@ -118,10 +118,10 @@ impl Download {
         self.take(device, read)
     }
 
-    /// Waits until the bytes can be taken, not for what was submitted after them. Native only in effect.
+    /// Waits until the bytes are available, but not for later submissions. Only works natively.
     ///
     /// # Errors
-    /// As [`Download::wait`].
+    /// Those of [`Download::wait`].
     pub fn wait_ready(&self, device: &Device) -> Result<(), GpuError> {
         let timeout = Some(std::time::Duration::from_secs(TIMEOUT_SECONDS));
         let outcome = device.raw.poll(wgpu::PollType::Wait { submission_index: Some(self.submission.clone()), timeout });
@@ -129,7 +129,7 @@ impl Download {
         outcome.map(|_| ()).map_err(|_| self.timed_out(device))
     }
 
-    /// Waits for the bytes. Native only in effect: in a browser nothing may block, use [`Download::poll`].
+    /// Waits for the bytes. Only works natively: in a browser nothing may block, use [`Download::poll`].
     ///
     /// # Errors
     /// If the device is lost, faulty, or takes longer than two minutes.
@@ -169,7 +169,7 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // One that was given up may still be copied into.
+        // An abandoned buffer may still be written to.
         if self.state.load(Ordering::Acquire) == READY {
             self.ring.put_back(self.staging.clone());
         }

@@ -1,8 +1,8 @@
-//! What kernels read in place of a tensor's buffer, and where it is refreshed: a pure function from commands to refreshes.
+//! Representations that kernels read instead of a tensor's buffer, and when they are refreshed: a pure function of the commands.
 //!
-//! Tensors are f32 in buffers. A [`Representation`] holds the same elements in a form that some kernels read faster. It is current
-//! once it is refreshed after its tensor's last write. A refresh interrupts the compute pass, so at each interruption everything that
-//! is complete and wanted later is refreshed along. What represents a parameter is refreshed once an update.
+//! Tensors are f32 in buffers. A [`Representation`] has the same elements in a form that some kernels read faster. It is current
+//! once it is refreshed after its tensor's last write. A refresh interrupts the compute pass, so each interruption refreshes
+//! everything that is complete and needed later. Representations of parameters are refreshed once per update.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,9 @@ use super::{BindingKind, Command, Tensor, TensorId};
 /// A form of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Representation {
-    /// An `rgba32float` texture, refreshed by a copy: the tensor seen as rows of `width` elements, a texel holding four.
+    /// An `rgba32float` texture, refreshed by a copy: the tensor viewed as rows of `width` elements, four per texel.
     Texels {
-        /// Elements of a row.
+        /// Elements per row.
         width: u32,
     },
 }
@@ -23,12 +23,12 @@ pub enum Representation {
 pub struct Represented {
     /// The tensor.
     pub tensor: TensorId,
-    /// In which form.
+    /// The form.
     pub form: Representation,
 }
 
 impl Represented {
-    /// What a kernel binds for a tensor; `None`: its buffer.
+    /// The representation that a kernel binds for a tensor; `None` for its buffer.
     pub fn of(t: Tensor, kind: BindingKind) -> Option<Represented> {
         match kind {
             BindingKind::Storage { .. } => None,
@@ -37,13 +37,13 @@ impl Represented {
     }
 }
 
-/// What a command reads in place of buffers.
+/// The representations that a command reads.
 pub fn representations_of(command: &Command) -> Vec<Represented> {
     let Command::Dispatch(d) = command else { return Vec::new() };
     d.uses().filter_map(|(t, _, kind)| Represented::of(t, kind)).collect()
 }
 
-/// For each command, what to refresh right before it. `is_current(key)` tells what is current at the start.
+/// For each command, the representations to refresh right before it. `is_current(key)` states whether one is current at the start.
 pub fn schedule_refreshes(commands: &[Command], is_current: impl Fn(Represented) -> bool) -> Vec<Vec<Represented>> {
     let mut writes: HashMap<TensorId, Vec<usize>> = HashMap::new();
     let mut reads: HashMap<Represented, Vec<usize>> = HashMap::new();
@@ -59,7 +59,7 @@ pub fn schedule_refreshes(commands: &[Command], is_current: impl Fn(Represented)
     }
     let mut keys: Vec<_> = reads.keys().copied().collect();
     keys.sort();
-    // The command from which on the representation is current (refreshed right before it).
+    // The command before which the representation is refreshed.
     let mut refreshed_at: HashMap<Represented, usize> = HashMap::new();
     let last_write_before =
         |key: Represented, index: usize| writes.get(&key.tensor).and_then(|w| w.iter().rev().find(|w| **w < index)).copied();
@@ -78,10 +78,10 @@ pub fn schedule_refreshes(commands: &[Command], is_current: impl Fn(Represented)
             continue;
         }
         for key in &keys {
-            // Wanted at or after this command, with no write in between.
+            // Needed at or after this command, with no write in between.
             let Some(next_read) = reads[key].iter().find(|r| **r >= index) else { continue };
             let is_rewritten = last_write_before(*key, *next_read).is_some_and(|w| w >= index);
-            // Written already, or not written before it is read: then its elements come from an earlier list.
+            // Already written, or not written before it is read: then its elements come from an earlier list.
             let exists = last_write_before(*key, index).is_some() || last_write_before(*key, *next_read).is_none();
             if !is_rewritten && exists && is_stale(&refreshed_at, *key, index) {
                 refreshes[index].push(*key);

@@ -1,7 +1,7 @@
-//! Where what an adapter has meets what kernels require: the one place that chooses among the siblings of a kernel.
+//! Kernel selection: the only place that chooses among the siblings of a kernel, by the capabilities of an adapter.
 //!
-//! An op records a [`Call`] and knows no adapter. Of the sources that compute it, [`choose`] takes the one of highest rank whose
-//! [`Requirements`] the [`Capabilities`] satisfy, whose conditions the sizes meet, and all of whose textures can be made.
+//! An op records a [`Call`] without knowing the adapter. Among its sources, [`choose`] picks the one of highest rank whose
+//! [`Requirements`] the [`Capabilities`] satisfy, whose conditions the sizes meet, and whose textures can be created.
 
 use std::fmt;
 
@@ -10,31 +10,31 @@ use super::{BindingKind, Call, KernelInfo, ModuleInfo, Tensor};
 /// M, N and K of a cooperative matrix product.
 pub type MatrixShape = [u32; 3];
 
-/// What an adapter has beyond what every browser gives, as far as kernels ask for it.
+/// Capabilities of an adapter beyond browser defaults that kernels may require.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Capabilities {
-    /// Whether kernels gain by reading through texture images: CPU rasterisers (lavapipe, SwiftShader) read storage buffers lane by
-    /// lane and `rgba32float` texels as vectors (ten times faster, measured). Every adapter can.
+    /// Whether kernels are faster with texture images: CPU rasterisers (lavapipe, SwiftShader) read storage buffers lane by
+    /// lane and `rgba32float` texels as vectors (measured: ten times faster). Every adapter supports them.
     pub images: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
-    /// Fewest and most invocations of a subgroup; zeros: no subgroup operations.
+    /// Minimum and maximum subgroup size; zeros without subgroup operations.
     pub subgroup_sizes: [u32; 2],
-    /// Shapes of cooperative matrices with f16 operands and f32 sums; zeros fill up.
+    /// Shapes of cooperative matrices with f16 operands and f32 sums; padded with zeros.
     pub matrices: [MatrixShape; 4],
-    /// Most invocations of a workgroup.
+    /// Maximum invocations per workgroup.
     pub invocations: u32,
-    /// Most bytes of workgroup memory.
+    /// Maximum bytes of workgroup memory.
     pub workgroup_bytes: u32,
 }
 
 /// Longest side of an image, in texels: the default limit of browsers.
 pub const MAX_IMAGE_SIDE: u32 = 8192;
-/// A buffer-to-texture copy takes rows of a multiple of 256 bytes.
+/// A buffer-to-texture copy requires rows of a multiple of 256 bytes.
 const IMAGE_ROW_ELEMENTS: u32 = 64;
 
 impl Capabilities {
-    /// What every WebGPU adapter has at browser default limits: its kernels are the reference.
+    /// The capabilities of every WebGPU adapter with browser default limits: these kernels are the reference.
     pub const PORTABLE: Capabilities = Capabilities {
         images: false,
         f16: false,
@@ -46,7 +46,7 @@ impl Capabilities {
     /// A CPU rasteriser without subgroup operations.
     pub const CPU: Capabilities = Capabilities { images: true, ..Capabilities::PORTABLE };
 
-    /// Whether an adapter that has this runs a source that requires that.
+    /// Whether an adapter with these capabilities satisfies the requirements.
     pub fn satisfy(&self, requires: &Requirements) -> bool {
         let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
         (self.images || !images)
@@ -57,7 +57,7 @@ impl Capabilities {
             && self.workgroup_bytes >= workgroup_bytes
     }
 
-    /// [`Capabilities::PORTABLE`] and just what a source requires.
+    /// [`Capabilities::PORTABLE`] plus exactly what a source requires.
     fn with(requires: &Requirements) -> Capabilities {
         let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
         let mut all = Capabilities { images, f16, subgroup_sizes: [subgroup; 2], ..Capabilities::PORTABLE };
@@ -67,8 +67,8 @@ impl Capabilities {
         all
     }
 
-    /// The sets of capabilities under which this adapter runs every source that it can, each by name: first its own, then the
-    /// portable one, then what each source requires. What holds for all of these holds for every source.
+    /// Named sets of capabilities that together cover every source that this adapter can run: first its own, then the
+    /// portable set, then the requirements of each source.
     pub fn sets(&self, modules: &[&ModuleInfo]) -> Vec<(String, Capabilities)> {
         let runs = |set: &Capabilities| modules.iter().map(|m| set.satisfy(&m.requires)).collect::<Vec<bool>>();
         let mut sets = vec![(self.name().to_string(), *self), (Capabilities::PORTABLE.name().to_string(), Capabilities::PORTABLE)];
@@ -85,7 +85,7 @@ impl Capabilities {
         sets
     }
 
-    /// The name that flags and records use: `portable`, `cpu` for rasterisers, `gpu` for what has more.
+    /// The name in flags and records: `portable`, `cpu` for rasterisers, `gpu` for anything more capable.
     pub fn name(&self) -> &'static str {
         match self {
             Capabilities { images: true, .. } => "cpu",
@@ -95,14 +95,14 @@ impl Capabilities {
     }
 }
 
-/// What a source requires of an adapter beyond what every browser gives. Zeros require nothing.
+/// Requirements of a source beyond browser defaults. Zeros require nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Requirements {
-    /// Reading through texture images pays.
+    /// Texture images are faster than buffers.
     pub images: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
-    /// Subgroups of at least so many invocations.
+    /// Minimum subgroup size.
     pub subgroup: u32,
     /// Cooperative matrices of this shape.
     pub matrix: Option<MatrixShape>,
@@ -113,12 +113,12 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// What every adapter has.
+    /// No requirements.
     pub const NONE: Requirements =
         Requirements { images: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
 }
 
-/// As a source states them.
+/// In the form in which a source states them.
 impl fmt::Display for Requirements {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *self;
@@ -135,19 +135,19 @@ impl fmt::Display for Requirements {
     }
 }
 
-/// A kernel with its tensors, one a binding, as its textures see them.
+/// A kernel with its tensors, one per binding, shaped for its textures.
 #[derive(Clone, Debug)]
 pub struct Chosen {
     /// The kernel.
     pub kernel: &'static KernelInfo,
-    /// One a binding.
+    /// One tensor per binding.
     pub tensors: Vec<Tensor>,
     /// Workgroups, not yet folded.
     pub grid: [u32; 3],
 }
 
-/// The best kernel for a call on an adapter that has `capabilities`; `None` if none fits, which cannot be where a portable source
-/// without conditions exists.
+/// The best kernel for a call on an adapter with `capabilities`; `None` if none fits, which is impossible if there is a portable
+/// source without conditions.
 pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
     let (params, fields) = (call.params(), call.tensors());
     call.siblings().iter().find_map(|kernel| {
@@ -163,14 +163,14 @@ pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
     })
 }
 
-/// Whether a tensor, seen as [rows, last dimension], can have an image.
+/// Whether a tensor, viewed as [rows, last dimension], can have an image.
 pub fn fits_image(t: Tensor) -> bool {
     let [rows, width] = t.shape.matrix("image");
     width % IMAGE_ROW_ELEMENTS == 0 && width / 4 <= MAX_IMAGE_SIDE && rows <= MAX_IMAGE_SIDE
 }
 
-/// A tensor in a shape whose image has rows of a power of two, for kernels that find texels by a flat index: whole texels are all
-/// that its own rows need. `None` if it fits none.
+/// A tensor reshaped so that its image has power-of-two rows, for kernels that address texels by a flat index; its own rows only
+/// need to be whole texels. `None` if there is no such shape.
 pub fn flat_image(t: Tensor) -> Option<Tensor> {
     let len = t.shape.len();
     let mut width = IMAGE_ROW_ELEMENTS;

@@ -1,4 +1,4 @@
-//! Tensors are `Copy` handles: an id, a shape, an element type. Storage is the plan's business.
+//! Tensors are `Copy` handles: an id, a shape, an element type. The plan manages their storage.
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ impl Shape {
     /// # Panics
     /// If there is no dimension, naming `what`.
     pub fn matrix(&self, what: &str) -> [u32; 2] {
-        assert!(self.rank > 0, "{what}: wanted [rows, width], found {self:?}");
+        assert!(self.rank > 0, "{what}: expected [rows, width], found {self:?}");
         [self.len() / self.last().max(1), self.last()]
     }
 
@@ -74,7 +74,7 @@ impl Shape {
     /// # Panics
     /// If the rank differs, naming `what`.
     pub fn dims<const R: usize>(&self, what: &str) -> [u32; R] {
-        self.as_slice().try_into().unwrap_or_else(|_| panic!("{what}: wanted {R} dimensions, found {self:?}"))
+        self.as_slice().try_into().unwrap_or_else(|_| panic!("{what}: expected {R} dimensions, found {self:?}"))
     }
 }
 
@@ -86,7 +86,7 @@ impl<const R: usize> From<[u32; R]> for Shape {
 
 impl From<&[u32]> for Shape {
     fn from(dims: &[u32]) -> Self {
-        assert!(dims.len() <= 4 && dims.iter().all(|&d| d > 0), "wanted 1 to 4 dimensions above 0, found {dims:?}");
+        assert!(dims.len() <= 4 && dims.iter().all(|&d| d > 0), "expected 1 to 4 dimensions above 0, found {dims:?}");
         let mut padded = [1; 4];
         padded[..dims.len()].copy_from_slice(dims);
         Shape { dims: padded, rank: dims.len() as u8 }
@@ -106,7 +106,7 @@ pub struct TensorId(pub u32);
 /// A handle to a tensor of a program under construction, with the shape it is viewed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor {
-    /// Which tensor.
+    /// The tensor's id.
     pub id: TensorId,
     /// The view's shape.
     pub shape: Shape,

@@ -1,36 +1,36 @@
-//! What recording a model needs besides its config: the mode, the parameters by name, and the norm that every part uses.
+//! What is needed to record a model besides its config: the mode, the parameters by name, and the norm that every part uses.
 
 use std::collections::HashMap;
 
 use crate::run::model::{ModelConfig, NormKind};
 use crate::{gpu::Tensor, ops::Graph};
 
-/// What a graph is recorded for.
+/// The purpose of a recorded graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Loss and gradients, with dropout and router noise.
     Train {
-        /// Routers count their assignments over the micro-batches of an update, whether the model follows the counts or
-        /// not: the states `<moe>.router.counts`, which the update program must clear.
+        /// Routers count their assignments over the micro-batches of an update, even if the model does not use the
+        /// counts: the states `<moe>.router.counts`, which the update program must clear.
         counts_assignments: bool,
     },
     /// Loss without gradients, dropout or noise.
     Evaluate,
     /// Logits of one position, as in evaluation.
     Sample {
-        /// Which, a u32 tensor `[1]`.
+        /// The position, a u32 tensor `[1]`.
         position: Tensor,
     },
 }
 
 impl Mode {
-    /// Whether gradients are wanted.
+    /// Whether gradients are recorded.
     pub fn trains(self) -> bool {
         matches!(self, Mode::Train { .. })
     }
 }
 
-/// What the recording of a model needs to know besides its weights.
+/// The context for recording a model, besides its weights.
 #[derive(Clone, Copy)]
 pub(super) struct Build<'a> {
     pub model: &'a ModelConfig,
@@ -40,12 +40,12 @@ pub(super) struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// A dropout probability of this mode.
+    /// The dropout probability in this mode.
     pub fn dropout(&self, p: f64) -> f32 {
         if self.mode.trains() { p as f32 } else { 0.0 }
     }
 
-    /// A noise level of this mode.
+    /// The noise level in this mode.
     pub fn noise(&self, std: f64) -> f32 {
         if self.mode.trains() { std as f32 } else { 0.0 }
     }
@@ -74,7 +74,7 @@ impl<'a> Weights<'a> {
         Weights { all: self.all, prefix: format!("{}{prefix}", self.prefix) }
     }
 
-    /// The name of something that belongs to these weights but is no parameter.
+    /// The name of something that belongs to these weights but is not a parameter.
     pub fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }

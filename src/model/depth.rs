@@ -1,8 +1,8 @@
-//! The depth of a model: which blocks a token passes, how often, and with whose weights.
+//! The depth of a model: which blocks a token passes through, how often, and with which weights.
 //!
 //! Indexed: L blocks one after the other. Shared: one block L times (Universal Transformer, arXiv 1807.03819). Recursive: a
 //! network of L blocks is called on two states as [`Recursion::plan`] lists (HRM, arXiv 2506.21734; TRM, arXiv 2510.04871;
-//! HrmText of Hugging Face transformers). Weights that are used again are one parameter whose gradient adds up.
+//! HrmText of Hugging Face transformers). Reused weights are one parameter whose gradients accumulate.
 
 use super::{
     attention::attention,
@@ -16,7 +16,7 @@ use crate::{
     ops::Graph,
 };
 
-/// Takes the embedded tokens `x` [N, D] through the model's depth: what the head reads [N, D], normed.
+/// Passes the embedded tokens `x` [N, D] through the blocks; returns the normed input of the head [N, D].
 pub(super) fn depth(g: &mut Graph, x: Tensor, w: &Weights, build: &Build, routed: &mut Vec<Routed>) -> Tensor {
     match build.model.depth.kind {
         DepthKind::Indexed | DepthKind::Shared => {
@@ -70,7 +70,7 @@ struct States {
     low: Tensor,
 }
 
-/// Calls the networks in the order of the plan, each on its state and what is injected.
+/// Calls the networks in the order of the plan, each on its state and the injected input.
 fn recursion(g: &mut Graph, embedded: Tensor, w: &Weights, build: &Build, routed: &mut Vec<Routed>) -> Tensor {
     let options = &build.model.depth.recursion;
     let own = w.below("recursion.");
@@ -128,10 +128,10 @@ fn recursion(g: &mut Graph, embedded: Tensor, w: &Weights, build: &Build, routed
     }
 }
 
-/// eps of the norms on what is injected, PyTorch's default.
+/// eps of the norms on the injected input, PyTorch's default.
 const INJECTION_EPS: f32 = 1e-5;
 
-/// The states that a recursion starts from.
+/// The initial states of a recursion.
 fn start(g: &mut Graph, embedded: Tensor, own: &Weights, options: &Recursion) -> States {
     let [rows, _] = embedded.shape.matrix("recursion embedding");
     match options.start {
@@ -147,7 +147,7 @@ fn start(g: &mut Graph, embedded: Tensor, own: &Weights, options: &Recursion) ->
     }
 }
 
-/// Puts the carried states in place of the starts, but for the sequences that start anew (input `fresh`, f32 `[B]`, 1 or 0).
+/// Replaces the initial states by the carried ones, except for sequences that are reset (input `fresh`, f32 `[B]`, 1 or 0).
 fn resume(g: &mut Graph, states: &mut States, build: &Build) -> States {
     let [rows, width] = states.high.shape.matrix("recursion state");
     let fresh = g.input("fresh", [rows / build.sequence_length], DType::F32); // [B]
@@ -158,7 +158,7 @@ fn resume(g: &mut Graph, states: &mut States, build: &Build) -> States {
 }
 
 impl Build<'_> {
-    /// Whether states outlive a micro-batch. Only in training: an evaluation depends on nothing but its own text.
+    /// Whether states outlive a micro-batch. Only in training: an evaluation depends only on its own text.
     fn carries(&self) -> bool {
         self.mode.trains() && self.model.depth.recursion.carry != Carry::Dropped
     }

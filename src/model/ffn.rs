@@ -1,4 +1,4 @@
-//! The FFN of a block: the dense one, and the weights and non-linearity that it shares with experts.
+//! The dense FFN of a block, and the weights that dense FFNs and experts have in common.
 
 use super::build::{Build, Weights};
 use crate::{
@@ -13,7 +13,7 @@ pub(super) fn dense(g: &mut Graph, x: Tensor, w: &Weights, name: &str, build: &B
     g.ffn(x, &weights(w, name), &biases(w, name), options.ffn.activation, inner_dropout) // [N, D]
 }
 
-/// Weights below `name`: `up`, `gate` where there is one, `down`.
+/// Weights below `name`: `up`, `gate` if there is one, `down`.
 pub(super) fn weights(w: &Weights, name: &str) -> FfnWeights {
     FfnWeights {
         up: w.get(&format!("{name}.up.weight")),
@@ -22,7 +22,7 @@ pub(super) fn weights(w: &Weights, name: &str) -> FfnWeights {
     }
 }
 
-/// Biases below `name`, where there are some.
+/// Biases below `name`, if there are any.
 pub(super) fn biases(w: &Weights, name: &str) -> ExpertBiases {
     ExpertBiases {
         up: w.find(&format!("{name}.up.bias")),

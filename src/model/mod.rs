@@ -1,5 +1,5 @@
-//! The language model: the page that records it on a graph ([`transformer`]), and the parts it is made of. What a model is as data, its
-//! parameters and its cost, is [`run::model`](crate::run::model).
+//! The language model: [`transformer`] records it on a graph, the other modules are its parts. The model as data, its
+//! parameters and its cost are in [`run::model`](crate::run::model).
 
 mod attention;
 mod build;

@@ -1,4 +1,4 @@
-//! The mixture-of-experts branch of a block: router -> permute -> expert FFN -> combine; and the losses that balance it.
+//! The mixture-of-experts branch of a block: router -> permute -> expert FFN -> combine; and its balancing losses.
 
 use super::{
     build::{Build, Mode, Weights},
@@ -10,25 +10,25 @@ use crate::{
     ops::{BalanceLoss, BalanceOptions, Graph, RouterBiases, RouterOptions, Routing, Scores},
 };
 
-/// One use of a router, for the losses and the numbers that are taken from it.
+/// One call of a router, for its losses and metrics.
 pub(super) struct Routed {
     routing: Routing,
-    /// Each expert's share of the assignments over the update's micro-batches so far `[E]`, where it is counted.
+    /// Each expert's share of the assignments over the update's micro-batches so far `[E]`, if it is counted.
     running_load: Option<Tensor>,
-    /// Gradients pass back through it: else it has no part in the loss.
+    /// Whether it receives gradients; otherwise it does not contribute to the loss.
     pub has_gradient: bool,
 }
 
-/// What a router keeps from one update to the next besides its weights.
+/// The states of a router that persist between updates, besides its weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RouterState {
-    /// On the choice of experts `[E]`.
+    /// Bias on the selection of experts `[E]`.
     pub selection_bias: Option<Tensor>,
     /// Assignments over the update's micro-batches so far, u32 `[E]`.
     pub counts: Tensor,
 }
 
-/// Sends each token of `x` [N, D] (the normed stream) to its experts and adds what they give to `residual` [N, D].
+/// Routes each token of `x` [N, D] (the normed stream) to its experts and adds their outputs to `residual` [N, D].
 pub(super) fn moe(g: &mut Graph, x: Tensor, mut residual: Tensor, w: &Weights, build: &Build) -> (Tensor, Routed) {
     let model = build.model;
     let dropout = build.dropout(model.dropout.residual);
@@ -67,13 +67,13 @@ fn options(build: &Build) -> RouterOptions {
     }
 }
 
-/// The selection bias of a router `[E]`; one for all uses of the router.
+/// The selection bias of a router `[E]`; one for all calls of the router.
 fn selection_bias(g: &mut Graph, w: &Weights, build: &Build) -> Tensor {
     let name = w.name("router.selection_bias");
     g.find(&name).unwrap_or_else(|| g.state(&name, [build.model.router.experts]))
 }
 
-/// The counts of a router u32 `[E]`, where something follows them.
+/// The counts of a router u32 `[E]`, if they are used.
 fn counts(g: &mut Graph, w: &Weights, build: &Build) -> Option<Tensor> {
     let model = build.model;
     let Mode::Train { counts_assignments } = build.mode else { return None };
@@ -85,7 +85,7 @@ fn counts(g: &mut Graph, w: &Weights, build: &Build) -> Option<Tensor> {
     Some(g.find(&name).unwrap_or_else(|| g.state_u32(&name, [model.router.experts])))
 }
 
-/// The routers of a recorded training that keep something, each once.
+/// The routers with persistent states in a recorded training program, each once.
 pub fn router_states(g: &Graph) -> Vec<RouterState> {
     let tensors = g.program().tensors.iter();
     let routers = tensors.filter(|t| t.dtype == DType::U32).filter_map(|t| t.name.strip_suffix("router.counts"));
@@ -101,7 +101,7 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
     let options = &build.model.balance;
     let (mut losses, mut balanced) = (Vec::new(), Vec::new());
     for router in routed {
-        // Hugging Face's is one loss for all layers. Nothing is counted outside of training, where nothing is trained.
+        // Hugging Face's is one loss for all layers. Outside of training nothing is counted.
         let kind = match (options.kind, router.running_load) {
             (BalanceKind::GlobalBatch, None) => BalanceKind::Off,
             (kind, _) => kind,

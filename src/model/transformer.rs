@@ -1,6 +1,6 @@
 //! The model: tokens -> embedding -> depth (blocks of attention and FFN or MoE, then a norm) -> head -> loss.
 //!
-//! Every published system is a choice of axes in the [config](crate::run::model); nothing here knows a system by name.
+//! Every published system is a combination of axes in the [config](crate::run::model); no system is named here.
 
 pub use super::build::Mode;
 pub use super::moe::{RouterState, router_states};
@@ -15,15 +15,15 @@ use crate::{
     ops::Graph,
 };
 
-/// What a recorded model gives.
+/// The outputs of a recorded model.
 pub struct Recorded {
     /// Cross-entropy plus the balance losses, a scalar `[1]`; gradients start here. None when sampling.
     pub loss: Option<Tensor>,
     /// Sums over the micro-batch's targets: cross-entropy in nats, targets, correct predictions `[3]`.
     pub statistics: Option<Tensor>,
-    /// Logits of the position asked for [1, V], when sampling.
+    /// Logits of the requested position [1, V], when sampling.
     pub logits: Option<Tensor>,
-    /// For each MoE layer its routing in numbers: see `BalanceLoss::metrics`.
+    /// Routing metrics of each MoE layer: see `BalanceLoss::metrics`.
     pub routing: Vec<Tensor>,
 }
 

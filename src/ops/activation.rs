@@ -1,5 +1,5 @@
 //! Activation functions of an FFN, gated (Shazeer, arXiv 2002.05202) or not, with the dropout of its inner layer fused.
-//! Saves nothing: backward recomputes from the input and draws the mask again.
+//! Saves nothing: backward recomputes from the input and regenerates the mask.
 
 use super::{
     Graph,
@@ -68,7 +68,7 @@ impl Graph {
     }
 }
 
-/// What every launch over one inner layer has in common.
+/// The parameters of every launch over one inner layer.
 #[derive(Clone, Copy)]
 struct Options {
     kind: u32,

@@ -8,13 +8,13 @@ use super::{
 };
 use crate::gpu::Tensor;
 
-/// A parameter that an optimizer is to update.
+/// A parameter to be updated by an optimizer.
 #[derive(Clone, Copy, Debug)]
 pub struct Trained {
     /// The parameter, for experts [E, ..].
     pub w: Tensor,
-    /// Assignments of each expert over the update's micro-batches, u32 `[E]`: an expert that has none is left as it is,
-    /// weight and moments, as PyTorch does where a gradient is None. Without, its gradient is zero.
+    /// Assignments of each expert over the update's micro-batches, u32 `[E]`: an expert that has none keeps
+    /// its weights and moments, as in PyTorch if a gradient is None. Without counts, its gradient is zero.
     pub assignments: Option<Tensor>,
 }
 
@@ -37,30 +37,30 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
-/// What the names of states begin with whose values are bounded: the means of squares, and 1 - beta^t.
+/// Prefixes of the states whose values are bounded: the means of squares, and 1 - beta^t.
 const MEAN_SQUARE: &str = "adamw.v.";
 const CORRECTIONS: &str = "adamw.corrections";
 
-/// What the values of an optimizer's state of this name can be: a value beyond would turn a finite gradient into a weight that
-/// is not.
+/// The range of the values of an optimizer state of this name: a value outside would turn a finite gradient into a non-finite
+/// weight.
 pub fn state_range(name: &str) -> RangeInclusive<f32> {
     match name {
         name if name.starts_with(MEAN_SQUARE) => 0.0..=f32::MAX,
-        name if name.starts_with(CORRECTIONS) => 0.0..=1.001, // 1, and room for rounding.
+        name if name.starts_with(CORRECTIONS) => 0.0..=1.001, // 1, with a margin for rounding.
         _ => f32::MIN..=f32::MAX,
     }
 }
 
 impl Graph {
     /// Updates a parameter from its accumulated gradient, times the factor in `clip` (see [`Graph::grad_norm`]).
-    /// Moments are the states `adamw.m.<name>` and `adamw.v.<name>`. Writes nothing if a gradient was not finite.
+    /// Moments are the states `adamw.m.<name>` and `adamw.v.<name>`. Writes nothing if a gradient is not finite.
     ///
-    /// Bias corrections count the updates that wrote something: the state `adamw.corrections(<beta1>, <beta2>)` [1, 2],
-    /// one for all parameters. Where experts without assignments are left as they are, each expert's count the updates
-    /// that it took part in, as a parameter's of its own do in PyTorch: the state `adamw.corrections.<name>` [E, 2].
+    /// Bias corrections count the updates that were applied: the state `adamw.corrections(<beta1>, <beta2>)` [1, 2],
+    /// one for all parameters. If experts without assignments are left unchanged, each expert counts the updates in which it
+    /// was updated, like a separate parameter in PyTorch: the state `adamw.corrections.<name>` [E, 2].
     ///
     /// # Panics
-    /// If assignments are given and are not one a slice of the parameter.
+    /// If assignments are given and their number differs from the slices of the parameter.
     pub fn adamw(&mut self, trained: impl Into<Trained>, clip: Tensor, constants: AdamW) {
         let AdamW { beta1, beta2, eps, weight_decay } = constants;
         let Trained { w, assignments } = trained.into();
@@ -69,7 +69,7 @@ impl Graph {
         let m = self.state(&format!("adamw.m.{name}"), w.shape);
         let v = self.state(&format!("{MEAN_SQUARE}{name}"), w.shape);
         let length = w.shape.len();
-        // Elements of an expert where each has its corrections, and these.
+        // Elements of an expert, if each has its own corrections, and the corrections.
         let (expert, corrections) = match assignments {
             Some(counts) => {
                 let [experts, ..] = *w.shape.as_slice() else { panic!("adamw: {name} has no experts") };
@@ -82,9 +82,9 @@ impl Graph {
         self.dispatch(Update { params, clip, corrections, d_w, w, m, v, damage });
     }
 
-    /// The corrections of all parameters whose experts have none of their own, moved on once an update.
+    /// The shared corrections, of parameters whose experts have no separate ones; advanced once per update.
     fn common_corrections(&mut self, clip: Tensor, constants: AdamW) -> Tensor {
-        // Betas are in the name, for parameters whose betas differ must not share.
+        // The name includes the betas, because parameters with different betas must not share corrections.
         let name = format!("{CORRECTIONS}({}, {})", constants.beta1, constants.beta2);
         match self.find(&new_of(&name)) {
             Some(corrections) => corrections,
@@ -92,8 +92,8 @@ impl Graph {
         }
     }
 
-    /// 1 - beta^t, t the updates so far with this one [1, 2]; of each expert, where there are counts, t the updates that it
-    /// took part in [E, 2], 0 for those without part in this one.
+    /// 1 - beta^t, t the updates so far with this one [1, 2]; with counts, for each expert [E, 2], t the updates
+    /// in which it was updated, 0 for experts that are not updated in this one.
     fn adamw_corrections(&mut self, name: &str, counts: Option<Tensor>, clip: Tensor, constants: AdamW) -> Tensor {
         let AdamW { beta1, beta2, .. } = constants;
         let n = counts.map_or(1, |counts| counts.shape.len());

@@ -1,8 +1,8 @@
 //! Causal attention with grouped key-value heads, flash style (Dao, "FlashAttention-2", arXiv 2307.08691): the T x T
-//! matrices exist as tiles in registers only. Saves the log-sum-exp of every row; backward computes scores and dropout
-//! again, d_q by one kernel that owns queries, d_k and d_v by one that owns keys, so every sum has a fixed order.
+//! matrices exist only as tiles in registers. Saves the log-sum-exp of every row; backward recomputes scores and dropout,
+//! with one kernel over queries for d_q and one over keys for d_k and d_v, so every sum has a fixed order.
 //!
-//! Dropout draws four keys at a time: element ((b H + h) T + i) ceil(T / 4) + j / 4, word j % 4 of its stream.
+//! Dropout uses one counter for four keys: element ((b H + h) T + i) ceil(T / 4) + j / 4, word j % 4 of its stream.
 
 use super::{
     Graph,
@@ -17,20 +17,20 @@ pub struct Heads {
     pub tokens: u32,
     /// H, query heads.
     pub query: u32,
-    /// KV, key-value heads; each serves H / KV query heads in a row.
+    /// KV, key-value heads; each is shared by H / KV consecutive query heads.
     pub key_value: u32,
     /// hd, channels of a head.
     pub width: u32,
 }
 
 impl Heads {
-    /// The widest head that the kernels hold in registers.
+    /// The maximum head width that the kernels keep in registers.
     pub const MAX_WIDTH: u32 = 128;
 }
 
 impl Graph {
     /// softmax(scale q k^T, causal) v of every head, with `q` [B T, H hd] and `kv` [B T, 2 KV hd] (k heads, then v
-    /// heads) as [`Graph::rope`] gives them: y [B T, H hd]. `scale` is 1 / sqrt(hd) in the textbook. `dropout` in
+    /// heads) as [`Graph::rope`] returns them: y [B T, H hd]. `scale` is usually 1 / sqrt(hd). `dropout` in
     /// [0, 1) zeroes probabilities and scales the others up.
     pub fn attention(&mut self, q: Tensor, kv: Tensor, heads: Heads, scale: f32, dropout: f32) -> Tensor {
         let [rows, q_width] = q.shape.matrix("attention q");
@@ -47,7 +47,7 @@ impl Graph {
         let slices = width.div_ceil(SLICE);
         let (query, key_value, stride) = (heads.query, heads.key_value, lse.shape.last());
         let params = Params { tokens, heads: query, kv_heads: key_value, width, slices, stride, stream, scale, dropout };
-        // Constants of pipelines that hold a slice in registers: its texels, and whether there is dropout.
+        // Pipeline constants: the texels of the slice kept in registers, and whether there is dropout.
         let (slice, drops) = ((width / 4).div_ceil(slices), u32::from(dropout > 0.0));
         self.dispatch(Forward { params, slice, drops, q, kv, y, lse });
         self.on_backward(y, move |g, d_y| {

@@ -1,10 +1,10 @@
-//! Auxiliary losses of a router: load balance in the conventions of the field, and z-loss (Zoph et al., arXiv
-//! 2202.08906), with the numbers that a run logs about its routing.
+//! Auxiliary losses of a router: load balance in the established conventions, and z-loss (Zoph et al., arXiv
+//! 2202.08906), and the routing metrics that a run logs.
 //!
-//! The coefficients are the step's, so a schedule may move them. The load is a count: gradient reaches the router through
-//! the probabilities and the logsumexp only. The choice is [`Routing`]'s, noise included. Whichever loss is trained,
-//! [`BalanceLoss::metrics`] holds what every convention can be computed from. All of it is over the step's real tokens; rows that
-//! fill a micro-batch up have no part in it and get a gradient of zero.
+//! The coefficients are per-step scalars, so a schedule may change them. The load is a count: the router gets gradients only
+//! through the probabilities and the logsumexp. The selection is [`Routing`]'s, including noise. Regardless of the loss that is
+//! trained, [`BalanceLoss::metrics`] has the inputs of every convention. Everything is over the step's real tokens; rows that pad
+//! a micro-batch do not contribute and have a gradient of zero.
 
 use std::ops::Range;
 
@@ -18,15 +18,15 @@ use super::{
 };
 use crate::{choices::BalanceKind, gpu::Tensor};
 
-/// What a layer's router is trained on besides the model's loss.
+/// The auxiliary losses of a layer's router.
 #[derive(Clone, Copy, Debug)]
 pub struct BalanceOptions {
-    /// Which load-balancing loss; each is 1 at balance. `HfMixtral`, one loss for all layers, is [`Graph::balance_loss_over_layers`]: here it is
-    /// as `Off`, which leaves the z-loss.
+    /// The kind of load-balancing loss; each is 1 at balance. `HfMixtral`, one loss for all layers, is
+    /// [`Graph::balance_loss_over_layers`]: here it is the same as `Off`, which leaves the z-loss.
     pub kind: BalanceKind,
     /// For `GlobalBatch`: f `[E]` over the update's micro-batches so far, see [`Graph::count_assignments`].
     pub running_load: Option<Tensor>,
-    /// T: the N tokens are whole sequences, one after the other.
+    /// T: the N tokens are consecutive whole sequences.
     pub sequence_length: u32,
 }
 
@@ -35,12 +35,12 @@ pub struct BalanceOptions {
 pub struct BalanceLoss {
     /// balance_coefficient * balance + z_coefficient * z, a scalar `[1]`.
     pub loss: Tensor,
-    /// The routing in numbers, without coefficients, in the slots that [`BalanceLoss::slot`] names.
+    /// Routing metrics, without coefficients, in the slots of [`BalanceLoss::slot`].
     pub metrics: Tensor,
 }
 
 impl BalanceLoss {
-    /// Where a slot stands in `metrics` of this length: the constants `METRIC_*` of the shader, and its `ROW_*`, which have a value an
+    /// The range of a slot in `metrics` of this length: the constants `METRIC_*` of the shader, and its `ROW_*`, with one value per
     /// expert. `None` if there is no such slot.
     pub fn slot(name: &str, length: usize) -> Option<Range<usize>> {
         let experts = length.saturating_sub(SCALARS as usize) / ROWS as usize;
@@ -48,12 +48,12 @@ impl BalanceLoss {
         slot(CONSTANTS, "ROW_", name).map(row).or_else(|| slot(CONSTANTS, "METRIC_", name).map(|index| index..index + 1))
     }
 
-    /// The values of a slot, out of the metrics; none if there is no such slot.
+    /// The values of a slot in the metrics; empty if there is no such slot.
     pub fn values<'a, T>(metrics: &'a [T], slot: &str) -> &'a [T] {
         Self::slot(slot, metrics.len()).and_then(|slot| metrics.get(slot)).unwrap_or_default()
     }
 
-    /// The share of the assignments that each expert took `[E]`, out of the metrics; they add up to 1.
+    /// Each expert's share of the assignments `[E]`, from the metrics; the sum is 1.
     pub fn load<T>(metrics: &[T]) -> &[T] {
         Self::values(metrics, "load")
     }
@@ -63,7 +63,7 @@ impl Graph {
     /// The auxiliary loss of one layer's routing.
     ///
     /// # Panics
-    /// If N is no multiple of T.
+    /// If N is not a multiple of T.
     pub fn balance_loss(&mut self, routing: &Routing, options: BalanceOptions) -> BalanceLoss {
         let BalanceOptions { running_load, sequence_length, .. } = options;
         let Routing { expert, probabilities, logsumexp, entropy, .. } = *routing;
@@ -76,7 +76,7 @@ impl Graph {
         let metrics = self.tensor("balance.metrics", [SCALARS + ROWS * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
-        let running_load = running_load.unwrap_or(sums); // Else it is not read.
+        let running_load = running_load.unwrap_or(sums); // Not read if absent.
         self.dispatch(Forward { params, saved_sums: sums, running_load, loss, metrics, load });
         self.on_backward(loss, move |g, d_loss| {
             if params.balances != 0 {
@@ -90,8 +90,8 @@ impl Graph {
     }
 
     /// One load-balancing loss, a scalar `[1]`, over the tokens of all layers together, the K choices summed:
-    /// balance_coefficient E sum_e (K mean_l f_{l,e}) (mean_l P_{l,e}), as `load_balancing_loss_func` of Hugging Face
-    /// transformers has it; K at balance. The layers' own losses should be [`BalanceKind::Off`].
+    /// balance_coefficient E sum_e (K mean_l f_{l,e}) (mean_l P_{l,e}), as in `load_balancing_loss_func` of Hugging Face
+    /// transformers; K at balance. The layers' own losses should be [`BalanceKind::Off`].
     ///
     /// # Panics
     /// If there is no layer, or their shapes differ.
@@ -116,17 +116,17 @@ impl Graph {
         loss
     }
 
-    /// Hands over the gradient of the probabilities [N, E] for the load [1, E], or [B, E] by sequence, of a loss.
+    /// Adds the gradient of the probabilities [N, E] for the load [1, E], or [B, E] per sequence, of a loss.
     fn balance_backward(&mut self, params: Params, probabilities: Tensor, load: Tensor, d_loss: Tensor) {
         let d_probabilities = self.like("d_router.probabilities", probabilities); // [N, E]
         self.dispatch(Backward { params, saved_load: load, d_loss, d_probabilities });
         self.add_grad(probabilities, d_probabilities);
     }
 
-    /// The sum of scalar losses `[1]`, in order. Each gets the gradient of the sum.
+    /// The sum of scalar losses `[1]`, in a fixed order. Each gets the gradient of the sum.
     ///
     /// # Panics
-    /// If there is none.
+    /// If `losses` is empty.
     pub fn add_losses(&mut self, losses: &[Tensor]) -> Tensor {
         let (&first, rest) = losses.split_first().expect("add_losses: wanted at least one loss");
         rest.iter().fold(first, |sum, &loss| self.add(sum, loss))

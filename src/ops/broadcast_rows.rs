@@ -7,7 +7,7 @@ use super::{
 use crate::gpu::{Role, Tensor};
 
 impl Graph {
-    /// `v` `[D]` in every one of `rows` rows: [N, D]. `v` may be a parameter, an activation, or need no gradient.
+    /// Repeats `v` `[D]` for `rows` rows: [N, D]. `v` may be a parameter, an activation, or need no gradient.
     pub fn broadcast_rows(&mut self, v: Tensor, rows: u32) -> Tensor {
         let width = v.shape.len(); // D
         let y = self.tensor("broadcast_rows", [rows, width]); // [N, D]

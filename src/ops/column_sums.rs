@@ -1,4 +1,4 @@
-//! Column sums of a gradient, in a fixed order: what one row for many hands back.
+//! Column sums of a gradient, in a fixed order: the gradient of a row that is broadcast.
 
 use super::{
     Graph,

@@ -1,5 +1,5 @@
 //! Sums the outputs of a token's experts, weighted by its gates, in the order of k; optionally with dropout and the
-//! residual. No atomics: a token reads its K slots.
+//! residual. No atomics: each token reads its K slots.
 
 use super::{
     Graph,

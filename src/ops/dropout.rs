@@ -1,5 +1,5 @@
 //! Inverted dropout (Srivastava et al., JMLR 2014). The mask is a function of (seed, step, stream, element): backward
-//! draws it again, nothing is saved.
+//! regenerates it, nothing is saved.
 
 use super::{
     Graph,
@@ -26,7 +26,7 @@ impl Graph {
         y
     }
 
-    /// Writes `y` = `x` times the mask of `stream`; forward and backward are this same map.
+    /// Writes `y` = `x` times the mask of `stream`; forward and backward are the same.
     fn mask(&mut self, x: Tensor, y: Tensor, p: f32, stream: u32) {
         let (n, rows) = (x.shape.len(), Rows::of(x));
         let params = Params { n, width: rows.width, p, stream };

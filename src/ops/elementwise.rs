@@ -1,4 +1,4 @@
-//! Element by element: residual adds and scaling by a constant.
+//! Element-wise ops: residual adds and scaling by a constant.
 
 use super::{
     Graph,
@@ -30,7 +30,7 @@ impl Graph {
         y
     }
 
-    /// a + b without a backward: gradients meet here.
+    /// a + b without a backward, for adding gradients.
     pub(super) fn sum(&mut self, name: &str, a: Tensor, b: Tensor) -> Tensor {
         assert_eq!(a.shape.len(), b.shape.len(), "{name}: {:?} against {:?}", a.shape, b.shape);
         let y = self.like(name, a);
@@ -48,11 +48,11 @@ impl Graph {
     }
 }
 
-/// How kernels that go element by element see a tensor: as rows of a multiple of 64 elements, of which the last may be short. They
-/// are the tensor's own where it can have an image of these.
+/// How element-wise kernels view a tensor: as rows of a multiple of 64 elements, of which the last may be short. These are the
+/// tensor's own rows if it can have an image with them.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
-    /// Elements of a row.
+    /// Elements per row.
     pub width: u32,
 }
 
@@ -68,7 +68,7 @@ impl Rows {
         Rows { width }
     }
 
-    /// A tensor of as many elements in these rows, or as it is if they do not divide it.
+    /// A tensor reshaped to these rows, or unchanged if they do not divide it.
     pub fn view(self, t: Tensor) -> Tensor {
         let n = t.shape.len();
         if n.is_multiple_of(self.width) { t.reshape([n / self.width, self.width]) } else { t }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::gpu::Tensor;
 
-/// Weights of an FFN; of E experts [E, F, D] and [E, D, F], of a dense one [F, D] and [D, F].
+/// Weights of an FFN: [E, F, D] and [E, D, F] for E experts, [F, D] and [D, F] for a dense one.
 #[derive(Clone, Copy, Debug)]
 pub struct FfnWeights {
     /// D -> F.
@@ -18,7 +18,7 @@ pub struct FfnWeights {
     pub down: Tensor,
 }
 
-/// Biases of an FFN, each optional; of E experts as said below, of a dense one `[F]` and `[D]`.
+/// Biases of an FFN, each optional: as stated below for E experts, `[F]` and `[D]` for a dense one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpertBiases {
     /// [E, F].
@@ -30,7 +30,7 @@ pub struct ExpertBiases {
 }
 
 impl Graph {
-    /// Each row of `x` [A, D] through the FFN of its expert; expert e owns the rows `offsets`_e .. `offsets`_{e+1} - 1.
+    /// Passes each row of `x` [A, D] through the FFN of its expert; expert e owns the rows `offsets`_e .. `offsets`_{e+1} - 1.
     /// `dropout` acts on the inner layer.
     pub fn expert_ffn(
         &mut self,
@@ -56,7 +56,7 @@ impl Graph {
         layer(self, inner, weights.down, biases.down) // [A, D]
     }
 
-    /// Each row of `x` [.., D] through one FFN. `dropout` acts on the inner layer.
+    /// Passes each row of `x` [.., D] through one FFN. `dropout` acts on the inner layer.
     pub fn ffn(&mut self, x: Tensor, weights: &FfnWeights, biases: &ExpertBiases, f: Activation, dropout: f32) -> Tensor {
         let layer = |g: &mut Graph, x, w, b: Option<Tensor>| {
             let y = g.linear(x, w);

@@ -1,4 +1,4 @@
-//! Global gradient norm, clip factor, and the watch for values that are not finite, without leaving the GPU.
+//! Global gradient norm, clip factor, and the detection of non-finite values, without leaving the GPU.
 
 use super::{
     Graph,
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::gpu::Tensor;
 
-/// Gradients that one launch takes: a kernel may bind eight buffers.
+/// Gradients per launch: a kernel may bind eight buffers.
 const GRADIENTS: usize = 6;
 
-/// Where a value stands in what [`Graph::grad_norm`] returns: the constants `CLIP_*` of the shader. `None` if there is no such slot.
+/// The index of a value in the result of [`Graph::grad_norm`]: the constants `CLIP_*` of the shader. `None` if there is no such slot.
 pub fn clip_slot(name: &str) -> Option<usize> {
     slot(CONSTANTS, "CLIP_", name)
 }
@@ -27,7 +27,7 @@ impl Graph {
         let (mut by_lane, mut others) = (Vec::new(), Vec::new());
         for &w in parameters {
             let d = self.param_grad(w);
-            // Only conditions on the gradient are asked for here.
+            // Only conditions on the gradient are checked here.
             let call = SquaresByLane { params: Params::default(), d0: d, d1: d, d2: d, d3: d, d4: d, d5: d, partials: d };
             if self.can_dispatch(&call) { by_lane.push(d) } else { others.push(d) }
         }
@@ -54,8 +54,8 @@ impl Graph {
         clip
     }
 
-    /// 1 if the last update made a parameter or a moment that is not finite, else 0, u32 `[1]`: the optimizers look at what they
-    /// write, as a finite gradient does not vouch for it.
+    /// 1 if the last update made a parameter or a moment non-finite, else 0, u32 `[1]`: the optimizers check what they write,
+    /// because a finite gradient does not guarantee a finite result.
     pub fn update_damage(&mut self) -> Tensor {
         const NAME: &str = "update_damage";
         self.find(NAME).unwrap_or_else(|| self.state_u32(NAME, [1]))

@@ -1,11 +1,11 @@
-//! The graph: records an op's dispatches, and with them a closure that will record its backward.
+//! The graph: records the dispatches of ops, each with a closure that records its backward.
 //!
-//! A model is run once per run. [`Graph::backward`] walks the recorded closures in reverse and appends their
-//! dispatches, so automatic differentiation exists at build time only; what a step replays is a [`Program`].
+//! A model is recorded once per run. [`Graph::backward`] walks the closures in reverse and appends their dispatches, so
+//! automatic differentiation happens only at build time; a step replays a [`Program`].
 //!
-//! Guaranteed: an activation is written by exactly one dispatch (SSA, checked; or by a stated number, each its own rows); where it feeds several ops its
-//! gradients meet in an explicit add; only gradients of parameters accumulate. Shapes, element types and double
-//! writes are a programmer's errors and panic here, at build time, naming kernel, binding and tensor.
+//! Guarantees: an activation is written by exactly one dispatch (SSA, checked; or by a stated number, each with separate rows);
+//! if several ops use it, an explicit add sums its gradients; only gradients of parameters accumulate. Wrong shapes, element types
+//! and double writes are programming errors and panic here, at build time, naming kernel, binding and tensor.
 
 use std::collections::HashMap;
 
@@ -15,15 +15,15 @@ use crate::gpu::{
 
 type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
 
-/// Most workgroups in one dimension of a grid.
+/// Maximum workgroups in one dimension of a grid.
 const MAX_WORKGROUPS: u32 = 65_535;
 
 /// A program under construction.
 pub struct Graph {
-    /// What kernels are chosen for.
+    /// The capabilities for which kernels are chosen.
     pub capabilities: Capabilities,
     program: Program,
-    /// The first tensor of each name: programs have up to a million.
+    /// The first tensor of each name; programs have up to a million tensors.
     index: HashMap<String, TensorId>,
     /// Dispatches that have yet to write each tensor before it may be read.
     missing_writes: Vec<u32>,
@@ -84,7 +84,7 @@ impl Graph {
         self.create(name, shape.into(), dtype, Role::Input)
     }
 
-    /// Written by the host, f32, and wants a gradient (a test's operand).
+    /// Written by the host, f32, with a gradient (for tests).
     pub fn leaf(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
         let t = self.create(name, shape.into(), DType::F32, Role::Input);
         self.wants_grad[t.id.0 as usize] = true;
@@ -106,25 +106,25 @@ impl Graph {
         self.create(name, shape.into(), DType::U32, Role::State)
     }
 
-    /// What a micro-batch leaves to the next one by [`Graph::store`], zero before the first: reads of a micro-batch see
-    /// what the previous one left. No gradient flows into it. Checkpoints hold it with the optimizer's state; programs
-    /// of one memory share it by name, so an evaluation that shall not disturb a training needs a name of its own.
+    /// State carried from one micro-batch to the next by [`Graph::store`], zero before the first: a micro-batch reads what the
+    /// previous one stored. It has no gradient. Checkpoints include it with the optimizer's state; programs that share a memory
+    /// share it by name, so an evaluation that must not disturb training needs a different name.
     pub fn carried(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
         self.state(name, shape)
     }
 
-    /// Leaves `x` in `carried` for the next micro-batch. The copy ends the micro-batch, after the backward, whenever this
-    /// is called: all that the program reads of `carried` is what the previous micro-batch left.
+    /// Stores `x` in `carried` for the next micro-batch. The copy is made at the end of the micro-batch, after the backward,
+    /// regardless of when this is called: the program only reads what the previous micro-batch stored.
     ///
     /// # Panics
-    /// If `carried` is no state or already stored to, if `x` is a state itself or is not written yet, if the shapes differ.
+    /// If `carried` is not a state or is already stored to, if `x` is a state or is not written yet, or if the shapes differ.
     pub fn store(&mut self, carried: Tensor, x: Tensor) {
         let [target, source] = [carried, x].map(|t| self.program.tensor(t.id));
         let what = format!("store of {} {:?} in {} {:?}", source.name, x.shape, target.name, carried.shape);
         assert!(target.role == Role::State && source.role != Role::State, "{what}: a {:?} in a {:?}", source.role, target.role);
         assert!(source.dtype == target.dtype && source.shape.len() == target.shape.len(), "{what}: they differ in length or type");
         assert_eq!(self.missing_writes[x.id.0 as usize], 0, "{what}: read before it is written");
-        assert!(!self.in_update && self.stores.iter().all(|(_, t)| *t != carried.id), "{what}: wanted one, in the micro-batch");
+        assert!(!self.in_update && self.stores.iter().all(|(_, t)| *t != carried.id), "{what}: expected one store, in the micro-batch");
         self.stores.push((x.id, carried.id));
     }
 
@@ -141,7 +141,7 @@ impl Graph {
         self.create(name, shape.into(), DType::F32, Role::Activation)
     }
 
-    /// An f32 activation that `parts` dispatches write, each some rows of its own.
+    /// An f32 activation that `parts` dispatches write, each its own rows.
     pub fn tensor_in_parts(&mut self, name: &str, shape: impl Into<Shape>, parts: u32) -> Tensor {
         let t = self.tensor(name, shape);
         self.missing_writes[t.id.0 as usize] = parts;
@@ -165,7 +165,7 @@ impl Graph {
         self.tensor(name, x.shape)
     }
 
-    /// Lets the host read a tensor after the step: its storage is not shared.
+    /// Makes a tensor readable by the host after the step: its storage is not shared.
     pub fn output(&mut self, name: &str, t: Tensor) {
         let info = &mut self.program.tensors[t.id.0 as usize];
         assert!(matches!(info.role, Role::Activation | Role::Output), "output {name}: {} is a {:?}", info.name, info.role);
@@ -195,13 +195,13 @@ impl Graph {
         self.scopes.pop();
     }
 
-    /// A new id for random draws; the same graph gives the same ids.
+    /// A new stream id for random numbers; the same graph has the same ids.
     pub fn next_stream(&mut self) -> u32 {
         self.streams += 1;
         self.streams
     }
 
-    /// What follows runs once an update, after the last micro-batch.
+    /// The following commands run once per update, after the last micro-batch.
     pub fn begin_update(&mut self) {
         self.in_update = true;
     }
@@ -210,18 +210,18 @@ impl Graph {
         if self.in_update { self.program.update.push(command) } else { self.program.micro.push(command) }
     }
 
-    /// Records a kernel launch: of the kernels that compute the call, the best that the adapter has and that fits, see [`choose`].
+    /// Records a kernel launch, with the best kernel for the call that the adapter supports and that fits, see [`choose`].
     ///
     /// # Panics
-    /// If none fits, and on operands that cannot be what they are used as.
+    /// If none fits, or an operand has the wrong type, size or state.
     pub fn dispatch(&mut self, call: impl Call) {
         let name = || call.siblings().iter().map(|k| k.name()).collect::<Vec<_>>().join(", ");
         let is_recorded = self.try_dispatch(&call);
         assert!(is_recorded, "none of {} fits {:?}", name(), call.tensors().iter().map(|t| t.shape).collect::<Vec<_>>());
     }
 
-    /// As [`Graph::dispatch`], or records nothing and returns false: for kernels that not every adapter has, where the portable way
-    /// is another sequence of launches.
+    /// Like [`Graph::dispatch`], but records nothing and returns false if no kernel fits: for kernels that not every adapter
+    /// supports, where the portable alternative is another sequence of launches.
     pub fn try_dispatch(&mut self, call: &impl Call) -> bool {
         let chosen = choose(call, &self.capabilities);
         let is_found = chosen.is_some();
@@ -250,11 +250,11 @@ impl Graph {
         for (t, b) in tensors.iter().zip(kernel.bindings) {
             let info = self.program.tensor(t.id);
             let what = || format!("{}: {} = {} {:?}", kernel.name(), b.name, info.name, t.shape);
-            assert_eq!(t.dtype, b.dtype, "{}: wanted {}, found {}", what(), b.dtype.name(), t.dtype.name());
-            assert_eq!(t.bytes() % u64::from(b.element_bytes), 0, "{}: wanted whole elements of {} bytes", what(), b.element_bytes);
+            assert_eq!(t.dtype, b.dtype, "{}: expected {}, found {}", what(), b.dtype.name(), t.dtype.name());
+            assert_eq!(t.bytes() % u64::from(b.element_bytes), 0, "{}: expected whole elements of {} bytes", what(), b.element_bytes);
             let is_written = self.missing_writes[t.id.0 as usize] == 0;
             let is_local = matches!(info.role, Role::Activation | Role::Output);
-            // What a kernel reads as a texture it may write as a buffer: then it does not write for the first time.
+            // A kernel may write as a buffer what it reads as a texture; it is then not the first write.
             let reads = kernel.bindings.iter().any(|other| other.field == b.field && other.access.reads());
             match b.access {
                 Access::Read | Access::ReadWrite => assert!(is_written, "{}: read before it is written", what()),
@@ -289,15 +289,15 @@ impl Graph {
         zeros
     }
 
-    /// Whether a gradient of this tensor will be asked for: it is a parameter or depends on one, and is not detached.
+    /// Whether this tensor needs a gradient: it is a parameter or depends on one, and is not detached.
     pub fn wants_grad(&self, t: Tensor) -> bool {
         !t.is_detached && self.wants_grad[t.id.0 as usize]
     }
 
-    /// `x` as a constant: the same elements, at no cost, but what is made from this handle hands `x` no gradient.
+    /// `x` as a constant: the same elements, at no cost, but ops on this handle do not add gradients to `x`.
     ///
     /// # Panics
-    /// If `x` is a parameter, whose gradient kernels add to without asking.
+    /// If `x` is a parameter, to whose gradient kernels add unconditionally.
     pub fn detach(&self, x: Tensor) -> Tensor {
         let info = self.program.tensor(x.id);
         assert_ne!(info.role, Role::Parameter, "detach: {} is a parameter", info.name);
@@ -323,7 +323,7 @@ impl Graph {
     /// The gradient of a parameter; kernels add to it.
     ///
     /// # Panics
-    /// If `w` is no parameter.
+    /// If `w` is not a parameter.
     pub fn param_grad(&mut self, w: Tensor) -> Tensor {
         let info = self.program.tensor(w.id);
         assert_eq!(info.role, Role::Parameter, "param_grad: {} is a {:?}", info.name, info.role);
@@ -334,7 +334,7 @@ impl Graph {
         known.unwrap_or_else(|| self.create(&name, shape, DType::F32, Role::ParameterGradient)).reshape(w.shape)
     }
 
-    /// Hands over the gradient of an activation. A second one is added to the first. That of a detached handle is dropped.
+    /// Adds a gradient of an activation. A second one is added to the first. That of a detached handle is dropped.
     pub fn add_grad(&mut self, x: Tensor, d_x: Tensor) {
         if x.is_detached {
             return;
@@ -347,7 +347,7 @@ impl Graph {
         self.gradients.insert(x.id, sum);
     }
 
-    /// The gradient handed over so far; a detached handle has none.
+    /// The gradient added so far; a detached handle has none.
     pub fn grad(&self, x: Tensor) -> Option<Tensor> {
         if x.is_detached {
             return None;
@@ -355,15 +355,14 @@ impl Graph {
         self.gradients.get(&x.id).map(|g| g.reshape(x.shape))
     }
 
-    /// Takes the gradient handed over so far away from `x`, for an op that adds its own to it in one pass and hands the
-    /// sum back.
+    /// Takes the gradient of `x` added so far, for an op that adds its own gradient in the same pass and sets the sum.
     pub fn take_grad(&mut self, x: Tensor) -> Option<Tensor> {
         let gradient = self.grad(x)?;
         self.gradients.remove(&x.id);
         Some(gradient)
     }
 
-    /// d(total) / d(loss), a scalar `[1]` that the host writes: the micro-batch's part of its update, or a test's cotangent.
+    /// d(total) / d(loss), a scalar `[1]` that the host writes: the weight of the micro-batch in its update, or a test's cotangent.
     pub fn loss_seed(&mut self) -> Tensor {
         self.find("loss_seed").unwrap_or_else(|| self.input("loss_seed", [1], DType::F32))
     }

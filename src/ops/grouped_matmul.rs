@@ -1,8 +1,8 @@
-//! Linear layers of E experts over rows that lie sorted by expert.
+//! Linear layers of E experts over rows sorted by expert.
 //!
 //! `offsets` u32 [E + 1] lives on the GPU: the rows `offsets[e]..offsets[e + 1]` belong to expert e, `offsets[0]` is 0
-//! and `offsets[E]` the number of rows A. Segments may be empty. As their lengths are not known here, the grid holds
-//! the most tiles that there can be, ceil(A / tile) + E, and those beyond the last return at once: no indirect
+//! and `offsets[E]` the number of rows A. Segments may be empty. As their lengths are not known to the host, the grid has
+//! the maximum number of tiles, ceil(A / tile) + E, and those beyond the last return at once: no indirect
 //! dispatch, no padding of rows.
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::gpu::{DType, Role, Tensor};
 
-/// Which product with an expert's weights [out, in].
+/// The kind of product with an expert's weights [out, in].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupedForm {
     /// `a[r] w[e]^T`, a [A, in]: the layer.
@@ -21,7 +21,7 @@ pub enum GroupedForm {
 }
 
 impl Graph {
-    /// Every row of `a` times the weights `w` [E, out, in] of its expert, y [A, out] or [A, in]. Records no backward.
+    /// Multiplies every row of `a` by the weights `w` [E, out, in] of its expert, y [A, out] or [A, in]. Records no backward.
     pub fn grouped_matmul(&mut self, a: Tensor, w: Tensor, offsets: Tensor, form: GroupedForm) -> Tensor {
         let [rows, k] = a.shape.matrix("grouped_matmul a"); // A, in or out
         let [experts, out, inner] = w.shape.dims("grouped_matmul w");

@@ -9,7 +9,7 @@ use crate::gpu::Tensor;
 
 impl Graph {
     /// Scales every q and k head of `qkv` [N, (H + 2 KV) hd] to unit root mean square, then by the parameters `w_q` `[hd]`
-    /// and `w_k` `[hd]`, each shared by its heads; v heads stay as they are. [`Graph::rope`] comes after it.
+    /// and `w_k` `[hd]`, each shared by its heads; v heads are unchanged. [`Graph::rope`] follows it.
     pub fn head_norm(&mut self, qkv: Tensor, w_q: Tensor, w_k: Tensor, heads: Heads, eps: f32) -> Tensor {
         let [rows, row_width] = qkv.shape.matrix("head_norm qkv"); // N, (H + 2 KV) hd
         let row_heads = heads.query + 2 * heads.key_value;

@@ -1,9 +1,9 @@
 //! The heads of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): joins the parts with and without positions,
-//! turns the former, gives every head the key's one rotary part, and pads to the common width that
-//! [`Graph::attention`] takes. Saves nothing.
+//! rotates the former, copies the key's shared rotary part to every head, and pads to the common width that
+//! [`Graph::attention`] expects. Saves nothing.
 //!
-//! Rotation is plain: implementations that sort interleaved pairs into halves before they turn permute queries and keys
-//! alike, which leaves every score as it is.
+//! Implementations that sort interleaved pairs into halves before the rotation permute queries and keys in the same way,
+//! which does not change the scores.
 
 use super::{
     Graph, Heads, RopePairing, Rotation,
@@ -27,17 +27,17 @@ pub struct LatentHeads {
 }
 
 impl LatentHeads {
-    /// w, the width that attention's heads share: of a query or a value head, the wider, in whole texels.
+    /// w, the common width of attention's heads: the maximum of query and value heads, rounded up to whole texels.
     pub fn width(self) -> u32 {
         (self.nope + self.rope).max(self.value).next_multiple_of(4)
     }
 
-    /// The heads as attention sees them.
+    /// The heads for attention.
     pub fn packed(self) -> Heads {
         Heads { tokens: self.tokens, query: self.heads, key_value: self.heads, width: self.width() }
     }
 
-    /// The textbook's scale of scores, 1 / sqrt(nope + rope): padding does not count.
+    /// The usual scale of scores, 1 / sqrt(nope + rope), without padding.
     pub fn scale(self) -> f32 {
         1.0 / ((self.nope + self.rope) as f32).sqrt()
     }
@@ -46,7 +46,7 @@ impl LatentHeads {
 impl Graph {
     /// Packs `q` [B T, H (nope + rope)], `kv` [B T, H (nope + value)] (a head's key, then its value) and `k_rope`
     /// [B T, rope] into q [B T, H w] and kv [B T, 2 H w] for [`Graph::attention`] over `shape.packed()`; w is
-    /// `shape.width()`. `rotation` turns the leading channels of the rope parts, as a rule all.
+    /// `shape.width()`. `rotation` rotates the leading channels of the rope parts, usually all.
     pub fn latent_heads(&mut self, q: Tensor, kv: Tensor, k_rope: Tensor, shape: LatentHeads, rotation: Rotation) -> (Tensor, Tensor) {
         let LatentHeads { tokens, heads, nope, rope, value } = shape;
         let [rows, _] = q.shape.matrix("latent_heads q"); // N
@@ -54,7 +54,7 @@ impl Graph {
         let wanted = [[rows, heads * (nope + rope)], [rows, heads * (nope + value)], [rows, rope]];
         let found = [q, kv, k_rope].map(|t| t.shape.matrix("latent_heads"));
         assert!(found == wanted && rows % tokens == 0, "latent_heads: q, kv, k_rope {found:?} against {shape:?}");
-        assert!(width <= Heads::MAX_WIDTH, "latent_heads: {shape:?} has heads of {width} channels, attention takes {}", Heads::MAX_WIDTH);
+        assert!(width <= Heads::MAX_WIDTH, "latent_heads: {shape:?} has heads of {width} channels, at most {}", Heads::MAX_WIDTH);
         let is_even = rope % 2 == 0 && rotation.rotated.is_multiple_of(2);
         assert!(is_even && rotation.rotated <= rope, "latent_heads: {rotation:?} against {shape:?}");
         let angles = self.angle_table(rotation, tokens); // [T, rotated / 2, 2]

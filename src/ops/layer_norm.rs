@@ -1,8 +1,7 @@
 //! Layer norm with gain and bias (Ba et al., arXiv 1607.06450). Saves the mean and the reciprocal standard deviation of
 //! each row.
 //!
-//! Backward takes the gradient that `x` already has, a residual connection's as a rule, and hands back the sum: no add
-//! of its own is needed.
+//! Backward adds to the gradient that `x` already has, usually that of a residual connection, so no separate add is needed.
 
 use super::{
     Graph,
@@ -11,7 +10,7 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// Brings every row of `x` [.., D] to mean 0 and variance 1, then times the parameter `w` `[D]`, plus `b` `[D]`.
+    /// Normalises every row of `x` [.., D] to mean 0 and variance 1, then multiplies by the parameter `w` `[D]` and adds `b` `[D]`.
     pub fn layer_norm(&mut self, x: Tensor, w: Tensor, b: Tensor, eps: f32) -> Tensor {
         let [rows, width] = x.shape.matrix("layer_norm x"); // N, D
         let fits = w.shape.len() == width && b.shape.len() == width;

@@ -1,8 +1,8 @@
-//! The loss head: logits, cross-entropy, accuracy and gradient, chunk by chunk, so that a large vocabulary never
-//! materialises (Liger Kernel, arXiv 2410.10989).
+//! The loss head: logits, cross-entropy, accuracy and gradient, chunk by chunk, so that the logits of a large
+//! vocabulary are never materialised (Liger Kernel, arXiv 2410.10989).
 //!
 //! d(total) / d(loss) is known before a step starts ([`Graph::loss_seed`]), so training computes the gradient while a
-//! chunk's logits exist; backward only hands it over. Not offered: a loss that is scaled between here and the seed.
+//! chunk's logits exist; backward only adds it. A loss that is scaled between here and the seed is not supported.
 
 use super::{
     Graph,
@@ -17,7 +17,7 @@ use crate::{gpu::Tensor, limits::rows_per_chunk};
 // Chunks are whole tiles of the matrix products.
 const _: () = assert!(crate::limits::TILE_ROWS == TILE as u64);
 
-/// What the loss head gives.
+/// The outputs of the loss head.
 #[derive(Clone, Copy, Debug)]
 pub struct LossHead {
     /// Mean cross-entropy in nats over the micro-batch's targets (by the step's `inverse_targets`), `[1]`.
@@ -36,7 +36,7 @@ struct Chunk {
 }
 
 impl LossHead {
-    /// Where a sum over the targets stands in the statistics; `None` if there is no such sum.
+    /// The index of a sum over the targets in the statistics; `None` if there is no such sum.
     pub fn slot(name: &str) -> Option<usize> {
         ["cross_entropy", "targets", "correct"].iter().position(|slot| *slot == name)
     }
@@ -44,13 +44,13 @@ impl LossHead {
 
 impl Graph {
     /// Cross-entropy of the logits `x` [.., D] times `w` [V, D] transposed against `targets` `[N]`; targets of 2^32 - 1
-    /// are ignored. With `train`, gradients for `x` and the parameter `w` are recorded along.
+    /// are ignored. With `train`, gradients for `x` and the parameter `w` are recorded as well.
     pub fn loss_head(&mut self, x: Tensor, w: Tensor, targets: Tensor, train: bool) -> LossHead {
         let [vocabulary, _] = w.shape.matrix("loss_head w"); // V, D
         self.loss_head_in_chunks(x, w, targets, train, rows_per_chunk(vocabulary))
     }
 
-    /// As [`Graph::loss_head`], with at most `rows_per_chunk` rows of logits at a time.
+    /// Like [`Graph::loss_head`], with at most `rows_per_chunk` rows of logits at a time.
     pub fn loss_head_in_chunks(&mut self, x: Tensor, w: Tensor, targets: Tensor, train: bool, rows_per_chunk: u32) -> LossHead {
         let [rows, width] = x.shape.matrix("loss_head x"); // N, D
         assert_eq!(targets.shape.len(), rows, "loss_head: targets {:?} against x {:?}", targets.shape, x.shape);
@@ -94,7 +94,7 @@ impl Graph {
         self.dispatch(Evaluate { params, targets, logits, row_totals });
     }
 
-    /// Loss of a chunk, and its d_logits [chunk, V], which take the place of the logits.
+    /// Loss of a chunk, and its d_logits [chunk, V], which overwrite the logits.
     fn logits_gradient(&mut self, chunk: Chunk, logits: Tensor) -> Tensor {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
@@ -113,7 +113,7 @@ impl Graph {
         LossHead { loss, statistics: totals }
     }
 
-    /// Some rows of `x`, copied unless they are all.
+    /// A range of rows of `x`, copied unless it is all of them.
     fn take_rows(&mut self, x: Tensor, first_row: u32, rows: u32) -> Tensor {
         let [all_rows, width] = x.shape.matrix("loss_head x");
         if rows == all_rows {
@@ -125,7 +125,7 @@ impl Graph {
         x_chunk
     }
 
-    /// Puts the gradient of a chunk's rows into `d_x`, which the first chunk creates, unless the chunk is all.
+    /// Copies the gradient of a chunk's rows to `d_x`, which the first chunk creates, unless the chunk is all rows.
     fn put_rows(&mut self, d_x_chunk: Tensor, d_x: Option<Tensor>, shape: [u32; 2], first_row: u32, chunks: u32) -> Tensor {
         if chunks == 1 {
             return d_x_chunk;

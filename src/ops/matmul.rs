@@ -9,7 +9,7 @@ use super::{
 };
 use crate::gpu::{Role, Shape, Tensor};
 
-/// How the operands of a product lie in memory.
+/// The layout of the operands of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// a b with a [m, k], b [k, n].
@@ -20,7 +20,7 @@ pub enum Form {
     Tn,
 }
 
-/// What is added to a product: alpha (product) + beta residual + diagonal I.
+/// Terms added to a product: alpha (product) + beta residual + diagonal I.
 #[derive(Clone, Copy, Debug)]
 pub struct Addend {
     /// Factor of the product.
@@ -29,7 +29,7 @@ pub struct Addend {
     pub beta: f32,
     /// The residual, of the product's shape.
     pub residual: Tensor,
-    /// Added where row and column are equal.
+    /// Added on the diagonal.
     pub diagonal: f32,
 }
 
@@ -45,7 +45,7 @@ struct Sizes {
 
 impl Sizes {
     fn new(a: Tensor, b: Tensor, form: Form) -> Sizes {
-        let wrong = || panic!("matmul {form:?}: {:?} and {:?} do not fit", a.shape, b.shape);
+        let wrong = || panic!("matmul {form:?}: {:?} and {:?} do not match", a.shape, b.shape);
         let ([batch, a0, a1], [b_batch, b0, b1]) = match (a.shape.as_slice(), b.shape.as_slice()) {
             (&[a0, a1], &[b0, b1]) => ([1, a0, a1], [1, b0, b1]),
             (&[s, a0, a1], &[t, b0, b1]) => ([s, a0, a1], [t, b0, b1]),
@@ -82,10 +82,10 @@ impl Graph {
         y
     }
 
-    /// As [`Graph::matmul`], with something added; in the forms nn and nt. Records no backward.
+    /// Like [`Graph::matmul`], with additional terms; only for the forms nn and nt. Records no backward.
     ///
     /// # Panics
-    /// In form tn, which no op needs.
+    /// For the form tn, which no op needs.
     pub fn matmul_add(&mut self, a: Tensor, b: Tensor, form: Form, addend: Addend) -> Tensor {
         let sizes = Sizes::new(a, b, form);
         let Sizes { m, n, k, .. } = sizes;

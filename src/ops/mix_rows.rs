@@ -1,4 +1,4 @@
-//! Whole sequences of one tensor or another, by a mask: what a recursive model does with sequences that have halted.
+//! Selects whole sequences from one of two tensors by a mask: used for halted sequences of a recursive model.
 //! Saves nothing.
 
 use super::{

@@ -1,4 +1,4 @@
-//! The graph, and one file an op. Each file holds an op's forward, what it saves, and its backward.
+//! The graph, and one file per op, with the op's forward, saved values and backward.
 
 mod activation;
 mod adamw;

@@ -1,14 +1,14 @@
 //! Muon (Jordan et al. 2024): momentum in lerp form, Nesterov, orthogonalisation by five Newton-Schulz steps.
 //!
 //! Matrices whose short side is equal after padding to 64 are orthogonalised together, each slice of a parameter
-//! [.., rows, columns] (each expert) on its own. A gather launch per parameter moves its momentum on and stacks what is
-//! to be orthogonalised, short side first; batched products orthogonalise the stack; a scatter launch per parameter
+//! [.., rows, columns] (each expert) separately. A gather launch per parameter updates its momentum and stacks the matrices
+//! to orthogonalise, short side first; batched products orthogonalise the stack; a scatter launch per parameter
 //! applies it. Padding is with zeros, which stay zeros.
 //!
 //! A step X <- Q X with Q = a I + b G + c G^2 changes the Gram matrix G = X X^T to Q G Q, so steps are taken on the
 //! small matrices and X is multiplied once by their product P. In f32 that loses accuracy after a few steps: after
-//! three, X is formed and G computed afresh. Against the direct form this costs two thirds of the arithmetic where the
-//! long side is four times the short one, and agrees with it to rounding (github.com/Dao-AILab/gram-newton-schulz).
+//! three, X is formed and G recomputed. Compared with the direct form this needs two thirds of the arithmetic if the
+//! long side is four times the short one, and agrees with it up to rounding (github.com/Dao-AILab/gram-newton-schulz).
 
 use std::collections::BTreeMap;
 
@@ -19,17 +19,17 @@ use super::{
 use crate::choices::MuonScale;
 use crate::gpu::{MAX_IMAGE_SIDE, Tensor};
 
-/// Sides of a stack are multiples of this: images and tiles want them.
+/// Sides of a stack are multiples of this, as required by images and tiles.
 const PADDING: u32 = 64;
-/// Most elements of a stack (64 MiB): fits a browser's binding, and stacks share their storage.
+/// Maximum elements of a stack (64 MiB): fits a browser's binding, and stacks share their storage.
 const STACK_ELEMENTS: u32 = 1 << 24;
 
 /// Constants of Muon. The learning rate is a per-step scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Muon {
-    /// Decay of the momentum, and Nesterov's weight of it.
+    /// Decay rate of the momentum, also its weight in the Nesterov step.
     pub momentum: f32,
-    /// How the step is scaled.
+    /// How the update is scaled.
     pub scale: MuonScale,
     /// Decoupled: multiplies the learning rate and the weight.
     pub weight_decay: f32,
@@ -41,7 +41,7 @@ struct Part {
     w: Tensor,
     d_w: Tensor,
     momentum: Tensor,
-    /// Assignments, one a matrix of the parameter, where those without are left as they are.
+    /// Assignments, one per matrix of the parameter, if matrices without assignments are left unchanged.
     counts: Option<Tensor>,
     rows: u32,
     columns: u32,
@@ -58,7 +58,7 @@ impl Part {
         self.rows.max(self.columns)
     }
 
-    /// The counts, or what stands in for them: kernels that follow none do not read it.
+    /// The counts, or a placeholder that kernels without counts do not read.
     fn counts_or(&self, other: Tensor) -> Tensor {
         self.counts.unwrap_or(other)
     }
@@ -91,13 +91,13 @@ impl Graph {
     /// if a gradient was not finite.
     ///
     /// # Panics
-    /// If a parameter has less than two dimensions, or has assignments and these are not one a matrix.
+    /// If a parameter has fewer than two dimensions, or its number of assignments differs from its matrices.
     pub fn muon(&mut self, parameters: &[Trained], clip: Tensor, constants: Muon) {
         let mut classes: BTreeMap<u32, Vec<Part>> = BTreeMap::new();
         for &trained in parameters {
             let Trained { w, assignments: counts } = trained;
             let name = self.program().tensor(w.id).name.clone();
-            let &[.., rows, columns] = w.shape.as_slice() else { panic!("muon: {name} {:?} is no matrix", w.shape) };
+            let &[.., rows, columns] = w.shape.as_slice() else { panic!("muon: {name} {:?} is not a matrix", w.shape) };
             let d_w = self.param_grad(w);
             let momentum = self.state(&format!("muon.momentum.{name}"), w.shape);
             let slices = w.shape.len() / (rows * columns);
@@ -110,7 +110,7 @@ impl Graph {
             }
         }
         for (side, mut parts) in classes {
-            parts.sort_by_key(|p| std::cmp::Reverse(p.length())); // Stable: equal lengths pad nothing.
+            parts.sort_by_key(|p| std::cmp::Reverse(p.length())); // Stable; equal lengths need no padding.
             for batch in batches(side, parts) {
                 self.muon_batch(side, &batch, clip, constants);
             }
@@ -156,7 +156,7 @@ impl Graph {
         self.dispatch(Scatter { params, clip, counts, orthogonal, w, damage });
     }
 
-    /// Five Newton-Schulz steps from `x` / (|x|_F + 1e-7), each slice of x [S, side, length] on its own.
+    /// Five Newton-Schulz steps from `x` / (|x|_F + 1e-7), for each slice of x [S, side, length].
     fn orthogonalize(&mut self, x: Tensor) -> Tensor {
         let [_, side, _] = x.shape.dims("orthogonalize x");
         let gram = self.matmul(x, x, Form::Nt); // [S, side, side]
@@ -204,7 +204,7 @@ fn padded_length(parts: &[Part]) -> u32 {
     parts.iter().map(|p| p.length().next_multiple_of(PADDING)).max().unwrap_or(PADDING)
 }
 
-/// Cuts a class into stacks that fit a binding and an image.
+/// Splits a class into stacks that fit a binding and an image.
 fn batches(side: u32, parts: Vec<Part>) -> Vec<Vec<Part>> {
     let mut batches: Vec<Vec<Part>> = Vec::new();
     let mut room = 0;

@@ -1,8 +1,8 @@
-//! Sorts the N K assignments of tokens to experts into contiguous segments, one an expert.
+//! Sorts the N K assignments of tokens to experts into contiguous segments, one per expert.
 //!
-//! Guaranteed: a stable sort (slots of one expert are in the order of the assignments n K + k), the same on every run;
+//! Guarantees: a stable sort (slots of one expert are in the order of the assignments n K + k), deterministic;
 //! nothing is dropped and nothing padded. Routing never leaves the GPU: the sizes are fixed, only the content depends on
-//! the data. Tokens that only fill a micro-batch up come last of all, so that no bit of a real token's result depends on them.
+//! the data. Padding tokens come last, so that results of real tokens do not depend on them.
 
 use super::{
     Graph,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::gpu::Tensor;
 
-/// Where each assignment stands in the experts' order. All u32.
+/// The position of each assignment in the experts' order. All u32.
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation {
     /// Expert e owns the slots offsets_e .. offsets_{e+1} - 1 [E + 1].

@@ -1,7 +1,6 @@
 //! Root-mean-square norm (Zhang & Sennrich, arXiv 1910.07467). Saves the reciprocal root mean square of each row.
 //!
-//! Backward takes the gradient that `x` already has, a residual connection's as a rule, and hands back the sum: no add
-//! of its own is needed.
+//! Backward adds to the gradient that `x` already has, usually that of a residual connection, so no separate add is needed.
 
 use super::{
     Graph,
@@ -10,13 +9,13 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// A gain `[width]` that is no parameter: all ones.
+    /// A constant gain `[width]` of ones.
     pub fn ones(&mut self, width: u32) -> Tensor {
         let name = format!("ones.{width}");
         self.find(&name).unwrap_or_else(|| self.constant(&name, [width], vec![1.0; width as usize]))
     }
 
-    /// Scales every row of `x` [.., D] to unit root mean square, then by `w` `[D]`: a parameter, or a constant, as of a norm
+    /// Scales every row of `x` [.., D] to unit root mean square, then by `w` `[D]`: a parameter, or a constant for a norm
     /// without gain.
     pub fn rms_norm(&mut self, x: Tensor, w: Tensor, eps: f32) -> Tensor {
         let [rows, width] = x.shape.matrix("rms_norm x"); // N, D

@@ -1,7 +1,7 @@
 //! Rotary positions (Su et al., arXiv 2104.09864), together with the split of the packed projection that attention
-//! reads. Saves nothing: the backward turns the gradients back and joins them.
+//! reads. Saves nothing: the backward rotates the gradients back and joins them.
 //!
-//! Cosines and sines come from a table that the host computes in f64, so that no driver's trigonometry matters.
+//! Cosines and sines come from a table that the host computes in f64, so that results do not depend on a driver's trigonometry.
 
 use super::{
     Graph, Heads,
@@ -10,12 +10,12 @@ use super::{
 use crate::choices::RopePairing;
 use crate::gpu::Tensor;
 
-/// How positions turn the heads.
+/// How heads are rotated by position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation {
-    /// Leading channels of a head that turn; even; 0 = none.
+    /// Leading channels of a head that are rotated; even; 0 = none.
     pub rotated: u32,
-    /// Pair i turns by position * base^(-2i / rotated).
+    /// Pair i is rotated by position * base^(-2i / rotated).
     pub base: f64,
     /// Which channels form a pair.
     pub pairs: RopePairing,
@@ -42,7 +42,7 @@ impl Rotation {
 const ANGLE_ROW: u32 = 64;
 
 impl Graph {
-    /// Turns the q and k heads of `qkv` [B T, (H + 2 KV) hd] by their positions, row % T, and splits it into
+    /// Rotates the q and k heads of `qkv` [B T, (H + 2 KV) hd] by their positions, row % T, and splits it into
     /// q [B T, H hd] and kv [B T, 2 KV hd] (k heads, then v heads).
     pub fn rope(&mut self, qkv: Tensor, heads: Heads, rotation: Rotation) -> (Tensor, Tensor) {
         let [rows, row_width] = qkv.shape.matrix("rope qkv");

@@ -1,14 +1,14 @@
 //! Router of a mixture of experts (Shazeer et al., arXiv 1701.06538): scores every token against every expert and
 //! selects K of them.
 //!
-//! Guaranteed: ties go to the lowest index, so the choice is the same on every run; each token gets K different
-//! experts, whatever its logits, all of them in its kept groups. The noisy logits are kept, so the noise is drawn once.
-//! Without a selection bias and with one group the K largest logits are chosen, which is the same as the K largest
-//! scores but for scores that round to equal numbers.
+//! Guarantees: ties go to the lowest index, so the selection is deterministic; each token gets K different
+//! experts, for any logits, all of them in its kept groups. The noisy logits are saved, so the noise is generated once.
+//! Without a selection bias and with one group the K largest logits are selected, which is the same as the K largest
+//! scores except for scores that round to equal numbers.
 //!
-//! Experts of groups that are not kept cannot be chosen: their choice score is -inf, as in DeepSeek's code and in Hugging
-//! Face transformers 5. Older ones of the latter gave them 0 instead, which is the same wherever K choice scores of the kept
-//! groups are positive.
+//! Experts outside of the kept groups cannot be selected: their selection score is -inf, as in DeepSeek's code and in Hugging
+//! Face transformers 5. Older versions of the latter used 0 instead, which is the same if K selection scores of the kept groups
+//! are positive.
 
 use super::{
     Graph,
@@ -20,16 +20,16 @@ use crate::{
     limits::{MAX_EXPERTS, MAX_EXPERTS_PER_TOKEN},
 };
 
-// What configs are held to is what the kernels take.
+// The limits for configs are those of the kernels.
 const _: () = assert!(MAX_EXPERTS == router::MAX_EXPERTS && MAX_EXPERTS_PER_TOKEN == router::MAX_EXPERTS_PER_TOKEN);
 
-/// How logits become scores, and the scores of the chosen experts gate weights.
+/// How scores are computed from logits, and gate weights from the scores of the selected experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scores {
     /// Softmax over the experts, or a sigmoid of each logit (DeepSeek-V3, arXiv 2412.19437; without `normalize` sigma-MoE,
     /// arXiv 2310.10837).
     pub kind: RouterScores,
-    /// With softmax: which logits the gate weights are a softmax over. A softmax over all experts, renormalised to sum to 1 over
+    /// With softmax: the logits over which the gate weights are a softmax. A softmax over all experts, renormalised to sum to 1 over
     /// the selected ones, is the same as `Selected`.
     pub softmax: SoftmaxOver,
     /// With sigmoid: divides the gate weights of a token by their sum + 1e-20.
@@ -56,20 +56,20 @@ impl Scores {
     }
 }
 
-/// How a router chooses.
+/// How a router selects experts.
 #[derive(Clone, Copy, Debug)]
 pub struct RouterOptions {
     /// K.
     pub experts_per_token: u32,
     /// Standard deviation of the Gaussian noise on the logits; 0 = none.
     pub noise_std: f32,
-    /// What experts are chosen by, and weighted with.
+    /// How experts are selected and weighted.
     pub scores: Scores,
     /// Factor on the gate weights, above 0.
     pub scale: f32,
-    /// Groups that the experts form, E / groups neighbours each.
+    /// Number of groups, of E / groups consecutive experts each.
     pub groups: u32,
-    /// Groups that a token may choose from: those whose two best choice scores have the largest sum.
+    /// Number of groups that a token may choose from: those whose two best selection scores have the largest sum.
     pub kept_groups: u32,
 }
 
@@ -81,12 +81,12 @@ impl RouterOptions {
     }
 }
 
-/// What is added to logits and scores, if anything.
+/// Biases on logits and scores, if any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RouterBiases {
-    /// On the logits, a parameter `[E]`.
+    /// Bias on the logits, a parameter `[E]`.
     pub logits: Option<Tensor>,
-    /// On the scores while experts are chosen, never in a gate weight `[E]`; it gets no gradient (see
+    /// Bias on the scores for the selection of experts, not part of the gate weights `[E]`; it has no gradient (see
     /// [`Graph::selection_bias_update`]).
     pub selection: Option<Tensor>,
 }
@@ -94,11 +94,11 @@ pub struct RouterBiases {
 /// A router's output for N tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Routing {
-    /// Selected experts, largest choice score first [N, K], u32.
+    /// Selected experts, largest selection score first [N, K], u32.
     pub expert: Tensor,
     /// Their gate weights [N, K].
     pub gate: Tensor,
-    /// Scores over their sum, which is 1 for softmax [N, E].
+    /// Scores divided by their sum, which is 1 for softmax [N, E].
     pub probabilities: Tensor,
     /// Logits with their noise [N, E].
     pub logits: Tensor,
@@ -120,7 +120,7 @@ impl Graph {
     /// Routes `x` [.., D] to K of the E experts whose router weights are `w` [E, D].
     ///
     /// # Panics
-    /// If shapes, groups or K do not fit together.
+    /// If shapes, groups or K do not match.
     pub fn router(&mut self, x: Tensor, w: Tensor, biases: RouterBiases, options: RouterOptions) -> Routing {
         let [tokens, width] = x.shape.matrix("router x"); // N, D
         let [experts, w_width] = w.shape.dims("router w");
@@ -182,7 +182,7 @@ impl Graph {
         let d_logits = self.tensor("d_router.logits", [params.tokens, STRIDE]); // [N, E]
         let call = BackwardLogits {
             params,
-            // Softmax has all in its probabilities: what is bound is not read, and the logits' storage is free.
+            // Softmax only needs the probabilities: this binding is not read, and the logits' storage is free.
             saved_logits: if params.is_sigmoid == 0 { probabilities } else { logits },
             saved_expert: expert,
             saved_gate: gate,
@@ -196,7 +196,7 @@ impl Graph {
         d_logits
     }
 
-    /// Hands the gradients of `x` and `w` over.
+    /// Adds the gradients of `x` and `w`.
     fn router_backward(&mut self, params: Params, x: Tensor, w: Tensor, d_logits: Tensor) {
         let d_residual = self.take_grad(x); // [N, D]
         let params = Params { has_d_residual: d_residual.is_some().into(), ..params };
@@ -212,7 +212,7 @@ impl Graph {
     }
 }
 
-/// What the options say, checked, in `sizes` (tokens, width, experts).
+/// The checked options for `sizes` (tokens, width, experts).
 fn router_params(sizes: Params, biases: RouterBiases, options: RouterOptions) -> Params {
     let experts = sizes.experts;
     let RouterOptions { experts_per_token, noise_std, scores, scale, groups, kept_groups } = options;
@@ -224,7 +224,7 @@ fn router_params(sizes: Params, biases: RouterBiases, options: RouterOptions) ->
     let choice = experts / groups * kept_groups;
     assert!(
         (1..=choice.min(MAX_EXPERTS_PER_TOKEN)).contains(&experts_per_token),
-        "router: {experts_per_token} of {choice} experts a token, at most {MAX_EXPERTS_PER_TOKEN}"
+        "router: {experts_per_token} of {choice} experts per token, at most {MAX_EXPERTS_PER_TOKEN}"
     );
     assert!(scale > 0.0, "router: gate weights times {scale}");
     Params {

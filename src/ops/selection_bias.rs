@@ -1,8 +1,8 @@
-//! Counts of assignments over an update's micro-batches, and the selection bias that follows them (loss-free balancing,
+//! Counts of assignments over an update's micro-batches, and the selection bias that is derived from them (loss-free balancing,
 //! arXiv 2408.15664; `get_updated_expert_bias` of Megatron).
 //!
-//! Guaranteed: counts are exact, of real tokens only, and zero between updates if the update program clears them. No gradient
-//! is involved; an update that is skipped because a gradient was not finite leaves the bias as it was.
+//! Guarantees: counts are exact, only of real tokens, and zero between updates if the update program clears them. No gradient
+//! is involved; an update that is skipped because a gradient is not finite does not change the bias.
 
 use super::{
     Graph,
@@ -12,8 +12,8 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// Adds the assignments of this micro-batch's real tokens to `counts`, a state of u32 `[E]`, and gives each expert's share
-    /// of all that are counted so far `[E]`.
+    /// Adds the assignments of this micro-batch's real tokens to `counts`, a state of u32 `[E]`, and returns each expert's share
+    /// of all assignments counted so far `[E]`.
     ///
     /// The update program must clear the counts: [`Graph::selection_bias_update`] does, or [`Graph::clear`].
     pub fn count_assignments(&mut self, counts: Tensor, permutation: &Permutation) -> Tensor {
@@ -28,8 +28,8 @@ impl Graph {
     }
 
     /// Moves a router's selection bias, a state `[E]`, by `rate` towards the experts with fewer assignments than the mean of
-    /// `counts`, a state of u32 `[E]`, and clears these. Only the counts are touched if a gradient was not finite, as
-    /// `clip` says (see [`Graph::grad_norm`]). Belongs into the update program.
+    /// `counts`, a state of u32 `[E]`, and clears these. Only clears the counts if a gradient is not finite according to
+    /// `clip` (see [`Graph::grad_norm`]). Belongs in the update program.
     pub fn selection_bias_update(&mut self, bias: Tensor, counts: Tensor, clip: Tensor, rate: f32) {
         let experts = counts.shape.len();
         assert_eq!(bias.shape.len(), experts, "selection_bias_update: bias {:?}, counts {:?}", bias.shape, counts.shape);

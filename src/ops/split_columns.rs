@@ -8,10 +8,10 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// The first `left` columns of `x` [.., A + B] and the others: [N, A], [N, B] with A = `left`.
+    /// Returns the first `left` columns of `x` [.., A + B] and the others: [N, A], [N, B] with A = `left`.
     pub fn split_columns(&mut self, x: Tensor, left: u32) -> (Tensor, Tensor) {
         let [rows, width] = x.shape.matrix("split_columns x"); // N, A + B
-        assert!(0 < left && left < width, "split_columns: {left} columns of x {:?}, wanted some for each side", x.shape);
+        assert!(0 < left && left < width, "split_columns: {left} columns of x {:?}, expected some on each side", x.shape);
         let [left_width, right_width] = [left, width - left]; // A, B
         let [left, right] = [left_width, right_width].map(|width| self.tensor("split", [rows, width])); // [N, A], [N, B]
         let params = Params { rows, left_width, right_width, has_left: 0, has_right: 0 };
@@ -26,7 +26,7 @@ impl Graph {
     }
 }
 
-/// Which of two gradients there are, and both; the other takes the place of an absent one, which is not read.
+/// Whether each of two gradients exists, and both; an absent one is replaced by the other and not read.
 fn present(gradients: &[Option<Tensor>]) -> ([u32; 2], [Tensor; 2]) {
     let any = gradients[0].or(gradients[1]).expect("a backward runs for some gradient");
     ([0, 1].map(|i| u32::from(gradients[i].is_some())), [0, 1].map(|i| gradients[i].unwrap_or(any)))

@@ -1,4 +1,4 @@
-//! Drops the padding of attention's heads, where values are narrower than queries (see [`super::LatentHeads`]). Saves
+//! Drops the padding of attention's heads if values are narrower than queries (see [`super::LatentHeads`]). Saves
 //! nothing.
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
 use crate::gpu::Tensor;
 
 impl Graph {
-    /// The leading `value` channels of every head of `x` [N, H w]: [N, H value]. `x` itself where `value` is the whole
+    /// The leading `value` channels of every head of `x` [N, H w]: [N, H value]. Returns `x` itself if `value` is the whole
     /// `width` w.
     pub fn take_heads(&mut self, x: Tensor, heads: u32, width: u32, value: u32) -> Tensor {
         let [rows, row_width] = x.shape.matrix("take_heads x"); // N, H w

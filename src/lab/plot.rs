@@ -8,7 +8,7 @@
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
 use super::reader::{Bucket, Reader};
 use super::store::StoreError;
-use crate::run::records::{Event, Incident};
+use crate::run::records::Incident;
 use crate::run::series::Series;
 use crate::run::summary::{Baselines, Summary};
 
@@ -120,10 +120,9 @@ impl LossPlot {
                 points.extend(reader.read(series, 0..=u32::MAX, POINTS)?.buckets.iter().map(Point::from));
             }
         }
-        for event in reader.events() {
-            if let Event::Incident(record) = event?
-                && record.incident == Incident::NonFinite
-            {
+        for record in reader.incidents() {
+            let record = record?;
+            if record.incident == Incident::NonFinite {
                 plot.skipped.push(f64::from(record.update));
             }
         }

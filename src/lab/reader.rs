@@ -28,7 +28,7 @@ use super::{
     store::{Store, StoreError},
 };
 use crate::run::{
-    records::{Event, Header},
+    records::{Event, Header, IncidentRecord},
     series::{Record, RecordKind, Series},
 };
 pub use buckets::Bucket;
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
 
     /// The first line, if it can be read.
     pub fn header(&self) -> Result<Option<Header>, StoreError> {
-        let first = self.lines.entries(self.store, 0..=0).next().transpose()?;
+        let first = self.lines.entries(self.store, 0..=0, None).next().transpose()?;
         let event = first.and_then(|entry| entry.line.event.ok());
         Ok(event.and_then(|event| if let Event::Header(header) = event { Some(header) } else { None }))
     }
@@ -96,12 +96,26 @@ impl<'a> Reader<'a> {
 
     /// Those that are about updates in a range.
     pub fn events_within(&self, range: RangeInclusive<u32>) -> impl Iterator<Item = Result<Event, StoreError>> {
+        self.select(range, None)
+    }
+
+    fn select(&self, range: RangeInclusive<u32>, only: Option<&'static str>) -> impl Iterator<Item = Result<Event, StoreError>> {
         let event = |entry: Result<Entry, StoreError>| match entry {
             Ok(Entry { line, is_current: true }) => line.event.ok().filter(|event| !matches!(event, Event::Rewound(_))).map(Ok),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         };
-        self.lines.entries(self.store, range).filter_map(event)
+        self.lines.entries(self.store, range, only).filter_map(event)
+    }
+
+    /// The incidents among them.
+    pub fn incidents(&self) -> impl Iterator<Item = Result<IncidentRecord, StoreError>> {
+        let incident = |event: Result<Event, StoreError>| match event {
+            Ok(Event::Incident(record)) => Some(Ok(record)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        };
+        self.select(0..=u32::MAX, Some("incident")).filter_map(incident)
     }
 
     /// All lines, what was rewound and what cannot be read among them.
@@ -109,7 +123,7 @@ impl<'a> Reader<'a> {
         let line = |entry: Result<Entry, StoreError>| {
             entry.map(|Entry { line, is_current }| AuditLine { number: line.number, event: line.event, is_rewound: !is_current })
         };
-        self.lines.entries(self.store, 0..=u32::MAX).map(line)
+        self.lines.entries(self.store, 0..=u32::MAX, None).map(line)
     }
 
     /// A series over the updates of `range`, in at most `points` buckets (at least 1) of equal width; one an update where that is few enough.
@@ -158,7 +172,11 @@ impl<'a> Reader<'a> {
             return Ok((shape.to_vec(), buckets));
         }
         let mut gathered: Option<(Vec<usize>, Buckets)> = None;
-        for event in self.events_within(range.clone()) {
+        let only = match series.record {
+            RecordKind::Update => "update",
+            RecordKind::Eval => "eval",
+        };
+        for event in self.select(range.clone(), Some(only)) {
             let event = event?;
             let measured = match (&event, series.record) {
                 (Event::Update(record), RecordKind::Update) => measured(record, series),

@@ -20,7 +20,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (temporary, run)
 }
 
-fn open(path: &Path) -> Directory {
+pub fn open(path: &Path) -> Directory {
     Directory::open(path).expect("the folder can be opened")
 }
 

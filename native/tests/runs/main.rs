@@ -5,6 +5,7 @@ mod runs;
 
 mod budget;
 mod directory;
+mod long_run;
 mod raster;
 mod runner;
 mod terminal;

@@ -68,7 +68,7 @@ impl Lines {
     /// The updates of the first and the last `update` line that is current.
     fn first_and_last(&self, store: &dyn Store) -> Result<Option<(u32, u32)>, StoreError> {
         let current = |block: &Block| -> Result<Vec<u32>, StoreError> {
-            let entries = self.read(store, block).into_iter().collect::<Result<Vec<Entry>, StoreError>>()?;
+            let entries = self.read(store, block, Some("update")).into_iter().collect::<Result<Vec<Entry>, StoreError>>()?;
             let update = |entry: &Entry| match &entry.line.event {
                 Ok(Event::Update(record)) if entry.is_current => Some(record.update),
                 _ => None,
@@ -113,17 +113,23 @@ impl Lines {
     }
 
     /// The lines about updates in `range`, rewound ones and damaged ones among them, in the order of the log. The header is of every range.
-    pub fn entries<'a>(&'a self, store: &'a dyn Store, range: RangeInclusive<u32>) -> impl Iterator<Item = Result<Entry, StoreError>> + 'a {
+    /// `only` leaves out lines of other kinds, without reading them.
+    pub fn entries<'a>(
+        &'a self,
+        store: &'a dyn Store,
+        range: RangeInclusive<u32>,
+        only: Option<&'static str>,
+    ) -> impl Iterator<Item = Result<Entry, StoreError>> + 'a {
         let (from, to) = range.into_inner();
         let overlaps = move |block: &&Block| block.lines == 0 || *block.updates.start() <= to && *block.updates.end() >= from;
         let is_within = move |entry: &Result<Entry, StoreError>| {
             let event = entry.as_ref().ok().and_then(|entry| entry.line.event.as_ref().ok());
             event.and_then(Event::update).is_none_or(|update| (from..=to).contains(&update))
         };
-        self.blocks.iter().filter(overlaps).flat_map(move |block| self.read(store, block)).filter(is_within)
+        self.blocks.iter().filter(overlaps).flat_map(move |block| self.read(store, block, only)).filter(is_within)
     }
 
-    fn read(&self, store: &dyn Store, block: &Block) -> Vec<Result<Entry, StoreError>> {
+    fn read(&self, store: &dyn Store, block: &Block, only: Option<&str>) -> Vec<Result<Entry, StoreError>> {
         let bytes = match store.read_at(METRICS, block.offset, block.bytes) {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(error) => return vec![Err(error)],
@@ -138,7 +144,9 @@ impl Lines {
             let update = line.event.as_ref().ok().and_then(Event::update);
             Ok(Entry { line, is_current: update.is_none_or(|update| self.rewinds.keeps(position, update)) })
         };
-        text.split_inclusive('\n').enumerate().map(entry).collect()
+        let is_wanted =
+            |(_, line): &(usize, &str)| only.is_none_or(|only| head(line.as_bytes()).is_some_and(|(kind, _)| kind == only.as_bytes()));
+        text.split_inclusive('\n').enumerate().filter(is_wanted).map(entry).collect()
     }
 }
 

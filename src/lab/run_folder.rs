@@ -78,7 +78,7 @@ use super::reader::Reader;
 use super::store::{Store, StoreError};
 use crate::run::arrays::Layout;
 use crate::run::digest::sha256_hex;
-use crate::run::records::{self, Event, Header};
+use crate::run::records::{self, Event, Header, RewoundRecord};
 use crate::run::series::{Lengths, RecordKind};
 use crate::run::state::TrainState;
 use crate::train::checkpoint::{self, MANIFEST, STATE, Snapshot};
@@ -121,6 +121,7 @@ pub struct RunFolder {
     /// The last append failed and may have left a part of what it was to write.
     is_torn: bool,
     sessions: u32,
+    rewound: Option<RewoundRecord>,
 }
 
 /// What a run's folder begins with.
@@ -204,7 +205,18 @@ impl RunFolder {
 
     fn of(store: Box<dyn Store>, tag: &str) -> Self {
         let (layout, tag) = (Layout::default(), tag.to_string());
-        Self { store, tag, newest: Newest::default(), marker: None, layout, log_bytes: 0, series_bytes: 0, is_torn: false, sessions: 0 }
+        Self {
+            store,
+            tag,
+            newest: Newest::default(),
+            marker: None,
+            layout,
+            log_bytes: 0,
+            series_bytes: 0,
+            is_torn: false,
+            sessions: 0,
+            rewound: None,
+        }
     }
 
     /// Opens a run that is there, to read it or, after [`RunFolder::rewind`], to go on with it. Changes nothing.
@@ -270,6 +282,11 @@ impl RunFolder {
     /// How often this run has been started before, known after [`RunFolder::rewind`].
     pub fn sessions(&self) -> u32 {
         self.sessions
+    }
+
+    /// What the newest [`RunFolder::rewind`] went back on, if it did.
+    pub fn rewound(&self) -> Option<RewoundRecord> {
+        self.rewound
     }
 
     /// Reads a file of the run, for example `config.effective.toml`.
@@ -389,6 +406,7 @@ impl RunFolder {
         self.prune(keep_last, self.best()?.first())?;
         warnings.extend(self.rewind_arrays(update, &log.arrays)?);
         self.write_log(text.as_deref(), &log.text)?;
+        self.rewound = log.rewound(update);
         (self.newest, self.marker, self.is_torn, self.sessions) = (log.newest, Some(log.marker), false, log.sessions);
         Ok(warnings)
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::run::{
     protocol::{Command, Opened, Problem, SampleRequest, SessionEvent},
-    records::{Event, Incident, IncidentRecord, SampleRecord, Time},
+    records::{Event, Incident, IncidentRecord, RewoundRecord, SampleRecord, Time},
     summary::{Baselines, ExitReason},
 };
 use crate::{
@@ -115,6 +115,8 @@ pub struct Session {
     phase: Phase,
     is_interrupted: bool,
     warnings: Vec<String>,
+    /// What resuming went back on; told at the next call, as warnings are.
+    rewound: Option<RewoundRecord>,
 }
 
 impl Session {
@@ -155,7 +157,8 @@ impl Session {
             line.time.session = session;
             folder.append(&Event::Incident(line))?;
         }
-        Ok(Session { session, saved, warnings, baselines, ..Session::assemble(trainer, folder, clock, rasterize, name) })
+        let rewound = folder.rewound();
+        Ok(Session { session, saved, warnings, baselines, rewound, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
     fn assemble(trainer: Trainer, folder: RunFolder, clock: Clock, rasterize: Option<Rasterize>, name: String) -> Session {
@@ -182,6 +185,7 @@ impl Session {
             phase: Phase::Training,
             is_interrupted: false,
             warnings: Vec::new(),
+            rewound: None,
         }
     }
 
@@ -255,6 +259,7 @@ impl Session {
     /// # Errors
     /// If the run is over and its summary cannot be written.
     pub fn advance(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
+        self.rewound.take().into_iter().for_each(|record| out.push(SessionEvent::Rewound(record)));
         std::mem::take(&mut self.warnings).into_iter().for_each(|text| out.warn(text));
         match &self.phase {
             Phase::Ending(ending) => {
@@ -541,7 +546,8 @@ impl Session {
         warnings.into_iter().for_each(|warning| out.warn(warning));
         let progress = self.trainer.roll_back(&state);
         self.limit = self.limit.map(|limit| limit.min(to));
-        out.push(SessionEvent::Rewound { from, to });
+        let lines = self.folder.rewound().map_or(0, |record| record.lines);
+        out.push(SessionEvent::Rewound(RewoundRecord { to, from, lines }));
         self.take(progress, out)
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     exact,
-    records::{EvalRecord, Event, IncidentRecord, SampleRecord, Time, UpdateRecord},
+    records::{EvalRecord, Event, IncidentRecord, RewoundRecord, SampleRecord, Time, UpdateRecord},
     series::Record,
     summary::{ExitReason, Summary},
 };
@@ -165,13 +165,9 @@ pub enum SessionEvent {
     },
     /// Something out of the ordinary.
     Incident(Box<IncidentRecord>),
-    /// The run went back to a checkpoint: what was told of updates after `to` is not part of it any more.
-    Rewound {
-        /// Update that the run had reached.
-        from: u32,
-        /// Update that it goes on from.
-        to: u32,
-    },
+    /// The run went back to a checkpoint, when it was resumed or because it diverged: what was told of later updates is not part of it
+    /// any more.
+    Rewound(RewoundRecord),
     /// No update is under way, and none is submitted before [`Command::Continue`] or [`Command::Step`].
     Paused {
         /// Updates finished.

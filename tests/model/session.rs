@@ -1,6 +1,6 @@
 //! A whole run in a folder in memory: what its log, its checkpoints, its samples and its summary say of each other.
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use moelab::{
     data::{Corpus, dataset::Dataset, tokenizer::Tokenizer},
@@ -67,10 +67,11 @@ fn corpus(config: &Config) -> Corpus {
     Corpus::Dataset(Box::new(data))
 }
 
-/// What a run of these tests needs: the tests' device, a store in memory, a clock that stands still.
-pub struct Bench {
+/// What a run of these tests needs: the tests' device, a store in memory, a clock that a test moves.
+struct Bench {
     device: Rc<Device>,
     store: Memory,
+    now: Rc<Cell<f64>>,
 }
 
 impl Environment for Bench {
@@ -89,12 +90,17 @@ impl Environment for Bench {
     }
 
     fn clock(&self) -> Clock {
-        Rc::new(|| 0.0)
+        let now = self.now.clone();
+        Rc::new(move || now.get())
     }
 
     fn tag(&self) -> String {
         "test".into()
     }
+}
+
+fn host(device: &Rc<Device>, store: &Memory, now: &Rc<Cell<f64>>) -> Host<Bench> {
+    Host::new(Bench { device: device.clone(), store: store.clone(), now: now.clone() })
 }
 
 /// Drives a host until it has told of something that `wanted` picks.
@@ -123,7 +129,7 @@ fn ended(event: &SessionEvent) -> Option<Summary> {
 
 /// Drives a run to its end.
 fn run(config: &Config, device: &Rc<Device>, store: &Memory) -> Summary {
-    let mut host = Host::new(Bench { device: device.clone(), store: store.clone() });
+    let mut host = host(device, store, &Rc::default());
     host.send(Command::Start { run: "run".into(), config: config.to_effective_toml(), sets: Vec::new() });
     until(&mut host, ended)
 }
@@ -178,7 +184,8 @@ fn pauses_steps_and_requests_change_no_bit_of_a_run() {
     on_shared_device(|device| {
         let (config, store, undisturbed) = (config(), Memory::default(), Memory::default());
         let wanted = run(&config, device, &undisturbed);
-        let mut host = Host::new(Bench { device: device.clone(), store: store.clone() });
+        let now = Rc::default();
+        let mut host = host(device, &store, &now);
         let paused = |event: &SessionEvent| if let SessionEvent::Paused { update } = event { Some(*update) } else { None };
         let series = vec!["train_ce".to_string()];
         host.send(Command::Subscribe(Subscription { series, ..Subscription::default() }));
@@ -220,8 +227,12 @@ fn pauses_steps_and_requests_change_no_bit_of_a_run() {
             (texts.len() == 3).then_some(())
         });
         assert!(texts[0] == texts[1] && texts[0].1 != texts[2].1 && texts[0].0 == 3, "{texts:?}");
+        // A pause of an hour is in no time of the run.
+        now.set(now.get() + 3600.0);
         host.send(Command::Step);
         host.send(Command::Save);
+        let seconds = until(&mut host, |event| if let SessionEvent::Series(block) = event { Some(block.times[0].seconds) } else { None });
+        assert_eq!(seconds, 0.0);
         let saved = |event: &SessionEvent| if let SessionEvent::Saved { update, .. } = event { Some(*update) } else { None };
         assert_eq!((until(&mut host, saved), until(&mut host, paused)), (4, 4));
         // While it runs as well: the update after which the request is followed is whichever is newest.
@@ -243,5 +254,32 @@ fn pauses_steps_and_requests_change_no_bit_of_a_run() {
         assert_eq!(Summary { name: String::new(), ..found }, Summary { name: String::new(), ..wanted });
         let log = |store: &Memory| without_time(&String::from_utf8(store.read("metrics.jsonl").unwrap().unwrap()).unwrap()).unwrap();
         assert_eq!(log(&store), log(&undisturbed), "what was asked for is in no log");
+    });
+}
+
+/// A host that is dropped is a process that is killed: what it told of after its newest checkpoint is taken back when the run is resumed.
+#[test]
+fn a_resumed_run_says_what_it_went_back_on() {
+    on_shared_device(|device| {
+        let (config, store, now) = (config(), Memory::default(), Rc::default());
+        let mut killed = host(device, &store, &now);
+        killed.send(Command::Subscribe(Subscription { records: true, ..Subscription::default() }));
+        let sets = vec!["train.evaluation.every=0".to_string(), "train.checkpoint.every=4".to_string()];
+        killed.send(Command::Start { run: "run".into(), config: config.to_effective_toml(), sets });
+        until(&mut killed, |event| if let SessionEvent::Update(record) = event { (record.update == 6).then_some(()) } else { None });
+        drop(killed);
+        let mut host = host(device, &store, &now);
+        host.send(Command::Resume { run: "run".into(), sets: Vec::new(), allow: Vec::new() });
+        let mut resumed_from = None;
+        let rewound = until(&mut host, |event| match event {
+            SessionEvent::Opened(opened) => {
+                resumed_from = Some(opened.update);
+                None
+            }
+            SessionEvent::Rewound(record) => Some(*record),
+            _ => None,
+        });
+        assert_eq!((resumed_from, rewound.to, rewound.lines), (Some(4), 4, u64::from(rewound.from - 4)));
+        assert!(rewound.from >= 6, "{rewound:?}");
     });
 }

@@ -156,11 +156,16 @@ impl LogRewind {
         Ok(log)
     }
 
+    /// What became history when it went back to `to`.
+    pub fn rewound(&self, to: u32) -> Option<RewoundRecord> {
+        let (lines, from) = self.later;
+        (lines > 0).then_some(RewoundRecord { to, from, lines })
+    }
+
     /// With the line that says that it went back.
     fn closed(mut self, to: u32) -> Self {
-        let (lines, from) = self.later;
-        if lines > 0 {
-            self.text += &log::seal(&log::body_of(&Event::Rewound(RewoundRecord { to, from, lines }), None));
+        if let Some(record) = self.rewound(to) {
+            self.text += &log::seal(&log::body_of(&Event::Rewound(record), None));
         }
         self
     }

@@ -231,10 +231,25 @@ fn pauses_steps_and_requests_change_no_bit_of_a_run() {
         now.set(now.get() + 3600.0);
         host.send(Command::Step);
         host.send(Command::Save);
-        let seconds = until(&mut host, |event| if let SessionEvent::Series(block) = event { Some(block.times[0].seconds) } else { None });
-        assert_eq!(seconds, 0.0);
-        let saved = |event: &SessionEvent| if let SessionEvent::Saved { update, .. } = event { Some(*update) } else { None };
-        assert_eq!((until(&mut host, saved), until(&mut host, paused)), (4, 4));
+        let mut seconds = None;
+        let saved = until(&mut host, |event| match event {
+            SessionEvent::Series(block) => {
+                seconds = Some(block.times[0].seconds);
+                None
+            }
+            SessionEvent::Saved { update, .. } => Some(*update),
+            _ => None,
+        });
+        assert_eq!((seconds, saved, until(&mut host, paused)), (Some(0.0), 4, 4), "requests follow the steps before them");
+        // The schedule has evaluations after updates 2 and 4; the one that is asked for after 5 is none of early stopping's.
+        [Command::Step, Command::Evaluate, Command::Save].into_iter().for_each(|command| host.send(command));
+        assert_eq!(until(&mut host, evaluated).0, 5);
+        until(&mut host, paused);
+        let state = store.read("checkpoints/update-00000005/state.json").unwrap().expect("it was saved");
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        let best = state["best"]["update"].as_u64().unwrap();
+        assert!(best == 2 || best == 4, "{state}");
+        assert_eq!(state["evaluations_since_best"], (4 - best) / 2, "{state}");
         // While it runs as well: the update after which the request is followed is whichever is newest.
         host.send(Command::Continue);
         host.send(Command::Evaluate);

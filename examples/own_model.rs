@@ -54,7 +54,7 @@ impl Model {
         Ok(Model { device, memory, plan, loss: loss.id })
     }
 
-    /// One forward and backward pass; the loss, in nats a token.
+    /// One forward and backward pass; the loss, in nats per token.
     fn step(&mut self) -> Result<f32, GpuError> {
         let step = Step { inverse_targets: 1.0 / N as f32, ..Step::default() };
         self.plan.submit(&self.device, &mut self.memory, &step, &[Segment::ClearGradients, Segment::Micro])?;

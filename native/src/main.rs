@@ -1,4 +1,4 @@
-//! The command line of moelab. Progress goes to stderr; results to stdout, with `--json` one JSON object a line.
+//! The command line of moelab. Progress goes to stderr; results to stdout, with `--json` one JSON object per line.
 //!
 //! Exit codes: see [`exit`].
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -38,29 +38,29 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+/// Options common to all commands.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// Print results as JSON, one object a line.
+    /// Print results as JSON, one object per line.
     #[arg(long, global = true)]
     json: bool,
-    /// Which GPU: name:TEXT, index:NUMBER or pci:ADDRESS (see `moelab adapters`).
+    /// The GPU to use: name:TEXT, index:NUMBER or pci:ADDRESS (see `moelab adapters`).
     #[arg(long, global = true, value_name = "CHOICE")]
     adapter: Option<AdapterChoice>,
-    /// Where tokenized text and trained tokenizers are kept between runs.
+    /// Folder in which tokenized text and trained tokenizers are cached.
     #[arg(long, global = true, value_name = "DIR", default_value = ".cache/tokens")]
     cache: PathBuf,
 }
 
-/// A config file with changes to it.
+/// A config file and overrides.
 #[derive(Args, Clone)]
 pub struct ConfigArgs {
     /// A TOML file.
     pub config: PathBuf,
-    /// Change one key, for example train.updates=12. May be repeated.
+    /// Set one key, for example train.updates=12. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// The same model with small widths and counts, for ten updates on the embedded corpus.
+    /// Reduce the model to small widths and counts, for ten updates on the embedded corpus.
     #[arg(long)]
     pub reduced: bool,
 }
@@ -71,47 +71,47 @@ enum Command {
     Train {
         #[command(flatten)]
         config: ConfigArgs,
-        /// The run's folder. Default: runs/NAME-NUMBER.
+        /// The run folder. Default: runs/NAME-NUMBER.
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Go on with a run from its newest good checkpoint.
+    /// Resume a run from its newest intact checkpoint.
     Resume(train::ResumeArgs),
     /// Evaluate a run's best checkpoint.
     Eval {
-        /// The run's folder.
+        /// The run folder.
         run: PathBuf,
-        /// Other text than the run's validation set: a file, a folder or a glob pattern.
+        /// Evaluate on other text than the run's validation set: a file, a folder or a glob pattern.
         #[arg(long)]
         data: Option<String>,
     },
-    /// Draw text from a run's best checkpoint.
+    /// Generate text from a run's best checkpoint.
     Sample {
-        /// The run's folder.
+        /// The run folder.
         run: PathBuf,
-        /// What the text goes on from.
+        /// The text to continue.
         #[arg(long, default_value = "")]
         prompt: String,
-        /// Tokens to draw. Default: the config's.
+        /// Number of tokens to generate. Default: the config's.
         #[arg(long, allow_hyphen_values = true)]
         tokens: Option<u32>,
-        /// Divides the logits; 0 takes the likeliest token. Default: the config's.
+        /// Sampling temperature, which divides the logits; 0 picks the most likely token. Default: the config's.
         #[arg(long, allow_hyphen_values = true)]
         temperature: Option<f64>,
-        /// Draws from the fewest likeliest tokens that together have this probability. Default: the config's.
+        /// Nucleus sampling: sample from the fewest most likely tokens with this total probability. Default: the config's.
         #[arg(long, allow_hyphen_values = true)]
         top_p: Option<f64>,
     },
-    /// Write a run's best checkpoint for other tools.
+    /// Export a run's best checkpoint for other tools.
     Export(interop::ExportArgs),
-    /// Make a run of a model from elsewhere: it can be evaluated, sampled from and resumed.
+    /// Create a run from an external model, to evaluate, sample from or train further.
     Import(interop::ImportArgs),
-    /// Tell every problem of a config, and its memory against the adapter.
+    /// Report every problem of a config, and compare the memory it needs with the adapter's.
     Check {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Count parameters, FLOP and bytes.
+    /// Print the parameters, FLOP and bytes of a model.
     Params {
         #[command(flatten)]
         config: ConfigArgs,
@@ -125,7 +125,7 @@ enum Command {
     Listing {
         #[command(flatten)]
         config: ConfigArgs,
-        /// List the kernels of a GPU (portable) or of a CPU rasteriser (cpu).
+        /// The kernels to list: those of a GPU (portable) or of a CPU rasteriser (cpu).
         #[arg(long, default_value = "portable")]
         tier: open::TierName,
     },

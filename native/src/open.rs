@@ -51,24 +51,24 @@ impl From<TierName> for Capabilities {
     }
 }
 
-/// Reads a config with its changes.
+/// Reads a config with its overrides.
 pub fn config(args: &ConfigArgs) -> Result<Config> {
     let (read, path) = (|path: &str| read_text(Path::new(path)), args.config.display().to_string());
     if !args.reduced {
         return Ok(load(&read, &path, &args.sets)?);
     }
-    // What is set on the command line holds for the reduced config.
+    // Overrides apply to the reduced config.
     let text = load(&read, &path, &[])?.reduced().to_effective_toml();
     Ok(load(&|_| Ok(text.clone()), &format!("{path}, reduced"), &args.sets)?)
 }
 
-/// Reads the effective config of a run, with changes to it.
+/// Reads the effective config of a run, with overrides.
 pub fn config_of_run(run: &Path, sets: &[String]) -> Result<Config> {
     check_start_files(&Directory::read_only(run).with_context(|| print::path(run))?)?;
     config(&ConfigArgs { config: run.join(EFFECTIVE_CONFIG), sets: sets.to_vec(), reduced: false })
 }
 
-/// A config's text, no more of it than a config may have.
+/// Reads a config's text, of limited size.
 pub fn read_text(path: &Path) -> Result<String, Unreadable> {
     let bytes = input::read(path, MAX_BYTES as u64).map_err(|e| e.to_string())?;
     String::from_utf8(bytes).map_err(|e| e.to_string().into())
@@ -79,7 +79,7 @@ pub fn device(common: &Common) -> Result<Device> {
     Ok(pollster::block_on(Device::open(&common.adapter.clone().unwrap_or_default()))?)
 }
 
-/// Tells this process from others in file names.
+/// Distinguishes this process from others in file names.
 pub fn tag() -> String {
     std::process::id().to_string()
 }
@@ -90,7 +90,7 @@ pub fn clock() -> Clock {
     Rc::new(move || start.elapsed().as_secs_f64())
 }
 
-/// Evaluates on other text than the run's, all of it.
+/// Evaluates on all of another text than the run's.
 pub fn evaluate_on(config: &mut Config, path: &str) {
     config.data.kind = DataKind::Text;
     config.data.paths = vec![path.to_string()];
@@ -98,36 +98,36 @@ pub fn evaluate_on(config: &mut Config, path: &str) {
     config.train.evaluation.windows = 0;
 }
 
-/// A run's own tokenizer, where it has one.
+/// A run's own tokenizer, if it has one.
 pub fn tokenizer_of_run(run: &Path) -> Result<Option<Tokenizer>> {
     Some(run.join(TOKENIZER)).filter(|path| path.exists()).map(|path| tokenizer_file(&path)).transpose()
 }
 
-/// The data of a config, and the config with its vocabulary filled in. A run's own tokenizer is used where there is one.
+/// The data of a config, and the config with its vocabulary filled in. A run's own tokenizer is used if there is one.
 pub fn corpus(common: &Common, config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
     let own = run.map(tokenizer_of_run).transpose()?.flatten();
     corpus_with(common, config, own, purpose)
 }
 
-/// As [`corpus`], with `own` in place of the config's tokenizer.
+/// Like [`corpus`], with `own` instead of the config's tokenizer.
 pub fn corpus_with(common: &Common, config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
     if config.data.embedded && purpose == Purpose::Train {
-        err!("data: the embedded language, a token a byte (data.embedded)");
+        err!("data: the embedded language, one token per byte (data.embedded)");
     }
     Ok(prepare::corpus(config, own, purpose, &files(common))?)
 }
 
-/// Fills in the vocabulary where it follows from the tokenizer and no text has to be read for it.
+/// Fills in the vocabulary if it follows from the tokenizer without reading any text.
 pub fn fill_vocabulary(config: &mut Config) -> Result<()> {
     prepare::fill_vocabulary(config, |path| tokenizer_file(Path::new(path)))
 }
 
-/// The files that a config names.
+/// The files of a config.
 pub fn files(common: &Common) -> Files {
     Files::new(&common.cache)
 }
 
-/// The name of a run: that of its folder.
+/// The name of a run, which is that of its folder.
 pub fn name(folder: &Path) -> String {
     let canonical: PathBuf = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
     canonical.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into())

@@ -1,14 +1,13 @@
 //! A run folder as a directory.
 //!
-//! One process writes a run: it holds an exclusive lock on `run.lock`, which the system releases when the process ends in
-//! whatever way, so there is no stale lock to clear; the process id in the file is for the message. The file stays, unless
-//! nothing was written beside it: then it goes, and so do the folders that were made for it. Where `run.lock` is no longer the
-//! file that was locked, the run's folder was removed, moved or replaced; every change is then an error, so that no run goes
-//! on in a folder that is not its own. Symbolic links are refused, in the folder and as the folder, so nothing is written
-//! outside of it.
+//! One process writes a run: it holds an exclusive lock on `run.lock`, which the system releases when the process ends for
+//! any reason, so there are no stale locks; the process id in the file is for messages. The file stays, unless nothing else was
+//! written: then it is removed together with the folders that were created for it. If `run.lock` is no longer the file that was
+//! locked, the run folder was removed, moved or replaced; every change is then an error, so that no run continues in a folder
+//! that is not its own. Symbolic links are refused, in the folder and as the folder, so nothing is written outside of it.
 //!
-//! Every operation that changes something passes [`crate::fault`].
-//! Syncing a folder is a POSIX notion; where it does not exist (Windows), `sync` of a folder does nothing.
+//! Every operation that changes something goes through [`crate::fault`].
+//! Syncing a folder is specific to POSIX; elsewhere (Windows), `sync` of a folder does nothing.
 
 use crate::atomic::sync_folder;
 use crate::{fault, input, print};
@@ -23,15 +22,15 @@ const LOCK: &str = "run.lock";
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
-    /// Held as long as this process may write; `None` for a reader.
+    /// Held while this process may write; `None` for a reader.
     lock: Option<File>,
-    /// What was made to open it: folders, the outermost first, and then the lock file.
+    /// What was created to open it: folders, the outermost first, and then the lock file.
     made: Vec<PathBuf>,
     is_changed: bool,
 }
 
 impl Directory {
-    /// Opens a run folder for writing, and makes it where it is not there. An error if another process writes it.
+    /// Opens a run folder for writing, and creates it if it does not exist. Fails if another process is writing it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let mut made: Vec<PathBuf> = root.ancestors().take_while(absent).map(Path::to_path_buf).collect();
@@ -59,7 +58,7 @@ impl Directory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.root
     }
@@ -69,7 +68,7 @@ impl Directory {
         let failed = |error: io::Error| medium("lock", LOCK, error);
         let mut file = options().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
         match file.try_lock() {
-            // Another process removed the file between the two lines above, as it had nothing to keep.
+            // Another process removed the file between the two lines above, because it had written nothing.
             Ok(()) if !is_same_file(&file, &place) => return self.take_lock(),
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -84,7 +83,7 @@ impl Directory {
         Ok(file)
     }
 
-    /// The place of a path, none of whose names may be a symbolic link.
+    /// Resolves a path, none of whose names may be a symbolic link.
     fn place(&self, path: &str) -> Result<PathBuf, StoreError> {
         check_path(path)?;
         let mut place = self.root.clone();
@@ -95,9 +94,9 @@ impl Directory {
         Ok(place)
     }
 
-    /// The place of a path to be changed.
+    /// Resolves a path that is to be changed.
     fn place_to_change(&mut self, path: &str) -> Result<PathBuf, StoreError> {
-        let Some(lock) = &self.lock else { return Err(refused("change", path, "this run is open for reading only")) };
+        let Some(lock) = &self.lock else { return Err(refused("change", path, "this run is open read-only")) };
         if !is_same_file(lock, &self.root.join(LOCK)) {
             return Err(refused("change", path, "the run's folder was removed, moved or replaced while the run was writing it"));
         }
@@ -105,7 +104,7 @@ impl Directory {
         self.place(path)
     }
 
-    /// Removes what was made to open it: the lock file first, then folders, as far as they are empty.
+    /// Removes what was created to open it: the lock file first, then empty folders.
     fn remove_made(&self) -> io::Result<()> {
         self.made.iter().rev().try_for_each(|place| if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) })
     }
@@ -117,14 +116,14 @@ impl Directory {
 }
 
 impl Drop for Directory {
-    /// Closing the file would do, unless a process that is just being started still has a copy of it.
+    /// Closing the file would suffice, unless a process that is just being started still has a copy of it.
     fn drop(&mut self) {
         if let Some(lock) = &self.lock {
             if !self.is_changed && is_same_file(lock, &self.root.join(LOCK)) {
-                // What cannot be removed stays, and another run may start there.
+                // What cannot be removed stays; another run may start there.
                 let _ = self.remove_made();
             }
-            // Nobody is left to hear of an error, and the end of the process releases the lock anyway.
+            // An error could not be reported, and the end of the process releases the lock anyway.
             let _ = lock.unlock();
         }
     }
@@ -165,7 +164,7 @@ impl Store for Directory {
             let mut file = options().append(true).open(&place)?;
             let before = file.metadata()?.len();
             fault::write_all(&mut file, bytes, &place).inspect_err(|_| {
-                // The error that matters is the first one; a rest that stays is a torn line, which readers leave out.
+                // The first error is the relevant one; a remaining fragment is a torn line, which readers ignore.
                 let _ = file.set_len(before);
             })
         };
@@ -219,7 +218,7 @@ impl Store for Directory {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // What has no name of ours (`.DS_Store`) is not ours.
+            // Files with other names (`.DS_Store`) are not part of the run.
             let name = entry.map_err(failed)?.file_name().into_string();
             names.extend(name.ok().filter(|name| check_name(name).is_ok()));
         }
@@ -239,7 +238,7 @@ impl Store for Directory {
     }
 }
 
-/// The folder may be anywhere; its own name must be fit for a run, and it must not be a link.
+/// The folder may be anywhere; its name must be a valid run name, and it must not be a link.
 fn checked_root(root: &Path) -> Result<PathBuf, StoreError> {
     let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     check_name(name)?;
@@ -261,7 +260,7 @@ fn options() -> OpenOptions {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // A named pipe in place of a file is an error then, where it would block.
+        // Then a named pipe in place of a file is an error instead of blocking.
         options.custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed());
     }
     options

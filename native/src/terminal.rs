@@ -1,8 +1,8 @@
 //! Progress and results on the terminal.
 //!
-//! All text comes from pure functions of events; [`Terminal`] only decides where it goes: into a bar where stderr is a terminal,
-//! else one line a second at most, and one for each incident. Text from outside (samples, names) is stripped of control characters, which a terminal
-//! would obey.
+//! All text comes from pure functions of events; [`Terminal`] only decides where it goes: into a progress bar if stderr is a terminal,
+//! otherwise at most one line per second, and one for each incident. Control characters in untrusted text (samples, names) are
+//! escaped.
 
 use crate::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,18 +14,18 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
-/// Updates from which the time left is estimated.
+/// Number of updates from which the remaining time is estimated.
 const WINDOW: usize = 50;
-/// Before so many seconds of a session no time left is given: the first updates compile and warm up.
+/// Seconds of a session before the remaining time is estimated: the first updates compile and warm up.
 const WARM_UP_SECONDS: f64 = 3.0;
-/// Least time between two lines of progress where stderr is no terminal.
+/// Minimum time between lines of progress if stderr is not a terminal.
 const LINE_SECONDS: f64 = 1.0;
 const FINAL: &str = "final";
 
 /// The series that [`Terminal::show_block`] reads.
 pub const SERIES: [&str; 4] = ["train_ce", "lr_adamw", "lr_muon", "skipped"];
 
-/// What a run has said so far.
+/// The state of a run according to its events.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     total: u32,
@@ -33,7 +33,7 @@ pub struct Progress {
     train_ce: f64,
     val_ce: Option<f64>,
     best: Option<(f64, u32)>,
-    /// Of AdamW and Muon.
+    /// Learning rates of AdamW and Muon.
     lr: [f64; 2],
     session: u32,
     tokens_per_second: Option<f64>,
@@ -43,12 +43,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A run of `total` updates of which none is made.
+    /// The state before the first of `total` updates.
     pub fn new(total: u32) -> Self {
         Self { total, ..Self::default() }
     }
 
-    /// Takes in an event.
+    /// Records an event.
     pub fn note(&mut self, event: &Event) {
         match event {
             Event::Update(record) => self.note_update(record),
@@ -62,7 +62,7 @@ impl Progress {
         }
     }
 
-    /// Takes in an update, whether it has a line in the metrics or not.
+    /// Records an update, even if it has no line in the metrics.
     pub fn note_update(&mut self, record: &UpdateRecord) {
         let went_back = record.update <= self.update;
         if record.time.session != self.session || went_back {
@@ -79,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// Seconds until the last update, once there is something to estimate them from.
+    /// Estimated seconds until the last update, if enough is known.
     pub fn seconds_left(&self) -> Option<f64> {
         let (first, last) = (self.window.front()?, self.window.back()?);
         let per_update = (last.1 - first.1) / f64::from(last.0 - first.0);
@@ -108,12 +108,12 @@ impl Progress {
         text
     }
 
-    /// Where the run stands, as a line.
+    /// The progress of the run, as a line.
     pub fn update_line(&self) -> String {
         format!("{}  {}", self.place(self.update), self.status())
     }
 
-    /// The line for an event that is no update.
+    /// The line for an event other than an update.
     pub fn line(&self, event: &Event) -> Option<String> {
         match event {
             Event::Eval(record) => {
@@ -134,7 +134,7 @@ impl Progress {
     }
 }
 
-/// The result of a run: its losses against the baselines.
+/// The result of a run: its losses compared with the baselines.
 pub fn result_table(summary: &Summary) -> String {
     let mut text = format!(
         "{}: {}\n{} updates, {} tokens, {}{}\n",
@@ -152,7 +152,7 @@ pub fn result_table(summary: &Summary) -> String {
         let _ = writeln!(text, "it blew up: from update {update} on its loss was far too high");
     }
     text.push('\n');
-    let _ = writeln!(text, "  {:<24} {:>12} {:>11} {:>14}", "validation", "nats a token", "perplexity", "final minus it");
+    let _ = writeln!(text, "  {:<24} {:>12} {:>11} {:>14}", "validation", "nats/token", "perplexity", "final minus");
     let mut row = |name: &str, ce: Option<f64>| {
         let Some(ce) = ce else { return };
         let difference = summary.final_val_ce.filter(|_| name != FINAL).map_or(String::new(), |last| format!("{:+.4}", last - ce));
@@ -171,7 +171,7 @@ pub fn result_table(summary: &Summary) -> String {
     text
 }
 
-/// Samples, indented under what they were drawn with.
+/// Samples, indented below their sampling settings.
 pub fn samples(samples: &[SampleRecord]) -> String {
     let mut text = String::new();
     for SampleRecord { update, prompt, text: sample, temperature, top_p, .. } in samples {
@@ -183,17 +183,17 @@ pub fn samples(samples: &[SampleRecord]) -> String {
     text
 }
 
-/// Where the text goes.
+/// The output of the text.
 pub struct Terminal {
     progress: Progress,
     bar: Option<ProgressBar>,
-    /// Session and seconds of the last line of progress.
+    /// Session and time of the last line of progress.
     last_line: Option<(u32, f64)>,
     log: Box<dyn Write>,
 }
 
 impl Terminal {
-    /// Progress on stderr: a bar where it is a terminal, else lines.
+    /// Progress on stderr: a bar if it is a terminal, otherwise lines.
     pub fn stderr(total_updates: u32) -> Self {
         let style = "{bar:24} {pos}/{len}  {msg}";
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -209,7 +209,7 @@ impl Terminal {
         Self { progress: Progress::new(total_updates), bar: None, last_line: None, log }
     }
 
-    /// Shows a line of the log that is of no update: those come in blocks. A terminal that cannot be written to is no reason to end a
+    /// Shows a line of the log other than an update, which come in blocks. A failure to write to the terminal does not end the
     /// run.
     pub fn show(&mut self, event: &Event) {
         if let Event::Update(_) = event {
@@ -217,13 +217,13 @@ impl Terminal {
         }
         self.progress.note(event);
         let Some(line) = self.progress.line(event) else { return };
-        // What a line of an evaluation says stands in the next line of an update as well.
+        // The next line of an update repeats the evaluation.
         if self.bar.is_some() || !matches!(event, Event::Eval(_)) || self.is_due(event.time().copied().unwrap_or_default()) {
             self.say(&line);
         }
     }
 
-    /// Shows an update, whether it has a line in the log or not.
+    /// Shows an update, even if it has no line in the log.
     fn show_update(&mut self, record: &UpdateRecord) {
         self.progress.note_update(record);
         if let Some(bar) = &self.bar {
@@ -261,7 +261,7 @@ impl Terminal {
         is_due
     }
 
-    /// Ends the progress and shows the result.
+    /// Finishes the progress and shows the result.
     pub fn finish(&mut self, summary: &Summary, drawn: &[SampleRecord]) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -270,7 +270,7 @@ impl Terminal {
     }
 }
 
-/// Minutes and seconds, with hours where there are any.
+/// Minutes and seconds, with hours if there are any.
 fn clock(seconds: f64) -> String {
     let seconds = seconds.round().clamp(0.0, 1e9) as u64;
     match seconds / 3600 {

@@ -48,18 +48,18 @@ pub struct SampleArgs {
 }
 
 impl SampleArgs {
-    /// What is drawn in place of the config's samples. An error tells of everything that no config may state either.
+    /// Applies the options to the config's sampling settings, which have the same limits.
     fn over(&self, sample: &Sample) -> Result<Sample> {
         let mut problems = Vec::new();
         let mut number = |name: &str, found: Option<f64>, most: f64, meaning: &str| match found {
             Some(number) if !(0.0..=most).contains(&number) => {
-                problems.push(format!("--{name}: {number}, wanted 0 to {most}; {meaning}"));
+                problems.push(format!("--{name}: {number}, expected 0 to {most}; {meaning}"));
             }
             _ => {}
         };
-        number("tokens", self.tokens.map(f64::from), 65_536.0, "so many tokens are drawn");
-        number("temperature", self.temperature, 100.0, "it divides the logits, 0 takes the likeliest token");
-        number("top-p", self.top_p, 1.0, "a probability, 1 draws from all tokens");
+        number("tokens", self.tokens.map(f64::from), 65_536.0, "the number of tokens to generate");
+        number("temperature", self.temperature, 100.0, "it divides the logits, 0 picks the most likely token");
+        number("top-p", self.top_p, 1.0, "a probability, 1 samples from all tokens");
         ensure!(problems.is_empty(), "{}", problems.join("\n       "));
         Ok(Sample {
             prompts: Vec::new(),
@@ -81,38 +81,38 @@ pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<E
     drive(common, start, &folder)
 }
 
-/// Goes on with a run from its newest good checkpoint.
+/// Resumes a run from its newest intact checkpoint.
 #[derive(Args)]
 pub struct ResumeArgs {
-    /// The run's folder.
+    /// The run folder.
     run: PathBuf,
-    /// Change one key of the run, for example train.updates=20. May be repeated. What may be changed follows from the key's class; what
-    /// was changed is kept in the run's log, summary and report.
+    /// Set one key of the run, for example train.updates=20. May be repeated. The key's class determines whether it may change;
+    /// the run's log, summary and report record the change.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Go on though settings of this class differ from what the run was trained with.
+    /// Resume even if settings of this class differ from those that the run was trained with.
     #[arg(long, value_name = "CLASS")]
     allow: Vec<Allowed>,
 }
 
-/// A class of settings that may differ if the user says so.
+/// A class of settings that the user can allow to differ.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Allowed {
-    /// How the weights move: learning rates, schedules, dropout, balance losses.
+    /// How the weights are updated: learning rates, schedules, dropout, balance losses.
     Optimisation,
 }
 
-/// Goes on with a run.
+/// Resumes a run.
 pub fn resume(common: &Common, args: &ResumeArgs) -> Result<ExitReason> {
     let run = &args.run;
-    // What is wrong with the config is told with its places.
+    // Problems of the config are reported with their places.
     open::config_of_run(run, &args.sets)?;
     let allow: Vec<Class> = args.allow.iter().map(|Allowed::Optimisation| Class::Optimisation).collect();
     let resume = Command::Resume { run: run.display().to_string(), sets: args.sets.clone(), allow };
     drive(common, resume, run)
 }
 
-/// runs/NAME-NUMBER, the first that is not taken.
+/// runs/NAME-NUMBER, with the first free number.
 fn free_folder(config: &Path) -> Result<PathBuf> {
     let name = config.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into());
     let taken = |number: &u32| Path::new("runs").join(format!("{name}-{number}")).exists();
@@ -120,8 +120,8 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
     Ok(Path::new("runs").join(format!("{name}-{number}")))
 }
 
-/// Opens a run by `command` and drives it to its end, with live progress on stderr and, with `--json`, every line of the metrics and
-/// then the summary on stdout. The first Ctrl-C or SIGTERM ends the run in order, the second ends the process.
+/// Opens a run with `command` and drives it to its end, with live progress on stderr and, with `--json`, every line of the metrics and
+/// then the summary on stdout. The first Ctrl-C or SIGTERM stops the run cleanly, the second ends the process.
 fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason> {
     let mut host = Host::new(Machine::new(common, folder.to_path_buf()));
     let series = terminal::SERIES.map(str::to_string).to_vec();
@@ -132,7 +132,7 @@ fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason>
         if let Some(shown) = shown.as_mut().filter(|shown| !shown.is_stopping && shown.stop.load(Ordering::Relaxed)) {
             shown.is_stopping = true;
             host.send(Command::Stop);
-            shown.terminal.say("stopping after the updates under way, with a checkpoint; once more to end at once");
+            shown.terminal.say("stopping after the updates in flight, with a checkpoint; press again to end at once");
         }
         let (events, activity) = host.advance(SLICE_SECONDS);
         if events.is_empty() && activity == Activity::Waiting {
@@ -164,17 +164,17 @@ fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason>
 /// Most that a call of the host may take before a signal is looked for.
 const SLICE_SECONDS: f64 = 0.02;
 
-/// A run as it is shown.
+/// The displayed state of a run.
 struct Shown {
     terminal: Terminal,
-    /// Set by a signal.
+    /// Whether a signal was received.
     stop: Arc<AtomicBool>,
     is_stopping: bool,
     samples: Vec<SampleRecord>,
 }
 
 impl Shown {
-    /// Shows an event; the run's end is returned.
+    /// Shows an event; returns the end of the run.
     fn show(&mut self, event: SessionEvent, common: &Common, folder: &Path) -> Option<ExitReason> {
         let record = event.log_record();
         if let Some(record) = &record {
@@ -204,7 +204,7 @@ impl Shown {
     }
 }
 
-/// Whether a test wants the device lost after this event.
+/// Whether a test simulates a lost device after this event.
 fn is_last_before_loss(event: &SessionEvent) -> bool {
     let updates = if let SessionEvent::Series(block) = event { block.updates.as_slice() } else { &[] };
     updates.iter().any(|update| fault::device_is_lost_after(*update))
@@ -226,12 +226,12 @@ fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
     Ok(trainer)
 }
 
-/// Gives a trainer the weights of a run's best checkpoint, if the run is what it was: `now` is what was found of it.
+/// Loads the weights of a run's best checkpoint into a trainer, if the run matches its current identity, `now`.
 fn restore_best(trainer: &mut Trainer, run: &Path, now: &Identity, purpose: identity::Purpose) -> Result<()> {
     let store = Directory::read_only(run).with_context(|| print::path(run))?;
     let folder = RunFolder::open(Box::new(store), &open::tag())?;
     let Some(found) = folder.read_best(&trainer.expected(), &mut |name, offset, bytes| trainer.write_tensor(name, offset, bytes))? else {
-        bail!("{}: no checkpoint yet, so there are no weights: go on with `moelab resume {}`", print::path(run), print::path(run));
+        bail!("{}: there is no checkpoint yet: continue training with `moelab resume {}`", print::path(run), print::path(run));
     };
     let agreement = check(&folder, &found.state.identity, now, purpose)?;
     found.warnings.iter().chain(&agreement.notes).for_each(|w| err!("warning: {}", print::name(w)));
@@ -254,7 +254,7 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
         print::json(&record);
     } else {
         out!(
-            "update {}: cross-entropy {:.4} nats a token over {} targets, accuracy {:.2} %",
+            "update {}: cross-entropy {:.4} nats/token over {} targets, accuracy {:.2} %",
             record.update,
             record.val_ce,
             record.targets,
@@ -264,14 +264,14 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Draws text from a run's best checkpoint. It needs what is in the run's folder only, not the corpus.
+/// Generates text from a run's best checkpoint. It only needs the run folder, not the corpus.
 pub fn sample(common: &Common, run: &Path, text: &str, args: &SampleArgs) -> Result<()> {
     let config = open::config_of_run(run, &[])?;
     let sample = args.over(&config.sample)?;
     let tokenizer = match open::tokenizer_of_run(run)? {
         Some(tokenizer) => tokenizer,
         None if config.data.tokenizer.kind == TokenizerKind::Bytes => Tokenizer::bytes(),
-        None => bail!("{}: the run has no {TOKENIZER}, without which its ids are no text", print::path(run)),
+        None => bail!("{}: the run has no {TOKENIZER}, which is needed to decode its ids", print::path(run)),
     };
     let prompt = Prompt::new(&config, &tokenizer, text).context("--prompt")?;
     prompt.warning().into_iter().for_each(|warning| err!("warning: {warning}"));

@@ -157,14 +157,14 @@ fn what_to_draw_is_checked_and_a_long_prompt_is_cut_aloud() {
     let place = Place::new();
     place.train("run", &[]);
     let cases: [(&[&str], &str); 8] = [
-        (&["--temperature", "-1"], "--temperature: -1, wanted 0 to 100"),
-        (&["--temperature=-1"], "--temperature: -1, wanted 0 to 100"),
-        (&["--temperature", "nan"], "--temperature: NaN, wanted 0 to 100"),
-        (&["--temperature=inf"], "--temperature: inf, wanted 0 to 100"),
-        (&["--top-p=5"], "--top-p: 5, wanted 0 to 1"),
-        (&["--top-p", "-0.5"], "--top-p: -0.5, wanted 0 to 1"),
-        (&["--top-p=nan"], "--top-p: NaN, wanted 0 to 1"),
-        (&["--tokens=70000"], "--tokens: 70000, wanted 0 to 65536"),
+        (&["--temperature", "-1"], "--temperature: -1, expected 0 to 100"),
+        (&["--temperature=-1"], "--temperature: -1, expected 0 to 100"),
+        (&["--temperature", "nan"], "--temperature: NaN, expected 0 to 100"),
+        (&["--temperature=inf"], "--temperature: inf, expected 0 to 100"),
+        (&["--top-p=5"], "--top-p: 5, expected 0 to 1"),
+        (&["--top-p", "-0.5"], "--top-p: -0.5, expected 0 to 1"),
+        (&["--top-p=nan"], "--top-p: NaN, expected 0 to 1"),
+        (&["--tokens=70000"], "--tokens: 70000, expected 0 to 65536"),
     ];
     for (arguments, wanted) in cases {
         let said = place.refusal(&[&["sample", "run"], arguments].concat());

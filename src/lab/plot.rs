@@ -39,7 +39,7 @@ pub enum Scale {
 pub struct Point {
     /// The last of the updates.
     pub update: f64,
-    /// The least, mean and greatest loss, nats a token.
+    /// The least, mean and greatest loss, nats per token.
     pub loss: [f64; 3],
     /// All its losses are finite.
     pub is_whole: bool,
@@ -137,7 +137,7 @@ impl LossPlot {
         let mut marks = vec![
             text([LEFT - 40.0, 30.0], 18.0, Color::INK, &shorten(&self.title)).bold(),
             text([LEFT - 40.0, 50.0], 13.0, Color::GREY, &shorten(&self.subtitle)),
-            text([LEFT - 40.0, 74.0], 12.0, Color::GREY, "cross-entropy, nats a token"),
+            text([LEFT - 40.0, 74.0], 12.0, Color::GREY, "cross-entropy, nats per token"),
             text([RIGHT, BOTTOM + 36.0], 12.0, Color::GREY, "update").anchor(Anchor::End),
         ];
         draw_grid(&mut marks, &x, &y);
@@ -163,7 +163,7 @@ impl LossPlot {
         let levels: Vec<String> = self.baselines.iter().map(level).collect();
         let last = self.validation.last().map_or("not measured".to_string(), |point| format!("{:.3}", point.loss[1]));
         let entropy = self.entropy.map_or(String::new(), |entropy| format!(", entropy of the source {entropy:.3}"));
-        format!("Loss of {}: validation {last} nats a token; {}{entropy}", self.title, levels.join(", "))
+        format!("Loss of {}: validation {last} nats per token; {}{entropy}", self.title, levels.join(", "))
     }
 
     /// Axes that hold all points and levels.

@@ -78,7 +78,7 @@ fn verdict(summary: &Summary) -> String {
     };
     let _ = write!(
         text,
-        ". After {} updates ({} tokens) its validation cross-entropy is **{ce:.4} nats a token**",
+        ". After {} updates ({} tokens) its validation cross-entropy is **{ce:.4} nats per token**",
         thousands(u64::from(summary.updates)),
         thousands(summary.tokens)
     );
@@ -142,7 +142,7 @@ fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
 
 fn write_losses(text: &mut String, summary: &Summary, overview: &Overview) -> std::fmt::Result {
     let reference = summary.final_val_ce;
-    writeln!(text, "## Losses\n\n| | nats a token | perplexity | final loss against it |\n|---|---:|---:|---:|")?;
+    writeln!(text, "## Losses\n\n| | nats per token | perplexity | final loss against it |\n|---|---:|---:|---:|")?;
     let mut row = |name: &str, ce: Option<f64>, compare: bool| match ce {
         None => Ok(()),
         Some(ce) => {
@@ -258,7 +258,7 @@ fn write_origin(text: &mut String, summary: &Summary) -> std::fmt::Result {
     let rows = [
         ("adapter", summary.adapter.clone()),
         ("driver", summary.driver.clone()),
-        ("tokens a second", summary.tokens_per_second.map(|rate| thousands(rate.round() as u64)).unwrap_or_default()),
+        ("tokens per second", summary.tokens_per_second.map(|rate| thousands(rate.round() as u64)).unwrap_or_default()),
         ("moelab", summary.version.clone()),
         ("SHA-256 of the final weights", summary.weights_sha256.clone().unwrap_or_default()),
         ("of the config", summary.config_sha256.clone()),

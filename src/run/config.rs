@@ -39,7 +39,7 @@ options! {
         schedule: ScheduleOptions;
         /// Handling of non-finite updates.
         nan: Nan;
-        /// When a finite loss counts as a divergence.
+        /// When a finite loss counts as a blow-up.
         alarms: Alarms;
         /// Text sampled at the end of a run.
         sample: Sample;
@@ -188,7 +188,7 @@ options! {
 }
 
 options! {
-    /// When a finite loss counts as a divergence, which is logged as an incident, warned about and reported. The run continues.
+    /// When a finite loss counts as a blow-up, which is logged as an incident, warned about and reported. The run continues.
     pub struct Alarms: bookkeeping {
         /// Consecutive updates with a training loss that is too high; 0 disables all alarms.
         window: u32 = 20 => 0..=10_000;

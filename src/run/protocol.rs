@@ -1,11 +1,11 @@
-//! What a driver tells a session ([`Command`]), and what the session tells its driver ([`SessionEvent`]).
+//! The messages between a driver and a session: [`Command`]s in, [`SessionEvent`]s out.
 //!
-//! Plain data that is sent to wherever the trainer lives: the command line's loop, a thread of a desktop app, a browser's worker.
-//! Nothing else passes between a front end and a trainer. As JSON a message is one object whose `command` or `event` names its kind.
-//! Floats return to the bit and non-finite values are kept (see [`exact`]).
+//! Messages are plain data, sent to where the trainer lives: the command line's loop, a thread of a desktop app, a browser's worker.
+//! Front ends and trainers exchange nothing else. As JSON a message is one object whose `command` or `event` names its kind.
+//! Floats are preserved bit-exactly, including non-finite values (see [`exact`]).
 //!
-//! The records of the log are the payloads of the events that tell of them, so that a front end that follows a run and one
-//! that reads its folder meet the same types.
+//! Events carry the records of the log, so that a front end that follows a run and one that reads its folder use the same
+//! types.
 
 use std::fmt;
 
@@ -19,13 +19,13 @@ use super::{
 };
 use crate::config_file::Class;
 
-/// What a session is told.
+/// A message to a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Starts a new run. Answered by [`SessionEvent::Opening`], then [`SessionEvent::Opened`] or [`SessionEvent::Failed`].
     Start {
-        /// Where the run is kept: a name that the environment resolves.
+        /// The run's name, which the environment resolves to a folder.
         run: String,
         /// The config, as TOML that refers to no other file.
         config: String,
@@ -33,9 +33,9 @@ pub enum Command {
         #[serde(default)]
         sets: Vec<String>,
     },
-    /// Resumes a run from its newest good checkpoint, or from its start if it has none yet. Answered as [`Command::Start`] is.
+    /// Resumes a run from its newest intact checkpoint, or from its start if it has none yet. Answered like [`Command::Start`].
     Resume {
-        /// Where the run is kept.
+        /// The run's name.
         run: String,
         /// Changes to single keys of its config, each `key=value`.
         #[serde(default)]
@@ -44,24 +44,24 @@ pub enum Command {
         #[serde(default)]
         allow: Vec<Class>,
     },
-    /// Submits no further update. The updates under way are finished, and so are the evaluation and the checkpoint that are due after
-    /// the last of them; then [`SessionEvent::Paused`] follows.
+    /// Submits no further update. The updates in flight are finished, as are the evaluation and the checkpoint due after the last
+    /// of them; then [`SessionEvent::Paused`] follows.
     Pause,
     /// Ends a pause.
     Continue,
     /// Makes one update, with the evaluation and the checkpoint that are due after it, and pauses.
     Step,
-    /// Ends the run soon: the updates under way are finished and a checkpoint is saved. The run can be resumed.
+    /// Stops the run: the updates in flight are finished and a checkpoint is saved. The run can be resumed.
     Stop,
     /// Saves a checkpoint of the newest update, although none is due. Answered by [`SessionEvent::Saved`].
     Save,
     /// Evaluates the newest weights on the whole validation set, although no evaluation is due. Answered by
-    /// [`SessionEvent::Evaluated`] with `requested`: the log, the best checkpoint, alarms and early stopping do not see it, so that the
-    /// run stays what it would have been.
+    /// [`SessionEvent::Evaluated`] with `requested`: it does not affect the log, the best checkpoint, alarms and early stopping, so that
+    /// the run is unchanged.
     Evaluate,
-    /// Generates text from the newest weights. Answered by [`SessionEvent::Sampled`] with `requested`; the log does not see it.
+    /// Generates text from the newest weights. Answered by [`SessionEvent::Sampled`] with `requested`; it is not logged.
     Sample(SampleRequest),
-    /// States what is told of updates from here on, in this run and those after it.
+    /// Selects what is reported about updates from now on, in this run and later ones.
     Subscribe(Subscription),
 }
 
@@ -83,118 +83,118 @@ impl Command {
     }
 }
 
-/// A text that is asked for.
+/// A request for generated text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SampleRequest {
-    /// What the text begins with.
+    /// The text to continue.
     pub prompt: String,
     /// Tokens to generate. Default: the config's.
     #[serde(default)]
     pub tokens: Option<u32>,
-    /// Divides the logits; 0 takes the likeliest token. Default: the config's.
+    /// Divides the logits; 0 picks the most likely token. Default: the config's.
     #[serde(default)]
     pub temperature: Option<f64>,
-    /// Samples from the fewest likeliest tokens that together have this probability. Default: the config's.
+    /// Samples from the fewest most likely tokens with this total probability. Default: the config's.
     #[serde(default)]
     pub top_p: Option<f64>,
-    /// Selects the random numbers: texts of another number are other texts.
+    /// Selects the random numbers: another number results in another text.
     #[serde(default)]
     pub number: u32,
 }
 
-/// Which series a front end wants, and how often. Evaluations, samples, checkpoints and incidents are always told: they are rare.
+/// The series that a front end receives, and how often. Evaluations, samples, checkpoints and incidents are rare and always sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subscription {
     /// Names of series of updates, rows of the [table](super::series). None by default.
     #[serde(default)]
     pub series: Vec<String>,
-    /// Least seconds between two blocks; 0 tells of each update as soon as it came back.
+    /// Minimum seconds between two blocks; 0 sends each update as soon as it is complete.
     #[serde(default)]
     pub every_seconds: f64,
-    /// Whether the whole record of each update that has a line in the log is told as well ([`SessionEvent::Update`]).
+    /// Whether to send the whole record of each update that has a line in the log as well ([`SessionEvent::Update`]).
     #[serde(default)]
     pub records: bool,
 }
 
-/// What a session tells. Everything that must last is in the run's folder before it is told.
+/// A message from a session. Everything persistent is in the run folder before the event is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum SessionEvent {
-    /// A part of the opening is about to begin.
+    /// A phase of the opening is about to start.
     Opening {
         /// Which.
         phase: OpeningPhase,
-        /// Of it, how many are done.
+        /// Number of completed items of the phase.
         done: u32,
-        /// How many there are; 0 where that is not counted.
+        /// Number of items; 0 if they are not counted.
         total: u32,
-        /// Name of the kernel that is next.
+        /// Name of the next kernel.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
-    /// The run is open and makes updates.
+    /// The run is open and makes updates from now on.
     Opened(Box<Opened>),
     /// Values of the subscribed series.
     Series(SeriesBlock),
-    /// An update that has a line in the log, where [`Subscription::records`] asks for it.
+    /// An update that has a line in the log, if [`Subscription::records`] is set.
     Update(Box<UpdateRecord>),
     /// An evaluation is complete.
     Evaluated {
-        /// What it found.
+        /// Its result.
         record: Box<EvalRecord>,
-        /// It was asked for by [`Command::Evaluate`] and is in no file.
+        /// Whether [`Command::Evaluate`] requested it; it is then not logged.
         requested: bool,
     },
     /// A text is complete.
     Sampled {
         /// Prompt and text.
         record: Box<SampleRecord>,
-        /// It was asked for by [`Command::Sample`] and is in no file.
+        /// Whether [`Command::Sample`] requested it; it is then not logged.
         requested: bool,
     },
     /// A checkpoint was saved.
     Saved {
-        /// Updates that it holds.
+        /// Number of updates at the checkpoint.
         update: u32,
-        /// Its folder in the run's.
+        /// Its folder within the run folder.
         folder: String,
         /// Hash of its weights.
         weights_sha256: String,
     },
-    /// Something out of the ordinary.
+    /// An incident.
     Incident(Box<IncidentRecord>),
-    /// The run went back to a checkpoint, when it was resumed or because it diverged: what was told of later updates is not part of it
-    /// any more.
+    /// The run was rewound to a checkpoint, because it was resumed or because it diverged: events about later updates are no longer part
+    /// of it.
     Rewound(RewoundRecord),
-    /// No update is under way, and none is submitted before [`Command::Continue`] or [`Command::Step`].
+    /// No update is in flight, and none is submitted before [`Command::Continue`] or [`Command::Step`].
     Paused {
         /// Updates finished.
         update: u32,
     },
-    /// The pause is over.
+    /// The pause has ended.
     Continued,
-    /// Something that the user should read.
+    /// A warning for the user.
     Warning {
-        /// A sentence.
+        /// The text.
         text: String,
     },
     /// The run is over and its summary and report are written.
     Ended(Box<Summary>),
     /// The run could not be opened, or its end could not be written. No run is open any more.
     Failed(Box<Problem>),
-    /// A command could not be followed; nothing else changed.
+    /// A command was rejected; nothing else changed.
     Rejected {
-        /// Its name.
+        /// The name of the command.
         command: String,
-        /// Why.
+        /// The reason.
         problem: Box<Problem>,
     },
 }
 
 impl SessionEvent {
-    /// The line of the log that it tells of, if it tells of one.
+    /// The line of the log that corresponds to the event, if any.
     pub fn log_record(&self) -> Option<Event> {
         match self {
             Self::Update(record) => Some(Event::Update(record.as_ref().clone())),
@@ -206,32 +206,32 @@ impl SessionEvent {
     }
 }
 
-/// Parts of opening a run, in their order.
+/// Phases of opening a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OpeningPhase {
-    /// The adapter is asked for a device.
+    /// A device is requested from the adapter.
     Device,
     /// Texts are read and tokenized.
     Data,
-    /// Kernels are compiled: counted.
+    /// Kernels are compiled, with a count.
     Kernels,
-    /// The model's buffers are made and its weights set.
+    /// The model's buffers are created and its weights initialised.
     Model,
-    /// Simple predictors are fitted, whose losses those of the run are held against.
+    /// The baselines are fitted.
     Baselines,
-    /// The run's folder is made or read.
+    /// The run folder is created or read.
     Folder,
 }
 
-/// What a run is, once it is open.
+/// Facts about a run that has been opened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Opened {
     /// Its name.
     pub name: String,
     /// Updates finished: 0, or those of the checkpoint that it was resumed from.
     pub update: u32,
-    /// Updates that it shall make.
+    /// Total number of updates.
     pub updates: u32,
     /// Earlier starts of the run.
     pub session: u32,
@@ -243,12 +243,12 @@ pub struct Opened {
     pub config: String,
 }
 
-/// Values of series over updates, in the order in which these came back.
+/// Values of series over updates, in the order of completion.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SeriesBlock {
     /// The updates.
     pub updates: Vec<u32>,
-    /// When each came back.
+    /// When each was completed.
     pub times: Vec<Time>,
     /// One for each subscribed series.
     pub columns: Vec<Column>,
@@ -259,7 +259,7 @@ pub struct SeriesBlock {
 pub struct Column {
     /// Name of the series.
     pub series: String,
-    /// The values, those of an update together; `null` where nothing was measured.
+    /// The values, grouped by update; `null` if nothing was measured.
     pub values: Vec<Value>,
 }
 
@@ -282,45 +282,45 @@ impl SeriesBlock {
         for column in &mut self.columns {
             let Some(source) = UpdateRecord::COLUMNS.iter().find(|source| source.series.name == column.series) else { continue };
             let values = (source.values)(record);
-            // What was not measured still has its place, so that a row of the block is an update.
+            // Values that were not measured keep their place, so that a row of the block is an update.
             let unmeasured = (values.is_empty() && !source.series.is_array()).then_some(Value(None));
             column.values.extend(values.into_iter().map(|value| Value(Some(value))).chain(unmeasured));
         }
     }
 
-    /// The value of a series of one value an update, at a row of the block.
+    /// The value of a series with one value per update, at a row of the block.
     pub fn scalar(&self, series: &str, row: usize) -> Option<f64> {
         let column = self.columns.iter().find(|column| column.series == series)?;
         column.values.get(row)?.0
     }
 }
 
-/// Why something could not be done.
+/// The description of a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The whole message for a person: what is wrong, where, what was wanted and found, what to do.
+    /// The complete message: what is wrong, where, what was expected and found, how to fix it.
     pub what: String,
-    /// The key, file or tensor, where the error states it apart.
+    /// The key, file or tensor, if the error states it separately.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// What was wanted, where the error states it apart.
+    /// What was expected, if the error states it separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<String>,
-    /// What was found, where the error states it apart.
+    /// What was found, if the error states it separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
-    /// What to do, where the error states it apart.
+    /// How to fix it, if the error states it separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// What it is to a run; the exit code of the command line follows from it.
+    /// The corresponding exit reason, which determines the exit code of the command line.
     pub reason: ExitReason,
-    /// The same command may succeed later: another process holds the run.
+    /// Whether the same command may succeed later, because another process holds the run.
     #[serde(default)]
     pub is_temporary: bool,
 }
 
 impl Problem {
-    /// A fault that is no special one.
+    /// A failure without a specific reason.
     pub fn new(what: impl Into<String>) -> Problem {
         Problem { what: what.into(), place: None, wanted: None, found: None, remedy: None, reason: ExitReason::Failed, is_temporary: false }
     }
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_objects_that_name_their_kind_and_return_to_the_bit() {
+    fn messages_are_tagged_objects_that_survive_a_round_trip() {
         let commands = [
             (Command::Pause, r#"{"command":"pause"}"#),
             (

@@ -1,14 +1,13 @@
-//! What a run writes down as it goes: one JSON object a line in `metrics.jsonl`.
+//! The log of a run: one JSON object per line in `metrics.jsonl`.
 //!
-//! Guaranteed: the same run writes the same bytes, but for the object `time` of a line. All that a clock or the number of
-//! restarts can change stands in there, and [`without_time`] drops it for a comparison, with the `check` that a run folder
-//! adds. Floats return to the bit, and a non-finite value is written as a string instead of being lost (see [`exact`]).
-//! What was not measured is `null`, never 0.
+//! Guarantees: the same run writes the same bytes, except for the object `time` of a line. It contains everything that depends on
+//! the clock or the number of restarts; [`without_time`] drops it for comparisons, together with the `check` that a run folder
+//! adds. Floats are preserved bit-exactly, and non-finite values are written as strings (see [`exact`]). Values that were not
+//! measured are `null`, never 0.
 //!
-//! `train.log_every` is the distance of two lines of updates. A line is about its own update alone, not a mean over those in between,
-//! so that a resumed run writes the same lines wherever it was stopped; those in between leave no line, but for incidents
-//! (a skipped update is one), which are always written. So are evaluations and the last update.
-//! The trainer has no clock: `time` is given by whoever drives it.
+//! `train.log_every` is the number of updates per line. A line describes only its own update, not a mean over those in between,
+//! so that a resumed run writes the same lines wherever it was stopped. Incidents (including skipped updates), evaluations and the
+//! last update are always written. The trainer has no clock: its driver provides `time`.
 
 use super::exact;
 pub use super::series::{EvalRecord, UpdateRecord};
@@ -28,11 +27,11 @@ pub enum Event {
     Update(UpdateRecord),
     /// One evaluation.
     Eval(EvalRecord),
-    /// One text drawn from the model.
+    /// A generated text.
     Sample(SampleRecord),
     /// Something out of the ordinary.
     Incident(IncidentRecord),
-    /// The run went back: the lines before this one that are of later updates are history.
+    /// The run was rewound: earlier lines for updates after this one are discarded.
     Rewound(RewoundRecord),
 }
 
@@ -45,42 +44,42 @@ pub struct Header {
     pub config: String,
 }
 
-/// Wall-clock facts: the only ones in which two runs with the same bits may differ.
+/// Wall-clock times: the only values in which two runs with the same bits may differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Time {
-    /// Starts of this run before the present one: 0 until the first resume.
+    /// Number of times the run was resumed.
     pub session: u32,
-    /// Seconds since the present start.
+    /// Seconds since the current start.
     #[serde(with = "exact")]
     pub seconds: f64,
-    /// Training tokens a second, over the last updates of the present start: at most
+    /// Training tokens per second, over the last updates of the current start: at most
     /// [`RATE_UPDATES`] of them, at least [`RATE_LEAST_UPDATES`] and [`RATE_SECONDS`], with the evaluations and checkpoints
-    /// between them. `None` before there are so many, and in lines that are not of updates.
+    /// between them. `None` before there are that many, and in lines other than updates.
     #[serde(with = "exact::option", default)]
     pub tokens_per_second: Option<f64>,
 }
 
-/// Most updates that a speed is measured over.
+/// Maximum number of updates over which the speed is measured.
 pub const RATE_UPDATES: usize = 50;
-/// Fewest updates that a speed is measured over.
+/// Minimum number of updates over which the speed is measured.
 pub const RATE_LEAST_UPDATES: usize = 2;
-/// Least time that a speed is measured over: results of several updates can arrive together.
+/// Minimum time over which the speed is measured: results of several updates can arrive together.
 pub const RATE_SECONDS: f64 = 1.0;
 
-/// One text drawn from the model.
+/// A generated text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SampleRecord {
-    /// Updates finished when it was drawn.
+    /// Updates finished when it was generated.
     pub update: u32,
-    /// What the model was given.
+    /// The prompt.
     pub prompt: String,
-    /// What it went on with.
+    /// The continuation.
     pub text: String,
     /// Softmax temperature.
     pub temperature: f64,
-    /// Probability mass that was drawn from.
+    /// Probability mass of nucleus sampling.
     pub top_p: f64,
-    /// Wall-clock facts.
+    /// Wall-clock times.
     pub time: Time,
 }
 
@@ -93,21 +92,21 @@ pub struct IncidentRecord {
     pub incident: Incident,
     /// Where, how many, what was done.
     pub detail: String,
-    /// The first update that it is about, where it took several to notice.
+    /// The first update that it concerns, if it was detected later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u32>,
-    /// Wall-clock facts.
+    /// Wall-clock times.
     pub time: Time,
 }
 
-/// The run went back to an earlier update, to be resumed from there: after a crash, or because it diverged.
+/// The run was rewound to an earlier update and continues from there: after a crash, or because it diverged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RewoundRecord {
-    /// The update that it stands after again.
+    /// The update to which it was rewound.
     pub to: u32,
-    /// The newest update that it went back on.
+    /// The newest update that was discarded.
     pub from: u32,
-    /// How many lines became history by this.
+    /// Number of lines that were discarded.
     pub lines: u64,
 }
 
@@ -117,26 +116,26 @@ pub struct RewoundRecord {
 pub enum Incident {
     /// A loss or gradient was not finite and the update was skipped.
     NonFinite,
-    /// The run went back to a checkpoint.
+    /// The run rolled back to a checkpoint.
     RolledBack,
-    /// The loss is finite and far too high (see [`alarms`](super::alarms)); the run went on.
+    /// The loss is finite but far too high (see [`alarms`](super::alarms)); the run continued.
     BlowUp,
     /// The device was lost and opened again.
     DeviceLost,
-    /// A checkpoint could not be saved; the run went on.
+    /// A checkpoint could not be saved; the run continued.
     CheckpointFailed,
     /// A checkpoint was damaged and an older one was used.
     CheckpointDamaged,
-    /// The run went on with another adapter or driver: equal bits are no longer promised.
+    /// The run continued with another adapter or driver: equal bits are no longer guaranteed.
     AdapterChanged,
-    /// The run went on with other settings.
+    /// The run continued with other settings.
     SettingsChanged,
-    /// Lines of the log were damaged or lost; the run went on.
+    /// Lines of the log were damaged or lost; the run continued.
     LogDamaged,
 }
 
 impl Incident {
-    /// In words.
+    /// As text.
     pub fn words(self) -> &'static str {
         match self {
             Self::NonFinite => "not finite",
@@ -153,7 +152,7 @@ impl Incident {
 }
 
 impl Event {
-    /// Updates finished at this line, or gone back to; `None` for the header.
+    /// Updates finished at this line, or rewound to; `None` for the header.
     pub fn update(&self) -> Option<u32> {
         match self {
             Event::Header(_) => None,
@@ -165,7 +164,7 @@ impl Event {
         }
     }
 
-    /// Wall-clock facts; none in the header and where a run went back.
+    /// Wall-clock times; none in the header and in `rewound` lines.
     pub fn time(&self) -> Option<&Time> {
         match self {
             Event::Header(_) | Event::Rewound(_) => None,
@@ -176,7 +175,7 @@ impl Event {
         }
     }
 
-    /// The same with no time: equal for runs with equal bits.
+    /// The same without time: equal for runs with equal bits.
     pub fn timeless(&self) -> Event {
         let mut event = self.clone();
         match &mut event {
@@ -196,13 +195,13 @@ impl Event {
         line
     }
 
-    /// Reads one line. The error says what is wrong with it.
+    /// Parses one line.
     pub fn from_line(line: &str) -> Result<Event, String> {
         serde_json::from_str(line).map_err(|error| error.to_string())
     }
 }
 
-/// Reads a whole file. A last line without a line feed was torn by a crash and is left out.
+/// Reads a whole file. A last line without a line feed was torn by a crash and is ignored.
 ///
 /// The error names the line.
 pub fn read(text: &str) -> Result<Vec<Event>, String> {
@@ -224,19 +223,19 @@ pub fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
 }
 
-/// Which entries of an append-only file are of the run as it stands.
+/// Determines which entries of an append-only file belong to the current state of the run.
 ///
-/// A `rewound` entry takes the run back to an update: the entries before it that are of later updates are history. So does a second
-/// entry of an update, should damage have hit the entry that said so.
+/// A `rewound` entry takes the run back to an update and discards the entries before it of later updates. So does a second entry
+/// of an update, in case the `rewound` entry was damaged.
 #[derive(Clone, Debug, Default)]
 pub struct Rewinds {
-    /// Position of each entry that goes back, and, once finished, the least update that it or a later one goes back to.
+    /// Position of each rewinding entry and, once finished, the smallest update to which it or a later one rewinds.
     entries: Vec<(u64, u32)>,
     newest: Option<u32>,
 }
 
 impl Rewinds {
-    /// Takes in the next entry of an update.
+    /// Adds the next entry of an update.
     pub fn note_update(&mut self, position: u64, update: u32) {
         if self.newest.is_some_and(|newest| update <= newest) {
             self.entries.push((position, update.saturating_sub(1)));
@@ -244,13 +243,13 @@ impl Rewinds {
         self.newest = Some(update);
     }
 
-    /// Takes in the next `rewound` entry.
+    /// Adds the next `rewound` entry.
     pub fn note_rewound(&mut self, position: u64, to: u32) {
         self.entries.push((position, to));
         self.newest = self.newest.map(|newest| newest.min(to));
     }
 
-    /// Takes in an event of a log.
+    /// Adds an event of a log.
     pub fn note(&mut self, position: u64, event: &Event) {
         match event {
             Event::Update(record) => self.note_update(position, record.update),
@@ -269,14 +268,14 @@ impl Rewinds {
         self
     }
 
-    /// Whether an entry is of the run as it stands. Call it on what [`Rewinds::finish`] returned.
+    /// Whether an entry belongs to the current state. Call it on the result of [`Rewinds::finish`].
     pub fn keeps(&self, position: u64, update: u32) -> bool {
         let later = self.entries.partition_point(|(at, _)| *at <= position);
         self.entries.get(later).is_none_or(|(_, to)| update <= *to)
     }
 }
 
-/// The complete lines of the run as it stands: without those that it went back on, and those that say so.
+/// The complete lines of the current state of the run, without discarded and `rewound` lines.
 pub fn current(text: &str) -> Result<String, String> {
     let mut rewinds = Rewinds::default();
     let mut events = Vec::new();

@@ -1,37 +1,37 @@
-//! The table of series: what a run records of each update and each evaluation.
+//! The table of series: what a run records for each update and each evaluation.
 //!
-//! A metric is declared once, as one row of `records!`: what it says, its unit, where it comes from, how it is reduced over
-//! the micro-batches of an update. From the row follow the field of the record, the key of the JSON line or the field of the
-//! binary array record, what `train::reduce` reads of which kernel output, and the line or column of the
-//! report. The kind of a row gives its type and axes:
+//! A metric is declared once, as one row of `records!`: its description, unit, source, and reduction over the micro-batches of an
+//! update. The field of the record, the key of the JSON line or the field of the binary array record, the kernel output that
+//! `train::reduce` reads, and the line or column of the report are derived from the row. The kind of a row determines its type and
+//! axes:
 //!
 //! | kind | type | axes | kept in |
 //! |---|---|---|---|
 //! | `count` | `u64` | none | the line |
 //! | `flag` | `bool` | none | the line |
 //! | `number` | `f64` | none | the line |
-//! | `measured` | `Option<f64>`; `null` where it was not measured | none | the line |
-//! | `by_layer` | `Vec<f32>` `[L]`; empty where it was not measured | layer | the [array record](super::arrays) |
+//! | `measured` | `Option<f64>`; `null` if not measured | none | the line |
+//! | `by_layer` | `Vec<f32>` `[L]`; empty if not measured | layer | the [array record](super::arrays) |
 //! | `by_expert` | `Vec<Vec<f32>>` `[L, E]`, likewise | layer, expert | the array record |
 //!
-//! To add a metric of the routers, compute it in a slot of its own in `shaders/balance.wgsl` and add a row. A new row must be `measured`,
-//! `by_layer` or `by_expert`, so that records from before it still read.
+//! To add a metric of the routers, compute it in a new slot in `shaders/balance.wgsl` and add a row. A new row must be `measured`,
+//! `by_layer` or `by_expert`, so that older records can still be read.
 
 use self::Source::{Clip, Host, Routing, Statistics};
 use super::{exact, model::ModelConfig, records::Time};
 use serde::{Deserialize, Serialize};
 
-/// What a series has a value for, besides the update.
+/// An axis of a series, besides the update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
-    /// L: the uses of routers in one forward pass, in its order.
+    /// L: the router calls in one forward pass, in order.
     Layer,
     /// E: the experts of a layer.
     Expert,
 }
 
-/// Which record a series is of.
+/// The record that contains a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordKind {
@@ -41,23 +41,23 @@ pub enum RecordKind {
     Eval,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The host knows it before the update is submitted.
     Host,
     /// A sum over the targets of a micro-batch: a slot of the loss head's `statistics`.
     Statistics(&'static str),
-    /// A slot of the routers' `metrics`, one value or one an expert for each layer. Without the axis of layers the mean over layers is
-    /// taken.
+    /// A slot of the routers' `metrics`, with one value per layer, or per layer and expert. Without the layer axis, the mean over
+    /// layers.
     Routing(&'static str),
-    /// A slot of `clip`, which the gradient norm leaves for the optimizers.
+    /// A slot of `clip`, the output of the gradient norm for the optimizers.
     Clip(&'static str),
-    /// Computed from what else was measured.
+    /// Computed from other measurements.
     Derived(Derived),
 }
 
-/// What is computed from several outputs.
+/// Values computed from several outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Derived {
     /// Mean over layers of E sum_e f_e P_e, with f and P over the whole update.
@@ -68,16 +68,16 @@ pub enum Derived {
     Skipped,
 }
 
-/// How the micro-batches of an update, or the batches of an evaluation, become one value.
+/// How the micro-batches of an update, or the batches of an evaluation, are reduced to one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
-    /// There is one value an update.
+    /// There is one value per update.
     Last,
     /// The sum.
     Sum,
     /// The sum over all targets, divided by their number.
     PerTarget,
-    /// As the gradient is: the mean over targets, or the mean of the micro-batches' means (`train.weighting`).
+    /// Weighted like the gradient: the mean over targets, or the mean of the micro-batches' means (`train.weighting`).
     AsOptimized,
     /// The mean, each micro-batch weighted as its losses are in the gradient.
     ByLosses,
@@ -322,7 +322,7 @@ records! {
         /// Tokens seen since the start of the run, without those that fill a micro-batch up.
         tokens: count, "tokens", Host, Last;
         /// Training cross-entropy; auxiliary losses are not in it.
-        train_ce: number, "nats a token", Statistics("cross_entropy"), AsOptimized;
+        train_ce: number, "nats per token", Statistics("cross_entropy"), AsOptimized;
         /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
         balance: measured, "", Routing("switch"), ByLosses;
         /// The same within each sequence, then the mean over sequences (DeepSeek-V3); 1 at balance.
@@ -354,7 +354,7 @@ records! {
     /// One evaluation: cross-entropy alone, weighted by tokens, over a stated set.
     record EvalRecord(Eval) {
         /// Cross-entropy.
-        val_ce: number, "nats a token", Statistics("cross_entropy"), PerTarget;
+        val_ce: number, "nats per token", Statistics("cross_entropy"), PerTarget;
         /// Share of targets that were the most probable token.
         accuracy: number, "share of targets", Statistics("correct"), PerTarget;
         /// Number of targets in the set.

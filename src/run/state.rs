@@ -93,7 +93,7 @@ pub struct SchedulePosition {
 pub struct BestEval {
     /// Update after which it was measured.
     pub update: u32,
-    /// Validation cross-entropy, nats a token.
+    /// Validation cross-entropy, nats per token.
     #[serde(with = "exact")]
     pub val_ce: f64,
 }

@@ -71,7 +71,7 @@ fn the_table_of_series_is_sound() {
         // A field of the array records, which those of updates and evaluations share.
         assert!(Series::all().all(|other| other.name != series.name || other.axes == series.axes), "{key}");
     }
-    assert!(Series::find("eval.val_ce").is_some_and(|series| series.unit == "nats a token" && !series.is_array()));
+    assert!(Series::find("eval.val_ce").is_some_and(|series| series.unit == "nats per token" && !series.is_array()));
     let lengths = Lengths { layers: 2, experts: 3 };
     let shape = |key| Series::find(key).map(|series| lengths.shape(series));
     assert_eq!((shape("expert_load"), shape("router_entropy"), shape("z")), (Some(vec![2, 3]), Some(vec![2]), Some(vec![])));

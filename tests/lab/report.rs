@@ -111,7 +111,7 @@ fn what_is_absent_is_null() {
         assert!(json[key].is_null() && json.get(key).is_some(), "{key}: {json}");
     }
     let text = markdown(&unknown, &[]);
-    assert!(text.contains("The final validation loss is unknown.") && !text.contains("tokens a second"), "{text}");
+    assert!(text.contains("The final validation loss is unknown.") && !text.contains("tokens per second"), "{text}");
     assert!(!text.contains("0.0000") && !text.contains("baseline"), "{text}");
 }
 

@@ -196,7 +196,7 @@ fn one_process_writes() {
     let problem = Directory::open(&path).expect_err("it is locked").to_string();
     assert!(problem.contains(&format!("is being written by process {}", std::process::id())), "{problem}");
     let mut reader = Directory::read_only(&path).expect("a reader needs no lock");
-    assert!(reader.write("a", b"b").expect_err("it is a reader").to_string().contains("for reading only"));
+    assert!(reader.write("a", b"b").expect_err("it is a reader").to_string().contains("read-only"));
     drop(first);
     drop(open(&path));
 }

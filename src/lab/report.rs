@@ -220,9 +220,9 @@ fn write_experts(text: &mut String, overview: &Overview) -> std::fmt::Result {
             false => (format!("in {}", series.unit), 1.0),
         };
         writeln!(text, "`{}` {title}, mean over the last tenth of the updates.", series.name)?;
-        writeln!(text, "{}", inline(series.doc()))?;
+        writeln!(text, "{}", series.doc())?;
         for (column, _) in &columns {
-            writeln!(text, "`{}` in {}, in the last update: {}", column.name, column.unit, inline(column.doc()))?;
+            writeln!(text, "`{}` in {}, in the last update: {}", column.name, column.unit, column.doc())?;
         }
         let names: Vec<String> = (0..experts).map(|expert| expert.to_string()).collect();
         let names = names.into_iter().chain(columns.iter().map(|(column, _)| format!("`{}`", column.name)));

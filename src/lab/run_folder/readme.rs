@@ -23,7 +23,7 @@ pub fn text(layout: &Layout) -> String {
 | `summary.json`, `report.md`, `loss.svg` | how it ended |
 | `SHA256SUMS` | for `sha256sum --check` |
 
-`moelab resume` goes on with the run, `moelab eval` and `moelab sample` use its weights.
+`moelab resume` resumes the run, `moelab eval` and `moelab sample` use its weights.
 
 The log is only added to. Where a run went back to an earlier update, after a crash or because it diverged, a line of
 `\"kind\":\"rewound\"` says so: the lines before it of updates after its `to` are history.

@@ -4,14 +4,14 @@
 //! - [`random`]: counter-based random numbers, the same on host and GPU.
 //! - [`config_file`]: TOML checked against a declared schema, with all problems reported at once; knows nothing about models.
 //! - [`mod@choices`], [`limits`]: choices that configs name and kernels implement, and size limits.
-//! - [`run`]: what a run is, as plain data: config and its rules, schedules, state, records, summary.
+//! - [`run`]: what a run is, as plain data: config and its rules, schedules, state, series, records, commands and events, summary.
 //! - [`gpu`]: WGSL and wgpu, without any maths: device, kernels, programs, planned memory, replay, read-back.
 //! - [`ops`]: the graph and one file per op, with forward, saved values and backward.
 //! - [`model`]: records a model on a graph.
 //! - [`data`]: corpora, tokenizers, splits, windows, shards, the embedded language.
 //! - [`train`]: optimizers, the trainer, checkpoints, text generation.
 //! - [`interop`]: Hugging Face models, both directions.
-//! - [`lab`]: runs and run folders, probes, benchmarks, reports.
+//! - [`lab`]: runs, the host that drives them by commands, run folders, probes, benchmarks, reports.
 //!
 //! Configs can be loaded and inspected without a GPU:
 //!

@@ -25,7 +25,7 @@ mod train;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use moelab::gpu::AdapterChoice;
+use moelab::{gpu::AdapterChoice, run::protocol::SampleRequest};
 use moelab_native::print;
 
 /// Trains small Mixture-of-Experts language models on any GPU.
@@ -145,7 +145,8 @@ fn main() -> ExitCode {
         Command::Resume(args) => train::resume(&common, &args),
         Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()).and_then(exit::result),
         Command::Sample { run, prompt, tokens, temperature, top_p } => {
-            train::sample(&common, &run, &prompt, &train::SampleArgs { tokens, temperature, top_p }).and_then(exit::result)
+            let request = SampleRequest { prompt, tokens, temperature, top_p, number: 0 };
+            train::sample(&common, &run, &request).and_then(exit::result)
         }
         Command::Export(args) => interop::export(&common, &args).and_then(exit::result),
         Command::Import(args) => interop::import(&common, &args).and_then(exit::result),

@@ -22,7 +22,7 @@ use moelab::{
     run::{
         config::{Sample, TokenizerKind},
         identity::{self, Identity},
-        protocol::{Command, SessionEvent, Subscription},
+        protocol::{Command, SampleRequest, SessionEvent, Subscription},
         records::SampleRecord,
         summary::ExitReason,
     },
@@ -40,34 +40,20 @@ use moelab_native::{
     terminal::{self, Terminal},
 };
 
-/// Options of `sample` that override the config's.
-pub struct SampleArgs {
-    pub tokens: Option<u32>,
-    pub temperature: Option<f64>,
-    pub top_p: Option<f64>,
-}
-
-impl SampleArgs {
-    /// Applies the options to the config's sampling settings, which have the same limits.
-    fn over(&self, sample: &Sample) -> Result<Sample> {
-        let mut problems = Vec::new();
-        let mut number = |name: &str, found: Option<f64>, most: f64, meaning: &str| match found {
-            Some(number) if !(0.0..=most).contains(&number) => {
-                problems.push(format!("--{name}: {number}, expected 0 to {most}; {meaning}"));
-            }
-            _ => {}
-        };
-        number("tokens", self.tokens.map(f64::from), 65_536.0, "the number of tokens to generate");
-        number("temperature", self.temperature, 100.0, "it divides the logits, 0 picks the most likely token");
-        number("top-p", self.top_p, 1.0, "a probability, 1 samples from all tokens");
-        ensure!(problems.is_empty(), "{}", problems.join("\n       "));
-        Ok(Sample {
-            prompts: Vec::new(),
-            tokens: self.tokens.unwrap_or(sample.tokens),
-            temperature: self.temperature.unwrap_or(sample.temperature),
-            top_p: self.top_p.unwrap_or(sample.top_p),
-        })
-    }
+/// What is generated in place of the config's samples.
+///
+/// # Errors
+/// Everything that no config may state either.
+fn over(request: &SampleRequest, sample: &Sample) -> Result<Sample> {
+    let problem = |(field, problem): &(&str, String)| format!("--{}: {problem}", field.replace('_', "-"));
+    let problems: Vec<String> = request.problems().iter().map(problem).collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n       "));
+    Ok(Sample {
+        prompts: Vec::new(),
+        tokens: request.tokens.unwrap_or(sample.tokens),
+        temperature: request.temperature.unwrap_or(sample.temperature),
+        top_p: request.top_p.unwrap_or(sample.top_p),
+    })
 }
 
 /// Trains a config into a new folder.
@@ -265,9 +251,10 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
 }
 
 /// Generates text from a run's best checkpoint. It only needs the run folder, not the corpus.
-pub fn sample(common: &Common, run: &Path, text: &str, args: &SampleArgs) -> Result<()> {
+pub fn sample(common: &Common, run: &Path, request: &SampleRequest) -> Result<()> {
+    let text = request.prompt.as_str();
     let config = open::config_of_run(run, &[])?;
-    let sample = args.over(&config.sample)?;
+    let sample = over(request, &config.sample)?;
     let tokenizer = match open::tokenizer_of_run(run)? {
         Some(tokenizer) => tokenizer,
         None if config.data.tokenizer.kind == TokenizerKind::Bytes => Tokenizer::bytes(),

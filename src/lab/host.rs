@@ -160,11 +160,8 @@ impl<E: Environment> Host<E> {
     fn follow(&mut self, command: Command) {
         let name = command.name();
         let outcome = match (&mut self.stage, command) {
+            (_, Command::Subscribe(subscription)) => subscription.check().map(|()| self.out.subscribe(subscription)),
             (Stage::Open(session), command) => session.command(command, &mut self.out),
-            (_, Command::Subscribe(subscription)) => {
-                self.out.subscribe(subscription);
-                Ok(())
-            }
             (Stage::Closed, Command::Start { run, config, sets }) => {
                 self.begin(
                     config::load(&given(&config), CONFIG, &sets).map(|config| Plan { run, config, resumed: None }).map_err(Problem::from),

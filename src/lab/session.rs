@@ -218,10 +218,9 @@ impl Session {
                 self.interrupt();
                 return Ok(());
             }
-            Command::Start { .. } | Command::Resume { .. } => return Err(Problem::new("a run is open: stop it first")),
-            Command::Subscribe(subscription) => {
-                out.subscribe(subscription);
-                return Ok(());
+            // A subscription is the host's, and holds for the runs after this one.
+            Command::Start { .. } | Command::Resume { .. } | Command::Subscribe(_) => {
+                return Err(Problem::new("a run is open: stop it first"));
             }
             _ if !matches!(self.phase, Phase::Training) => return Err(Problem::new("the run has made its last update")),
             Command::Pause => self.limit = Some(self.limit.unwrap_or(u32::MAX).min(self.trainer.submitted_updates())),
@@ -376,7 +375,10 @@ impl Session {
         let Some(tokenizer) = self.trainer.corpus().tokenizer() else {
             return Err(Problem::new("the run's data have no tokenizer, without which ids are no text"));
         };
-        check_sampling(request)?;
+        let problems: Vec<String> = request.problems().iter().map(|(field, problem)| format!("{field}: {problem}")).collect();
+        if !problems.is_empty() {
+            return Err(Problem::new(problems.join("; ")));
+        }
         Prompt::new(self.trainer.config(), tokenizer, &request.prompt).map_err(|error| Problem::new(format!("prompt: {error}")))
     }
 
@@ -659,18 +661,4 @@ fn material<'a>(
 /// Checkpoints that are kept beside the best.
 fn keep(trainer: &Trainer) -> usize {
     trainer.config().train.checkpoint.keep as usize
-}
-
-/// Refuses what no config may state either; all problems at once.
-fn check_sampling(request: &SampleRequest) -> Result<(), Problem> {
-    let mut problems = Vec::new();
-    let mut number = |name: &str, found: Option<f64>, most: f64, meaning: &str| {
-        if let Some(number) = found.filter(|number| !(0.0..=most).contains(number)) {
-            problems.push(format!("{name}: {number}, wanted 0 to {most}; {meaning}"));
-        }
-    };
-    number("tokens", request.tokens.map(f64::from), 65_536.0, "so many tokens are generated");
-    number("temperature", request.temperature, 100.0, "it divides the logits, 0 takes the likeliest token");
-    number("top_p", request.top_p, 1.0, "a probability, 1 samples from all tokens");
-    if problems.is_empty() { Ok(()) } else { Err(Problem::new(problems.join("; "))) }
 }

@@ -1,4 +1,5 @@
-//! A run as plain data: its config with validation rules, schedules, state, series, records, summary.
+//! A run as plain data: its config with validation rules, schedules, state, series, records, summary, and the
+//! commands and events that drive it.
 //!
 //! Needs neither a GPU nor tokenizers nor files: it compiles without the feature `engine`, so that front ends that only show or
 //! configure runs do not link them.

@@ -103,6 +103,23 @@ pub struct SampleRequest {
     pub number: u32,
 }
 
+impl SampleRequest {
+    /// Values outside the limits that a config has too: each field with what is wrong with it.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let mut number = |field: &'static str, found: Option<f64>, most: f64, meaning: &str| match found {
+            Some(number) if !(0.0..=most).contains(&number) => {
+                problems.push((field, format!("{number}, expected 0 to {most}; {meaning}")));
+            }
+            _ => {}
+        };
+        number("tokens", self.tokens.map(f64::from), 65_536.0, "the number of tokens to generate");
+        number("temperature", self.temperature, 100.0, "it divides the logits, 0 picks the most likely token");
+        number("top_p", self.top_p, 1.0, "a probability, 1 samples from all tokens");
+        problems
+    }
+}
+
 /// The series that a front end receives, and how often. Evaluations, samples, checkpoints and incidents are rare and always sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +133,33 @@ pub struct Subscription {
     /// Whether to send the whole record of each update that has a line in the log as well ([`SessionEvent::Update`]).
     #[serde(default)]
     pub records: bool,
+}
+
+impl Subscription {
+    /// Checks that it can be followed.
+    ///
+    /// # Errors
+    /// Names that are no series of updates, or a time that is none.
+    pub fn check(&self) -> Result<(), Problem> {
+        let names = || UpdateRecord::COLUMNS.iter().map(|column| column.series.name);
+        let unknown: Vec<&str> = self.series.iter().map(String::as_str).filter(|series| !names().any(|name| name == *series)).collect();
+        if !unknown.is_empty() {
+            let (found, wanted) = (unknown.join(", "), names().collect::<Vec<_>>().join(", "));
+            let what = format!("series: {found}: no series of updates; there are {wanted}");
+            return Err(Problem { place: Some("series".into()), wanted: Some(wanted), found: Some(found), ..Problem::new(what) });
+        }
+        if !(0.0..f64::INFINITY).contains(&self.every_seconds) {
+            let found = self.every_seconds.to_string();
+            let what = format!("every_seconds: {found}, expected 0 or more");
+            return Err(Problem {
+                place: Some("every_seconds".into()),
+                wanted: Some("0 or more".into()),
+                found: Some(found),
+                ..Problem::new(what)
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A message from a session. Everything persistent is in the run folder before the event is sent.
@@ -367,6 +411,10 @@ mod tests {
             Command::Start { run: "a".into(), config: String::new(), sets: Vec::new() }
         );
         assert!(serde_json::from_str::<Command>(r#"{"command":"start","run":"a","config":"","set":[]}"#).is_err());
+
+        let named = |name: &str| Subscription { series: vec!["train_ce".into(), name.into()], ..Subscription::default() }.check();
+        assert_eq!(named("z"), Ok(()));
+        assert_eq!(named("loss").map_err(|problem| problem.found), Err(Some("loss".into())));
 
         let mut block = SeriesBlock::new(&["train_ce".into(), "z".into(), "expert_load".into(), "none".into()]);
         let loads = vec![vec![0.25, 0.75], vec![1.0, 0.0]];

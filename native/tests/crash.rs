@@ -456,9 +456,9 @@ fn damage_is_told_and_repaired_or_refused() {
     // Whole lines are gone; the log of another run; its first line alone is of another.
     copy();
     fs::write(run.join("metrics.jsonl"), log.split_inclusive('\n').take(3).collect::<String>()).unwrap();
-    refused("`metrics.jsonl` was cut or is another run's");
+    refused("`metrics.jsonl` was truncated or belongs to another run");
     fs::write(run.join("metrics.jsonl"), "").unwrap();
-    refused("`metrics.jsonl` was cut or is another run's");
+    refused("`metrics.jsonl` was truncated or belongs to another run");
     // The way on that the message tells.
     fs::remove_file(run.join("metrics.jsonl")).unwrap();
     let told = done(moelab(&["resume", run.to_str().unwrap()]));

@@ -176,7 +176,7 @@ fn settings_are_changed_by_resume_and_what_was_changed_is_kept() {
     let expected = ["optimizer.adamw.lr", "train.evaluation.every", "train.updates"].map(|key| (Value::from(key), Value::from(5)));
     assert_eq!(changes, expected.iter().map(|(key, update)| (key, update)).collect::<Vec<_>>());
     assert_eq!(place.json("run/checkpoints/update-00000007/state.json")["changes"], summary["changes"]);
-    assert!(place.read("run/report.md").contains("Settings were changed on the way"));
+    assert!(place.read("run/report.md").contains("Settings were changed during the run"));
     let log = place.lines("run/metrics.jsonl");
     let told = log.iter().filter(|line| line["incident"] == "settings_changed" && line["update"] == 5).count();
     assert_eq!(told, 3, "{log:#?}");

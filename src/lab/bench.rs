@@ -1,6 +1,6 @@
 //! Benchmarks that check before they time: single kernels ([`kernels`]) and a whole update ([`step`]).
 //!
-//! Clocks are the caller's: a function that gives seconds.
+//! The caller provides the clock, a function that returns seconds.
 
 pub mod kernels;
 pub mod step;
@@ -10,34 +10,34 @@ use crate::{
     ops::kernels::MODULES,
 };
 
-/// Why a benchmark gave no time.
+/// Why a benchmark failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BenchError {
     /// The adapter, the device or a plan.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// A result that a time would be worthless for.
+    /// A wrong result, for which a time would be meaningless.
     #[error(
-        "{kernel} {shape} ({tier} kernels): {problem}. It was not timed: the driver or the kernel is at fault, `cargo xtask test` tells which op"
+        "{kernel} {shape} ({tier} kernels): {problem}. It was not timed: the driver or the kernel is wrong, `cargo xtask test` shows which op"
     )]
     Wrong {
         /// The kernel.
         kernel: String,
         /// Its sizes.
         shape: String,
-        /// Of which set of capabilities.
+        /// The set of capabilities.
         tier: String,
-        /// What was wanted and found.
+        /// What was expected and found.
         problem: String,
     },
 }
 
-/// What an adapter's kernels are timed with, each by name: what it has, then every set that runs other kernels.
+/// The named sets of capabilities to time: the adapter's own, then every set that selects other kernels.
 pub fn capability_sets(device: &Device) -> Vec<(String, Capabilities)> {
     device.capabilities.sets(MODULES)
 }
 
-/// The middle value.
+/// The median.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -50,7 +50,7 @@ fn relative_error(a: &[f64], b: &[f64]) -> f64 {
     if error.is_finite() && a.len() == b.len() { error } else { f64::INFINITY }
 }
 
-/// As f64; host arithmetic on what a device gave.
+/// Values as f64, for checks on the host.
 fn floats(bytes: &[u8]) -> Vec<f64> {
     bytemuck::pod_collect_to_vec::<u8, f32>(bytes).into_iter().map(f64::from).collect()
 }

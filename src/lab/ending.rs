@@ -1,10 +1,9 @@
-//! How a run ends: why, and the files that say so.
+//! The end of a run: the reason, and the final files.
 //!
-//! A run that ended leaves `summary.json`, `report.md` and the plot, whatever ended it, as far as its folder can be written. The
-//! reason in the summary is what the process's exit code is made from ([`ExitReason::exit_code`]).
+//! Every run that ends writes `summary.json`, `report.md` and the plot, if its folder can be written. The reason in the summary
+//! determines the exit code of the process ([`ExitReason::exit_code`]).
 //!
-//! Summary, report and plot are functions of the log and of the newest state, so that resuming a finished run writes them again
-//! as they were.
+//! Summary, report and plot are functions of the log and of the newest state, so that resuming a finished run reproduces them.
 
 use std::fmt;
 
@@ -28,7 +27,7 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// The last checkpoint, or a file that tells of the end, was not written, for whatever reason.
+    /// The last checkpoint, or a final file, could not be written.
     pub fn unsaved(error: &StoreError) -> Ending {
         let reason = match ExitReason::of_store(error) {
             ExitReason::OutOfSpace => ExitReason::OutOfSpace,
@@ -60,7 +59,7 @@ impl From<&SessionError> for Ending {
     }
 }
 
-/// The reason that an error is, in a run or before one.
+/// The exit reason of an error, during a run or before one.
 impl ExitReason {
     /// Of a session.
     pub fn of_session(error: &SessionError) -> ExitReason {
@@ -96,7 +95,7 @@ impl ExitReason {
     }
 }
 
-/// What the files are made from.
+/// The inputs of the files.
 pub(super) struct Material<'a> {
     pub name: &'a str,
     pub config: &'a Config,
@@ -107,8 +106,8 @@ pub(super) struct Material<'a> {
     pub rasterize: Option<Rasterize>,
 }
 
-/// The files of a run's end, written one at a call, so that a call is short. What cannot be written but for the summary becomes a
-/// warning, and the reason if the run had ended well.
+/// Writes the final files of a run, one per call, so that a call is short. A file other than the summary that cannot be written
+/// becomes a warning, and the exit reason if the run had ended well.
 pub(super) struct Files {
     next: File,
     overview: Overview,
@@ -127,7 +126,7 @@ enum File {
 }
 
 impl Files {
-    /// Reads what they are made from.
+    /// Reads the inputs of the files.
     pub fn new(folder: &RunFolder, ending: &Ending, of: &Material, warn: &mut dyn FnMut(String)) -> Files {
         let overview = folder.reader().and_then(|reader| Overview::of(&reader)).unwrap_or_else(|error| {
             warn(format!("the report is without the metrics: {error}"));
@@ -137,7 +136,7 @@ impl Files {
         Files { next: File::Svg, overview, summary, plot: None, failed: [("plot", None), ("report", None)] }
     }
 
-    /// Writes the next one. The summary is given when all are written.
+    /// Writes the next file. Returns the summary when all are written.
     ///
     /// # Errors
     /// If the summary cannot be written.

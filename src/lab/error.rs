@@ -1,4 +1,4 @@
-//! Why a run cannot be opened, or its end not be written.
+//! Why a run cannot be opened or finished.
 
 use super::store::StoreError;
 use crate::{
@@ -9,19 +9,19 @@ use crate::{
     train::TrainError,
 };
 
-/// Why a session cannot go on.
+/// Why a session cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// Device, data or divergence.
+    /// An error of the device or the data, or divergence.
     #[error(transparent)]
     Train(#[from] TrainError),
     /// The run's folder.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The run is over, and the folder cannot even take the summary.
+    /// The run has ended, but its summary could not be written.
     #[error("the run {ended}, and its summary could not be written: {error}")]
     Unwritten {
-        /// Why it ended, in words.
+        /// Why it ended, as text.
         ended: String,
         /// Why it cannot be written.
         error: Box<StoreError>,
@@ -29,7 +29,7 @@ pub enum SessionError {
     /// The folder's checkpoint is of another run.
     #[error("this run cannot be resumed: {0}")]
     Mismatch(String),
-    /// What was found is not what the run was made from.
+    /// Config or data do not match the run.
     #[error(transparent)]
     Refused(#[from] Refused),
 }

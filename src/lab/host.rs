@@ -1,13 +1,13 @@
 //! Opens runs and drives them by messages: [`Command`]s in, [`SessionEvent`]s out.
 //!
-//! A host lives where its trainer lives: in the command line's loop, on a thread of a desktop app, in a browser's worker. It owns an
-//! [`Environment`], which is made there too, so that devices, stores and clocks never cross a thread; messages do.
+//! A host runs where its trainer runs: in the command line's loop, on a thread of a desktop app, in a browser's worker. It owns an
+//! [`Environment`], which is created there too, so that only messages cross threads, never devices, stores or clocks.
 //!
-//! **Budget.** [`Host::advance`] works in slices and begins none once its budget is used up. What cannot be cut has a slice
-//! of its own: to ask for a device, to read the data, to compile one kernel, to make the model's buffers, to fit the baselines, to make
-//! or read the run's folder, one submission. [`SessionEvent::Opening`] tells of all but the last before they begin.
+//! **Budget.** [`Host::advance`] works in slices and starts none once its budget is used up. Indivisible work has its own
+//! slice: requesting a device, reading the data, compiling one kernel, creating the model's buffers, fitting the baselines, creating
+//! or reading the run folder, one submission. [`SessionEvent::Opening`] announces all of them except submissions.
 //!
-//! One run at a time: a command to start another is rejected until the present one has ended.
+//! One run at a time: a command to start another is rejected until the current one has ended.
 
 use std::{
     collections::VecDeque,
@@ -39,30 +39,30 @@ use crate::{
     train::{generate::Prompt, trainer::Trainer},
 };
 
-/// What a run needs from the machine that it runs on.
+/// The machine-dependent inputs of a run.
 ///
 /// Three implementations: the command line's, the browser worker's, and that of a test.
 pub trait Environment {
-    /// The device to train on; polled until it is there.
+    /// The device to train on; polled until it is ready.
     fn device(&mut self) -> DeviceFuture;
 
-    /// The data of a config, and the config with its vocabulary filled in. A run that is resumed has its own tokenizer, which then
-    /// takes the place of the config's.
+    /// The data of a config, and the config with its vocabulary filled in. A resumed run has its own tokenizer, which replaces
+    /// that of the config.
     ///
     /// # Errors
-    /// Data that cannot be read or do not fit the config.
+    /// Data that cannot be read or do not match the config.
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem>;
 
     /// The folder of a run.
     ///
     /// # Errors
-    /// A folder that cannot be opened, or that another process writes.
+    /// A folder that cannot be opened, or that another process is writing.
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem>;
 
     /// Seconds since any fixed moment.
     fn clock(&self) -> Clock;
 
-    /// Tells this process from others; fit for a file name.
+    /// Distinguishes this process from others; valid in a file name.
     fn tag(&self) -> String;
 
     /// The name of a run, for its report.
@@ -70,13 +70,13 @@ pub trait Environment {
         run.to_string()
     }
 
-    /// Draws a figure as PNG, where the environment can.
+    /// Renders a figure as PNG, if the environment can.
     fn rasterize(&self) -> Option<Rasterize> {
         None
     }
 }
 
-/// A device on its way.
+/// A pending device request.
 pub type DeviceFuture = Pin<Box<dyn Future<Output = Result<Rc<Device>, Problem>>>>;
 
 /// An environment with at most one run, driven by messages.
@@ -92,7 +92,7 @@ pub struct Host<E> {
 struct Plan {
     run: String,
     config: Config,
-    /// Of a run that is resumed: its folder, and the classes of settings that may differ.
+    /// For a resumed run: its folder, and the classes of settings that may differ.
     resumed: Option<(Box<dyn Store>, Vec<Class>)>,
 }
 
@@ -119,7 +119,7 @@ impl<E: Environment> Host<E> {
         &self.environment
     }
 
-    /// Takes a command in; [`Host::advance`] follows it.
+    /// Queues a command; [`Host::advance`] executes it.
     pub fn send(&mut self, command: Command) {
         self.commands.push_back(command);
     }
@@ -141,14 +141,14 @@ impl<E: Environment> Host<E> {
         (self.out.take(), activity)
     }
 
-    /// Blocks until the device has something to take. Native only in effect.
+    /// Blocks until the device has completed work. Only works natively.
     pub fn wait(&mut self) {
         if let Stage::Open(session) = &mut self.stage {
             session.wait();
         }
     }
 
-    /// The next command that can be followed now. While a run is being opened, those to it wait.
+    /// The next command that can be executed now. While a run is being opened, commands for it wait.
     fn next_command(&mut self) -> Option<Command> {
         let is_opening = !matches!(self.stage, Stage::Closed | Stage::Open(_));
         let is_to_the_host =
@@ -174,7 +174,7 @@ impl<E: Environment> Host<E> {
                 Ok(())
             }
             (Stage::Closed, _) => Err(Problem::new("no run is open: start or resume one")),
-            // Nothing of the run is written yet that a stop would have to wait for.
+            // Nothing of the run is written yet, so a stop need not wait.
             (_, Command::Stop) => {
                 self.fail(Problem { reason: ExitReason::Interrupted, ..Problem::new("stopped before the run was open") });
                 Ok(())
@@ -189,14 +189,14 @@ impl<E: Environment> Host<E> {
     fn begin(&mut self, plan: Result<Plan, Problem>) {
         match plan {
             Ok(plan) => {
-                self.tell(OpeningPhase::Device);
+                self.announce(OpeningPhase::Device);
                 self.stage = Stage::Device(plan, self.environment.device());
             }
             Err(problem) => self.fail(problem),
         }
     }
 
-    /// Reads the config of a run that is there.
+    /// Reads the config of an existing run.
     fn resumed(&mut self, run: String, sets: &[String], allow: Vec<Class>) -> Result<Plan, Problem> {
         let store = self.environment.store(&run)?;
         check_start_files(&*store)?;
@@ -206,11 +206,11 @@ impl<E: Environment> Host<E> {
         Ok(Plan { run, config, resumed: Some((store, allow)) })
     }
 
-    fn tell(&mut self, phase: OpeningPhase) {
+    fn announce(&mut self, phase: OpeningPhase) {
         self.out.push(SessionEvent::Opening { phase, done: 0, total: 0, detail: None });
     }
 
-    fn tell_kernel(&mut self, compilation: &Compilation) {
+    fn announce_kernel(&mut self, compilation: &Compilation) {
         let (done, total) = (compilation.done() as u32, compilation.total() as u32);
         self.out.push(SessionEvent::Opening { phase: OpeningPhase::Kernels, done, total, detail: compilation.next() });
     }
@@ -241,7 +241,7 @@ impl<E: Environment> Host<E> {
                 Poll::Pending => (Stage::Device(plan, future), Activity::Waiting),
                 Poll::Ready(device) => {
                     let device = device?;
-                    self.tell(OpeningPhase::Data);
+                    self.announce(OpeningPhase::Data);
                     (Stage::Data(plan, device), Activity::Busy)
                 }
             },
@@ -251,16 +251,16 @@ impl<E: Environment> Host<E> {
                 check_prompts(&config, &corpus)?;
                 plan.config = config;
                 let compilation = Trainer::compilation(&plan.config, &device);
-                self.tell_kernel(&compilation);
+                self.announce_kernel(&compilation);
                 (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
             }
             Stage::Kernels(plan, device, corpus, mut compilation) => {
                 compilation.proceed(&device);
                 if compilation.next().is_some() {
-                    self.tell_kernel(&compilation);
+                    self.announce_kernel(&compilation);
                     (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
                 } else {
-                    self.tell(OpeningPhase::Model);
+                    self.announce(OpeningPhase::Model);
                     (Stage::Model(plan, device, corpus), Activity::Busy)
                 }
             }
@@ -278,12 +278,12 @@ impl<E: Environment> Host<E> {
                     rasterize: self.environment.rasterize(),
                     name: self.environment.name(&run),
                 };
-                self.tell(OpeningPhase::Baselines);
+                self.announce(OpeningPhase::Baselines);
                 (Stage::Baselines(opening, allowed), Activity::Busy)
             }
             Stage::Baselines(mut opening, allowed) => {
                 opening.baselines = opening.trainer.corpus().baselines();
-                self.tell(OpeningPhase::Folder);
+                self.announce(OpeningPhase::Folder);
                 (Stage::Folder(opening, allowed), Activity::Busy)
             }
             Stage::Folder(opening, allowed) => {
@@ -305,13 +305,13 @@ impl<E: Environment> Host<E> {
 /// Name of a config in problems with it.
 const CONFIG: &str = "config.toml";
 
-/// A config's text as the only file there is.
+/// A reader for which the config is the only file.
 fn given(text: &str) -> impl Fn(&str) -> Result<String, Unreadable> {
     let text = text.to_string();
     move |path| if path == CONFIG { Ok(text.clone()) } else { Err("the config must refer to no other file".into()) }
 }
 
-/// The tokenizer in a run's folder, where it has one.
+/// The tokenizer in a run folder, if it has one.
 fn own_tokenizer(store: &dyn Store, run: &str) -> Result<Option<Tokenizer>, Problem> {
     let Some(bytes) = store.read(TOKENIZER)? else { return Ok(None) };
     match Tokenizer::from_json(&bytes) {

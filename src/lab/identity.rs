@@ -1,9 +1,9 @@
-//! Holds a run's folder against what its checkpoints were made from, and changes its settings.
+//! Compares a run folder with the identity in its checkpoints, and changes its settings.
 //!
-//! What forbids what, and what follows, is [`train::identity`](crate::run::identity)'s. A change of settings is kept in this order: the
-//! config that the run was started with is copied to [`STARTED_CONFIG`], unless it is there; the effective config is written anew; the
-//! checkpoint is saved again, now with the new settings and the list of changes; the log gets a line. A crash on the way leaves a
-//! folder in which the same command does the rest.
+//! [`run::identity`](crate::run::identity) has the rules. A change of settings is recorded in this order: the
+//! config that the run was started with is copied to [`STARTED_CONFIG`], unless it exists; the effective config is rewritten; the
+//! checkpoint is saved again, with the new settings and the list of changes; a line is added to the log. After a crash in between,
+//! the same command completes the change.
 
 use super::{
     error::SessionError,
@@ -19,13 +19,13 @@ use crate::{
     train::trainer::Trainer,
 };
 
-/// Name of the file with the settings that a run was started with, where they were changed since.
+/// Name of the file with the settings that a run was started with, if they have changed since.
 pub const STARTED_CONFIG: &str = "config.started.toml";
 
-/// Holds the identity in a checkpoint of `folder` against what was found `now`.
+/// Compares the identity in a checkpoint of `folder` with the current one, `now`.
 ///
 /// # Errors
-/// A folder that cannot be read, or differences that forbid `purpose`.
+/// A folder that cannot be read, or differences that `purpose` does not allow.
 pub fn check(folder: &RunFolder, saved: &Identity, now: &Identity, purpose: Purpose) -> Result<Agreement, SessionError> {
     let started = text(folder, STARTED_CONFIG)?;
     let effective = text(folder, EFFECTIVE_CONFIG)?.unwrap_or_default();
@@ -36,8 +36,8 @@ pub fn check(folder: &RunFolder, saved: &Identity, now: &Identity, purpose: Purp
     Ok(completed.check(now, purpose)?)
 }
 
-/// Takes a run up where `found` left it, whose tensors the trainer has: checks that it may go on, restores the trainer's state, and keeps what was changed. `effective` is the
-/// text of the effective config from here on.
+/// Resumes a run from `found`, whose tensors the trainer has: checks that it may be resumed, restores the trainer's state, and
+/// records changed settings. `effective` is the text of the effective config from now on.
 pub(super) fn take_up(
     trainer: &mut Trainer,
     folder: &mut RunFolder,
@@ -54,7 +54,7 @@ pub(super) fn take_up(
         return without_checkpoint(trainer, &before, header, &edits);
     };
     if now.train.updates < update {
-        let made = format!("`train.updates` is {}, and the run has made {update} updates: state {update} or more", now.train.updates);
+        let made = format!("`train.updates` is {}, but the run has made {update} updates: set {update} or more", now.train.updates);
         return Err(SessionError::Mismatch(made));
     }
     let agreement = check(folder, &state.identity, &trainer.state().identity, Purpose::Resume { update, allowed })?;
@@ -83,7 +83,7 @@ pub(super) fn take_up(
 /// What a session that takes a run up has to do next: drop lines beyond `update`, log `lines`, tell `warnings`.
 pub(super) struct TakenUp {
     pub update: u32,
-    /// The checkpoint that the folder holds: update and hash of its weights.
+    /// The checkpoint in the folder: update and hash of its weights.
     pub saved: Option<(u32, String)>,
     pub warnings: Vec<String>,
     pub lines: Vec<IncidentRecord>,

@@ -1,4 +1,4 @@
-//! A run that begins with given weights: its folder, with a checkpoint before the first update.
+//! A run that starts with given weights: its folder, with a checkpoint before the first update.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,16 @@ use super::{
 };
 use crate::{data::tokenizer::Tokenizer, run::series::Lengths, train::checkpoint::NamedTensor};
 
-/// Beginning of the names under which a run keeps files of the model that it was imported from.
+/// Prefix of the names of files of the model that a run was imported from.
 pub const SOURCE: &str = "source.";
-/// The first of them, by which such a run is known: without a checkpoint it has no weights to go on from.
+/// The first of them, which marks such a run: without a checkpoint it has no weights to continue from.
 pub const SOURCE_CONFIG: &str = "source.config.json";
 
-/// Makes the folder of a run whose checkpoint at update 0 holds `weights`: parameters by name, and such states as the
-/// selection biases of routers. `files` are kept beside it. It can be evaluated, sampled from, and resumed.
+/// Creates the folder of a run whose checkpoint at update 0 has `weights`: parameters by name, and states such as the
+/// selection biases of routers. `files` are stored next to it. It can be evaluated, sampled from, and resumed.
 ///
 /// # Errors
-/// Weights that are not those of the config's model, a model that does not fit the device, a folder that is occupied.
+/// Weights that are not those of the config's model, a model that does not fit the device, or an existing folder.
 pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, Vec<u8>)>) -> Result<(), SessionError> {
     let Opening { trainer, store, tag, .. } = opening;
     let effective = effective_config(&trainer);
@@ -29,7 +29,7 @@ pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, V
     for tensor in &mut snapshot.tensors {
         match given.remove(&tensor.name) {
             Some(weight) if weight.shape == tensor.shape => *tensor = weight,
-            Some(weight) => problems.push(format!("`{}` is {:?}, wanted {:?}", tensor.name, weight.shape, tensor.shape)),
+            Some(weight) => problems.push(format!("`{}` is {:?}, expected {:?}", tensor.name, weight.shape, tensor.shape)),
             None => problems.push(format!("`{}` is missing", tensor.name)),
         }
     }
@@ -38,7 +38,7 @@ pub fn import(opening: Opening, weights: Vec<NamedTensor>, files: Vec<(String, V
             *state = weight;
         }
     }
-    problems.extend(given.keys().map(|name| format!("`{name}` is no tensor of this run")));
+    problems.extend(given.keys().map(|name| format!("`{name}` is not a tensor of this run")));
     if !problems.is_empty() {
         return Err(SessionError::Mismatch(problems.join("; ")));
     }

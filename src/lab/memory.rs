@@ -1,6 +1,6 @@
-//! A run folder in memory: for tests, and for a browser that grants no storage.
+//! A run folder in memory: for tests, and for browsers without storage.
 //!
-//! Clones share the content, so that a test can look at it, or open it again, after the run that wrote it is gone.
+//! Clones share the content, so that a test can inspect it, or open it again, after the run that wrote it was dropped.
 
 use super::store::{Store, StoreError, check_path};
 use std::cell::RefCell;
@@ -43,7 +43,7 @@ impl Store for Memory {
 
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         check_path(path)?;
-        let absent = || StoreError::Medium { action: "append to", path: path.into(), problem: "it is not there".into() };
+        let absent = || StoreError::Medium { action: "append to", path: path.into(), problem: "it does not exist".into() };
         self.files.borrow_mut().get_mut(path).ok_or_else(absent)?.extend_from_slice(bytes);
         Ok(())
     }
@@ -70,11 +70,11 @@ impl Store for Memory {
             return Ok(());
         }
         if files.keys().any(|path| Self::inside(path, to)) {
-            return Err(failed("the target is there"));
+            return Err(failed("the target exists"));
         }
         let moved: Vec<String> = files.keys().filter(|path| Self::inside(path, from)).cloned().collect();
         if moved.is_empty() {
-            return Err(failed("it is not there"));
+            return Err(failed("it does not exist"));
         }
         for path in moved {
             let target = format!("{to}{}", &path[from.len()..]);

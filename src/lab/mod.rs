@@ -1,4 +1,4 @@
-//! Runs as things to keep, compare and report. Knows training; never touches wgpu or a window.
+//! Storing, driving and reporting runs. Uses the training layer, but neither wgpu nor a window.
 
 pub mod bench;
 mod ending;

@@ -1,4 +1,4 @@
-//! What a run is opened with, and the files that its folder has from the start.
+//! The inputs for opening a run, and the initial files of its folder.
 
 use super::{
     figure::Figure,
@@ -8,34 +8,34 @@ use super::{
 };
 use crate::{run::summary::Baselines, train::trainer::Trainer};
 
-/// How a session is opened.
+/// The inputs of a session.
 pub struct Opening {
     /// The trainer of the run's config, data and device, before its first update.
     pub trainer: Trainer,
-    /// Where the run's folder is kept.
+    /// The store of the run folder.
     pub store: Box<dyn Store>,
-    /// Tells processes apart; fit for a file name.
+    /// Distinguishes processes; valid in a file name.
     pub tag: String,
     /// Seconds since any fixed moment.
     pub clock: Clock,
-    /// What the run's losses are held against ([`Corpus::baselines`](crate::data::Corpus::baselines)).
+    /// Reference values for the run's losses ([`Corpus::baselines`](crate::data::Corpus::baselines)).
     pub baselines: Option<Baselines>,
-    /// Draws a figure as PNG, where the environment can.
+    /// Renders a figure as PNG, if the environment can.
     pub rasterize: Option<Rasterize>,
     /// The run's name, for its report.
     pub name: String,
 }
 
-/// Draws a figure as PNG.
+/// Renders a figure as PNG.
 pub type Rasterize = fn(&Figure) -> Result<Vec<u8>, String>;
 
-/// The files that a run's folder has from its start.
+/// The initial files of a run folder.
 pub(super) fn start_files<'a>(effective: &'a str, tokenizer: Option<&'a str>) -> Vec<(&'a str, &'a [u8])> {
     let tokenizer = tokenizer.map(|tokenizer| (TOKENIZER, tokenizer.as_bytes()));
     [(EFFECTIVE_CONFIG, effective.as_bytes())].into_iter().chain(tokenizer).collect()
 }
 
-/// The config with all defaults, under a comment that names versions, adapter and hashes.
+/// The config with all defaults, after a comment with versions, adapter and hashes.
 pub(super) fn effective_config(trainer: &Trainer) -> String {
     let (config, device, corpus) = (trainer.config(), trainer.device(), trainer.corpus());
     format!(

@@ -1,4 +1,4 @@
-//! What the report, the plot and the summary say of a run beyond its series, gathered in one pass over its events.
+//! The data of a run for report, plot and summary beyond its series, collected in one pass over its events.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,39 +11,39 @@ use crate::run::{
     series::{RecordKind, Series},
 };
 
-/// Samples that are kept, the last.
+/// Number of samples kept, the last ones.
 pub(super) const SAMPLES: usize = 5;
-/// Incidents that are kept, the first.
+/// Number of incidents kept, the first ones.
 pub(super) const INCIDENTS: usize = 20;
-/// Updates without a finite gradient that are kept, the first.
+/// Number of updates without a finite gradient kept, the first ones.
 pub(super) const NOT_FINITE: usize = 5;
 
-/// A run in few words.
+/// A summary of the events of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
-    /// Evaluations.
+    /// Number of evaluations.
     pub evals: usize,
-    /// Those whose loss is not finite.
+    /// Number of evaluations whose loss is not finite.
     pub evals_not_finite: usize,
-    /// The newest.
+    /// The newest evaluation.
     pub last_eval: Option<EvalRecord>,
     /// The last samples.
     pub samples: VecDeque<SampleRecord>,
     /// The first incidents.
     pub incidents: Vec<IncidentRecord>,
-    /// All of them.
+    /// Number of all incidents.
     pub incident_count: usize,
     /// The first updates whose loss or gradient was not finite.
     pub not_finite: Vec<u32>,
-    /// Since when the loss was far too high, by the first alarm.
+    /// The first update of the first alarm.
     pub blew_up_at: Option<u32>,
-    /// Of each series of updates that was measured: its mean over the last tenth of the updates, and its last value.
+    /// For each measured series of updates, its mean over the last tenth of the updates, and its last value.
     pub recent: Vec<(&'static Series, Recent)>,
-    /// Of each start: tokens and seconds at its first and at its last update.
+    /// For each start, tokens and seconds at its first and at its last update.
     starts: BTreeMap<u32, [(u64, f64); 2]>,
 }
 
-/// A series at the end of a run; one value an element.
+/// A series at the end of a run, with one value per element.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recent {
     /// The length of each axis.
@@ -55,7 +55,7 @@ pub struct Recent {
 }
 
 impl Overview {
-    /// Looks through a run.
+    /// Collects the overview of a run.
     pub fn of(reader: &Reader) -> Result<Overview, StoreError> {
         let mut overview = Overview::default();
         for event in reader.events() {
@@ -105,8 +105,8 @@ impl Overview {
         }
     }
 
-    /// Tokens over seconds between the first and the last update line of each start, all starts together; waiting between starts,
-    /// and what comes before the first update (compiling), aside.
+    /// Tokens per second between the first and the last update line of each start, over all starts; excludes the time between
+    /// starts, and before the first update (compilation).
     pub fn tokens_per_second(&self) -> Option<f64> {
         let tokens: u64 = self.starts.values().map(|[first, last]| last.0.saturating_sub(first.0)).sum();
         let seconds: f64 = self.starts.values().map(|[first, last]| last.1 - first.1).sum();

@@ -1,4 +1,4 @@
-//! Events on their way out: what a subscriber did not ask for is left out, values of series are gathered into blocks.
+//! Filters outgoing events by subscription and collects values of series into blocks.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ pub struct Publisher {
     clock: Clock,
     subscription: Subscription,
     block: SeriesBlock,
-    /// When the last block was given.
+    /// When the last block was returned.
     last_block: f64,
     events: Vec<SessionEvent>,
 }
@@ -27,7 +27,7 @@ impl Publisher {
         Publisher { last_block: f64::NEG_INFINITY, clock, subscription, block: SeriesBlock::default(), events: Vec::new() }
     }
 
-    /// Follows a subscription from here on.
+    /// Changes the subscription.
     pub fn subscribe(&mut self, subscription: Subscription) {
         self.give_block();
         self.block = SeriesBlock::new(&subscription.series);
@@ -55,7 +55,7 @@ impl Publisher {
         }
     }
 
-    /// What there is to tell.
+    /// Returns the collected events.
     pub fn take(&mut self) -> Vec<SessionEvent> {
         if (self.clock)() - self.last_block >= self.subscription.every_seconds {
             self.give_block();
@@ -78,7 +78,7 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn blocks_come_as_seldom_as_asked_for_and_before_what_follows_them() {
+    fn blocks_respect_the_interval_and_precede_later_events() {
         let now = Rc::new(Cell::new(0.0));
         let mut publisher = Publisher::new({
             let now = now.clone();

@@ -1,21 +1,21 @@
-//! The speed of a run while it goes on.
+//! The current speed of a run.
 
 use std::collections::VecDeque;
 
 use crate::run::records::{RATE_LEAST_UPDATES, RATE_SECONDS, RATE_UPDATES};
 
-/// The speed of the last updates, measured as [`Time::tokens_per_second`](crate::run::records::Time) says.
+/// The speed of the last updates, see [`Time::tokens_per_second`](crate::run::records::Time).
 #[derive(Default)]
 pub(super) struct Rate {
-    /// When updates came back, and the tokens until then.
+    /// When updates were completed, and the tokens until then.
     updates: VecDeque<(f64, u64)>,
 }
 
 impl Rate {
-    /// Takes in an update that came back at `seconds` and made it `tokens` in all.
+    /// Records an update that was completed at `seconds`, with `tokens` in total.
     pub(super) fn note(&mut self, seconds: f64, tokens: u64) -> Option<f64> {
         if self.updates.back().is_some_and(|(_, before)| tokens < *before) {
-            // The run went back to a checkpoint.
+            // The run rolled back to a checkpoint.
             self.updates.clear();
         }
         self.updates.push_back((seconds, tokens));
@@ -35,14 +35,14 @@ mod tests {
     #[test]
     fn a_speed_is_over_enough_updates_and_time() {
         let mut rate = Rate::default();
-        assert_eq!(rate.note(5.0, 100), None, "what comes before the first update is no speed");
+        assert_eq!(rate.note(5.0, 100), None, "the time before the first update does not count");
         assert_eq!(rate.note(5.000_001, 200), None, "two results that arrive together are none");
         assert_eq!(rate.note(5.5, 300), None);
         assert_eq!(rate.note(7.0, 400), Some(150.0));
         // A pause leaves the window only with its updates.
         let later: Vec<f64> = (1..=60).filter_map(|i| rate.note(7.0 + f64::from(i), 400 + 100 * u64::from(i as u32))).collect();
         assert_eq!(later.last(), Some(&100.0), "the last fifty updates");
-        assert_eq!(rate.note(68.0, 50), None, "after a roll-back it starts anew");
+        assert_eq!(rate.note(68.0, 50), None, "after a roll-back it starts again");
         let mut fast = Rate::default();
         let rates: Vec<Option<f64>> = (0..400).map(|i| fast.note(f64::from(i) / 128.0, 10 * i as u64)).collect();
         assert!(rates[..128].iter().all(Option::is_none) && rates[128..].iter().all(|r| *r == Some(1280.0)), "{rates:?}");

@@ -1,8 +1,7 @@
-//! `report.md`: what was run, how it ended, and what it is worth, for a reader who was not there.
+//! `report.md`: what was run, how it ended, and how good the result is.
 //!
-//! The first sentence is the result. Every loss is held against the baselines, and where the entropy of the source is known,
-//! against what is left to learn. Whatever came from outside (names, samples, adapter, config) is escaped or fenced, so a sample
-//! cannot become a heading or an image.
+//! The first sentence is the result. Losses are compared with the baselines and, if it is known, with the entropy of the source.
+//! Untrusted text (names, samples, adapter, config) is escaped or fenced, so a sample cannot become a heading or an image.
 
 use super::overview::{INCIDENTS, Overview, Recent};
 use super::plot::thousands;
@@ -11,18 +10,18 @@ use crate::run::series::{Axis, Series};
 use crate::run::summary::{Baselines, Summary};
 use std::fmt::Write;
 
-/// An expert with less than this part of its fair share is called starved.
+/// An expert with less than this fraction of its fair share counts as starved.
 const STARVED: f64 = 0.1;
 
-/// The material of a report.
+/// The inputs of a report.
 pub struct Report<'a> {
     /// How it ended.
     pub summary: &'a Summary,
-    /// What its log says.
+    /// The data from its log.
     pub overview: &'a Overview,
     /// The effective config, as TOML.
     pub config: &'a str,
-    /// File name of the loss plot beside the report.
+    /// File name of the loss plot next to the report.
     pub plot: Option<&'a str>,
 }
 
@@ -63,7 +62,7 @@ impl Report<'_> {
     }
 }
 
-/// What became of the run, in a sentence or two; a blow-up is the first of them.
+/// The result of the run, in a sentence or two; a blow-up comes first.
 fn verdict(summary: &Summary) -> String {
     let mut text = String::new();
     if let Some(update) = summary.blew_up_at {
@@ -89,14 +88,14 @@ fn verdict(summary: &Summary) -> String {
             let _ = write!(text, " and {:.4} above the entropy of the source", ce - entropy);
             if bigram > entropy && ce < bigram {
                 let share = 100.0 * (bigram - ce) / (bigram - entropy);
-                let _ = write!(text, ": it learnt {share:.0} % of what lies between the two");
+                let _ = write!(text, ": {share:.0} % of the distance between the two");
             }
         }
     }
     text + "."
 }
 
-/// Everything that should make a reader doubt the result.
+/// Reasons to doubt the result.
 fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
     let mut warnings = Vec::new();
     if summary.skipped_updates > 0 {
@@ -105,12 +104,12 @@ fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
         warnings.push(format!("Updates skipped for a non-finite loss or gradient: {skipped} (first: {}).", at.join(", ")));
     }
     if summary.rollbacks > 0 {
-        warnings.push(format!("The run went back to a checkpoint {} times.", summary.rollbacks));
+        warnings.push(format!("The run rolled back to a checkpoint {} times.", summary.rollbacks));
     }
     if !summary.changes.is_empty() {
         let changes: Vec<String> =
             summary.changes.iter().map(|change| format!("{} (after update {})", inline(&change.to_string()), change.update)).collect();
-        warnings.push(format!("Settings were changed on the way, so this is no run of one config: {}.", changes.join("; ")));
+        warnings.push(format!("Settings were changed during the run, so it is not a run of a single config: {}.", changes.join("; ")));
     }
     if overview.evals_not_finite > 0 {
         warnings.push(format!("{} of {} evaluations were not finite.", overview.evals_not_finite, overview.evals));
@@ -121,7 +120,7 @@ fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
             warnings.push("The model is no better than counting pairs of tokens.".to_string());
         }
         (Some(ce), Some(best), Some(update)) if ce > best + 0.02 => {
-            warnings.push(format!("The final loss is {:.4} above the best, at update {update}: it got worse again.", ce - best));
+            warnings.push(format!("The final loss is {:.4} above the best, at update {update}: the loss rose again.", ce - best));
         }
         _ => {}
     }
@@ -134,7 +133,7 @@ fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
         let starved = load.iter().filter(|share| **share * (load.len() as f64) < STARVED).count();
         if starved > 0 {
             let fair = 100.0 * STARVED;
-            warnings.push(format!("Layer {layer}: {starved} of {} experts took less than {fair:.0} % of a fair share.", load.len()));
+            warnings.push(format!("Layer {layer}: {starved} of {} experts received less than {fair:.0} % of a fair share.", load.len()));
         }
     }
     warnings
@@ -142,7 +141,7 @@ fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
 
 fn write_losses(text: &mut String, summary: &Summary, overview: &Overview) -> std::fmt::Result {
     let reference = summary.final_val_ce;
-    writeln!(text, "## Losses\n\n| | nats per token | perplexity | final loss against it |\n|---|---:|---:|---:|")?;
+    writeln!(text, "## Losses\n\n| | nats per token | perplexity | final loss minus this |\n|---|---:|---:|---:|")?;
     let mut row = |name: &str, ce: Option<f64>, compare: bool| match ce {
         None => Ok(()),
         Some(ce) => {
@@ -175,7 +174,7 @@ fn by_layer(recent: &Recent) -> std::slice::Chunks<'_, f64> {
     recent.mean.chunks(recent.shape.last().copied().unwrap_or(1).max(1))
 }
 
-/// A row for each series without axes.
+/// One row for each series without axes.
 fn write_series(text: &mut String, overview: &Overview) -> std::fmt::Result {
     if overview.recent.is_empty() {
         return Ok(());
@@ -188,7 +187,7 @@ fn write_series(text: &mut String, overview: &Overview) -> std::fmt::Result {
     writeln!(text)
 }
 
-/// A number with five digits, or all of a whole one.
+/// A number with five digits, or all digits of an integer.
 fn short(value: f64) -> String {
     match value {
         value if !value.is_finite() => "not finite".to_string(),
@@ -272,7 +271,7 @@ fn write_origin(text: &mut String, summary: &Summary) -> std::fmt::Result {
     writeln!(text)
 }
 
-/// Text from outside within a line: no Markdown, no HTML, no line break.
+/// Untrusted text within a line: no Markdown, no HTML, no line break.
 fn inline(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
@@ -289,7 +288,7 @@ fn inline(text: &str) -> String {
     escaped
 }
 
-/// Text from outside as a block: the fence is longer than any run of backticks in it.
+/// Untrusted text as a block: the fence is longer than any run of backticks in it.
 fn fenced(language: &str, text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));

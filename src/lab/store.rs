@@ -1,26 +1,26 @@
-//! Where a run is kept: primitive operations on one run folder.
+//! Storage of a run: primitive operations on one run folder.
 //!
-//! The trait is synchronous and as small as the protocol of [`super::run_folder`] allows, and that protocol is written once over
-//! it, so a new medium implements storage and no policy. Three implementations: a directory (package `moelab-native`),
+//! The trait is synchronous and as small as the protocol of [`super::run_folder`] allows, and that protocol is implemented once on
+//! top of it, so a new medium implements storage but no policy. Three implementations: a directory (package `moelab-native`),
 //! [`super::memory::Memory`], and the browser's private file system. The last one's calls are asynchronous only
 //! while handles are obtained; reading, writing and flushing through a sync access handle in a worker are not. So the browser opens a
-//! pool of handles before the run starts, which is where its `async` stands, and maps names to them; nothing
-//! in the lab has to await. It renames a folder by moving its files with the manifest last, which is enough: a
-//! folder counts as a checkpoint by its verified manifest, not by its name.
+//! pool of handles before the run starts, the only `async` part, and maps names to them; nothing in the lab has
+//! to await. It renames a folder by moving its files with the manifest last, which suffices: a folder counts as a
+//! checkpoint by its verified manifest, not by its name.
 //!
 //! Paths are relative to the run folder, with `/` between names, and `""` is the run folder itself. Every name must pass
 //! [`check_name`], in every implementation, so no path leaves the folder.
 
 use crate::train::checkpoint::CheckpointError;
 
-/// One run folder. `write` and `append` need not survive a power cut until [`Store::sync`]; `rename` must be
+/// One run folder. `write` and `append` need not survive a power failure until [`Store::sync`]; `rename` must be
 /// atomic, and durable after a `sync` of the parent folder.
 pub trait Store {
-    /// The content of a file, or `None` where there is none.
+    /// The content of a file, or `None` if it does not exist.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// A part of a file, from byte `offset` on: `length` bytes, or fewer where the file ends before; `None` where there is no
-    /// file. A medium that cannot seek reads all of it.
+    /// A part of a file, from byte `offset` on: `length` bytes, or fewer at the end of the file; `None` if it does not
+    /// exist. A medium that cannot seek reads all of it.
     fn read_at(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError> {
         let part = |bytes: Vec<u8>| {
             let start = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
@@ -29,13 +29,13 @@ pub trait Store {
         Ok(self.read(path)?.map(part))
     }
 
-    /// Makes or replaces a file, and the folders above it.
+    /// Creates or replaces a file, and creates its parent folders.
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Adds to the end of a file that is there. After an error the file is as it was, as far as the medium allows.
+    /// Appends to an existing file. After an error the file is unchanged, if the medium allows.
     fn append(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Cuts a file that is there down to `length` bytes; a shorter one stays as it is. A medium that cannot cut replaces the file.
+    /// Truncates an existing file to `length` bytes; a shorter one is unchanged. A medium that cannot truncate replaces the file.
     fn truncate(&mut self, path: &str, length: u64) -> Result<(), StoreError> {
         let Some(bytes) = self.read(path)?.filter(|bytes| bytes.len() as u64 > length) else { return Ok(()) };
         let draft = format!("{path}.tmp-cut");
@@ -44,19 +44,19 @@ pub trait Store {
         self.rename(&draft, path)
     }
 
-    /// Returns when the content of a file, or the names in a folder, would survive a power cut.
+    /// Returns once the content of a file, or the entries of a folder, would survive a power failure.
     fn sync(&mut self, path: &str) -> Result<(), StoreError>;
 
     /// Moves a file, replacing the target, or a folder, whose target must not exist.
     fn rename(&mut self, from: &str, to: &str) -> Result<(), StoreError>;
 
-    /// Removes a file, or a folder with all that is in it. What is not there is no error.
+    /// Removes a file, or a folder with its contents. It is not an error if it does not exist.
     fn remove(&mut self, path: &str) -> Result<(), StoreError>;
 
-    /// The names in a folder, sorted; none where there is no such folder.
+    /// The names in a folder, sorted; empty if it does not exist.
     fn list(&self, folder: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Bytes that can still be written, where the medium tells.
+    /// Free space in bytes, if the medium reports it.
     fn free_bytes(&self) -> Option<u64>;
 }
 
@@ -66,27 +66,27 @@ pub enum StoreError {
     /// The medium failed.
     #[error("cannot {action} `{path}`: {problem}")]
     Medium {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: String,
-        /// What the medium says.
+        /// The medium's message.
         problem: String,
     },
     /// The medium is full.
     #[error("cannot {action} `{path}`: {problem}: free some space")]
     NoSpace {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: String,
-        /// What the medium says.
+        /// The medium's message.
         problem: String,
     },
-    /// Too little room for a checkpoint.
-    #[error("a checkpoint needs {wanted} bytes free (twice its size), there are {free}: free some space or keep fewer")]
+    /// Too little space for a checkpoint.
+    #[error("a checkpoint needs {wanted} bytes free (twice its size), {free} are available: free some space or keep fewer")]
     Full {
-        /// Bytes wanted.
+        /// Bytes needed.
         wanted: u64,
         /// Bytes free.
         free: u64,
@@ -104,50 +104,50 @@ pub enum StoreError {
     Busy {
         /// The run folder.
         path: String,
-        /// What its lock file says.
+        /// The content of its lock file.
         holder: String,
     },
-    /// There is a run in the folder already.
+    /// The folder already has a run.
     #[error("there is already a run in `{path}`: resume it, or choose another folder")]
     Occupied {
         /// The run folder.
         path: String,
     },
-    /// A file that a run would write is there and is of no run.
-    #[error("`{path}` is there already, and no run wrote it: choose another folder, or move it away")]
+    /// A file that a run would write exists but does not belong to a run.
+    #[error("`{path}` already exists, but no run wrote it: choose another folder, or move it away")]
     Foreign {
         /// The file.
         path: String,
     },
-    /// There is no run in the folder, though its start may have begun.
+    /// There is no run in the folder, or its start was interrupted.
     #[error(
-        "`{missing}` is missing: no run was started here, or its start was cut short. \
+        "`{missing}` is missing: no run was started here, or its start was interrupted. \
          Give the command again that starts it (`moelab train` or `moelab import`)"
     )]
     Unstarted {
-        /// The file that a run has.
+        /// The missing file.
         missing: &'static str,
     },
-    /// A file that says what a run is was changed or damaged.
+    /// A file that defines a run was changed or damaged.
     #[error(
-        "`{path}` is not as the run wrote it: put it back from a copy. If it was changed on purpose, remove `SHA256SUMS`: the file is then taken as it is"
+        "`{path}` is not as the run wrote it: restore it from a backup. If it was changed on purpose, remove `SHA256SUMS`: the file is then accepted"
     )]
     Changed {
         /// The file.
         path: String,
     },
-    /// The log lacks lines that were in it when the checkpoint was saved.
+    /// The log lacks lines that it had when the checkpoint was saved.
     #[error(
-        "`metrics.jsonl` was cut or is another run's: it does not hold the {} that it had at the checkpoint of update {update} (it has {found} up to there). \
-         Put it back from a copy; or remove it, and `moelab resume` goes on without the lines up to update {update}",
+        "`metrics.jsonl` was truncated or belongs to another run: it does not have the {} that it had at the checkpoint of update {update} (it has {found} up to there). \
+         Restore it from a backup; or remove it, and `moelab resume` continues without the lines up to update {update}",
         .wanted.map_or("lines".to_string(), |wanted| format!("{wanted} lines"))
     )]
     LogLost {
         /// Update of the checkpoint.
         update: u32,
-        /// Lines at the checkpoint, where it tells.
+        /// Lines at the checkpoint, if known.
         wanted: Option<u64>,
-        /// Lines that are there.
+        /// Lines found.
         found: u64,
     },
     /// A line for this update is already written.
@@ -161,19 +161,19 @@ pub enum StoreError {
     /// A file of the run cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// The checkpoint to be saved is not sound, or the saved one does not read back.
+    /// The checkpoint to be saved is invalid, or the saved one cannot be read back.
     #[error("the checkpoint was not saved: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// There are checkpoints and none is good.
+    /// There are checkpoints, but none is intact.
     #[error("no checkpoint can be used:\n  {}", .0.join("\n  "))]
     Exhausted(
-        /// One line for each: its folder and what is wrong with it.
+        /// One line each: the folder and the problem.
         Vec<String>,
     ),
 }
 
 impl StoreError {
-    /// Whether something could not be read, so that nothing was about to be lost.
+    /// Whether the failure was in reading, so that no data is lost.
     pub fn is_of_reading(&self) -> bool {
         matches!(self, Self::Medium { action: "list" | "open" | "read" | "use", .. })
     }
@@ -181,7 +181,7 @@ impl StoreError {
 
 const NAME_LIMIT: usize = 100;
 
-/// Accepts `[A-Za-z0-9._-]{1,100}` without a leading or trailing dot that is no device name of Windows.
+/// Accepts `[A-Za-z0-9._-]{1,100}` without a leading or trailing dot that is not a device name of Windows.
 pub fn check_name(name: &str) -> Result<(), StoreError> {
     let refuse = |problem| Err(StoreError::Name { name: name.to_string(), problem });
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -197,7 +197,7 @@ pub fn check_name(name: &str) -> Result<(), StoreError> {
     let stem = name.split('.').next().unwrap_or(name).to_ascii_uppercase();
     let numbered = |device: &str| stem.strip_prefix(device).is_some_and(|n| n.len() == 1 && n != "0" && n < "a");
     if ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str()) || numbered("COM") || numbered("LPT") {
-        return refuse("Windows keeps it for a device");
+        return refuse("Windows reserves it for a device");
     }
     Ok(())
 }

@@ -134,13 +134,13 @@ fn what_is_doubtful_is_said_first() {
         text.split("## Losses").next().expect("split gives at least one").to_string()
     };
     let base = warnings(&|_, _| {});
-    assert!(base.contains("Layer 1: 1 of 4 experts took less than 10 % of a fair share."), "{base}");
+    assert!(base.contains("Layer 1: 1 of 4 experts received less than 10 % of a fair share."), "{base}");
     assert!(base.contains("The final loss is 0.2000 above the best, at update 30"), "{base}");
     assert!(!base.contains("Updates skipped") && !base.contains("entropy of the source: the validation"), "{base}");
     type Change<'a> = &'a dyn Fn(&mut Summary, &mut Vec<Event>);
     let cases: [(Change, &str); 5] = [
         (&|s, _| s.skipped_updates = 3, "gradient: 3"),
-        (&|s, _| s.rollbacks = 2, "went back to a checkpoint 2 times"),
+        (&|s, _| s.rollbacks = 2, "rolled back to a checkpoint 2 times"),
         (&|s, _| s.final_val_ce = Some(2.5), "no better than counting pairs"),
         (&|s, _| s.best_val_ce = Some(1.1), "below the entropy of the source"),
         (

@@ -87,7 +87,7 @@ fn a_full_disk_fails_the_save_alone() {
     run.save_checkpoint(&snapshot(1), 2).expect("there is room");
     disk.set_free(1000);
     let problem = run.save_checkpoint(&snapshot(2), 2).expect_err("there is no room").to_string();
-    assert!(problem.contains("there are 1000"), "{problem}");
+    assert!(problem.contains("1000 are available"), "{problem}");
     assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot(1));
 }
 

@@ -1,7 +1,7 @@
 //! Single kernels: each result is checked, then timed.
 //!
-//! A plan holds several copies of an op, each with operands of its own, so that a time contains whatever its kernels need done
-//! with operands (copies to images) and nothing stays in a cache that a step would not keep there.
+//! A plan has several copies of an op, each with separate operands, so that a time includes the preparation of operands (copies to
+//! images), and caches hold no more than in a step.
 
 mod cases;
 
@@ -16,21 +16,21 @@ use crate::{
     random::Stream,
 };
 
-/// Largest relative L2 error between the kernels of two sets of capabilities: both are within 1e-5 of the truth, Muon amplifies that.
+/// Largest relative L2 error between the kernels of two sets of capabilities: each is within 1e-5 of the exact result; Muon amplifies that.
 const SIBLING_TOLERANCE: f64 = 1e-4;
-/// Submissions in a row are enough to fill this many seconds, so that one wait weighs little.
+/// Consecutive submissions take at least this many seconds, so that one wait matters little.
 const ROUND_SECONDS: f64 = 0.05;
 /// Rounds end early when one kernel took this many seconds.
 const PATIENCE_SECONDS: f64 = 2.0;
 
-/// How one kernel did.
+/// The measurement of a kernel.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     /// The op.
     pub kernel: &'static str,
     /// Its sizes.
     pub shape: String,
-    /// Which set of capabilities chose the kernels: `portable`, the adapter's own (`cpu`, `gpu`), or what some source requires.
+    /// The set of capabilities: `portable`, the adapter's own (`cpu`, `gpu`), or the requirements of a source.
     pub tier: String,
     /// Milliseconds of one op: the median of the rounds.
     pub ms: f64,
@@ -40,16 +40,16 @@ pub struct Record {
     pub gbytes_per_second: f64,
 }
 
-/// How often to time.
+/// The number of repetitions.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Copies of the op in a plan.
     pub copies: u32,
-    /// Rounds, of which the median counts.
+    /// Rounds, of which the median is reported.
     pub rounds: u32,
 }
 
-/// What a case's operands hold.
+/// The values of a case's operand.
 #[derive(Clone, Debug)]
 pub enum Fill {
     /// Normals times a factor.
@@ -67,7 +67,7 @@ pub struct Operand {
     pub shape: Vec<u32>,
     /// Values.
     pub fill: Fill,
-    /// A parameter; otherwise an input that wants a gradient, or integers.
+    /// Whether it is a parameter; otherwise an input with a gradient, or integers.
     pub is_parameter: bool,
 }
 
@@ -82,7 +82,7 @@ struct Prepared {
 /// Checks a case under a set of capabilities, named `tier`, then times it by `now` (seconds).
 ///
 /// # Errors
-/// A wrong result, or a fault of the device.
+/// A wrong result, or a device error.
 pub fn measure(
     device: &Device,
     case: &Case,
@@ -162,7 +162,7 @@ fn prepare(device: &Device, case: &Case, set: Capabilities, copies: u32) -> Resu
 }
 
 impl Prepared {
-    /// Sets an operand, and the gradient of a parameter that an optimizer takes.
+    /// Sets an operand, and the gradient of a parameter for an optimizer.
     fn write(&mut self, device: &Device, t: Tensor, operand: &Operand, stream: Stream, with_gradient: bool) {
         let normals = |stream: Stream| (0..t.shape.len()).map(move |i| stream.normal(i));
         let values: Vec<f32> = match &operand.fill {
@@ -221,7 +221,7 @@ fn check(device: &Device, case: &Case, (tier, set): (&str, Capabilities)) -> Res
     if error < bound {
         return Ok(());
     }
-    let problem = format!("wanted a relative error against {wanted} below {bound:e}, found {error:.3e}");
+    let problem = format!("expected a relative error against {wanted} below {bound:e}, found {error:.3e}");
     Err(BenchError::Wrong { kernel: case.kernel.into(), shape: case.shape.clone(), tier: tier.into(), problem })
 }
 
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use crate::{gpu::AdapterChoice, ops::Form};
 
-    /// A product of square matrices that says it is a b^T, and records another form on CPU kernels, portable ones, or both.
+    /// A product of square matrices that claims to be a b^T, but records another form on CPU kernels, portable ones, or both.
     fn case(cpu: Form, portable: Form) -> Case {
         let record = move |g: &mut Graph, t: &[Tensor]| vec![g.matmul(t[0], t[1], if g.capabilities.images { cpu } else { portable })];
         Case { record: Box::new(record), ..cases::matmul(Form::Nt, 64, 64, 64) }
@@ -249,7 +249,7 @@ mod tests {
                     false
                 }
                 Err(BenchError::Wrong { problem, .. }) => {
-                    assert!(problem.contains("wanted a relative error"), "{problem}");
+                    assert!(problem.contains("expected a relative error"), "{problem}");
                     true
                 }
                 Err(other) => panic!("{other}"),

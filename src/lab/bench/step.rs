@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// Updates between two looks at the clock take about this many seconds.
+/// Updates between two clock readings take about this many seconds.
 const ROUND_SECONDS: f64 = 0.3;
-/// Replays of a segment kernel by kernel; the median of each launch counts.
+/// Replays of a segment kernel by kernel, of which the median is taken for each launch.
 const PROFILES: usize = 5;
-/// What the first loss may differ from ln V by, relative: random tokens cannot be predicted.
+/// Maximum relative difference of the first loss from ln V: random tokens cannot be predicted.
 const LOSS_TOLERANCE: f64 = 0.1;
 
 /// A timed update.
@@ -34,9 +34,9 @@ pub struct StepRecord {
     pub kernel: &'static str,
     /// Sizes of the model and the batch.
     pub shape: String,
-    /// Whose kernels.
+    /// The set of kernels.
     pub tier: &'static str,
-    /// Milliseconds an update: the median of the rounds.
+    /// Milliseconds per update: the median of the rounds.
     pub ms: f64,
     /// Useful arithmetic of model (forward and backward, nothing recomputed) and Muon.
     pub gflops: f64,
@@ -55,17 +55,17 @@ pub struct StepRecord {
 pub struct KernelShare {
     /// `clear`, `micro` or `update`.
     pub part: &'static str,
-    /// `module.entry`, or what else a command was.
+    /// `module.entry`, or the kind of another command.
     pub kernel: String,
     /// How often.
     pub launches: usize,
-    /// Milliseconds of all launches in an update, what a wait costs taken off.
+    /// Milliseconds of all launches in an update, without the cost of a wait.
     pub ms: f64,
-    /// Of the time of all kernels.
+    /// Percentage of the time of all kernels.
     pub share: f64,
-    /// Its own arithmetic, where it is a product or attention.
+    /// Its GFLOP/s, if it is a product or attention.
     pub gflops: Option<f64>,
-    /// Of the arithmetic of all kernels.
+    /// Percentage of the arithmetic of all kernels.
     pub share_of_flops: Option<f64>,
 }
 
@@ -91,7 +91,7 @@ struct Ready<'a> {
 /// Times updates of a config's model, then each of its kernels, by `now` (seconds).
 ///
 /// # Errors
-/// A first loss that is not that of random tokens, a gradient that is not finite, or a fault of the device.
+/// A first loss that is not that of random tokens, a gradient that is not finite, or a device error.
 pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<Measured, BenchError> {
     let mut ready = prepare(device, config)?;
     ready.check()?;
@@ -145,7 +145,7 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
 }
 
 impl Ready<'_> {
-    /// Submits one update as the trainer does: with what it measured read back, and no more than a few under way.
+    /// Submits one update as the trainer does: with the measurements read back, and only a few in flight.
     fn update(&mut self) -> Result<(), GpuError> {
         while self.in_flight.len() >= IN_FLIGHT
             && let Some(oldest) = self.in_flight.pop_front()
@@ -177,14 +177,14 @@ impl Ready<'_> {
         if (found / wanted - 1.0).abs() < LOSS_TOLERANCE {
             return self.check_finite();
         }
-        Err(self.wrong(format!("wanted a first loss within 10 % of ln V = {wanted:.3}, found {found:.3}")))
+        Err(self.wrong(format!("expected a first loss within 10 % of ln V = {wanted:.3}, found {found:.3}")))
     }
 
-    /// Clip's third word tells of non-finite gradients.
+    /// The third word of `clip` reports non-finite gradients.
     fn check_finite(&self) -> Result<(), BenchError> {
         let parts = self.train.plan().download(self.device, &[self.train.recorded().clip]).wait(self.device)?;
         let clip: Vec<u32> = bytemuck::pod_collect_to_vec(&parts[0]);
-        if clip[2] == 1 { Ok(()) } else { Err(self.wrong("wanted finite gradients, found one that is not".into())) }
+        if clip[2] == 1 { Ok(()) } else { Err(self.wrong("expected finite gradients, found one that is not".into())) }
     }
 
     fn shape(&self) -> String {
@@ -277,7 +277,7 @@ impl Sum {
     }
 }
 
-/// The launches of a part by kernel; `flops` has one entry a launch.
+/// The launches of a part by kernel; `flops` has one entry per launch.
 fn sums(part: &'static str, runs: &[&[KernelTime]], flops: &[Option<f64>], overhead: f64) -> Vec<Sum> {
     let mut by_kernel: BTreeMap<&str, Sum> = BTreeMap::new();
     let mut flops = flops.iter();

@@ -15,17 +15,17 @@ const TOKENS: u32 = 512;
 const WIDTH: u32 = 128;
 const INNER: u32 = 512;
 const EXPERTS: u32 = 4;
-/// Rows that the experts take: two experts a token.
+/// Rows of the experts: two experts per token.
 const ROWS: u32 = 2 * TOKENS;
 
-/// Records an op on operands; gives what it writes, parameters and their gradients aside.
+/// Records an op on operands; returns its outputs, without parameters and their gradients.
 type RecordOp = Box<dyn Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>>;
 
-/// An op with sizes.
+/// An op at a given size.
 pub struct Case {
     /// The op.
     pub kernel: &'static str,
-    /// Its sizes, as a record shows them.
+    /// Its sizes, as shown in records.
     pub shape: String,
     /// Useful floating-point operations.
     pub flops: f64,
@@ -182,7 +182,7 @@ fn attention() -> Case {
     }
 }
 
-/// A whole update. Weights are zero at first, so that what is compared is the orthogonal matrix.
+/// A whole update. Weights are initially zero, so that the comparison is of the orthogonal matrix.
 fn muon() -> Case {
     let (matrices, short, long) = (8, 128, 512);
     let (s, l) = (f64::from(short), f64::from(long));
@@ -202,7 +202,7 @@ fn muon() -> Case {
     }
 }
 
-/// As [`Graph::grad_norm`] gives it: norm 1, factor 1, finite, nothing skipped.
+/// As returned by [`Graph::grad_norm`]: norm 1, factor 1, finite, nothing skipped.
 fn clip() -> Operand {
     operand(&[4], Fill::Integers(vec![1.0_f32.to_bits(), 1.0_f32.to_bits(), 1, 0]))
 }

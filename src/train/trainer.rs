@@ -4,6 +4,8 @@
 //! no read-back (up to [`IN_FLIGHT`] updates are under way); evaluation, checkpoints and the end of a run stand
 //! between updates, when everything before has come back. A non-finite gradient changes no parameter and no moment, and
 //! a non-finite result of an update is noticed with that update.
+//! One call is one slice: one submission of an update, the batches of an evaluation that may be under way, what has come back of both.
+//! A checkpoint is given piece by piece, so that nobody needs a second model's memory. A driver with a budget calls while it has time.
 //! The trainer has no clock and no files: it gives [`Progress`], whoever drives it adds time and keeps what must last.
 //!
 //! Long because it is one state machine: every phase and what leads from one to the next.

@@ -446,11 +446,21 @@ fn damage_is_told_and_repaired_or_refused() {
     fs::write(run.join("checkpoints/best"), "").unwrap();
     flip("checkpoints/latest", 14);
     flip("report.md", 3);
+    flip("README.md", 3);
+    // Of the second record.
+    let layout = Layout::from_json(&fs::read(straight.join("series.json")).unwrap()).unwrap();
+    flip("series.bin", layout.record_bytes() + 20);
     let told = done(moelab(&["resume", run.to_str().unwrap()]));
-    for wanted in ["metrics.jsonl:2: dropped", "checkpoints/best", "checkpoints/latest", "report.md: it is not as the run wrote it"] {
+    for wanted in
+        ["metrics.jsonl:2: dropped", "checkpoints/best", "checkpoints/latest", "report.md: it is not as the run wrote it", "README.md:"]
+    {
         assert!(told.contains(wanted), "wanted {wanted}: {told}");
     }
-    assert_eq!(differences(&run, &straight), ["metrics.jsonl"], "the line that is lost is an incident");
+    assert!(
+        told.contains("series.bin: 1 records are not as they were written") && told.contains("series.bin: the arrays of 1 lines"),
+        "{told}"
+    );
+    assert_eq!(differences(&run, &straight), ["metrics.jsonl", "series.bin"], "the line that is lost is an incident");
     assert!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().contains("log_damaged"));
 
     // Whole lines are gone; the log of another run; its first line alone is of another.
@@ -464,7 +474,7 @@ fn damage_is_told_and_repaired_or_refused() {
     let told = done(moelab(&["resume", run.to_str().unwrap()]));
     assert!(told.contains("metrics.jsonl was missing"), "{told}");
 
-    for file in ["config.effective.toml", "tokenizer.json"] {
+    for file in ["config.effective.toml", "tokenizer.json", "series.json"] {
         copy();
         flip(file, 400);
         refused(&format!("`{file}` is not as the run wrote it"));

@@ -7,7 +7,7 @@ use std::{
     any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+    sync::mpsc::{Receiver, Sender, TryRecvError, channel},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -60,10 +60,7 @@ impl Runner {
 
     /// Waits for the next event; `None` if there is none in time, or if the thread has ended.
     pub fn wait(&self, most: Duration) -> Option<SessionEvent> {
-        match self.events.recv_timeout(most) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.events.recv_timeout(most).ok()
     }
 }
 

@@ -56,29 +56,29 @@ impl From<StoreError> for Problem {
         let problem = Problem { reason: ExitReason::of_store(&error), ..Problem::new(error.to_string()) };
         match error {
             StoreError::Full { wanted, free } => Problem {
-                wanted: Some(format!("{wanted} bytes free")),
-                found: Some(format!("{free} bytes free")),
+                wanted: Some(format!("{wanted} bytes free").into()),
+                found: Some(format!("{free} bytes free").into()),
                 remedy: Some("free some space or keep fewer checkpoints".into()),
                 ..problem
             },
             StoreError::Busy { path, holder } => Problem {
-                place: Some(path),
-                found: Some(format!("it is being written by {holder}")),
+                place: Some(path.into()),
+                found: Some(format!("it is being written by {holder}").into()),
                 remedy: Some("wait for it or stop it".into()),
                 is_temporary: true,
                 ..problem
             },
             StoreError::Occupied { path } => {
-                Problem { place: Some(path), remedy: Some("resume the run, or choose another folder".into()), ..problem }
+                Problem { place: Some(path.into()), remedy: Some("resume the run, or choose another folder".into()), ..problem }
             }
             StoreError::Foreign { path } => {
-                Problem { place: Some(path), remedy: Some("choose another folder, or move it away".into()), ..problem }
+                Problem { place: Some(path.into()), remedy: Some("choose another folder, or move it away".into()), ..problem }
             }
-            StoreError::Medium { path, problem: found, .. } => Problem { place: Some(path), found: Some(found), ..problem },
+            StoreError::Medium { path, problem: found, .. } => Problem { place: Some(path.into()), found: Some(found.into()), ..problem },
             StoreError::NoSpace { path, problem: found, .. } => {
-                Problem { place: Some(path), found: Some(found), remedy: Some("free some space".into()), ..problem }
+                Problem { place: Some(path.into()), found: Some(found.into()), remedy: Some("free some space".into()), ..problem }
             }
-            StoreError::Changed { path } => Problem { place: Some(path), ..problem },
+            StoreError::Changed { path } => Problem { place: Some(path.into()), ..problem },
             StoreError::Unstarted { missing } => Problem { place: Some(missing.into()), ..problem },
             _ => problem,
         }
@@ -89,18 +89,18 @@ impl From<GpuError> for Problem {
     fn from(error: GpuError) -> Problem {
         let problem = Problem { reason: ExitReason::of_gpu(&error), ..Problem::new(error.to_string()) };
         match error {
-            GpuError::NoAdapter { wanted, found } => Problem { wanted: Some(wanted), found: Some(found), ..problem },
+            GpuError::NoAdapter { wanted, found } => Problem { wanted: Some(wanted.into()), found: Some(found.into()), ..problem },
             GpuError::Limit { what, wanted, found, remedy, .. } => Problem {
-                place: Some(what),
-                wanted: Some(wanted.to_string()),
-                found: Some(found.to_string()),
-                remedy: Some(remedy),
+                place: Some(what.into()),
+                wanted: Some(wanted.to_string().into()),
+                found: Some(found.to_string().into()),
+                remedy: Some(remedy.into()),
                 ..problem
             },
             GpuError::Refused { adapter, reason: found, .. }
             | GpuError::Lost { adapter, reason: found }
-            | GpuError::Fault { adapter, message: found } => Problem { place: Some(adapter), found: Some(found), ..problem },
-            GpuError::Timeout { adapter, .. } => Problem { place: Some(adapter), ..problem },
+            | GpuError::Fault { adapter, message: found } => Problem { place: Some(adapter.into()), found: Some(found.into()), ..problem },
+            GpuError::Timeout { adapter, .. } => Problem { place: Some(adapter.into()), ..problem },
         }
     }
 }
@@ -110,7 +110,7 @@ impl From<Problems> for Problem {
         let place = problems.iter().find_map(|(problem, place)| {
             place.map(|place| format!("{}:{}:{}", place.file, place.line, place.column)).or(problem.key.clone())
         });
-        Problem { place, ..Problem::new(problems.to_string()) }
+        Problem { place: place.map(Into::into), ..Problem::new(problems.to_string()) }
     }
 }
 

@@ -146,7 +146,12 @@ impl Subscription {
         if !unknown.is_empty() {
             let (found, wanted) = (unknown.join(", "), names().collect::<Vec<_>>().join(", "));
             let what = format!("series: {found}: no series of updates; there are {wanted}");
-            return Err(Problem { place: Some("series".into()), wanted: Some(wanted), found: Some(found), ..Problem::new(what) });
+            return Err(Problem {
+                place: Some("series".into()),
+                wanted: Some(wanted.into()),
+                found: Some(found.into()),
+                ..Problem::new(what)
+            });
         }
         if !(0.0..f64::INFINITY).contains(&self.every_seconds) {
             let found = self.every_seconds.to_string();
@@ -154,7 +159,7 @@ impl Subscription {
             return Err(Problem {
                 place: Some("every_seconds".into()),
                 wanted: Some("0 or more".into()),
-                found: Some(found),
+                found: Some(found.into()),
                 ..Problem::new(what)
             });
         }
@@ -346,16 +351,16 @@ pub struct Problem {
     pub what: String,
     /// The key, file or tensor, if the error states it separately.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub place: Option<Box<str>>,
     /// What was expected, if the error states it separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wanted: Option<String>,
+    pub wanted: Option<Box<str>>,
     /// What was found, if the error states it separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub found: Option<String>,
+    pub found: Option<Box<str>>,
     /// How to fix it, if the error states it separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub remedy: Option<Box<str>>,
     /// The corresponding exit reason, which determines the exit code of the command line.
     pub reason: ExitReason,
     /// Whether the same command may succeed later, because another process holds the run.

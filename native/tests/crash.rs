@@ -412,7 +412,7 @@ fn a_run_that_never_started_leaves_nothing() {
     let output = with(train(&run), &["model.vocabulary=1048576", "model.width=2048", "model.attention.heads=16"]).output().unwrap();
     let told = said(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("not from the batch") || told.contains("smaller vocabulary"), "{told}");
+    assert!(told.contains("not on the batch") || told.contains("smaller vocabulary"), "{told}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{told}");
 }
 

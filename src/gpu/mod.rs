@@ -1,11 +1,11 @@
 //! WGSL and wgpu, no maths.
 //!
 //! A [`Program`] is plain data; [`memory::plan_memory`] maps its tensors to slots; a [`Plan`] is the compiled,
-//! replayable form of both on a [`Device`], and a [`Memory`] holds what outlives a step.
+//! replayable form of both on a [`Device`], and a [`Memory`] has the tensors that outlive a step.
 //!
-//! Which kernel computes a recorded call is chosen in one place: [`choose`] takes the best of the sources whose [`Requirements`] a
-//! device's [`Capabilities`] satisfy and that fit. What a kernel reads in place of a tensor's buffer is a
-//! [`representation`] of it, which plans keep current.
+//! The kernel of a recorded call is chosen in one place: [`choose`] picks the best of the sources that fit and whose
+//! [`Requirements`] a device's [`Capabilities`] satisfy. A kernel may read a [`representation`] of a tensor instead of its buffer;
+//! plans keep it current.
 
 mod compilation;
 mod device;

@@ -9,13 +9,13 @@ use super::{Device, Download, representation::Representation};
 pub struct Memory {
     index: HashMap<String, usize>,
     tensors: Vec<Stored>,
-    /// Of `tensors`, those that were written after their representations were refreshed.
+    /// The tensors that were written after their representations were refreshed.
     stale: Vec<usize>,
-    /// Bytes written by the host since the device was last waited for because of them.
+    /// Bytes written by the host since it last waited for the device because of them.
     uploaded: u64,
 }
 
-/// Most bytes that the host writes before it waits: until then the driver keeps a copy of them.
+/// Maximum bytes that the host writes before it waits: until then the driver keeps a copy of them.
 const MOST_UPLOADED: u64 = 8 << 20;
 
 struct Stored {
@@ -31,10 +31,10 @@ impl Memory {
         *self.index.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"))
     }
 
-    /// The tensor of this name, made by `make` with so many bytes if there is none.
+    /// The tensor of this name, created by `make` with `bytes` bytes if it does not exist.
     ///
     /// # Panics
-    /// If it has other bytes.
+    /// If it exists with another size.
     pub(super) fn buffer(&mut self, name: &str, bytes: u64, make: impl FnOnce() -> wgpu::Buffer) -> wgpu::Buffer {
         let index = *self.index.entry(name.to_string()).or_insert_with(|| {
             self.tensors.push(Stored { buffer: make(), bytes, representations: Vec::new(), is_stale: false });
@@ -45,7 +45,7 @@ impl Memory {
         stored.buffer.clone()
     }
 
-    /// A representation of a tensor, made by `make` if there is none.
+    /// A representation of a tensor, created by `make` if it does not exist.
     pub(super) fn representation(&mut self, name: &str, form: Representation, make: impl FnOnce() -> wgpu::Texture) -> wgpu::Texture {
         let index = self.find(name);
         let known = self.tensors[index].representations.iter().find(|(known, _)| *known == form);
@@ -58,7 +58,7 @@ impl Memory {
         texture
     }
 
-    /// Notes that a tensor is not what its representations were refreshed with.
+    /// Marks the representations of a tensor as stale.
     pub(super) fn note_write(&mut self, index: usize) {
         if !std::mem::replace(&mut self.tensors[index].is_stale, true) {
             self.stale.push(index);
@@ -77,7 +77,7 @@ impl Memory {
     /// Sets a part of a tensor, from the byte at `offset`; offset and length are multiples of 4.
     ///
     /// # Panics
-    /// If no plan has created the tensor, or the part lies outside of it.
+    /// If no plan has created the tensor, or the part is out of bounds.
     pub fn write_at(&mut self, device: &Device, name: &str, offset: u64, bytes: &[u8]) {
         let index = self.find(name);
         assert!(offset + bytes.len() as u64 <= self.tensors[index].bytes, "memory: bytes of {name}");
@@ -90,7 +90,7 @@ impl Memory {
         }
     }
 
-    /// Starts reading tensors as they are now.
+    /// Starts reading the current values of tensors.
     ///
     /// # Panics
     /// If no plan has created one of them.
@@ -102,10 +102,10 @@ impl Memory {
         Download::start(device, &names.iter().map(whole).collect::<Vec<_>>())
     }
 
-    /// Starts reading parts of tensors as they are now: name, offset in bytes and length in bytes, multiples of 4.
+    /// Starts reading the current values of parts of tensors: name, offset in bytes and length in bytes, multiples of 4.
     ///
     /// # Panics
-    /// If no plan has created one of them, or a part lies outside of its tensor.
+    /// If no plan has created one of them, or a part is out of bounds.
     pub fn download_parts(&self, device: &Device, parts: &[(&str, u64, u64)]) -> Download {
         let part = |(name, offset, bytes): &(&str, u64, u64)| {
             let stored = &self.tensors[self.find(name)];
@@ -115,7 +115,7 @@ impl Memory {
         Download::start(device, &parts.iter().map(part).collect::<Vec<_>>())
     }
 
-    /// Records the refresh of what is stale.
+    /// Records the refresh of stale representations.
     pub(super) fn refresh(&mut self, encoder: &mut wgpu::CommandEncoder) {
         for index in self.stale.drain(..) {
             let stored = &mut self.tensors[index];
@@ -124,7 +124,7 @@ impl Memory {
         }
     }
 
-    /// Bytes held.
+    /// Total bytes.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().map(|stored| stored.bytes).sum()
     }

@@ -1,7 +1,7 @@
-//! A program compiled for a device: buffers, bind groups and pipelines made once, replayed every step.
+//! A program compiled for a device: buffers, bind groups and pipelines are created once and replayed every step.
 //!
-//! Guaranteed: a replay allocates nothing and waits for nothing; planned and unplanned memory give equal bits;
-//! representations are current wherever a kernel reads them. Persistent tensors live in a [`Memory`] that plans of one run
+//! Guarantees: a replay allocates nothing and waits for nothing; planned and unplanned memory have bit-equal results;
+//! representations are current whenever a kernel reads them. Persistent tensors live in a [`Memory`] that plans of one run
 //! (training, evaluation, sampling) share by name.
 //!
 //! Long because compiling, replaying and profiling a plan share its private parts.
@@ -30,12 +30,12 @@ pub enum Segment {
     Update,
 }
 
-/// How to compile. No choice changes a bit of the results.
+/// Options for compilation. None of them affects the results.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
-    /// Let activations share storage. Off: each has its own.
+    /// Whether activations share storage.
     pub share_memory: bool,
-    /// Most replays of a segment in one submission.
+    /// Maximum replays of a segment in one submission.
     pub most_replays: usize,
 }
 
@@ -66,12 +66,12 @@ pub struct Plan {
     pub(super) upload: Upload,
 }
 
-/// How long one kernel took in a profiled replay.
+/// The time of one kernel in a profiled replay.
 #[derive(Clone, Debug)]
 pub struct KernelTime {
-    /// `module.entry`, or what else the command was.
+    /// `module.entry`, or the kind of another command.
     pub label: String,
-    /// Milliseconds, submission included.
+    /// Milliseconds, including the submission.
     pub milliseconds: f64,
 }
 
@@ -79,7 +79,7 @@ impl Plan {
     /// Creates buffers, bind groups and pipelines.
     ///
     /// # Errors
-    /// A tensor too large for the adapter, or whatever the driver reports while creating.
+    /// A tensor too large for the adapter, or an error of the driver.
     pub fn compile(device: &Device, program: &Program, memory: &mut Memory, options: PlanOptions) -> Result<Plan, GpuError> {
         let memory_plan = plan_memory(program, options.share_memory);
         check_sizes(device, program)?;
@@ -113,7 +113,7 @@ impl Plan {
     /// Replays segments in one submission with these per-step scalars, on inputs that [`Plan::write`] set.
     ///
     /// # Errors
-    /// Any fault reported so far; faults of this submission are reported by a later call.
+    /// Any error reported so far; a later call reports errors of this submission.
     pub fn submit(&self, device: &Device, memory: &mut Memory, step: &Step, segments: &[Segment]) -> Result<(), GpuError> {
         device.check()?;
         device.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
@@ -125,7 +125,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Bytes of these tensors together.
+    /// Total bytes of these tensors.
     pub fn bytes_of(&self, tensors: &[TensorId]) -> u64 {
         tensors.iter().map(|t| self.program.tensor(*t).bytes()).sum()
     }
@@ -186,13 +186,13 @@ impl Plan {
     }
 
     /// Starts reading tensors as they are after everything submitted so far. Planned activations share storage:
-    /// make what the host reads an output.
+    /// tensors that the host reads must be outputs.
     pub fn download(&self, device: &Device, tensors: &[TensorId]) -> Download {
         let find = |t: &TensorId| self.buffers[t.0 as usize].as_ref().map(|b| (b, 0, self.program.tensor(*t).bytes()));
         Download::start(device, &tensors.iter().filter_map(find).collect::<Vec<_>>())
     }
 
-    /// Fills everything that a step must write before it reads with NaN, so that a test sees what it does not write.
+    /// Fills everything that a step must write before it reads with NaN, so that tests detect missing writes.
     pub fn poison(&self, device: &Device) {
         let outputs = self.program.tensors.iter().enumerate().filter(|(_, t)| t.role == Role::Output);
         let outputs = outputs.filter_map(|(i, t)| self.buffers[i].clone().map(|b| (b, t.bytes())));
@@ -207,7 +207,7 @@ impl Plan {
         self.memory_plan.total_bytes()
     }
 
-    /// Replays one segment command by command, waiting for each, and tells how long each took by the caller's clock
+    /// Replays one segment command by command, waiting for each, and returns the time of each by the caller's clock
     /// (seconds). For benches: a wait costs some hundred microseconds, which `overhead` of an empty one measures.
     ///
     /// # Errors
@@ -263,7 +263,7 @@ fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
             found: most,
             adapter: device.adapter.name.clone(),
             remedy: match is_persistent(t.role) {
-                true => "Its size follows from the model, not from the batch: use a narrower model, fewer experts or a smaller vocabulary, or another adapter",
+                true => "Its size depends on the model, not on the batch: use a narrower model, fewer experts or a smaller vocabulary, or another adapter",
                 false => "Use a smaller batch with more accumulation, a shorter sequence, or a narrower model",
             }
             .into(),
@@ -284,7 +284,7 @@ fn written_by(program: &Program, memory: &Memory, commands: &[Command]) -> Vec<u
     indices.into_iter().collect()
 }
 
-/// One buffer a tensor: from memory if persistent, a slot if planned, its own otherwise.
+/// One buffer per tensor: from the memory if persistent, a slot if planned, its own otherwise.
 fn tensor_buffers(
     device: &Device,
     program: &Program,
@@ -399,7 +399,7 @@ impl Builder<'_> {
         Action::Launch { pipeline: pipeline.raw, group, workgroups: d.workgroups, label }
     }
 
-    /// A texture for every (representation, command from which it is current). Those of persistent tensors live in the memory, under
+    /// A texture for every (representation, command from which it is current). Those of persistent tensors are in the memory, under
     /// command 0; the others share textures of equal extent whose lifetimes do not overlap.
     fn textures(&mut self, commands: &[Command], refreshes: &[Vec<Represented>]) -> HashMap<(Represented, usize), wgpu::Texture> {
         let mut textures = HashMap::new();

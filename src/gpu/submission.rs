@@ -1,20 +1,20 @@
-//! Many replays of a plan in one submission, each on inputs of its own, with results read back in between.
+//! Many replays of a plan in one submission, each with its own inputs, with results read back in between.
 
 use super::{Device, Download, GpuError, Memory, Plan, Role, Segment, Step, TensorId, readback::Readback};
 
-/// Bytes from the host that a submission copies into inputs as it proceeds: many replays with inputs of their own fit one submission.
+/// Bytes from the host that a submission copies to inputs between its replays.
 #[derive(Default)]
 pub(super) struct Upload {
     bytes: Vec<u8>,
-    /// `None` until a submission has needed it; then as large as the largest one needed.
+    /// `None` until needed; then as large as the largest submission required.
     buffer: Option<wgpu::Buffer>,
 }
 
 impl Plan {
-    /// Begins a submission of at most `replays` replays with inputs of their own, which reads back `read_bytes` bytes.
+    /// Starts a submission of at most `replays` replays with separate inputs, which reads back `read_bytes` bytes.
     ///
     /// # Errors
-    /// Any fault reported so far.
+    /// Any error reported so far.
     pub fn begin<'a>(
         &'a mut self,
         device: &'a Device,
@@ -38,16 +38,16 @@ impl Plan {
         Ok(Submission { plan: self, device, memory, upload, readback, encoder })
     }
 
-    /// Bytes that the inputs of one replay have, its per-step scalars included.
+    /// Bytes of the inputs of one replay, including its per-step scalars.
     pub fn input_bytes(&self) -> u64 {
         let inputs = self.program.tensors.iter().filter(|t| t.role == Role::Input);
         inputs.map(|t| t.bytes()).sum::<u64>() + size_of::<Step>() as u64
     }
 }
 
-/// One submission being recorded: replays of a plan, each with inputs of its own, and what is read back in between.
+/// A submission being recorded: replays of a plan with separate inputs, and the results read back in between.
 ///
-/// Inputs are collected on the host and uploaded once; the submission copies them to their tensors where they were written.
+/// Inputs are collected on the host and uploaded once; the submission copies them to their tensors at the point of each write.
 pub struct Submission<'a> {
     plan: &'a mut Plan,
     device: &'a Device,
@@ -58,10 +58,10 @@ pub struct Submission<'a> {
 }
 
 impl Submission<'_> {
-    /// Sets the elements of an input from here on.
+    /// Sets the elements of an input for the following replays.
     ///
     /// # Panics
-    /// If the tensor is not part of the plan, the length differs, or more inputs are written than were announced.
+    /// If the tensor is not part of the plan, the length differs, or the inputs exceed the announced replays.
     pub fn write(&mut self, tensor: TensorId, bytes: &[u8]) {
         let info = self.plan.program.tensor(tensor);
         assert_eq!(bytes.len() as u64, info.bytes(), "plan: bytes of {}", info.name);
@@ -70,7 +70,7 @@ impl Submission<'_> {
         }
     }
 
-    /// Sets the per-step scalars from here on.
+    /// Sets the per-step scalars for the following replays.
     pub fn set_step(&mut self, step: &Step) {
         self.upload.copy(&mut self.encoder, &self.plan.step, bytemuck::bytes_of(step));
     }
@@ -83,9 +83,9 @@ impl Submission<'_> {
     /// Reads tensors as they are at this point.
     ///
     /// # Panics
-    /// If more is read than was announced.
+    /// If more is read than announced.
     pub fn read(&mut self, tensors: &[TensorId]) {
-        let readback = self.readback.as_mut().expect("a submission that reads announces how much");
+        let readback = self.readback.as_mut().expect("a submission that reads states the size");
         for tensor in tensors {
             if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
                 readback.copy(&mut self.encoder, buffer, 0, self.plan.program.tensor(*tensor).bytes());
@@ -93,7 +93,7 @@ impl Submission<'_> {
         }
     }
 
-    /// Submits. Returns what was read, if something was, in one part; faults are reported by a later call.
+    /// Submits. Returns the read-back, if any, as one part; a later call reports errors.
     pub fn submit(mut self) -> Option<Download> {
         if let Some(buffer) = self.upload.buffer.as_ref().filter(|_| !self.upload.bytes.is_empty()) {
             self.device.queue.write_buffer(buffer, 0, &self.upload.bytes);
@@ -107,7 +107,7 @@ impl Submission<'_> {
 
 impl Upload {
     fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer, bytes: &[u8]) {
-        let source = self.buffer.as_ref().expect("made when the submission began");
+        let source = self.buffer.as_ref().expect("created at the start of the submission");
         encoder.copy_buffer_to_buffer(source, self.bytes.len() as u64, target, 0, bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
     }

@@ -1,7 +1,7 @@
 //! A drawing as plain data: lines, dots and text on a white page, in pixels from the top left.
 //!
-//! It writes itself as SVG here, and the native package turns the same marks into PNG, so both show the same picture. Colours
-//! are those of Okabe and Ito, which stay apart for colour-blind readers; text is escaped, so a run may have any name.
+//! It is written as SVG here, and the native package renders the same marks as PNG, so both show the same image. The colours
+//! are those of Okabe and Ito, which colour-blind readers can distinguish; text is escaped, so a run may have any name.
 
 use std::fmt::Write;
 
@@ -28,10 +28,10 @@ impl Color {
     pub const PURPLE: Color = Color(0xb0478a);
 }
 
-/// Where a text stands relative to its point.
+/// The alignment of a text relative to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
-    /// The text begins there.
+    /// The text starts there.
     Start,
     /// The text is centred there.
     Middle,
@@ -39,7 +39,7 @@ pub enum Anchor {
     End,
 }
 
-/// One mark; later marks lie on top.
+/// One mark; later marks are on top.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
     /// Line segments through points.
@@ -74,7 +74,7 @@ pub enum Mark {
         size: f64,
         /// Its colour.
         color: Color,
-        /// How it stands at `at`.
+        /// Its alignment at `at`.
         anchor: Anchor,
         /// Emphasis.
         bold: bool,
@@ -86,7 +86,7 @@ pub(super) fn line(points: Vec<[f64; 2]>, color: Color, width: f64) -> Mark {
     Mark::Line { points, color, width, dash: None, opacity: 1.0 }
 }
 
-/// A text that begins at a point.
+/// A text that starts at a point.
 pub(super) fn text(at: [f64; 2], size: f64, color: Color, text: &str) -> Mark {
     Mark::Text { at, text: text.to_string(), size, color, anchor: Anchor::Start, bold: false }
 }
@@ -100,7 +100,7 @@ impl Mark {
         self
     }
 
-    /// A line that shines through; nothing else is changed.
+    /// A translucent line; nothing else is changed.
     pub(super) fn opacity(mut self, share: f64) -> Self {
         if let Mark::Line { opacity, .. } = &mut self {
             *opacity = share;
@@ -108,7 +108,7 @@ impl Mark {
         self
     }
 
-    /// A text that stands otherwise; nothing else is changed.
+    /// A text with another alignment; nothing else is changed.
     pub(super) fn anchor(mut self, to: Anchor) -> Self {
         if let Mark::Text { anchor, .. } = &mut self {
             *anchor = to;
@@ -132,14 +132,14 @@ pub struct Figure {
     pub width: f64,
     /// Height of the page.
     pub height: f64,
-    /// What a screen reader says: one sentence with the result.
+    /// The description for screen readers: one sentence with the result.
     pub description: String,
     /// The marks, from back to front.
     pub marks: Vec<Mark>,
 }
 
 impl Figure {
-    /// An SVG document that needs nothing else.
+    /// A self-contained SVG document.
     pub fn to_svg(&self) -> String {
         let (width, height) = (number(self.width), number(self.height));
         let mut svg = format!(

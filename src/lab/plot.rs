@@ -1,9 +1,8 @@
 //! The loss curve of a run: training (raw and smoothed) and validation cross-entropy against the baselines.
 //!
-//! Every line is labelled where it ends, with its last value, so that no legend has to be matched by colour. Baselines are
-//! horizontal: what a model reaches that knows nothing, token frequencies, pairs of tokens; and, where the source is known, its
-//! entropy, which no model can beat. A long run is read in buckets of updates and drawn by the extremes of each, so that a spike is
-//! never lost and a file stays small.
+//! Every line is labelled at its end with its last value, so that no legend has to be matched by colour. Baselines are horizontal
+//! lines: uniform, unigram and bigram; and, if the source is known, its entropy, which no model can beat. A long run is read in
+//! buckets of updates and drawn by the extremes of each, so that spikes are visible and the file stays small.
 
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
 use super::reader::{Bucket, Reader};
@@ -14,39 +13,39 @@ use crate::run::summary::{Baselines, Summary};
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 500.0;
-/// The rectangle of the data; the labels stand to the right of it.
+/// The rectangle of the data; the labels are to the right of it.
 const LEFT: f64 = 56.0;
 const TOP: f64 = 86.0;
 const RIGHT: f64 = 690.0;
 const BOTTOM: f64 = 452.0;
 const LABEL_SPACING: f64 = 17.0;
 const TITLE_CHARACTERS: usize = 80;
-/// Buckets of a series: four a pixel column.
+/// Buckets of a series: four per pixel column.
 const POINTS: usize = 4 * (RIGHT - LEFT) as usize;
 
-/// How values become positions.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
-    /// Equal differences are equally long.
+    /// Linear.
     #[default]
     Linear,
-    /// Equal ratios are equally long. Values that are not positive are left out.
+    /// Logarithmic. Values that are not positive are omitted.
     Log,
 }
 
-/// A loss over some updates, or of one.
+/// The loss of one or several updates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// The last of the updates.
     pub update: f64,
     /// The least, mean and greatest loss, nats per token.
     pub loss: [f64; 3],
-    /// All its losses are finite.
+    /// Whether all its losses are finite.
     pub is_whole: bool,
 }
 
 impl From<[f64; 2]> for Point {
-    /// From an update and its loss.
+    /// The point of a single update.
     fn from([update, loss]: [f64; 2]) -> Point {
         Point { update, loss: [loss; 3], is_whole: loss.is_finite() }
     }
@@ -65,7 +64,7 @@ impl Point {
         [self.update, self.loss[1]]
     }
 
-    /// What is drawn of it: both extremes, and a gap after them where a loss is not finite.
+    /// The values to draw: both extremes, followed by a gap if a loss is not finite.
     fn extremes(&self) -> impl Iterator<Item = [f64; 2]> {
         let [least, _, greatest] = self.loss.map(|loss| [self.update, loss]);
         let gap = (!self.is_whole).then_some([self.update, f64::NAN]);
@@ -73,7 +72,7 @@ impl Point {
     }
 }
 
-/// What the plot shows.
+/// The content of the plot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossPlot {
     /// Name of the run.
@@ -84,7 +83,7 @@ pub struct LossPlot {
     pub train: Vec<Point>,
     /// Validation cross-entropy.
     pub validation: Vec<Point>,
-    /// Updates that were not applied.
+    /// Skipped updates.
     pub skipped: Vec<f64>,
     /// Name and value of the horizontal lines, from [`LossPlot::from_run`]: uniform, unigram, bigram.
     pub baselines: Vec<(String, f64)>,
@@ -109,7 +108,7 @@ impl LossPlot {
         Self::new(title, &format!("{subtitle}, on {}", summary.adapter), summary.baselines.as_ref(), reader)
     }
 
-    /// The plot of a run that may still be going on.
+    /// The plot of a run that may be in progress.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -131,7 +130,7 @@ impl LossPlot {
         Ok(plot)
     }
 
-    /// Draws it. A plot without any finite point shows the baselines and says that there is no data.
+    /// Draws the plot. Without any finite point it shows the baselines and a note that there is no data.
     pub fn figure(&self) -> Figure {
         let (x, y) = self.axes();
         let mut marks = vec![
@@ -166,7 +165,7 @@ impl LossPlot {
         format!("Loss of {}: validation {last} nats per token; {}{entropy}", self.title, levels.join(", "))
     }
 
-    /// Axes that hold all points and levels.
+    /// Axes that cover all points and levels.
     fn axes(&self) -> (Axis, Axis) {
         let points = || self.train.iter().chain(&self.validation).filter(|point| point.loss[1].is_finite());
         let levels = self.baselines.iter().map(|(_, value)| *value).chain(self.entropy);
@@ -301,7 +300,7 @@ fn draw_level(marks: &mut Vec<Mark>, y: &Axis, name: &str, value: f64, color: Co
     Some(Label::new(RIGHT, at, format!("{name} {value:.3}"), color, false))
 }
 
-/// A text to the right of the data that names a line ending at `from`.
+/// A label to the right of the data for a line that ends at `from`.
 struct Label {
     from: [f64; 2],
     text: String,
@@ -316,7 +315,7 @@ impl Label {
     }
 }
 
-/// Puts the labels below each other in the order of their lines, apart enough to read, each as near to its line as that allows.
+/// Arranges the labels vertically in the order of their lines, without overlap, each as close to its line as possible.
 fn draw_labels(marks: &mut Vec<Mark>, mut labels: Vec<Label>) {
     labels.sort_by(|a, b| a.from[1].total_cmp(&b.from[1]));
     // Groups of labels that touch are centred on the mean of their lines, until none overlap.
@@ -347,7 +346,7 @@ fn draw_labels(marks: &mut Vec<Mark>, mut labels: Vec<Label>) {
     }
 }
 
-/// Runs of points that can be drawn, as positions; a value that cannot ends a run.
+/// Runs of drawable points, as positions; a value that cannot be drawn ends a run.
 fn pieces(points: &[[f64; 2]], x: &Axis, y: &Axis) -> Vec<Vec<[f64; 2]>> {
     let drawable = |point: &[f64; 2]| x.scale.accepts(point[0]) && y.scale.accepts(point[1]);
     let runs = points.split(|point| !drawable(point)).filter(|run| !run.is_empty());
@@ -370,7 +369,7 @@ fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
     kept
 }
 
-/// Mean over a window of 4 % of the finite points, centred; narrower at the steep start, and of the past alone at the end.
+/// Mean over a window of 4 % of the finite points, centred; narrower at the steep start, and one-sided at the end.
 fn smoothed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let finite: Vec<[f64; 2]> = points.iter().copied().filter(|point| point[1].is_finite()).collect();
     let half = finite.len() / 50;
@@ -393,7 +392,7 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// The names of round values, in one unit; evenly spaced ones with as many decimals as the finest needs.
+/// Tick labels in one unit; evenly spaced ticks have as many decimals as the finest needs.
 fn tick_names(values: &[f64], is_even: bool) -> Vec<String> {
     let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     let (unit, suffix) = match largest {

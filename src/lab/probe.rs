@@ -1,10 +1,10 @@
-//! Structure checks on a user's own model: is it causal, do sequences and micro-batches keep apart, does sharing share.
+//! Structure checks of a user's model: causality, independence of sequences and micro-batches, weight sharing.
 //!
-//! Each check runs the config's own programs on the device, with its axes as they are and small data, and compares results that
-//! must be equal. Checks that compare two models copy the weights of one into the other and switch dropout and router noise
-//! off, which draw anew in every program. A check that does not apply says why.
+//! Each check runs the config's own programs on the device, with unchanged axes and small data, and compares results that
+//! must be equal. Checks that compare two models copy the weights of one into the other and disable dropout and router noise,
+//! whose random numbers differ between programs. A check that does not apply says why.
 //!
-//! Long because every check stands beside the programs that it runs.
+//! Long because it has every check together with the programs that it runs.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -27,23 +27,23 @@ use crate::{
     },
 };
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The property holds; with what was seen.
+    /// The property holds, with the observation.
     Holds(String),
-    /// It does not; with what was seen.
+    /// It does not hold, with the observation.
     Fails(String),
-    /// It does not, and the config says so.
+    /// It does not hold, as the config states.
     ByConfig(String),
-    /// The check does not apply, and why.
+    /// The check does not apply, with the reason.
     Skipped(String),
 }
 
-/// Changes a recorded program before it is compiled: how tests plant faults.
+/// Changes a recorded program before it is compiled, for tests that plant faults.
 pub type Tamper<'a> = &'a dyn Fn(&mut Program);
 
-/// Most tokens of a probe's sequences.
+/// Maximum tokens of a probe's sequences.
 const TOKENS: u32 = 16;
 /// Relative difference up to which two models with different kernels count as equal.
 const CLOSE: f64 = 1e-4;
@@ -58,14 +58,14 @@ pub struct Check {
 
 /// Every check.
 pub const CHECKS: [Check; 10] = [
-    Check { claim: "a token changes no logits before its own", see: |p| p.causality() },
-    Check { claim: "a sequence changes no other of its batch", see: |p| p.sequences() },
-    Check { claim: "a micro-batch changes nothing in the next", see: |p| p.micro_batches() },
+    Check { claim: "a token affects no logits before its position", see: |p| p.causality() },
+    Check { claim: "a sequence affects no other sequence of its batch", see: |p| p.sequences() },
+    Check { claim: "a micro-batch does not affect the next", see: |p| p.micro_batches() },
     Check { claim: "a gradient reaches every parameter", see: |p| p.reach() },
     Check { claim: "the balance loss reaches every router", see: |p| p.balance() },
-    Check { claim: "one expert alone is a dense FFN", see: |p| p.one_expert() },
-    Check { claim: "experts with equal weights are one", see: |p| p.equal_experts() },
-    Check { claim: "all experts with equal weights are one", see: |p| p.all_experts() },
+    Check { claim: "a single expert equals a dense FFN", see: |p| p.one_expert() },
+    Check { claim: "experts with equal weights equal one", see: |p| p.equal_experts() },
+    Check { claim: "all experts with equal weights equal one", see: |p| p.all_experts() },
     Check { claim: "shared weights equal copies of them, and their gradient is the sum of the copies'", see: |p| p.sharing() },
     Check { claim: "every parameter is counted once", see: |p| p.counts() },
 ];
@@ -88,7 +88,7 @@ fn probed(config: &Config) -> Config {
     config
 }
 
-/// Without what draws anew in every program.
+/// Disables what differs between programs.
 fn steady(config: &Config) -> Config {
     let mut config = config.clone();
     config.model.dropout = Dropout { embedding: 0.0, attention: 0.0, residual: 0.0, ffn: 0.0, head: 0.0 };
@@ -127,12 +127,12 @@ impl Probe<'_> {
         let own = largest(&model.logits(&tokens, changed)?, &model.logits(&other, changed)?);
         let last = largest(&model.logits(&tokens, t - 1)?, &model.logits(&other, t - 1)?);
         Ok(match own > 0.0 && last > 0.0 {
-            true => {
-                Outcome::Holds(format!("{changed} positions bit-equal; the token's own logits move by {own:.2e}, the last's by {last:.2e}"))
-            }
-            false => {
-                Outcome::Fails(format!("the model is blind: token {changed} moves its own logits by {own:.2e}, the last's by {last:.2e}"))
-            }
+            true => Outcome::Holds(format!(
+                "{changed} positions bit-equal; the token's own logits change by {own:.2e}, the last ones by {last:.2e}"
+            )),
+            false => Outcome::Fails(format!(
+                "the model ignores its input: token {changed} changes its own logits by {own:.2e}, the last ones by {last:.2e}"
+            )),
         })
     }
 
@@ -147,7 +147,7 @@ impl Probe<'_> {
         let after = model.evaluate(&batch)?;
         Ok(match before == after {
             true => Outcome::Holds(format!("the first sequence's loss is bit-equal, {:.6} nats", before[0] / before[1])),
-            false => Outcome::Fails(format!("the second sequence moves the first's loss from {} to {}", before[0], after[0])),
+            false => Outcome::Fails(format!("the second sequence changes the first's loss from {} to {}", before[0], after[0])),
         })
     }
 
@@ -159,23 +159,23 @@ impl Probe<'_> {
         for before in [&first, &other] {
             let mut model = self.model(&self.config)?;
             model.micro(0, before, 1.0, true)?;
-            // The trainer lets states start anew with new data, unless the config keeps them all the same.
+            // The trainer resets states for new data, unless the config keeps them.
             losses.push(model.micro(1, &second, 1.0, carry != Carry::NextData)?);
         }
         Ok(match (losses[0] == losses[1], carry) {
             (true, _) => Outcome::Holds(format!("the second micro-batch's loss is bit-equal, {:.6} nats", losses[0][0] / losses[0][1])),
             (false, Carry::NextData) => Outcome::ByConfig(format!(
-                "states of unrelated text enter: `model.depth.recursion.carry` is \"next_data\"; the loss moves from {} to {}",
+                "states of unrelated text are carried: `model.depth.recursion.carry` is \"next_data\"; the loss changes from {} to {}",
                 losses[0][0], losses[1][0]
             )),
             (false, _) => {
-                Outcome::Fails(format!("the first micro-batch moves the second's loss from {} to {}", losses[0][0], losses[1][0]))
+                Outcome::Fails(format!("the first micro-batch changes the second's loss from {} to {}", losses[0][0], losses[1][0]))
             }
         })
     }
 
     fn reach(&self) -> Result<Outcome, TrainError> {
-        // Experts may see no token of one small batch.
+        // Experts may get no token of a small batch.
         const BATCHES: u64 = 8;
         let mut model = self.model(&self.config)?;
         for seed in 0..BATCHES {
@@ -187,12 +187,12 @@ impl Probe<'_> {
             silent.into_iter().partition(|name| name.contains("recursion.") && self.is_cut_off(name));
         Ok(match (silent.is_empty(), by_config.is_empty()) {
             (true, true) => Outcome::Holds(format!("all {} parameters", gradients.len())),
-            (true, false) => Outcome::ByConfig(format!("no gradient, as the config has it, for {}", by_config.join(", "))),
+            (true, false) => Outcome::ByConfig(format!("no gradient, as configured, for {}", by_config.join(", "))),
             _ => Outcome::Fails(format!("no gradient for {}", silent.join(", "))),
         })
     }
 
-    /// Whether the config keeps gradients away from this parameter of a recursion.
+    /// Whether the config excludes this parameter of a recursion from gradients.
     fn is_cut_off(&self, name: &str) -> bool {
         let recursion = &self.config.model.depth.recursion;
         let first = recursion.plan().into_iter().next();
@@ -202,7 +202,7 @@ impl Probe<'_> {
     fn balance(&self) -> Result<Outcome, TrainError> {
         let balance = &self.config.model.balance;
         if self.config.model.ffn.kind == FfnKind::Dense || balance.kind == BalanceKind::Off {
-            return Ok(Outcome::Skipped("the model trains no balance loss".into()));
+            return Ok(Outcome::Skipped("the model has no balance loss".into()));
         }
         let mut gradients = Vec::new();
         for coefficient in [0.0, 1.0] {
@@ -213,8 +213,8 @@ impl Probe<'_> {
         let routers = gradients[0].keys().filter(|name| name.ends_with("router.weight"));
         let unmoved: Vec<_> = routers.clone().filter(|name| gradients[0][*name] == gradients[1][*name]).cloned().collect();
         Ok(match unmoved.is_empty() {
-            true => Outcome::Holds(format!("the gradient of {} routers moves with the coefficient", routers.count())),
-            false => Outcome::Fails(format!("the coefficient moves no gradient of {}", unmoved.join(", "))),
+            true => Outcome::Holds(format!("the gradient of {} routers depends on the coefficient", routers.count())),
+            false => Outcome::Fails(format!("the coefficient does not affect the gradient of {}", unmoved.join(", "))),
         })
     }
 
@@ -286,10 +286,10 @@ impl Probe<'_> {
         match (depth.kind, depth.identity, depth.recursion.networks) {
             (DepthKind::Shared, DepthIdentity::Unmarked, _) => depth.kind = DepthKind::Indexed,
             (DepthKind::Recursive, _, Networks::Single) => depth.recursion.networks = Networks::Separate,
-            (DepthKind::Shared, ..) => return Ok(Outcome::Skipped("steps have parameters of their own".into())),
+            (DepthKind::Shared, ..) => return Ok(Outcome::Skipped("steps have separate parameters".into())),
             _ => return Ok(Outcome::Skipped("the model shares no weights over depth".into())),
         }
-        // Where a copy's values come from, and where its gradient goes.
+        // The source of a copy's values, and the destination of its gradient.
         let origin = |name: &str| match copied.model.depth.kind {
             DepthKind::Indexed => match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
                 Some((_, rest)) => format!("blocks.0.{rest}"),
@@ -303,7 +303,7 @@ impl Probe<'_> {
             (spec.name, value)
         });
         let batch = draw(&self.config, 1);
-        // A shared router counts the assignments of all its uses together, copies each their own.
+        // A shared router counts the assignments of all its calls together, copies count their own.
         let balance = if shared.model.balance.kind == BalanceKind::GlobalBatch { 0.0 } else { 1.0 };
         let run = |config: &Config, values: &Values| -> Result<_, TrainError> {
             let mut model = self.model(config)?;
@@ -334,7 +334,7 @@ impl Probe<'_> {
         let held: u64 = program.tensors.iter().filter(|t| t.role == Role::Parameter).map(|t| u64::from(t.shape.len())).sum();
         Ok(match counted == held {
             true => Outcome::Holds(format!("{counted} parameters")),
-            false => Outcome::Fails(format!("{counted} are counted, the program holds {held}")),
+            false => Outcome::Fails(format!("{counted} are counted, the program has {held}")),
         })
     }
 }
@@ -396,7 +396,7 @@ impl<'a> Model<'a> {
         Ok(self.sampling.poll(self.device, &download)?.unwrap_or_default())
     }
 
-    /// Forward and backward of a micro-batch; gradients add up. Gives what [`Model::evaluate`] gives.
+    /// Forward and backward of a micro-batch; gradients accumulate. Returns the same as [`Model::evaluate`].
     fn micro(&mut self, micro_step: u32, batch: &Batch, balance: f32, is_fresh: bool) -> Result<Vec<f32>, TrainError> {
         let step = self.step(micro_step, balance, batch.target_count());
         let fresh = vec![f32::from(u8::from(is_fresh)); self.config.data.batch as usize];

@@ -1,17 +1,17 @@
-//! Reading a run: its series by (series, range of updates, points wanted), and its events one after the other.
+//! Reading a run: its series by (series, range of updates, number of points), and its events in order.
 //!
-//! Nothing holds a whole log. Opening reads the log once for an index of its blocks; a range of updates then reads the blocks that
-//! it touches, and gathers what they hold into buckets that grow twice as wide whenever there are more than were asked for, so
-//! that a reading takes the memory of its answer whatever the length of the run. A bucket knows the least and the greatest value
-//! of its updates, so that no spike is lost, and their mean.
+//! A log is never loaded as a whole. Opening reads the log once for an index of its blocks; a query then reads the blocks of its
+//! range, and collects their values in buckets whose width doubles whenever there are more than requested, so that the memory of a
+//! query is proportional to its result, not to the length of the run. A bucket has the minimum, the maximum and the mean of its
+//! updates, so that spikes are visible.
 //!
-//! These are the levels of a min/max pyramid over the file, which is its base. Of each series that is read over the whole run one level
-//! is kept, fine enough for a screen (`BASE_VALUES`), and what is coarser is merged from it; a narrower range is read from the file,
-//! which costs as much as it is long. No pyramid is stored: it would be a second copy of the log to keep right through crashes and
+//! These are the levels of a min/max pyramid whose base is the file. For each series that is read over the whole run, one level is
+//! cached, fine enough for a screen (`BASE_VALUES`), and coarser ones are merged from it; a narrower range is read from the file, at a
+//! cost proportional to its length. No pyramid is stored: it would be a second copy of the log to keep consistent through crashes and
 //! rewinds, and reading the log of a long run takes less than a second.
 //!
-//! Damaged lines are left out: [`RunFolder::rewind`](super::run_folder::RunFolder::rewind) tells of them. What was rewound is no part of
-//! a series; [`Reader::audit`] shows it.
+//! Damaged lines are skipped; [`RunFolder::rewind`](super::run_folder::RunFolder::rewind) reports them. Rewound updates are not part
+//! of a series; [`Reader::audit`] shows them.
 
 mod buckets;
 mod lines;
@@ -36,16 +36,16 @@ use buckets::Buckets;
 use lines::{Entry, Lines};
 use records::Records;
 
-/// Values of the level of a series that is kept: enough for 4096 buckets of a scalar, and for 512 of 12 layers with 40 experts.
+/// Values of the cached level of a series: enough for 4096 buckets of a scalar, and for 512 of 12 layers with 40 experts.
 const BASE_VALUES: usize = 1 << 18;
 const BASE_BUCKETS: usize = 4096;
 
-/// What was asked for.
+/// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
     /// The length of each axis of the series; empty for a scalar.
     pub shape: Vec<usize>,
-    /// In the order of updates. Updates without a value are in none.
+    /// In the order of updates. Updates without a value are in no bucket.
     pub buckets: Vec<Bucket>,
 }
 
@@ -54,13 +54,13 @@ pub struct Block {
 pub struct AuditLine {
     /// Its number, from 1.
     pub number: usize,
-    /// What it says, or why it cannot be read.
+    /// Its content, or why it cannot be read.
     pub event: Result<Event, String>,
-    /// It is of updates that the run went back on.
+    /// Whether the run was rewound beyond it.
     pub is_rewound: bool,
 }
 
-/// A run that is read. It shows the log as it was when it was opened.
+/// A reader of a run. It shows the log as of when it was opened.
 pub struct Reader<'a> {
     store: &'a dyn Store,
     lines: Lines,
@@ -71,7 +71,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Opens the run in a store; one without a log has no events.
+    /// Opens the run in a store; a run without a log has no events.
     pub fn open(store: &'a dyn Store) -> Result<Reader<'a>, StoreError> {
         Ok(Reader { store, lines: Lines::scan(store)?, records: OnceCell::new(), bases: RefCell::default() })
     }
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
         self.select(0..=u32::MAX, Some("incident")).filter_map(incident)
     }
 
-    /// All lines, what was rewound and what cannot be read among them.
+    /// All lines, including rewound and unreadable ones.
     pub fn audit(&self) -> impl Iterator<Item = Result<AuditLine, StoreError>> {
         let line = |entry: Result<Entry, StoreError>| {
             entry.map(|Entry { line, is_current }| AuditLine { number: line.number, event: line.event, is_rewound: !is_current })
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         self.lines.entries(self.store, 0..=u32::MAX, None).map(line)
     }
 
-    /// A series over the updates of `range`, in at most `points` buckets (at least 1) of equal width; one an update where that is few enough.
+    /// A series over the updates of `range`, in at most `points` buckets (at least 1) of equal width, with one update each if these are few enough.
     ///
     /// # Errors
     /// If the medium cannot be read.
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
         {
             let mut buckets = Buckets::new(limit.min(BASE_VALUES / (values.len() / 4).max(1)));
             records.each(self.store, series.record, range, values, |update, values| {
-                // All are NaN where the series was not measured.
+                // All are NaN if the series was not measured.
                 if !values.iter().all(|value| value.is_nan()) {
                     buckets.add(update, values);
                 }
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Shape and values of a series in a record; `None` where it was not measured.
+/// Shape and values of a series in a record; `None` if it was not measured.
 fn measured<R: Record>(record: &R, series: &Series) -> Option<(Vec<usize>, Vec<f64>)> {
     let column = R::COLUMNS.iter().find(|column| column.series.name == series.name)?;
     let values = (column.values)(record);

@@ -1,12 +1,12 @@
-//! Array records: what a run records of an update that has more than one value, as fixed-size binary records.
+//! Array records: the series of a run with more than one value per update, as fixed-size binary records.
 //!
 //! A record is `check`, `update`, `kind` (little-endian u32), and then the fields of the [`Layout`] as little-endian f32, row by
-//! row; NaN where something was not measured. `check` is the beginning of the SHA-256 of the rest: a record that it does not fit
-//! was damaged. `kind` 2 has no values: the run went back to `update`, and the records before it that are of later updates are history.
+//! row; NaN for values that were not measured. `check` is the start of the SHA-256 of the rest: a record that does not match
+//! is damaged. `kind` 2 has no values: the run was rewound to `update`, and earlier records of later updates are obsolete.
 //! numpy reads a file of records in one line, [`Layout::numpy_line`].
 //!
-//! The layout is fixed when a run starts and stands beside the records, so that a later release goes on with it: what it has
-//! measured and the layout lacks stays in the line of the log.
+//! The layout is fixed when a run starts and stored next to the records, so that a later release continues to use it: series that
+//! the layout lacks stay in the line of the log.
 
 use super::{
     digest::check_word,
@@ -19,7 +19,7 @@ const VERSION: u32 = 1;
 /// `check`, `update`, `kind`.
 const HEAD_BYTES: usize = 12;
 const REWOUND: u32 = 2;
-/// Most values of a record: far more than any model that fits a device has.
+/// Maximum values per record: far more than any model that fits a device has.
 const MOST_VALUES: usize = 1 << 20;
 
 /// One array of a record.
@@ -30,15 +30,15 @@ pub struct ArrayField {
     pub name: String,
     /// The length of each axis.
     pub shape: Vec<usize>,
-    /// What the axes are.
+    /// The axes.
     pub axes: Vec<super::series::Axis>,
-    /// What a value is counted in.
+    /// The unit of the values.
     pub unit: String,
-    /// What it says.
+    /// The description.
     pub doc: String,
 }
 
-/// What the array records of a run hold.
+/// The layout of the array records of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     fields: Vec<ArrayField>,
@@ -58,7 +58,7 @@ struct LayoutFile {
 pub enum ArrayKind {
     /// The record of an update or an evaluation.
     Of(RecordKind),
-    /// The run went back to the record's update.
+    /// The run was rewound to the record's update.
     Rewound,
 }
 
@@ -76,10 +76,10 @@ impl ArrayKind {
     }
 }
 
-/// The head of a record that is as it was written.
+/// The head of an intact record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArrayHead {
-    /// What it is of.
+    /// Its kind.
     pub kind: ArrayKind,
     /// Its update.
     pub update: u32,
@@ -120,18 +120,18 @@ impl Layout {
         HEAD_BYTES + 4 * self.fields.iter().map(ArrayField::len).sum::<usize>()
     }
 
-    /// The layout as it stands beside the records.
+    /// The layout as stored next to the records.
     pub fn to_json(&self) -> String {
         let file =
             LayoutFile { format: FORMAT.to_string(), version: VERSION, record_bytes: self.record_bytes(), fields: self.fields.clone() };
         serde_json::to_string_pretty(&file).expect("keys are strings and there are no floats") + "\n"
     }
 
-    /// Reads it. The error says what is wrong.
+    /// Parses a layout.
     pub fn from_json(bytes: &[u8]) -> Result<Layout, String> {
         let file: LayoutFile = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if file.format != FORMAT || file.version != VERSION {
-            return Err(format!("it is {} {}, this build reads {FORMAT} {VERSION}", file.format, file.version));
+            return Err(format!("it is {} {}, but this build reads {FORMAT} {VERSION}", file.format, file.version));
         }
         let values = file.fields.iter().try_fold(0_usize, |sum, field| {
             let count = field.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length))?;
@@ -157,8 +157,8 @@ impl Layout {
         format!("records = numpy.fromfile(\"{path}\", dtype=[(\"check\", \"<u4\"), (\"update\", \"<u4\"), (\"kind\", \"<u4\"){fields}])")
     }
 
-    /// Takes the arrays out of a record: what is left for the line, and the bytes with their check. `None` where it has none that
-    /// the layout has, and is left as it is.
+    /// Moves the arrays out of a record: leaves the rest for the line, and returns the bytes with their check. `None` if it has no
+    /// arrays of the layout; it is then unchanged.
     pub fn split<R: Record + Clone>(&self, record: &R, kind: RecordKind, update: u32) -> Option<(R, Vec<u8>, u32)> {
         let columns = self.fields.iter().map(|field| column::<R>(field).filter(|column| (column.shape)(record) == field.shape));
         let columns: Vec<Option<&Column<R>>> = columns.collect();
@@ -179,7 +179,7 @@ impl Layout {
         Some((rest, bytes, check))
     }
 
-    /// The record that says that the run went back to an update.
+    /// The record of a rewind to an update.
     pub fn rewound(&self, to: u32) -> Vec<u8> {
         self.record(ArrayKind::Rewound, to, &vec![0.0; self.fields.iter().map(ArrayField::len).sum()]).0
     }
@@ -194,7 +194,7 @@ impl Layout {
         (bytes, check)
     }
 
-    /// The head of a record; `None` if the record is not as it was written.
+    /// The head of a record; `None` if the record is damaged.
     pub fn head(&self, record: &[u8]) -> Option<ArrayHead> {
         let head = self.unchecked_head(record)?;
         (check_word(&record[4..]) == head.check).then_some(head)
@@ -207,7 +207,7 @@ impl Layout {
         is_whole.then_some(ArrayHead { check: word(0)?, update: word(4)?, kind: ArrayKind::from_number(word(8)?)? })
     }
 
-    /// The shape of a series in a record, and the bytes that its values take; `None` if the layout lacks it.
+    /// The shape of a series in a record, and the byte range of its values; `None` if the layout lacks it.
     pub fn place(&self, name: &str) -> Option<(&[usize], std::ops::Range<usize>)> {
         let mut start = HEAD_BYTES;
         for field in &self.fields {

@@ -98,7 +98,7 @@ pub struct Series {
     pub unit: &'static str,
     /// What it has a value for, besides the update.
     pub axes: &'static [Axis],
-    /// Where it comes from.
+    /// Its source.
     pub source: Source,
     /// How it is reduced over micro-batches.
     pub reduction: Reduction,
@@ -106,7 +106,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// What it says, in a sentence or more.
+    /// Its description.
     pub fn doc(&self) -> &'static str {
         self.text.trim()
     }
@@ -119,7 +119,7 @@ impl Series {
         }
     }
 
-    /// Whether it has more than one value an update, and so is kept in array records.
+    /// Whether it has more than one value an update, and so is stored in array records.
     pub fn is_array(&self) -> bool {
         !self.axes.is_empty()
     }
@@ -143,11 +143,11 @@ impl Series {
     }
 }
 
-/// A row with the field that it declares.
+/// A row together with its field.
 pub struct Column<R> {
     /// The row.
     pub series: Series,
-    /// The values of the field, in the order of its axes; none where it was not measured.
+    /// The values of the field, in the order of its axes; empty if not measured.
     pub values: fn(&R) -> Vec<f64>,
     /// The length of each axis of the field.
     pub shape: fn(&R) -> Vec<usize>,
@@ -251,16 +251,16 @@ macro_rules! axes {
     };
 }
 
-/// Declares the struct of a record from its rows, one after the other, as the attribute of a field follows from its kind.
+/// Declares the struct of a record from its rows, one by one, because the attribute of a field depends on its kind.
 macro_rules! fields {
     ({ $(#[$about:meta])* $record:ident } [$($done:tt)*]) => {
         $(#[$about])*
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         pub struct $record {
-            /// The update: its number from 1, or how many were finished.
+            /// The number of the update, from 1, or the number of finished updates.
             pub update: u32,
             $($done)*
-            /// Wall-clock facts.
+            /// Wall-clock times.
             pub time: Time,
         }
     };
@@ -284,7 +284,7 @@ macro_rules! fields {
     };
 }
 
-/// Declares records: `name: kind, unit, source, reduction;` a row.
+/// Declares records, with one row `name: kind, unit, source, reduction;` per series.
 macro_rules! records {
     ($(
         $(#[$about:meta])*
@@ -314,14 +314,14 @@ macro_rules! records {
 }
 
 records! {
-    /// One optimizer update. Losses are in nats, means over the update's targets or real tokens, or over its micro-batches' means, as
-    /// `train.weighting` says; rows that fill a micro-batch up are in no number. What needs a router is not measured in a model without.
+    /// One optimizer update. Losses are in nats, means over the update's targets or real tokens, or over its micro-batches' means,
+    /// depending on `train.weighting`, without padding. Routing is not measured in a model without routers.
     record UpdateRecord(Update) {
         /// Micro-steps since the start of the run.
         micro_steps: count, "micro-steps", Host, Last;
-        /// Tokens seen since the start of the run, without those that fill a micro-batch up.
+        /// Tokens seen since the start of the run, without padding.
         tokens: count, "tokens", Host, Last;
-        /// Training cross-entropy; auxiliary losses are not in it.
+        /// Training cross-entropy, without auxiliary losses.
         train_ce: number, "nats per token", Statistics("cross_entropy"), AsOptimized;
         /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
         balance: measured, "", Routing("switch"), ByLosses;
@@ -337,13 +337,13 @@ records! {
         accuracy: number, "share of targets", Statistics("correct"), PerTarget;
         /// L2 norm of the whole gradient before clipping.
         grad_norm: number, "", Clip("norm"), Last;
-        /// What the gradient was multiplied with; 1 where nothing was clipped.
+        /// Factor on the gradient; 1 if it was not clipped.
         clip_factor: number, "", Clip("factor"), Last;
         /// Learning rate of AdamW in this update.
         lr_adamw: number, "", Host, Last;
         /// Learning rate of Muon in this update.
         lr_muon: number, "", Host, Last;
-        /// The update was not applied, because its loss or gradient was not finite.
+        /// Whether the update was skipped because its loss or gradient was not finite.
         skipped: flag, "", Source::Derived(Derived::Skipped), Last;
         /// Share of the assignments that each expert took; every layer's add up to 1.
         expert_load: by_expert, "share of assignments", Routing("load"), ByTokens;
@@ -351,7 +351,7 @@ records! {
         router_entropy: by_layer, "nats", Routing("entropy"), ByTokens;
     }
 
-    /// One evaluation: cross-entropy alone, weighted by tokens, over a stated set.
+    /// One evaluation: cross-entropy alone, weighted by tokens, over a fixed set.
     record EvalRecord(Eval) {
         /// Cross-entropy.
         val_ce: number, "nats per token", Statistics("cross_entropy"), PerTarget;
@@ -367,14 +367,14 @@ records! {
 /// The lengths of the axes in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
-    /// L: uses of routers in one forward pass; 0 in a model without.
+    /// L: router calls in one forward pass; 0 without routers.
     pub layers: usize,
-    /// E: experts of a layer.
+    /// E: experts per layer.
     pub experts: usize,
 }
 
 impl Lengths {
-    /// Those of a model.
+    /// The axes of a model.
     pub fn of(model: &ModelConfig) -> Lengths {
         match model.router_calls() {
             0 => Lengths::default(),

@@ -48,7 +48,7 @@ fn sound_models_pass() {
 
 #[test]
 fn states_of_unrelated_text_are_told() {
-    let check = CHECKS.into_iter().find(|c| c.claim == "a micro-batch changes nothing in the next").expect("a check");
+    let check = CHECKS.into_iter().find(|c| c.claim == "a micro-batch does not affect the next").expect("a check");
     let outcome = run(check, &RECURSIVE.replace("same_data", "next_data"), &|_| {});
     assert!(matches!(&outcome, Outcome::ByConfig(why) if why.contains("next_data")), "{outcome:?}");
 }

@@ -1,19 +1,19 @@
-//! One level of a min/max pyramid: buckets of updates, twice as wide whenever there are too many.
+//! One level of a min/max pyramid: buckets of updates, whose width doubles whenever there are too many.
 
 use std::ops::RangeInclusive;
 
-/// What a series did over some updates; vectors have one value an element of the series.
+/// Statistics of a series over some updates; vectors have one value per element of the series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bucket {
     /// The first and the last update in it that have a value.
     pub updates: RangeInclusive<u32>,
-    /// How many updates have one.
+    /// Number of updates with a value.
     pub count: u32,
-    /// Values among them that are not finite. They are in none of the numbers below.
+    /// Number of non-finite values. They are excluded from the numbers below.
     pub not_finite: u64,
-    /// The least value; NaN where none is finite.
+    /// The minimum; NaN if no value is finite.
     pub min: Vec<f64>,
-    /// The greatest.
+    /// The maximum.
     pub max: Vec<f64>,
     /// The mean.
     pub mean: Vec<f64>,
@@ -22,12 +22,12 @@ pub struct Bucket {
 /// A bucket that is being filled.
 #[derive(Clone, Debug)]
 struct Slot {
-    /// The number of its first update, over the width.
+    /// Its first update divided by the width.
     index: u32,
     updates: RangeInclusive<u32>,
     count: u32,
     not_finite: u64,
-    /// Of each element: least, greatest, sum, finite values.
+    /// For each element: minimum, maximum, sum, number of finite values.
     elements: Vec<[f64; 4]>,
 }
 
@@ -77,12 +77,12 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// None yet. `limit` is at least 1.
+    /// No buckets yet. `limit` is at least 1.
     pub fn new(limit: usize) -> Buckets {
         Buckets { limit: limit.max(1), width: 1, slots: Vec::new() }
     }
 
-    /// Takes in the values of an update.
+    /// Adds the values of an update.
     pub fn add(&mut self, update: u32, values: &[f64]) {
         let index = update / self.width;
         if let Some(last) = self.slots.last_mut().filter(|last| last.index == index) {
@@ -112,7 +112,7 @@ impl Buckets {
         }
     }
 
-    /// The same with fewer buckets: the next levels of the pyramid.
+    /// Merges to fewer buckets: the next levels of the pyramid.
     pub fn at_most(&self, limit: usize) -> Buckets {
         let mut fewer = Buckets { limit: limit.max(1), width: self.width, slots: Vec::new() };
         for slot in &self.slots {
@@ -122,12 +122,12 @@ impl Buckets {
         fewer
     }
 
-    /// Whether every update has a bucket of its own.
+    /// Whether every update has its own bucket.
     pub fn is_exact(&self) -> bool {
         self.width == 1
     }
 
-    /// Those that begin in a range; all of what they hold if there is no range or each holds one update.
+    /// The buckets that start in a range; their content is exact if there is no range or each has one update.
     pub fn within(&self, range: &RangeInclusive<u32>) -> Buckets {
         let slots = self.slots.iter().filter(|slot| range.contains(slot.updates.start())).cloned().collect();
         Buckets { limit: self.limit, width: self.width, slots }

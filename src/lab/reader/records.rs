@@ -1,4 +1,4 @@
-//! `series.bin` in bounded memory: an index of blocks of array records, by which a range of updates is found.
+//! `series.bin` in bounded memory, with an index of blocks of array records to find a range of updates.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -14,18 +14,18 @@ use crate::{
     },
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const BLOCK_BYTES: usize = 1 << 20;
 
 struct Block {
-    /// Records before it.
+    /// Number of records before it.
     first: u64,
     records: usize,
-    /// The least and the greatest update of its records.
+    /// The smallest and the largest update of its records.
     updates: RangeInclusive<u32>,
 }
 
-/// Where the records are.
+/// The index of the records.
 pub(super) struct Records {
     layout: Layout,
     blocks: Vec<Block>,
@@ -33,7 +33,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Looks through the records once. A last one that was torn is left out.
+    /// Scans the records once. A torn last record is ignored.
     pub fn scan(store: &dyn Store, layout: Layout) -> Result<Records, StoreError> {
         let record = layout.record_bytes();
         let capacity = (BLOCK_BYTES / record).max(1);
@@ -61,12 +61,12 @@ impl Records {
         }
     }
 
-    /// The shape of a series, and where its values stand in a record; `None` if the records lack it.
+    /// The shape of a series, and the range of its values in a record; `None` if the records lack it.
     pub fn place(&self, name: &str) -> Option<(&[usize], Range<usize>)> {
         self.layout.place(name)
     }
 
-    /// Gives the update and the values of every record of this kind and range to `take`, but for damaged ones.
+    /// Passes the update and the values of every intact record of this kind and range to `take`.
     pub fn each(
         &self,
         store: &dyn Store,

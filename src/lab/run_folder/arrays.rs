@@ -1,4 +1,4 @@
-//! `series.bin`, the array records of a run ([`run::arrays`](crate::run::arrays)), taken back and repaired with the log.
+//! `series.bin`, the array records of a run ([`run::arrays`](crate::run::arrays)), rewound and repaired together with the log.
 
 use super::{RunFolder, SERIES};
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
     },
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// The records of a file, of which only the heads are kept.
+/// The records of a file; only the heads are kept in memory.
 struct Records {
-    /// Of each record, if it is as it was written.
+    /// The head of each intact record.
     heads: Vec<Option<ArrayHead>>,
     /// Bytes of the file, a torn record among them.
     bytes: u64,
@@ -36,7 +36,7 @@ impl Records {
         }
     }
 
-    /// The heads of the run as it stands.
+    /// The heads of the current state of the run.
     fn current(&self) -> impl Iterator<Item = ArrayHead> {
         let mut rewinds = Rewinds::default();
         for (position, head) in (0..).zip(&self.heads) {
@@ -55,8 +55,8 @@ impl Records {
 }
 
 impl RunFolder {
-    /// Takes the array records back to `update`: a rest that a crash left is cut off, and a record says that later ones are history.
-    /// `named` are those that the log names, in its order. Returns warnings.
+    /// Rewinds the array records to `update`: a torn record is cut off, and a record marks later ones as obsolete.
+    /// `named` are those that the log refers to, in its order. Returns warnings.
     pub(super) fn rewind_arrays(&mut self, update: u32, named: &[ArrayHead]) -> Result<Vec<String>, StoreError> {
         if self.layout.is_empty() {
             return Ok(Vec::new());
@@ -69,7 +69,7 @@ impl RunFolder {
                 Records { heads: Vec::new(), bytes: 0 }
             }
         };
-        // A crash of the machine may leave whole records of anything.
+        // A crash of the machine may leave whole records with arbitrary content.
         while matches!(records.heads.last(), Some(None)) {
             records.heads.pop();
         }
@@ -78,7 +78,7 @@ impl RunFolder {
         let damaged = records.heads.iter().filter(|head| head.is_none()).count();
         let mut warnings: Vec<String> = Vec::new();
         if damaged > 0 {
-            warnings.push(format!("{SERIES}: {damaged} records are not as they were written: they are left out"));
+            warnings.push(format!("{SERIES}: {damaged} records are damaged: they are ignored"));
         }
         let mut current = records.current().peekable();
         let mut lost = Vec::new();

@@ -1,4 +1,4 @@
-//! Reading a checkpoint piece by piece, by the protocol of [`super`]: it is verified first, and then its tensors are handed on.
+//! Reading a checkpoint piece by piece, by the protocol of [`super`]: it is verified first, then its tensors are passed on.
 
 use super::{CHECKPOINTS, DRAFT, LOOKS, RunFolder, save, states, update_of};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A checkpoint that was found good, its tensors in memory.
+/// An intact checkpoint, with its tensors in memory.
 #[derive(Debug, PartialEq)]
 pub struct Loaded {
     /// Its content.
@@ -21,37 +21,37 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// A checkpoint that was found good and whose tensors were handed on.
+/// An intact checkpoint whose tensors were passed on.
 #[derive(Debug, PartialEq)]
 pub struct Found {
     /// Its state.
     pub state: TrainState,
     /// As [`checkpoint::weights_sha256`].
     pub weights_sha256: String,
-    /// As in [`Loaded`].
+    /// See [`Loaded`].
     pub folder: String,
-    /// As in [`Loaded`].
+    /// See [`Loaded`].
     pub warnings: Vec<String>,
 }
 
 impl RunFolder {
-    /// The newest good checkpoint; `None` where none was ever finished, an error where none is good.
+    /// The newest intact checkpoint; `None` if none was ever finished, an error if none is intact.
     pub fn load_newest(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
         collect(expected, |take| self.read_newest(expected, take))
     }
 
-    /// The checkpoint with the best evaluation, or else the best one that is good, with a warning.
+    /// The checkpoint with the best evaluation, or else the best intact one, with a warning.
     pub fn load_best(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
         collect(expected, |take| self.read_best(expected, take))
     }
 
-    /// As [`RunFolder::load_newest`], with no more than a piece of the tensors in memory: each is handed to `take`. What was handed on
-    /// counts only if a checkpoint is returned; of one that turns out to be damaged, some may have been.
+    /// Like [`RunFolder::load_newest`], with at most one piece of the tensors in memory: each is passed to `take`. The pieces are
+    /// valid only if a checkpoint is returned; some pieces of a damaged checkpoint may be passed as well.
     pub fn read_newest(&self, expected: &Expected, take: Take) -> Result<Option<Found>, StoreError> {
         self.look(|| self.read_first(self.candidates()?, expected, &mut *take))
     }
 
-    /// As [`RunFolder::load_best`], in the way of [`RunFolder::read_newest`].
+    /// Like [`RunFolder::load_best`], piece by piece as [`RunFolder::read_newest`].
     pub fn read_best(&self, expected: &Expected, take: Take) -> Result<Option<Found>, StoreError> {
         self.look(|| {
             let mut candidates = self.best()?;
@@ -63,15 +63,15 @@ impl RunFolder {
                 && best.update != found.state.update
             {
                 let (at, used) = (best.update, found.state.update);
-                found.warnings.push(format!(
-                    "the best evaluation was after update {at}, of which there is no good checkpoint: update {used} is used"
-                ));
+                found
+                    .warnings
+                    .push(format!("the best evaluation was after update {at}, which has no intact checkpoint: update {used} is used"));
             }
             Ok(found)
         })
     }
 
-    /// Looks again where checkpoints came or went meanwhile and something was amiss: the writer prunes.
+    /// Tries again if there was a problem and checkpoints were added or removed meanwhile, because the writer prunes.
     fn look(&self, mut look: impl FnMut() -> Result<Option<Found>, StoreError>) -> Result<Option<Found>, StoreError> {
         let mut before = self.candidates()?;
         for _ in 1..LOOKS {
@@ -92,7 +92,7 @@ impl RunFolder {
             let folder = format!("{CHECKPOINTS}/{name}");
             match self.read_one(&name, expected, &mut *take) {
                 Ok((state, weights_sha256)) => return Ok(Some(Found { state, weights_sha256, folder, warnings })),
-                // A draft is what a crash leaves; that it is incomplete is nobody's concern.
+                // A crash may leave an incomplete draft; it is not reported.
                 Err(_) if name.contains(DRAFT) => {}
                 Err(StoreError::Checkpoint(problem)) => warnings.push(format!("{folder}: {problem}")),
                 Err(problem) => warnings.push(format!("{folder}: {problem}")),
@@ -121,7 +121,7 @@ impl RunFolder {
         Ok((state, weights_sha256))
     }
 
-    /// Hands the tensors of a checkpoint that was verified on; returns the hash of the weights.
+    /// Passes on the tensors of a verified checkpoint; returns the hash of the weights.
     fn read_tensors(&self, folder: &str, manifest: &[u8], expected: &Expected, take: Take) -> Result<String, StoreError> {
         let mut read = |file: &str, offset: u64, bytes: usize| self.store.read_at(&format!("{folder}/{file}"), offset, bytes);
         checkpoint::read_tensors(checkpoint::tensor_file_bytes(manifest)?, expected, PIECE_BYTES, &mut read, take)
@@ -129,7 +129,7 @@ impl RunFolder {
 
     /// Saves the checkpoint of an update again, with another state of the same update.
     pub(in crate::lab) fn save_again(&mut self, expected: &Expected, state: &TrainState, keep_last: usize) -> Result<(), StoreError> {
-        // The name of a complete draft could be that of the new one's.
+        // A complete draft may have the name of the new one.
         self.settle_draft(state.update)?;
         let folder = Self::checkpoint_folder(state.update);
         let manifest = self.store.read(&format!("{folder}/{MANIFEST}"))?;
@@ -148,7 +148,7 @@ impl RunFolder {
     }
 }
 
-/// Gathers what is handed on into a snapshot.
+/// Collects the pieces into a snapshot.
 fn collect(expected: &Expected, read: impl FnOnce(Take) -> Result<Option<Found>, StoreError>) -> Result<Option<Loaded>, StoreError> {
     let mut collected = Collected::new(expected);
     let Some(found) = read(&mut |name, offset, bytes| collected.take(name, offset, bytes))? else { return Ok(None) };

@@ -1,12 +1,12 @@
-//! `metrics.jsonl` as a run folder keeps it: lines that show damage, and a mark in each checkpoint that shows a cut.
+//! `metrics.jsonl` in a run folder: a check per line detects damage, and a mark in each checkpoint detects truncation.
 //!
-//! A line ends in `"check"`: the first eight hex digits of the SHA-256 of the line before it. A line whose check does not fit was
-//! damaged. A log without checks is of a release that wrote none; its lines are taken as they are until the run goes on.
+//! A line ends in `"check"`: the first eight hex digits of the SHA-256 of the line before it. A line whose check does not match is
+//! damaged. A log without checks is of a release that wrote none; its lines are accepted until the run is resumed.
 //!
 //! A line of a record that has arrays repeats the check of its array record in `"arrays"`.
 //!
-//! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]); lines that the
-//! run went back on are in neither, nor are those that say so. A log that does not begin with these lines was cut, or is another run's.
+//! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]); both exclude
+//! rewound lines and `rewound` lines themselves. A log that does not start with these lines was truncated, or is another run's.
 
 use crate::run::records::{self, Event};
 use crate::{
@@ -19,7 +19,7 @@ const CHECK: &str = r#","check":""#;
 const ARRAYS: &str = r#","arrays":""#;
 const TIME: &str = r#","time":{"#;
 const CHECK_DIGITS: usize = 8;
-/// Bytes that one damaged byte may have become, read as UTF-8.
+/// Number of bytes that one damaged byte may become when read as UTF-8.
 const MOST_LINE_END: usize = 3;
 
 /// The body of a line: an event, and the check of its array record.
@@ -54,44 +54,44 @@ pub struct Line {
     pub number: usize,
     /// The line without its check.
     pub body: String,
-    /// What it says, or why it cannot be read.
+    /// Its content, or why it cannot be read.
     pub event: Result<Event, String>,
-    /// The check of its array record, where it has one.
+    /// The check of its array record, if it has one.
     pub arrays: Option<u32>,
     has_check: bool,
 }
 
 impl Line {
-    /// Reads a line from its place, from 0, and its text without the line feed.
+    /// Parses a line, given its index from 0 and its text without the line feed.
     pub fn open((index, line): (usize, &str)) -> Line {
-        // A quotation mark in a text is escaped, so what is found is the key.
+        // A quotation mark in a string is escaped, so the match is the key.
         let (body, has_check, fits) = match line.rsplit_once(CHECK) {
             None => (body(line), false, true),
             Some((body, rest)) => (body, true, rest.strip_suffix("\"}").is_some_and(|found| found == check(body))),
         };
-        let event = if fits { Event::from_line(line) } else { Err("it is not as it was written: its check does not fit".to_string()) };
+        let event = if fits { Event::from_line(line) } else { Err("it is damaged: its check does not match".to_string()) };
         let arrays = body.rsplit_once(ARRAYS).and_then(|(_, check)| u32::from_str_radix(check.strip_suffix('"')?, 16).ok());
         Line { number: index + 1, body: body.to_string(), event, arrays, has_check }
     }
 
-    /// Whether it carries a check.
+    /// Whether it has a check.
     pub fn has_check(&self) -> bool {
         self.has_check
     }
 
-    /// Makes it unreadable if it carries none: those beside it do, and damage may have hit its key.
+    /// Makes it unreadable if it has no check although others have: damage may have hit its key.
     pub fn must_have_check(&mut self) {
         if !self.has_check {
-            self.event = Err("it is not as it was written: it has no check".to_string());
+            self.event = Err("it is damaged: it has no check".to_string());
         }
     }
 }
 
-/// What a log holds.
+/// The content of a log.
 pub struct Log {
     /// Its complete lines.
     pub lines: Vec<Line>,
-    /// Something that is amiss with its end, but for a torn line, which is what a crash leaves.
+    /// A problem with its end, other than a torn line, which a crash may leave.
     pub warning: Option<String>,
 }
 
@@ -101,14 +101,14 @@ impl Log {
         let mut lines: Vec<Line> = records::complete_lines(text).enumerate().map(Line::open).collect();
         let (mut warning, rest) = (None, text.rsplit('\n').next().unwrap_or_default());
         if let Some(end) = rest.rfind("\"}").map(|at| at + 2).filter(|end| end + MOST_LINE_END >= rest.len()) {
-            // All of a line but its line feed, perhaps with something else in the place of that.
+            // A whole line except for its line feed, possibly with something else in its place.
             let line = Line::open((lines.len(), &rest[..end]));
             if line.has_check && line.event.is_ok() {
                 warning = (end < rest.len()).then(|| format!("metrics.jsonl:{}: its line feed was damaged: repaired", line.number));
                 lines.push(line);
             }
         }
-        // One of the first two has a check: all have, and damage may have hit the key of one.
+        // If one of the first two lines has a check, all have, and damage may have hit the key of one.
         if lines.iter().take(2).any(|line| line.has_check) {
             lines.iter_mut().for_each(Line::must_have_check);
         }
@@ -124,7 +124,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Adds a line by its body. Its text counts, not its meaning, so that a later release comes to the same hash.
+    /// Adds a line by its body. The text is hashed, not its meaning, so that a later release computes the same hash.
     pub fn add(&mut self, body: &str) {
         let time = body.rfind(TIME).and_then(|start| Some(start..start + body[start..].find('}')? + 1));
         let (before, after) = time.map_or((body, ""), |time| (&body[..time.start], &body[time.end..]));
@@ -132,7 +132,7 @@ impl Marker {
         self.lines += 1;
     }
 
-    /// Lines so far.
+    /// Number of lines so far.
     pub fn lines(&self) -> u64 {
         self.lines
     }

@@ -1,5 +1,5 @@
-//! Saving a checkpoint piece by piece, by the protocol of [`super`]: no more than a piece of it is in memory, and every call is short,
-//! but for a sync, which takes as long as the medium does.
+//! Saving a checkpoint piece by piece, by the protocol of [`super`]: at most one piece of it is in memory, and every call is short,
+//! except for a sync, whose time depends on the medium.
 
 use super::{BEST, CHECKPOINTS, DRAFT, LATEST, METRICS, RunFolder, SERIES, folder_name, is_leftover};
 use crate::{
@@ -23,7 +23,7 @@ pub struct Save {
 
 enum Stage {
     Writing(Box<Encoder>),
-    /// The draft is written and gets its name.
+    /// The draft is complete and is renamed.
     Naming {
         weights_sha256: String,
     },
@@ -55,10 +55,10 @@ impl Save {
         RunFolder::checkpoint_folder(self.update)
     }
 
-    /// Saves the next piece of what a trainer gives while its checkpoint is due.
+    /// Saves the next piece of a trainer's checkpoint that is due.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn proceed(&mut self, folder: &mut RunFolder, trainer: &mut Trainer) -> Result<SaveStep, TrainError> {
         let step = if self.wants_data() {
             let Some(piece) = trainer.snapshot_piece()? else { return Ok(SaveStep::Waiting) };
@@ -70,14 +70,14 @@ impl Save {
     }
 }
 
-/// What a step of a save came to.
+/// The result of a step of a save.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SaveStep {
-    /// The next piece is on its way from the device.
+    /// The next piece is being read from the device.
     Waiting,
     /// A piece was saved.
     Working,
-    /// The checkpoint is saved, or cannot be.
+    /// The checkpoint is saved, or saving has failed.
     Ended(Result<Saved, StoreError>),
 }
 
@@ -90,7 +90,7 @@ impl RunFolder {
         self.save_in_pieces(snapshot, keep_last, PIECE_BYTES)
     }
 
-    /// As [`RunFolder::save_checkpoint`], with pieces of at most so many bytes.
+    /// Like [`RunFolder::save_checkpoint`], with a maximum piece size in bytes.
     pub fn save_in_pieces(&mut self, snapshot: &Snapshot, keep_last: usize, piece_bytes: usize) -> Result<String, StoreError> {
         let pieces = encoder::pieces(snapshot, piece_bytes)?;
         let mut save = self.begin_save(&Expected::of(snapshot), &snapshot.state, keep_last)?;
@@ -104,11 +104,11 @@ impl RunFolder {
         }
     }
 
-    /// Begins to save a checkpoint of these tensors and this state, as [`RunFolder::save_checkpoint`] does: the bytes of the tensors
-    /// are given to [`RunFolder::push`], then [`RunFolder::advance_save`] is called until it returns the checkpoint. After an error, of
-    /// whichever call, the save is over.
+    /// Starts saving a checkpoint of these tensors and this state, like [`RunFolder::save_checkpoint`]: pass the bytes of the tensors
+    /// to [`RunFolder::push`], then call [`RunFolder::advance_save`] until it returns the checkpoint. An error of any of these calls
+    /// ends the save.
     pub fn begin_save(&mut self, expected: &Expected, state: &TrainState, keep_last: usize) -> Result<Save, StoreError> {
-        // One that is saved again before the log was looked at, for a change of settings, keeps its mark.
+        // A checkpoint that is saved again before the log is read, for a change of settings, keeps its mark.
         let log = match &self.marker {
             Some(marker) => Some(marker.mark()),
             None => self.marks(state.update)?.logs.into_iter().next(),
@@ -118,7 +118,7 @@ impl RunFolder {
         if let Some(free) = self.store.free_bytes().filter(|&free| free < wanted) {
             return Err(StoreError::Full { wanted, free });
         }
-        // A run that begins with a checkpoint has no log yet.
+        // A run that starts with a checkpoint has no log yet.
         for path in [SERIES, METRICS] {
             if self.store.read_at(path, 0, 1)?.is_some() {
                 self.store.sync(path)?;
@@ -131,13 +131,13 @@ impl RunFolder {
         Ok(save)
     }
 
-    /// Takes the next bytes of the tensors' data, in the order and with the pieces' bounds that [`Encoder`] states.
+    /// Writes the next bytes of the tensors' data, in the order and with the piece boundaries of [`Encoder`].
     pub fn push(&mut self, save: &mut Save, piece: &[u8]) -> Result<(), StoreError> {
         let written = self.write_piece(save, piece).and_then(|()| self.write_what_has_no_data(save));
         self.or_remove_draft(save, written)
     }
 
-    /// Does the next part of the rest. Returns the checkpoint once it is in its place and was read back.
+    /// Does the next step after the tensors. Returns the checkpoint once it is renamed and was read back.
     pub fn advance_save(&mut self, save: &mut Save) -> Result<Option<Saved>, StoreError> {
         match &mut save.stage {
             Stage::Writing(_) => Err(CheckpointError::Missing { file: "the rest of the tensors".to_string() }.into()),
@@ -171,7 +171,7 @@ impl RunFolder {
         if encoded.ends { self.store.sync(&path) } else { Ok(()) }
     }
 
-    /// A file whose tensors have no data, and, behind the last of the tensors, state and manifest.
+    /// Writes files whose tensors have no data and, after the last tensor, state and manifest.
     fn write_what_has_no_data(&mut self, save: &mut Save) -> Result<(), StoreError> {
         while let Stage::Writing(encoder) = &save.stage
             && encoder.remaining() == Some(0)
@@ -197,13 +197,13 @@ impl RunFolder {
     /// Removes a draft that failed, so that it does not fill the disk.
     fn or_remove_draft(&mut self, save: &Save, outcome: Result<(), StoreError>) -> Result<(), StoreError> {
         if outcome.is_err() {
-            // The error that matters is the first one; what cannot be removed now goes with the next save that succeeds.
+            // The first error is the relevant one; the next successful save removes what cannot be removed now.
             let _ = self.store.remove(&save.draft);
         }
         outcome
     }
 
-    /// Gives a draft its name, unless the folder of this name holds the same already.
+    /// Renames a draft, unless the folder of this name already has the same content.
     fn name_draft(&mut self, save: &Save) -> Result<(), StoreError> {
         let folder = save.folder();
         let manifest = |folder: &str| self.store.read(&format!("{folder}/{MANIFEST}")).ok().flatten();
@@ -213,7 +213,7 @@ impl RunFolder {
             return self.store.remove(&save.draft);
         }
         if !self.store.list(&folder)?.is_empty() {
-            // A damaged or outdated checkpoint of the same update: the draft counts in its place as soon as its name is safe.
+            // A damaged or outdated checkpoint of the same update: the draft replaces it as soon as its name is durable.
             self.store.sync(CHECKPOINTS)?;
             self.store.remove(&folder)?;
         }
@@ -222,7 +222,7 @@ impl RunFolder {
         self.store.sync("")
     }
 
-    /// Pointers, and what goes.
+    /// Updates the pointers and prunes.
     fn settle(&mut self, save: &Save) -> Result<(), StoreError> {
         let best = self.best()?;
         self.point(LATEST, Some(&folder_name(save.update)))?;
@@ -235,7 +235,7 @@ impl RunFolder {
     }
 }
 
-/// Whether the files of a checkpoint are as they were written, with no more than a piece of them in memory.
+/// Whether the files of a checkpoint are intact, with at most one piece of them in memory.
 pub(super) fn verify(store: &dyn Store, folder: &str) -> Result<Result<(), CheckpointError>, StoreError> {
     let manifest = store.read(&format!("{folder}/{MANIFEST}"))?;
     let mut verification = match Verification::new(manifest.as_deref()) {
@@ -251,7 +251,7 @@ pub(super) fn verify(store: &dyn Store, folder: &str) -> Result<Result<(), Check
     }
 }
 
-/// Verifies the next piece; whether there was one.
+/// Verifies the next piece; returns whether there was one.
 fn verify_next(store: &dyn Store, folder: &str, verification: &mut Verification) -> Result<Result<bool, CheckpointError>, StoreError> {
     let Some((name, offset)) = verification.next() else { return Ok(Ok(false)) };
     let piece = store.read_at(&format!("{folder}/{name}"), offset, PIECE_BYTES)?;

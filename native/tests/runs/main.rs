@@ -3,7 +3,6 @@
 #[path = "../../../tests/lab/runs.rs"]
 mod runs;
 
-mod budget;
 mod directory;
 mod long_run;
 mod raster;

@@ -3,6 +3,8 @@
 //! Every line is labelled at its end with its last value, so that no legend has to be matched by colour. Baselines are horizontal
 //! lines: uniform, unigram and bigram; and, if the source is known, its entropy, which no model can beat. A long run is read in
 //! buckets of updates and drawn by the extremes of each, so that spikes are visible and the file stays small.
+//!
+//! Long because axes, labels and curves of one figure are laid out together.
 
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
 use super::reader::{Bucket, Reader};

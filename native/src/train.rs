@@ -27,7 +27,7 @@ use moelab::{
         summary::ExitReason,
     },
     train::{
-        generate::{Draw, Generator, Prompt},
+        generate::{Generator, Prompt, Sampling},
         trainer::{Progress, Trainer},
     },
 };
@@ -270,12 +270,12 @@ pub fn sample(common: &Common, run: &Path, request: &SampleRequest) -> Result<()
     let (device, memory) = trainer.device_and_memory();
     let device = device.clone();
     let mut generator = Generator::new(&config, &device, memory)?.for_text(&tokenizer, &config);
-    let draw = Draw { temperature: sample.temperature, top_p: sample.top_p };
-    let mut drawn = generator.start(prompt.tokens, sample.tokens as usize, draw, 0);
-    generator.finish(&device, memory, &mut drawn)?;
-    let continuation = tokenizer.decode(drawn.continuation());
+    let sampling = Sampling { temperature: sample.temperature, top_p: sample.top_p };
+    let mut generated = generator.start(prompt.tokens, sample.tokens as usize, sampling, 0);
+    generator.finish(&device, memory, &mut generated)?;
+    let continuation = tokenizer.decode(generated.continuation());
     if common.json {
-        print::json(&json!({ "prompt": text, "text": continuation, "temperature": draw.temperature, "top_p": draw.top_p }));
+        print::json(&json!({ "prompt": text, "text": continuation, "temperature": sampling.temperature, "top_p": sampling.top_p }));
     } else {
         out!("{text}{continuation}");
     }

@@ -182,7 +182,7 @@ fn what_a_checkpoint_makes_of_a_finite_gradient_is_looked_at() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("adamw.v.embedding") && said.contains("wanted 0 or more"), "{said}");
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("the parameters or moments after it are not"), "{said}");
-    assert!(said.contains("what the update made of parameters or moments is not"), "{said}");
-    assert!(!said.contains("are untouched"), "{said}");
+    assert!(said.contains("its gradient is finite, the resulting parameters or moments are not"), "{said}");
+    assert!(said.contains("the resulting parameters or moments are not"), "{said}");
+    assert!(!said.contains("are unchanged"), "{said}");
 }

@@ -1,15 +1,15 @@
 //! A run from start to finish: the trainer, its folder, its samples, its summary and report.
 //!
-//! A state machine: [`Session::advance`] never blocks. [`Host`](super::host::Host) opens sessions, hands them their commands and
-//! passes on what they tell; everything that must last is in the folder before it is told.
+//! A state machine: [`Session::advance`] never blocks. [`Host`](super::host::Host) opens sessions, passes them commands and forwards
+//! their events; everything persistent is in the folder before the event is sent.
 //!
-//! A session that was opened ends with [`SessionEvent::Ended`], whatever ends it: an error on the way becomes the reason in the
-//! run's summary. The one error that [`Session::advance`] returns is that the summary itself cannot be written.
+//! A session that was opened ends with [`SessionEvent::Ended`], for any reason: an error becomes the reason in the run's summary.
+//! [`Session::advance`] only returns an error if the summary itself cannot be written.
 //!
-//! **Requests.** To save, evaluate or sample on request, the session submits no further update until what is under way has come
-//! back and what is due has been done, follows the request, and proceeds. Neither the number of updates under way nor anything that a
-//! request does changes a bit of the run: an evaluation and a sample read weights alone, and what they find is told and not logged.
-//! A pause does the same without a request. Pauses are in no time: seconds of a run are those in which it was not paused.
+//! **Requests.** To save, evaluate or sample on request, the session submits no further update until the work in flight is
+//! complete and what is due has been done, executes the request, and continues. Requests do not affect the run: evaluations and
+//! samples only read weights, and their results are sent but not logged. A pause does the same without a request. The times of a run
+//! exclude pauses.
 //!
 //! Long because it is one state machine.
 
@@ -35,7 +35,7 @@ use crate::{
     data::tokenizer::Tokenizer,
     run::series::Lengths,
     train::{
-        generate::{Draw, Generation, Generator, Prompt},
+        generate::{Generation, Generator, Prompt, Sampling},
         trainer::{End, Progress, Trainer},
     },
 };
@@ -48,7 +48,7 @@ pub use super::{
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// Nothing: there is more to do at once.
+    /// Nothing: there is more to do immediately.
     Busy,
     /// The device, or a browser's event loop.
     Waiting,
@@ -66,32 +66,32 @@ enum Phase {
     },
     /// Summary and report come next.
     Ending(Ending),
-    /// They are being written; the run ended so, in words.
+    /// They are being written; how the run ended, as text.
     Writing(Box<ending::Files>, String),
     Finished,
 }
 
-/// What is done between two updates because somebody asked for it.
+/// A request that is executed between two updates.
 enum Request {
     Save,
     Evaluate,
     Sample(SampleRequest),
 }
 
-/// A request that is being followed.
+/// A request that is being executed.
 enum Serving {
     Save,
     Evaluation,
     Sample { record: Box<SampleRecord>, text: Generation },
 }
 
-/// One run under way.
+/// An open run.
 pub struct Session {
     trainer: Trainer,
     folder: RunFolder,
     clock: Clock,
     started: f64,
-    /// When the pause under way began, and seconds of those before.
+    /// When the current pause began, and seconds of previous pauses.
     paused_at: Option<f64>,
     paused_seconds: f64,
     /// No update after this one is submitted: the run is paused, or about to be.
@@ -110,7 +110,7 @@ pub struct Session {
     saved: Option<(u32, String)>,
     /// Why the newest save failed.
     unsaved: Option<StoreError>,
-    /// The save under way.
+    /// The save in progress.
     save: Option<Save>,
     phase: Phase,
     is_interrupted: bool,
@@ -135,11 +135,11 @@ impl Session {
         Ok(Session { baselines, ..Session::assemble(trainer, folder, clock, rasterize, name) })
     }
 
-    /// Resumes a run from its newest good checkpoint, or from its start if it has none yet. Its settings are the trainer's, if
-    /// those may differ from what it was trained with: `allowed` are the classes that may because the user said so.
+    /// Resumes a run from its newest intact checkpoint, or from its start if it has none yet. Its settings are the trainer's, if
+    /// those may differ from what it was trained with: `allowed` are the classes that the user allows.
     ///
     /// # Errors
-    /// If no checkpoint is good, or config, data or tokenizer are not those of the run.
+    /// If no checkpoint is intact, or config, data or tokenizer are not those of the run.
     pub fn resume(opening: Opening, allowed: &[Class]) -> Result<Session, SessionError> {
         let Opening { mut trainer, store, tag, clock, baselines, rasterize, name } = opening;
         let effective = effective_config(&trainer);
@@ -194,7 +194,7 @@ impl Session {
         &self.trainer
     }
 
-    /// What the run is.
+    /// Facts about the run.
     pub fn opened(&self) -> Opened {
         let (config, adapter) = (self.trainer.config(), &self.trainer.device().adapter);
         Opened {
@@ -208,10 +208,10 @@ impl Session {
         }
     }
 
-    /// Follows a command to the run.
+    /// Executes a command.
     ///
     /// # Errors
-    /// Why it cannot be followed; the run is as before.
+    /// Why it was rejected; the run is unchanged.
     pub fn command(&mut self, command: Command, out: &mut Publisher) -> Result<(), Problem> {
         match command {
             Command::Stop => {
@@ -234,7 +234,7 @@ impl Session {
                 self.end_pause(out);
             }
             Command::Save if self.trainer.submitted_updates() == 0 => {
-                return Err(Problem::new("no update was made yet: a checkpoint would hold the weights that the seed gives"));
+                return Err(Problem::new("no update was made yet: a checkpoint would only have the initial weights"));
             }
             Command::Save => self.requests.push_back((self.limit, Request::Save)),
             Command::Evaluate => self.requests.push_back((self.limit, Request::Evaluate)),
@@ -246,17 +246,17 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the run to end soon: the updates under way end, a checkpoint is saved, and the summary says that the run was
-    /// interrupted. An evaluation or sample under way is left; a resumed run makes it again.
+    /// Asks the run to stop: the updates in flight complete, a checkpoint is saved, and the summary says that the run was
+    /// interrupted. An evaluation or sample in progress is dropped; a resumed run makes it again.
     pub fn interrupt(&mut self) {
         self.is_interrupted = true;
         self.trainer.interrupt();
     }
 
-    /// Submits and takes what there is.
+    /// Submits work and collects completed work.
     ///
     /// # Errors
-    /// If the run is over and its summary cannot be written.
+    /// If the run has ended and its summary cannot be written.
     pub fn advance(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
         self.rewound.take().into_iter().for_each(|record| out.push(SessionEvent::Rewound(record)));
         std::mem::take(&mut self.warnings).into_iter().for_each(|text| out.warn(text));
@@ -336,7 +336,7 @@ impl Session {
         }
     }
 
-    /// Begins to follow a request. The trainer is settled.
+    /// Starts executing a request. The trainer is settled.
     fn serve(&mut self, request: Request, out: &mut Publisher) -> Result<(), SessionError> {
         match request {
             Request::Save => {
@@ -358,12 +358,14 @@ impl Session {
                 prompt.warning().into_iter().for_each(|warning| out.warn(warning));
                 self.compile_generator()?;
                 let config = &self.trainer.config().sample;
-                let draw =
-                    Draw { temperature: request.temperature.unwrap_or(config.temperature), top_p: request.top_p.unwrap_or(config.top_p) };
+                let sampling = Sampling {
+                    temperature: request.temperature.unwrap_or(config.temperature),
+                    top_p: request.top_p.unwrap_or(config.top_p),
+                };
                 let tokens = request.tokens.unwrap_or(config.tokens);
                 let Some(generator) = &self.generator else { return Ok(()) };
-                let text = generator.start(prompt.tokens, tokens as usize, draw, request.number);
-                let record = self.sample_record(request.prompt, draw);
+                let text = generator.start(prompt.tokens, tokens as usize, sampling, request.number);
+                let record = self.sample_record(request.prompt, sampling);
                 self.serving = Some(Serving::Sample { record: Box::new(record), text });
             }
         }
@@ -373,7 +375,7 @@ impl Session {
     /// The tokens of a request's prompt.
     fn prompt(&self, request: &SampleRequest) -> Result<Prompt, Problem> {
         let Some(tokenizer) = self.trainer.corpus().tokenizer() else {
-            return Err(Problem::new("the run's data have no tokenizer, without which ids are no text"));
+            return Err(Problem::new("the run's data have no tokenizer, which is needed to encode and decode text"));
         };
         let problems: Vec<String> = request.problems().iter().map(|(field, problem)| format!("{field}: {problem}")).collect();
         if !problems.is_empty() {
@@ -408,18 +410,18 @@ impl Session {
         self.trainer.corpus().tokenizer().map(|tokenizer| tokenizer.decode(text.continuation())).unwrap_or_default()
     }
 
-    fn sample_record(&self, prompt: String, draw: Draw) -> SampleRecord {
+    fn sample_record(&self, prompt: String, sampling: Sampling) -> SampleRecord {
         SampleRecord {
             update: self.trainer.state().update,
             prompt,
             text: String::new(),
-            temperature: draw.temperature,
-            top_p: draw.top_p,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
             time: self.time(),
         }
     }
 
-    /// Blocks until there is something to take. Native only in effect. A lost device ends the run at the next
+    /// Blocks until work completes. Only works natively. A lost device ends the run at the next
     /// [`Session::advance`].
     pub fn wait(&mut self) {
         let device = self.trainer.device();
@@ -434,7 +436,7 @@ impl Session {
         }
     }
 
-    /// The time of a line that is no update's.
+    /// The time of a line other than an update.
     fn time(&self) -> Time {
         let now = self.paused_at.unwrap_or_else(|| (self.clock)());
         Time { session: self.session, seconds: now - self.started - self.paused_seconds, tokens_per_second: None }
@@ -487,7 +489,7 @@ impl Session {
         Ok(())
     }
 
-    /// A failed save is reported; the checkpoint before is untouched and the run proceeds.
+    /// A failed save is reported; the previous checkpoint is untouched and the run continues.
     fn end_save(&mut self, outcome: Result<Saved, StoreError>, out: &mut Publisher) -> Result<(), SessionError> {
         self.save = None;
         if let Some(Serving::Save) = self.serving {
@@ -514,7 +516,7 @@ impl Session {
         }
     }
 
-    /// After the last checkpoint. A run whose last weights are not in its folder is not done, whatever else it reached.
+    /// After the last checkpoint. A run whose last weights are not saved does not count as completed.
     fn end(&mut self, end: End, out: &mut Publisher) -> Result<(), SessionError> {
         let reason = match end {
             End::Completed => ExitReason::Completed,
@@ -569,20 +571,20 @@ impl Session {
         }
         self.compile_generator()?;
         let config = self.trainer.config();
-        let draw = Draw { temperature: config.sample.temperature, top_p: config.sample.top_p };
+        let sampling = Sampling { temperature: config.sample.temperature, top_p: config.sample.top_p };
         let (Some(tokenizer), Some(generator)) = (self.trainer.corpus().tokenizer(), &self.generator) else {
             self.phase = Phase::Ending(ended.into());
             return Ok(());
         };
         let mut texts = Vec::new();
         for (sample, text) in config.sample.prompts.iter().enumerate() {
-            // Trained weights are not given up for a prompt.
+            // A bad prompt must not lose trained weights.
             match Prompt::new(config, tokenizer, text) {
                 Ok(prompt) => {
                     self.warnings.extend(prompt.warning().map(|warning| format!("sample.prompts[{sample}]: {warning}")));
-                    texts.push((text.clone(), generator.start(prompt.tokens, config.sample.tokens as usize, draw, sample as u32)));
+                    texts.push((text.clone(), generator.start(prompt.tokens, config.sample.tokens as usize, sampling, sample as u32)));
                 }
-                Err(error) => self.warnings.push(format!("sample.prompts[{sample}] is left out: {error}")),
+                Err(error) => self.warnings.push(format!("sample.prompts[{sample}] is skipped: {error}")),
             }
         }
         self.phase = Phase::Sampling { ended, texts, next: 0 };
@@ -610,9 +612,9 @@ impl Session {
         *next += 1;
         let (prompt, continuation) = (prompt.clone(), text.continuation().to_vec());
         let config = &self.trainer.config().sample;
-        let draw = Draw { temperature: config.temperature, top_p: config.top_p };
+        let sampling = Sampling { temperature: config.temperature, top_p: config.top_p };
         let text = self.trainer.corpus().tokenizer().map(|t| t.decode(&continuation)).unwrap_or_default();
-        let record = SampleRecord { text, ..self.sample_record(prompt, draw) };
+        let record = SampleRecord { text, ..self.sample_record(prompt, sampling) };
         self.folder.append(&Event::Sample(record.clone()))?;
         out.push(SessionEvent::Sampled { record: Box::new(record), requested: false });
         Ok(Activity::Busy)
@@ -647,7 +649,7 @@ impl Request {
     }
 }
 
-/// What the files of the run's end are made from.
+/// The inputs of the final files.
 fn material<'a>(
     trainer: &'a Trainer,
     name: &'a str,
@@ -658,7 +660,7 @@ fn material<'a>(
     Material { name, config: trainer.config(), state: trainer.state(), baselines, saved, rasterize }
 }
 
-/// Checkpoints that are kept beside the best.
+/// Number of checkpoints kept besides the best.
 fn keep(trainer: &Trainer) -> usize {
     trainer.config().train.checkpoint.keep as usize
 }

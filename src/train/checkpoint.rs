@@ -1,16 +1,16 @@
-//! A checkpoint as bytes: weights, optimizer moments and counters, with a manifest that makes damage visible.
+//! A checkpoint as bytes: weights, optimizer moments and counters, with a manifest to detect damage.
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
 //! | `model.safetensors` | the parameters, f32 |
 //! | `optim.safetensors` | the optimizer's moments, f32 |
 //! | `state.json` | [`TrainState`] |
 //! | `manifest.json` | format version, size and SHA-256 of the three others, and a [`LogMark`] |
 //!
-//! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: first the manifest (which must be
-//! byte for byte the one that would be written today, so that no flipped bit hides in it), then size and hash of every file, then
-//! the tensors themselves (`super::tensor_file`). What fails is an error that names file, tensor, wanted and found; nothing
-//! panics on hostile bytes. Where the bytes are kept is `lab::store`'s affair.
+//! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: it checks the manifest (which must
+//! equal the canonical form exactly, so that no flipped bit goes unnoticed), then size and hash of every file, then the tensors
+//! (`super::tensor_file`). Errors have file, tensor, expected and found values; nothing panics on untrusted bytes. `lab::store`
+//! stores the bytes.
 
 use super::encoder::{Encoder, pieces};
 use super::tensor_file::{HEAD_BYTES, Part, data_bytes, little_endian, parts};
@@ -31,7 +31,7 @@ pub const MODEL: &str = "model.safetensors";
 pub const OPTIMIZER: &str = "optim.safetensors";
 /// Name of the file with the [`TrainState`].
 pub const STATE: &str = "state.json";
-/// Name of the file that vouches for the others; it is written last.
+/// Name of the file with the hashes of the others; it is written last.
 pub const MANIFEST: &str = "manifest.json";
 /// The files of a checkpoint in the order in which they are written.
 pub const FILES: [&str; 4] = [MODEL, OPTIMIZER, STATE, MANIFEST];
@@ -43,7 +43,7 @@ const JSON_LIMIT_BYTES: usize = 1 << 20;
 /// The files of one checkpoint: name and content.
 pub type Files = Vec<(String, Vec<u8>)>;
 
-/// All that a run needs to go on.
+/// Everything that a run needs to resume.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// The parameters.
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub state: TrainState,
 }
 
-/// Name and shape of every tensor that a checkpoint of this model must have, no more and no less.
+/// Name and shape of exactly the tensors that a checkpoint of this model must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// The parameters.
@@ -64,14 +64,14 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What a checkpoint of `snapshot` has.
+    /// The tensors of `snapshot`.
     pub fn of(snapshot: &Snapshot) -> Self {
         let specs = |tensors: &[NamedTensor]| tensors.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
         Self { tensors: specs(&snapshot.tensors), optimizer: specs(&snapshot.optimizer) }
     }
 }
 
-/// What `manifest.json` says.
+/// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
@@ -93,20 +93,20 @@ impl Manifest {
     }
 }
 
-/// What the run's log held when the checkpoint was saved, so that a log that was cut or exchanged is seen.
+/// The run's log when the checkpoint was saved, to detect a truncated or exchanged log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogMark {
-    /// Its lines.
+    /// Number of its lines.
     pub lines: u64,
-    /// SHA-256 over them, their times left out.
+    /// SHA-256 over them, without their times.
     pub sha256: String,
-    /// Shows damage of the two above: no file of the checkpoint vouches for them.
+    /// Check of the two values above, which no other file of the checkpoint covers.
     check: String,
 }
 
 impl LogMark {
-    /// The mark of so many lines with this hash.
+    /// The mark of a number of lines with this hash.
     pub fn new(lines: u64, sha256: String) -> Self {
         let check = sha256_hex(format!("{lines} {sha256}").as_bytes());
         Self { lines, sha256, check }
@@ -120,10 +120,10 @@ struct FileEntry {
     sha256: String,
 }
 
-/// Turns a snapshot into the four files, in the order in which they are to be written.
+/// Turns a snapshot into the four files, in the order of writing.
 ///
-/// The same snapshot gives the same bytes. A snapshot that [`decode`] would refuse (a non-finite value, a negative mean of squares,
-/// a name twice, a shape that does not fit its data) is refused here, so that a broken state never takes the place of a good one.
+/// The result is deterministic. A snapshot that [`decode`] would refuse (a non-finite value, a negative mean of squares,
+/// a name twice, a shape that does not fit its data) is refused here, so that a broken state never replaces an intact one.
 pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, CheckpointError> {
     let mut encoder = Encoder::new(&Expected::of(snapshot), &snapshot.state, log)?;
     let mut pieces = pieces(snapshot, usize::MAX)?;
@@ -138,7 +138,7 @@ pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, Checkp
     Ok(files)
 }
 
-/// Reads the files of a checkpoint back, after [`verify`], and holds them against the tensors that the model has.
+/// Decodes the files of a checkpoint, after [`verify`], and checks them against the tensors of the model.
 ///
 /// Tensors come in the order of `expected`.
 pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, CheckpointError> {
@@ -154,10 +154,10 @@ pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, Checkpoint
     Ok(collected.finish(expected, state))
 }
 
-/// Takes a part of a tensor: name, offset in bytes, and its bytes.
+/// Receives a part of a tensor: name, offset in bytes, and its bytes.
 pub type Take<'a> = &'a mut dyn FnMut(&str, u64, &[u8]);
 
-/// Reads a part of a file: name, offset and length in bytes. Less at the end of the file, `None` where there is none.
+/// Reads a part of a file: name, offset and length in bytes. Shorter at the end of the file, `None` if the file does not exist.
 pub type Read<'a, E> = &'a mut dyn FnMut(&str, u64, usize) -> Result<Option<Vec<u8>>, E>;
 
 /// A part of a tensor in a file of a checkpoint.
@@ -169,7 +169,7 @@ pub(crate) struct TensorPart {
     offset: u64,
 }
 
-/// Where the tensors stand in the files, whose lengths are given: the parameters in the order of their names, then the moments.
+/// The positions of the tensors in the files of the given lengths: the parameters in the order of their names, then the moments.
 pub(crate) fn tensor_parts<E: From<CheckpointError>>(
     lengths: [u64; 2],
     expected: &Expected,
@@ -181,7 +181,7 @@ pub(crate) fn tensor_parts<E: From<CheckpointError>>(
         let missing = || CheckpointError::Missing { file: file.to_string() };
         let mut head = read(file, 0, 8)?.ok_or_else(missing)?;
         if let Some(header_bytes) = head.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) {
-            // One that is longer is refused by its length.
+            // A longer file is refused because of its length.
             let most = header_bytes.min(HEAD_BYTES as u64) as usize;
             head.extend(read(file, 8, most)?.ok_or_else(missing)?);
         }
@@ -191,7 +191,7 @@ pub(crate) fn tensor_parts<E: From<CheckpointError>>(
     Ok(all)
 }
 
-/// Reads the tensors of the files, whose lengths are given, part by part, and hands them on; returns what [`weights_sha256`] would.
+/// Reads the tensors of the files of the given lengths part by part and passes them on; returns the result of [`weights_sha256`].
 pub(crate) fn read_tensors<E: From<CheckpointError>>(
     lengths: [u64; 2],
     expected: &Expected,
@@ -213,7 +213,7 @@ pub(crate) fn read_tensors<E: From<CheckpointError>>(
     Ok(weights.finish())
 }
 
-/// Tensors that are being gathered in memory.
+/// Tensors that are being collected in memory.
 pub(crate) struct Collected(HashMap<String, Vec<f32>>);
 
 impl Collected {
@@ -222,7 +222,7 @@ impl Collected {
         Self(tensors.map(|(name, shape)| (name.clone(), Vec::with_capacity(shape.iter().product()))).collect())
     }
 
-    /// As [`Take`]; parts come in their order, or begin anew.
+    /// See [`Take`]; parts come in order, or start over.
     pub(crate) fn take(&mut self, name: &str, offset: u64, bytes: &[u8]) {
         if let Some(data) = self.0.get_mut(name) {
             data.truncate(offset as usize / 4);
@@ -242,12 +242,12 @@ impl Collected {
     }
 }
 
-/// [`weights_sha256`] of parameters whose bytes come one after another, in the order of their names.
+/// [`weights_sha256`] of parameters whose bytes come in sequence, in the order of their names.
 pub(super) struct WeightsHash {
     hash: Sha256,
-    /// Those to come, the first last: name, shape, and bytes.
+    /// The remaining ones, the next one last: name, shape, and bytes.
     specs: Vec<(String, Vec<usize>)>,
-    /// Bytes of the present one to come.
+    /// Remaining bytes of the current one.
     left: usize,
 }
 
@@ -284,7 +284,7 @@ impl WeightsHash {
     }
 }
 
-/// Refuses the first of some little-endian values that is outside of its range; `first` is the index of the first in the tensor.
+/// Refuses the first of some little-endian values that is out of range; `first` is the index of the first in the tensor.
 pub(super) fn check_values(
     file: &str,
     tensor: &str,
@@ -296,7 +296,7 @@ pub(super) fn check_values(
     values.enumerate().try_for_each(|(index, value)| check_value(file, tensor, first + index, value, range))
 }
 
-/// Refuses a value outside of its range, or one that is not finite.
+/// Refuses a value that is out of range or not finite.
 #[inline]
 fn check_value(file: &str, tensor: &str, element: usize, value: f32, range: &RangeInclusive<f32>) -> Result<(), CheckpointError> {
     if range.contains(&value) {
@@ -313,13 +313,13 @@ fn check_value(file: &str, tensor: &str, element: usize, value: f32, range: &Ran
     })
 }
 
-/// Reads the state alone, after [`verify`]: enough to tell whether a checkpoint belongs to a run before its model is built.
+/// Reads the state alone, after [`verify`]: enough to determine whether a checkpoint belongs to a run before its model is built.
 pub fn read_state(files: &Files) -> Result<TrainState, CheckpointError> {
     verify(files)?;
     read_json(STATE, file(files, STATE)?)
 }
 
-/// Checks that the files are exactly those that were written: manifest, sizes, hashes. Knows nothing of the model.
+/// Checks that the files are unchanged: manifest, sizes, hashes. Does not depend on the model.
 pub fn verify(files: &Files) -> Result<(), CheckpointError> {
     let manifest = read_manifest(file(files, MANIFEST)?)?;
     for (name, entry) in &manifest.files {
@@ -333,7 +333,7 @@ pub fn read_log_mark(manifest: &[u8]) -> Result<Option<LogMark>, CheckpointError
     Ok(read_manifest(manifest)?.log)
 }
 
-/// The state, checked against the manifest: what a checkpoint says of itself, without reading its tensors.
+/// The state, checked against the manifest, without reading the tensors.
 pub fn peek_state(manifest: &[u8], state: &[u8]) -> Result<TrainState, CheckpointError> {
     let manifest = read_manifest(manifest)?;
     check_entry(STATE, &manifest.files[STATE], state)?;
@@ -350,18 +350,18 @@ fn read_manifest(bytes: &[u8]) -> Result<Manifest, CheckpointError> {
         return Err(CheckpointError::Version { found: manifest.version, wanted: VERSION });
     }
     if json_bytes(&manifest) != bytes {
-        return Err(damaged("its bytes are not as they were written"));
+        return Err(damaged("its bytes have changed"));
     }
     if !manifest.files.keys().map(String::as_str).eq([MODEL, OPTIMIZER, STATE]) {
         return Err(damaged("it does not list exactly the files of a checkpoint"));
     }
     if manifest.log.as_ref().is_some_and(|log| *log != LogMark::new(log.lines, log.sha256.clone())) {
-        return Err(damaged("its mark of the log is not as it was written"));
+        return Err(damaged("its mark of the log has changed"));
     }
     Ok(manifest)
 }
 
-/// Lengths of the files with the parameters and the moments, by a manifest.
+/// Lengths of the files with the parameters and the moments, according to a manifest.
 pub(crate) fn tensor_file_bytes(manifest: &[u8]) -> Result<[u64; 2], CheckpointError> {
     let manifest = read_manifest(manifest)?;
     Ok([MODEL, OPTIMIZER].map(|file| manifest.files[file].bytes))
@@ -373,7 +373,7 @@ fn check_entry(name: &str, entry: &FileEntry, bytes: &[u8]) -> Result<(), Checkp
     check.finish(name, entry)
 }
 
-/// A file that is being held against its entry in the manifest.
+/// A file that is being checked against its entry in the manifest.
 #[derive(Default)]
 struct FileCheck {
     bytes: u64,
@@ -406,24 +406,24 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Begins with the manifest.
+    /// Starts with the manifest.
     ///
     /// # Errors
-    /// A manifest that is missing or not as it was written.
+    /// A manifest that is missing or damaged.
     pub fn new(manifest: Option<&[u8]>) -> Result<Verification, CheckpointError> {
         let manifest = manifest.ok_or_else(|| CheckpointError::Missing { file: MANIFEST.to_string() })?;
         Ok(Verification { files: read_manifest(manifest)?.files.into_iter().collect(), check: FileCheck::default() })
     }
 
-    /// The file to be read, and the offset of its next piece; `None` when all files are as they were written.
+    /// The file to be read, and the offset of its next piece; `None` once all files have been verified.
     pub fn next(&self) -> Option<(&str, u64)> {
         self.files.front().map(|(name, _)| (name.as_str(), self.check.bytes))
     }
 
-    /// Takes the next piece of that file: an empty one at its end, `None` where there is no such file.
+    /// Checks the next piece of that file: an empty one at its end, `None` if the file does not exist.
     ///
     /// # Errors
-    /// A file that is missing or not as it was written.
+    /// A file that is missing or damaged.
     pub fn push(&mut self, piece: Option<&[u8]>) -> Result<(), CheckpointError> {
         let Some((name, entry)) = self.files.front() else { return Ok(()) };
         match piece {
@@ -453,7 +453,7 @@ pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
     hex(&hash.finalize())
 }
 
-/// What [`weights_sha256`] takes in before the values of a tensor.
+/// The input of [`weights_sha256`] before the values of a tensor.
 fn hash_spec(hash: &mut Sha256, name: &str, shape: &[usize]) {
     hash.update((name.len() as u64).to_le_bytes());
     hash.update(name.as_bytes());

@@ -3,13 +3,13 @@
 /// Why a checkpoint was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// A file is not there.
+    /// A file is missing.
     #[error("`{file}` is missing: the checkpoint is incomplete")]
     Missing {
         /// Name of the file.
         file: String,
     },
-    /// A file or a header is beyond the limit.
+    /// A file or a header exceeds the limit.
     #[error("`{file}`: {what} is {found}, at most {limit} is accepted")]
     TooLarge {
         /// Name of the file.
@@ -26,7 +26,7 @@ pub enum CheckpointError {
     Json {
         /// Name of the file.
         file: String,
-        /// What the reader says.
+        /// The reader's message.
         problem: String,
     },
     /// The checkpoint is of another format version.
@@ -34,25 +34,25 @@ pub enum CheckpointError {
     Version {
         /// The version in the manifest.
         found: u32,
-        /// What this build reads.
+        /// The version that this build reads.
         wanted: u32,
     },
-    /// A file is shorter or longer than it was.
-    #[error("`{file}` has {found} bytes, the manifest says {wanted}: it was cut off or changed")]
+    /// A file was truncated or extended.
+    #[error("`{file}` has {found} bytes, the manifest says {wanted}: it was truncated or changed")]
     Size {
         /// Name of the file.
         file: String,
-        /// Bytes by the manifest.
+        /// Bytes according to the manifest.
         wanted: u64,
         /// Bytes found.
         found: u64,
     },
-    /// A file is not what was written.
+    /// A file was damaged or changed.
     #[error("`{file}` has SHA-256 {found}, the manifest says {wanted}: it was damaged or changed")]
     Checksum {
         /// Name of the file.
         file: String,
-        /// Hash by the manifest.
+        /// Hash according to the manifest.
         wanted: String,
         /// Hash found.
         found: String,
@@ -62,19 +62,19 @@ pub enum CheckpointError {
     Header {
         /// Name of the file.
         file: String,
-        /// What the reader says.
+        /// The reader's message.
         problem: String,
     },
     /// The tensors are not those of this model.
-    #[error("`{file}` does not fit the model of this run: {}", problems.join("; "))]
+    #[error("`{file}` does not match the model of this run: {}", problems.join("; "))]
     Tensors {
         /// Name of the file.
         file: String,
-        /// Each difference: tensor, wanted, found.
+        /// Each difference: tensor, expected, found.
         problems: Vec<String>,
     },
-    /// A value is one that no training leaves.
-    #[error("`{file}`: `{tensor}` is {value} at element {element}, wanted {wanted}: no training leaves such a value")]
+    /// A value cannot result from training.
+    #[error("`{file}`: `{tensor}` is {value} at element {element}, expected {wanted}: training cannot result in such a value")]
     OutOfRange {
         /// Name of the file.
         file: String,
@@ -84,7 +84,7 @@ pub enum CheckpointError {
         element: usize,
         /// The value.
         value: String,
-        /// What it can be.
+        /// Its range.
         wanted: String,
     },
     /// A value is NaN or infinite.

@@ -1,7 +1,7 @@
-//! The files of a checkpoint, made piece by piece from the bytes of its tensors as they come from the device, so that nobody holds a
-//! second copy of a model to save it.
+//! Encodes the files of a checkpoint piece by piece as the bytes of its tensors arrive from the device, so that saving needs no second
+//! copy of a model.
 //!
-//! A file is its safetensors header, which follows from names and shapes alone, and then its tensors in the order of their names
+//! A file is its safetensors header, which depends only on names and shapes, followed by its tensors in the order of their names
 //! (the order that the official crate writes). Hashes are computed and values are checked as the bytes pass.
 
 use std::{collections::VecDeque, ops::RangeInclusive};
@@ -20,9 +20,9 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 
-/// Bytes of a piece that the device gives: reading, checking, hashing and writing one takes about a millisecond.
+/// Bytes of a piece: reading, checking, hashing and writing one takes about a millisecond.
 pub const PIECE_BYTES: usize = 1 << 18;
-/// Pieces on their way from the device at a time.
+/// Number of pieces that are read from the device concurrently.
 const PIECES_IN_FLIGHT: usize = 4;
 
 /// A tensor's name and shape.
@@ -34,7 +34,7 @@ fn sorted(specs: &[Spec]) -> Vec<Spec> {
     specs
 }
 
-/// Makes a checkpoint from the pieces of its tensors' data: those of the parameters in the order of their names, then those of the
+/// Encodes a checkpoint from the pieces of its tensors' data: those of the parameters in the order of their names, then those of the
 /// moments in the order of theirs. No piece has bytes of both.
 pub struct Encoder {
     files: [TensorFile; 2],
@@ -44,11 +44,11 @@ pub struct Encoder {
     weights: WeightsHash,
 }
 
-/// What a piece adds to a file.
+/// The part of a file that results from a piece.
 pub struct Encoded {
     /// Name of the file.
     pub file: &'static str,
-    /// What comes before the piece, where the file begins with it.
+    /// The header before the piece, if the file starts with it.
     pub header: Option<Vec<u8>>,
     /// Whether the file ends with the piece.
     pub ends: bool,
@@ -58,28 +58,28 @@ impl Encoder {
     /// A checkpoint of these tensors and this state.
     ///
     /// # Errors
-    /// A name that is there twice.
+    /// A duplicate name.
     pub fn new(expected: &Expected, state: &TrainState, log: Option<LogMark>) -> Result<Encoder, CheckpointError> {
         let files = [TensorFile::new(MODEL, &expected.tensors)?, TensorFile::new(OPTIMIZER, &expected.optimizer)?];
         let state = checkpoint::json_bytes(state);
         Ok(Encoder { files, current: 0, manifest: Manifest::new(log), state, weights: WeightsHash::new(&expected.tensors) })
     }
 
-    /// Bytes that the current file still takes, or `None` after the last file.
+    /// Remaining bytes of the current file, or `None` after the last file.
     pub fn remaining(&self) -> Option<u64> {
         self.files.get(self.current).map(|file| file.remaining)
     }
 
-    /// Bytes of all files, but for the manifest's.
+    /// Bytes of all files except the manifest.
     pub fn total_bytes(&self) -> u64 {
         let of_file = |file: &TensorFile| file.header.len() as u64 + file.remaining;
         self.files.iter().map(of_file).sum::<u64>() + self.state.len() as u64
     }
 
-    /// Takes the next bytes of the current file; none where it has no data.
+    /// Encodes the next bytes of the current file; none if it has no data.
     ///
     /// # Errors
-    /// A value that is not finite, or that no optimizer leaves; more bytes than the file takes.
+    /// A value that is not finite or out of range; more bytes than the file needs.
     pub fn push(&mut self, piece: &[u8]) -> Result<Encoded, CheckpointError> {
         let file = &mut self.files[self.current];
         let header = file.begin();
@@ -102,18 +102,18 @@ impl Encoder {
     }
 }
 
-/// A safetensors file whose data passes.
+/// A safetensors file that is being encoded.
 struct TensorFile {
     name: &'static str,
     tensors: Vec<Spec>,
     header: Vec<u8>,
     has_begun: bool,
-    /// Bytes of data to come.
+    /// Remaining bytes of data.
     remaining: u64,
-    /// Bytes that have passed, the header among them.
+    /// Bytes so far, including the header.
     bytes: u64,
     hash: Sha256,
-    /// Index of the tensor that the next byte belongs to, what its values can be, and how many of its bytes have passed.
+    /// Index of the current tensor, the range of its values, and the number of its bytes so far.
     tensor: usize,
     range: RangeInclusive<f32>,
     offset: usize,
@@ -123,7 +123,7 @@ impl TensorFile {
     fn new(name: &'static str, specs: &[Spec]) -> Result<TensorFile, CheckpointError> {
         let tensors = sorted(specs);
         if let Some([(twice, _), _]) = tensors.array_windows().find(|[one, other]| one.0 == other.0) {
-            let problems = vec![format!("`{twice}` is there twice")];
+            let problems = vec![format!("`{twice}` is duplicated")];
             return Err(CheckpointError::Tensors { file: name.to_string(), problems });
         }
         let header = header_of(name, &tensors)?;
@@ -142,7 +142,7 @@ impl TensorFile {
         Some(std::mem::take(&mut self.header))
     }
 
-    /// Turns to the next tensor that has data.
+    /// Advances to the next tensor with data.
     fn enter(&mut self) {
         while let Some((name, shape)) = self.tensors.get(self.tensor) {
             if data_bytes(shape) > 0 {
@@ -203,10 +203,10 @@ pub fn pieces(snapshot: &Snapshot, bytes: usize) -> Result<impl Iterator<Item = 
     Ok(std::iter::from_fn(piece))
 }
 
-/// Which parts of which tensors each piece is made of: name, offset and length in bytes.
+/// The parts of tensors of which each piece consists: name, offset and length in bytes.
 struct Requests {
     files: VecDeque<VecDeque<(String, u64)>>,
-    /// Of the first tensor of the first file.
+    /// The parts from the first tensor of the first file on.
     offset: u64,
     piece_bytes: u64,
 }
@@ -240,7 +240,7 @@ impl Requests {
     }
 }
 
-/// Reads the tensors of a run from its device, piece by piece, in the order of [`Encoder`]. They must not be written meanwhile.
+/// Reads the tensors of a run from its device, piece by piece, in the order of [`Encoder`]. They must not change meanwhile.
 pub(super) struct SnapshotReader {
     requests: Requests,
     pending: VecDeque<Download>,
@@ -251,12 +251,12 @@ impl SnapshotReader {
         SnapshotReader { requests: Requests::new(expected, PIECE_BYTES), pending: VecDeque::new() }
     }
 
-    /// What comes next.
+    /// The remaining parts.
     pub(super) fn oldest(&self) -> Option<&Download> {
         self.pending.front()
     }
 
-    /// The next piece, or `None` while it is on its way, and after the last. The pieces after it are requested.
+    /// The next piece, or `None` if it is not available yet, and after the last. Also requests the following pieces.
     pub(super) fn poll(&mut self, device: &Device, memory: &Memory) -> Result<Option<Vec<u8>>, GpuError> {
         while self.pending.len() < PIECES_IN_FLIGHT
             && let Some(parts) = self.requests.next()

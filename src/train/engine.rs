@@ -1,12 +1,12 @@
-//! What is done with a model on a device, each once: an update from its micro-batches, the evaluation of a batch, the logits of some
-//! positions. Trainer, generation, structure checks, interop and benches all use these.
+//! Running a model on a device: an update from its micro-batches, the evaluation of a batch, the logits of some positions. Trainer,
+//! generation, structure checks, interop and benches all use these.
 //!
 //! Each is a compiled program; the tensors that outlive a step are in a [`Memory`] that the programs of one run share by name.
 //!
-//! An update is one submission: the inputs of all its micro-batches are uploaded at once and copied to their tensors in turn, and what
-//! each micro-batch measured is copied to one read-back buffer before the next one replaces it. An update whose micro-batches, inputs
+//! An update is one submission: the inputs of all its micro-batches are uploaded at once and copied to their tensors in turn, and the
+//! measurements of each micro-batch are copied to one read-back buffer before the next one overwrites them. An update whose micro-batches, inputs
 //! or commands exceed what a command buffer should hold ([`PlanOptions::most_replays`], [`MOST_UPLOAD_BYTES`], [`MOST_COMMANDS`]) is
-//! split between micro-batches; the results have the same bits.
+//! split between micro-batches; the results are bit-equal.
 //! After the first updates a step allocates command encoders, what they record, and the vectors of its results.
 
 use std::ops::Range;
@@ -17,12 +17,12 @@ use crate::{
     gpu::{Device, Download, GpuError, Memory, Plan, PlanOptions, Program, Segment, Step, Submission, TensorId},
 };
 
-/// Most bytes of inputs of one submission.
+/// Maximum bytes of inputs per submission.
 pub const MOST_UPLOAD_BYTES: u64 = 8 << 20;
-/// Most commands of one submission, so that recording it takes milliseconds.
+/// Maximum commands per submission, so that recording it takes milliseconds.
 pub const MOST_COMMANDS: usize = 1 << 13;
 
-/// A compiled program whose micro-batches are replayed on inputs of their own.
+/// A compiled program whose micro-batches are replayed with separate inputs.
 struct Replay {
     plan: Plan,
     /// Read after each micro-batch.
@@ -33,9 +33,9 @@ struct Replay {
 /// The micro-batches of one submission.
 struct Group<'a> {
     micro_batches: Range<u32>,
-    /// Begins an update: gradients are cleared first.
+    /// Whether it starts an update: gradients are cleared first.
     begins: bool,
-    /// Ends an update, after which this is read.
+    /// The tensors to read after the update, if it ends one.
     ends: Option<&'a [TensorId]>,
 }
 
@@ -77,14 +77,14 @@ impl Replay {
         Ok(submission.submit().expect("every program has an output"))
     }
 
-    /// Most micro-batches of one submission.
+    /// Maximum micro-batches per submission.
     fn most_micro_batches(&self) -> u32 {
         let by_upload = MOST_UPLOAD_BYTES / self.plan.input_bytes();
         let by_commands = MOST_COMMANDS / self.plan.commands(Segment::Micro).max(1);
         self.most_replays.min(by_upload as usize).min(by_commands).max(1) as u32
     }
 
-    /// The bytes of each output of a micro-batch, in turn, and the rest.
+    /// Splits off the bytes of each output of a micro-batch.
     fn split<'a>(&self, mut bytes: &'a [u8]) -> (Vec<&'a [u8]>, &'a [u8]) {
         let part = |output: &TensorId| {
             let (part, rest) = bytes.split_at(self.plan.bytes_of(&[*output]) as usize);
@@ -100,9 +100,9 @@ impl Replay {
 pub struct MicroBatch {
     /// Tokens and targets.
     pub batch: Batch,
-    /// `[B]`, 1 for sequences whose carried states start anew, else 0; read where the model carries states.
+    /// `[B]`, 1 for sequences whose carried states are reset, else 0; read if the model carries states.
     pub fresh: Vec<f32>,
-    /// The micro-batch's part of its update.
+    /// The weight of the micro-batch in its update.
     pub loss_seed: f32,
     /// Scalars.
     pub step: Step,
@@ -123,21 +123,21 @@ pub struct TrainStep {
     inputs: MicroBatch,
 }
 
-/// An update whose submissions are under way.
+/// An update in flight.
 pub struct UpdateRun {
     micro_batches: u32,
     submitted: u32,
     downloads: Vec<Download>,
 }
 
-/// What an update measured.
+/// The measurements of an update.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateOutputs {
-    /// For each micro-batch its statistics, then the routing of each MoE layer.
+    /// For each micro-batch, its statistics, then the routing metrics of each MoE layer.
     pub micro_batches: Vec<Vec<Vec<f32>>>,
-    /// As [`Training::clip`].
+    /// See [`Training::clip`].
     pub clip: Vec<f32>,
-    /// As [`Training::damage`].
+    /// See [`Training::damage`].
     pub is_damaged: bool,
 }
 
@@ -159,17 +159,17 @@ impl TrainStep {
         &self.recorded
     }
 
-    /// Begins an update of so many micro-batches; [`TrainStep::proceed`] submits it.
+    /// Starts an update of the given number of micro-batches; [`TrainStep::proceed`] submits it.
     pub fn begin(&self, micro_batches: u32) -> UpdateRun {
         let submissions = micro_batches.div_ceil(self.replay.most_micro_batches());
         UpdateRun { micro_batches, submitted: 0, downloads: Vec::with_capacity(submissions as usize) }
     }
 
     /// Makes the next submission of an update: all of it, unless it is too large for one. `fill` sets the inputs of the micro-batch
-    /// with this index in the update; it finds those of the micro-batch before. Returns whether the update is complete.
+    /// with this index in the update, overwriting those of the one before. Returns whether the update is complete.
     ///
     /// # Errors
-    /// Any fault of the device reported so far.
+    /// Any device error reported so far.
     pub fn proceed(
         &mut self,
         device: &Device,
@@ -186,11 +186,11 @@ impl TrainStep {
         Ok(is_complete)
     }
 
-    /// Forward and backward of one micro-batch without an update: gradients add up from the one that `clears` them. Blocks, and
+    /// Forward and backward of one micro-batch without an update: gradients accumulate from the one that `clears` them. Blocks, and
     /// returns cross-entropy sum, targets and correct predictions.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn accumulate(
         &mut self,
         device: &Device,
@@ -227,13 +227,13 @@ impl TrainStep {
         })
     }
 
-    /// What a submitted update measured, or `None` while that is on its way. Never blocks.
+    /// The measurements of a submitted update, or `None` if they are not available yet. Never blocks.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn poll(&self, device: &Device, update: &UpdateRun) -> Result<Option<UpdateOutputs>, GpuError> {
         let Some((last, before)) = update.downloads.split_last() else { return Ok(None) };
-        // The last submission is back last.
+        // The last submission completes last.
         if last.poll_with(device, |_| ())?.is_none() {
             return Ok(None);
         }
@@ -257,15 +257,15 @@ impl TrainStep {
         Ok(Some(UpdateOutputs { micro_batches, clip, is_damaged }))
     }
 
-    /// Blocks until an update that was submitted completely can be polled. Native only in effect.
+    /// Blocks until a completely submitted update can be polled. Only works natively.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn wait(&self, device: &Device, update: &UpdateRun) -> Result<(), GpuError> {
         update.downloads.last().map_or(Ok(()), |download| download.wait_ready(device))
     }
 
-    /// The compiled program, for benches and checks that look inside.
+    /// The compiled program, for benches and checks that inspect it.
     pub fn plan(&self) -> &Plan {
         &self.replay.plan
     }
@@ -277,12 +277,12 @@ pub struct EvalStep {
     recorded: Evaluation,
 }
 
-/// What the evaluation of a batch measured.
+/// The measurements of the evaluation of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalOutputs {
     /// Cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: Vec<f32>,
-    /// For each MoE layer its routing in numbers, as [`Training::routing`].
+    /// Routing metrics of each MoE layer, as [`Training::routing`].
     pub routing: Vec<Vec<f32>>,
 }
 
@@ -303,10 +303,10 @@ impl EvalStep {
         self.recorded.routing.len()
     }
 
-    /// Submits a batch, of whose tokens the first `real_tokens` count in the routing.
+    /// Submits a batch, of which the first `real_tokens` tokens count in the routing.
     ///
     /// # Errors
-    /// Any fault of the device reported so far.
+    /// Any device error reported so far.
     pub fn submit(&mut self, device: &Device, memory: &mut Memory, batch: &Batch, real_tokens: u32) -> Result<Download, GpuError> {
         // Without dropout, noise and updates nothing else of a step is read.
         let step = Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, real_tokens, ..Step::default() };
@@ -318,10 +318,10 @@ impl EvalStep {
         })
     }
 
-    /// What a submitted batch measured, or `None` while that is on its way. Never blocks.
+    /// The measurements of a submitted batch, or `None` if they are not available yet. Never blocks.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn poll(&self, device: &Device, download: &Download) -> Result<Option<EvalOutputs>, GpuError> {
         download.poll_with(device, |bytes| {
             let mut outputs = self.replay.split(bytes).0.into_iter().map(floats);
@@ -354,7 +354,7 @@ impl LogitsStep {
     /// Submits the sequences `tokens` `[N]`; the logits are those of the `positions` `[P]`, indices into them.
     ///
     /// # Errors
-    /// Any fault of the device reported so far.
+    /// Any device error reported so far.
     pub fn submit(&mut self, device: &Device, memory: &mut Memory, tokens: &[u32], positions: &[u32]) -> Result<Download, GpuError> {
         let LogitsStep { replay, recorded } = self;
         replay.submit(device, memory, Group { micro_batches: 0..1, begins: false, ends: None }, |_, submission| {
@@ -364,10 +364,10 @@ impl LogitsStep {
         })
     }
 
-    /// The logits [P, V], or `None` while they are on their way. Never blocks.
+    /// The logits [P, V], or `None` if they are not available yet. Never blocks.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn poll(&self, device: &Device, download: &Download) -> Result<Option<Vec<f32>>, GpuError> {
         download.poll_with(device, floats)
     }

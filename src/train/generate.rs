@@ -1,8 +1,8 @@
 //! Text from a model: temperature and nucleus (top-p) sampling (Holtzman et al., arXiv 1904.09751).
 //!
-//! A state machine like the trainer: a token is one forward of the window, of which only the wanted position's logits
-//! come back. A draw depends on (seed, sample, token) alone, and is among the ids that text has: not a model's ids beyond its
-//! tokenizer, nor bytes that are never in UTF-8 ([`Tokenizer::drawable`]).
+//! A state machine like the trainer: a token is one forward of the window, of which only the logits of the requested
+//! position are read back. A sampled token depends only on (seed, sample, token), and is among the ids that occur in text: not a
+//! model's ids beyond its tokenizer, nor bytes that never occur in UTF-8 ([`Tokenizer::drawable`]).
 
 use std::rc::Rc;
 
@@ -19,21 +19,21 @@ use crate::{
 /// Random stream of sampling; no op of a graph has this id.
 const STREAM: u32 = u32::MAX;
 
-/// How to draw the next token.
+/// How to sample the next token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
-    /// Divides the logits; 0 takes the likeliest token.
+pub struct Sampling {
+    /// Divides the logits; 0 picks the most likely token.
     pub temperature: f64,
-    /// Draws from the fewest likeliest tokens that together have this probability.
+    /// Samples from the fewest most likely tokens with this total probability.
     pub top_p: f64,
 }
 
-/// What a text goes on from.
+/// A prompt to continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// At least one: the end of a document where the tokenizer has one, as texts start as documents do, then the prompt's own.
+    /// At least one: the end of a document, if the tokenizer has one, because documents start with it, then those of the prompt.
     pub tokens: Vec<u32>,
-    /// Of them, the first ones that lie beyond the model's window and so have no effect.
+    /// Number of tokens at the start that are outside of the model's window and have no effect.
     pub unseen: usize,
 }
 
@@ -41,7 +41,7 @@ impl Prompt {
     /// The tokens of `text` for a run of `config`.
     ///
     /// # Errors
-    /// If the tokenizer has no ids for some of it.
+    /// If the tokenizer has no ids for a part of it.
     pub fn new(config: &Config, tokenizer: &Tokenizer, text: &str) -> Result<Prompt, DataError> {
         let mut tokens: Vec<u32> = tokenizer.end_of_document().into_iter().collect();
         tokens.extend(tokenizer.encode(text)?);
@@ -52,7 +52,7 @@ impl Prompt {
         Ok(Prompt { tokens, unseen })
     }
 
-    /// What the user should know of a prompt that is longer than the window.
+    /// A warning if a prompt is longer than the window.
     pub fn warning(&self) -> Option<String> {
         let (all, seen) = (self.tokens.len(), self.tokens.len() - self.unseen);
         let unseen = self.unseen;
@@ -66,28 +66,28 @@ impl Prompt {
 pub struct Generator {
     step: LogitsStep,
     seed: u64,
-    /// Ids that are never drawn.
+    /// Ids that are never sampled.
     undrawable: Vec<u32>,
 }
 
-/// One text under way.
+/// A text that is being generated.
 pub struct Generation {
     /// Prompt and continuation so far.
     pub tokens: Vec<u32>,
     prompt_length: usize,
     wanted: usize,
-    draw: Draw,
+    sampling: Sampling,
     sample: u32,
     pending: Option<Download>,
 }
 
 impl Generation {
-    /// Whether all tokens are drawn.
+    /// Whether all tokens are generated.
     pub fn is_done(&self) -> bool {
         self.tokens.len() >= self.prompt_length + self.wanted
     }
 
-    /// Blocks until the token under way can be drawn. Native only in effect.
+    /// Blocks until the next token can be sampled. Only works natively.
     ///
     /// # Errors
     /// A lost or faulty device.
@@ -102,7 +102,7 @@ impl Generation {
 }
 
 impl Generator {
-    /// Compiles the sampling program on a run's memory. It draws from all ids of the model.
+    /// Compiles the sampling program on a run's memory. It samples from all ids of the model.
     ///
     /// # Errors
     /// If it does not fit the device.
@@ -112,7 +112,7 @@ impl Generator {
         Ok(Generator { step, seed: config.seed, undrawable: Vec::new() })
     }
 
-    /// Draws only what text of `tokenizer` can have.
+    /// Restricts sampling to ids that occur in text of `tokenizer`.
     pub fn for_text(mut self, tokenizer: &Tokenizer, config: &Config) -> Generator {
         let drawable = tokenizer.drawable();
         self.undrawable = (0..config.model.vocabulary).filter(|id| drawable.binary_search(id).is_err()).collect();
@@ -120,12 +120,12 @@ impl Generator {
     }
 
     /// Starts a text of `tokens` tokens after a prompt, which must not be empty. `sample` numbers the texts of a run.
-    pub fn start(&self, prompt: Vec<u32>, tokens: usize, draw: Draw, sample: u32) -> Generation {
+    pub fn start(&self, prompt: Vec<u32>, tokens: usize, sampling: Sampling, sample: u32) -> Generation {
         assert!(!prompt.is_empty(), "a generation starts from at least one token");
-        Generation { prompt_length: prompt.len(), tokens: prompt, wanted: tokens, draw, sample, pending: None }
+        Generation { prompt_length: prompt.len(), tokens: prompt, wanted: tokens, sampling, sample, pending: None }
     }
 
-    /// Submits the next token's forward, or takes its logits and draws.
+    /// Submits the next token's forward, or reads its logits and samples.
     ///
     /// # Errors
     /// A lost or faulty device.
@@ -149,11 +149,11 @@ impl Generator {
         self.undrawable.iter().for_each(|id| logits[*id as usize] = f32::NEG_INFINITY);
         let stream = Stream { seed: self.seed, step: text.sample, stream: STREAM };
         let uniform = stream.uniform(text.tokens.len() as u32);
-        text.tokens.push(choose(&logits, text.draw, f64::from(uniform)));
+        text.tokens.push(choose(&logits, text.sampling, f64::from(uniform)));
         Ok(())
     }
 
-    /// As [`Generator::advance`], until the text is done. Native only in effect.
+    /// Like [`Generator::advance`], until the text is complete. Only works natively.
     ///
     /// # Errors
     /// A lost or faulty device.
@@ -166,23 +166,23 @@ impl Generator {
     }
 }
 
-/// The token that a uniform number in [0, 1) picks from the nucleus; ties in probability go to the lowest token. One whose logit is minus
+/// The token that a uniform number in [0, 1) picks from the nucleus; ties in probability go to the lowest token. A token with a logit of minus
 /// infinity is never picked, unless all are.
-pub fn choose(logits: &[f32], draw: Draw, uniform: f64) -> u32 {
+pub fn choose(logits: &[f32], sampling: Sampling, uniform: f64) -> u32 {
     let mut order: Vec<u32> = (0..logits.len() as u32).filter(|token| logits[*token as usize] != f32::NEG_INFINITY).collect();
     if order.is_empty() {
         return 0;
     }
     order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-    if draw.temperature <= 0.0 {
+    if sampling.temperature <= 0.0 {
         return order[0];
     }
     let top = f64::from(logits[order[0] as usize]);
-    let weight = |token: &u32| ((f64::from(logits[*token as usize]) - top) / draw.temperature).exp();
+    let weight = |token: &u32| ((f64::from(logits[*token as usize]) - top) / sampling.temperature).exp();
     let total: f64 = order.iter().map(weight).sum();
     let mut nucleus = 0;
     let mut mass = 0.0;
-    while nucleus < order.len() && (nucleus == 0 || mass < draw.top_p * total) {
+    while nucleus < order.len() && (nucleus == 0 || mass < sampling.top_p * total) {
         mass += weight(&order[nucleus]);
         nucleus += 1;
     }
@@ -204,16 +204,16 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_lowest_of_the_likeliest() {
-        assert_eq!(choose(&LOGITS, Draw { temperature: 0.0, top_p: 1.0 }, 0.9), 1);
+        assert_eq!(choose(&LOGITS, Sampling { temperature: 0.0, top_p: 1.0 }, 0.9), 1);
     }
 
     #[test]
     fn frequencies_follow_the_tempered_softmax() {
-        let draw = Draw { temperature: 0.5, top_p: 1.0 };
+        let sampling = Sampling { temperature: 0.5, top_p: 1.0 };
         let n = 40_000;
         let mut counts = [0.0; 4];
         for i in 0..n {
-            counts[choose(&LOGITS, draw, (f64::from(i) + 0.5) / f64::from(n)) as usize] += 1.0 / f64::from(n);
+            counts[choose(&LOGITS, sampling, (f64::from(i) + 0.5) / f64::from(n)) as usize] += 1.0 / f64::from(n);
         }
         let total: f64 = LOGITS.iter().map(|l| (f64::from(*l) / 0.5).exp()).sum();
         for (count, logit) in counts.iter().zip(LOGITS) {
@@ -223,22 +223,22 @@ mod tests {
 
     #[test]
     fn the_nucleus_leaves_the_tail_out() {
-        let draw = Draw { temperature: 1.0, top_p: 0.6 };
-        let drawn: std::collections::BTreeSet<u32> = (0..100).map(|i| choose(&LOGITS, draw, f64::from(i) / 100.0)).collect();
+        let sampling = Sampling { temperature: 1.0, top_p: 0.6 };
+        let drawn: std::collections::BTreeSet<u32> = (0..100).map(|i| choose(&LOGITS, sampling, f64::from(i) / 100.0)).collect();
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
-    fn what_no_text_has_is_never_drawn() {
+    fn ids_that_never_occur_in_text_are_never_sampled() {
         const NONE: f32 = f32::NEG_INFINITY;
-        let draws = |draw| {
-            (0..100).map(|i| choose(&[0.0, NONE, NONE, 1.0], draw, f64::from(i) / 100.0)).collect::<std::collections::BTreeSet<u32>>()
+        let draws = |sampling| {
+            (0..100).map(|i| choose(&[0.0, NONE, NONE, 1.0], sampling, f64::from(i) / 100.0)).collect::<std::collections::BTreeSet<u32>>()
         };
-        assert_eq!(draws(Draw { temperature: 5.0, top_p: 1.0 }).into_iter().collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(draws(Sampling { temperature: 5.0, top_p: 1.0 }).into_iter().collect::<Vec<_>>(), [0, 3]);
         // Of 0 and 3 alone, 3 has 73 %: the nucleus is that of what can be drawn.
-        assert_eq!(draws(Draw { temperature: 1.0, top_p: 0.7 }).into_iter().collect::<Vec<_>>(), [3]);
-        assert_eq!(draws(Draw { temperature: 0.0, top_p: 1.0 }).into_iter().collect::<Vec<_>>(), [3]);
-        assert_eq!(choose(&[0.0, NONE], Draw { temperature: 1.0, top_p: 1.0 }, 1.0 - f64::EPSILON), 0);
-        assert_eq!(choose(&[NONE, NONE], Draw { temperature: 1.0, top_p: 1.0 }, 0.5), 0);
+        assert_eq!(draws(Sampling { temperature: 1.0, top_p: 0.7 }).into_iter().collect::<Vec<_>>(), [3]);
+        assert_eq!(draws(Sampling { temperature: 0.0, top_p: 1.0 }).into_iter().collect::<Vec<_>>(), [3]);
+        assert_eq!(choose(&[0.0, NONE], Sampling { temperature: 1.0, top_p: 1.0 }, 1.0 - f64::EPSILON), 0);
+        assert_eq!(choose(&[NONE, NONE], Sampling { temperature: 1.0, top_p: 1.0 }, 0.5), 0);
     }
 }

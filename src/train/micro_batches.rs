@@ -1,4 +1,4 @@
-//! What the micro-batches of an update are made from: data, scalars, and what each counts for.
+//! The inputs of the micro-batches of an update: data, scalars, and weights.
 
 use super::{engine::MicroBatch, reduce::MicroWeight};
 use crate::{
@@ -15,7 +15,7 @@ pub(super) struct MicroBatches<'a> {
     config: &'a Config,
     corpus: &'a Corpus,
     schedule: &'a Schedule,
-    /// Micro-batches that roll-backs left out.
+    /// Micro-batches that roll-backs skipped.
     offset: u64,
     /// Updates before this one.
     update: u32,
@@ -36,19 +36,19 @@ impl<'a> MicroBatches<'a> {
         self.config.batch_of(micro_step) + self.offset
     }
 
-    /// Real sequences in the batch of a micro-step.
+    /// Number of real sequences in the batch of a micro-step.
     fn sequences_of(&self, micro_step: u64) -> u32 {
         self.corpus.training_sequences(self.batch_of(micro_step), self.config.data.sequence_length)
     }
 
-    /// What each micro-batch of the update counts for. The gradient of an update is that of the mean over all its targets, or of the
-    /// mean of the micro-batches' means. Every sequence has as many targets as any other, so that the balance losses, means over
-    /// real tokens, take the same weights.
+    /// The weight of each micro-batch of the update. The gradient of an update is that of the mean over all its targets, or of the
+    /// mean of the micro-batches' means. All sequences have the same number of targets, so that the balance losses, means over
+    /// real tokens, have the same weights.
     pub(super) fn weights(&self) -> Vec<MicroWeight> {
         let micro_steps = self.micro_step(0)..self.micro_step(self.config.train.micro_batches);
         let share = |mut counts: Vec<u64>| {
             if counts.iter().all(|count| *count == 0) {
-                counts.fill(1); // No target at all: the balance losses are left.
+                counts.fill(1); // Without targets only the balance losses remain.
             }
             let total = counts.iter().sum::<u64>() as f64;
             counts.into_iter().map(move |count| count as f64 / total)
@@ -66,8 +66,8 @@ impl<'a> MicroBatches<'a> {
         let micro_step = self.micro_step(index);
         self.corpus.fill_training_batch(self.batch_of(micro_step), &mut inputs.batch);
         inputs.loss_seed = weight.of_losses as f32;
-        // All states start anew where the config says so, else those whose row only filled the micro-batch before up and left the
-        // states of no text.
+        // All states are reset if the config requires it; otherwise those whose row was padding in the previous micro-batch, whose
+        // states belong to no text.
         let kept = if self.config.states_start_anew(micro_step) { 0 } else { self.sequences_of(micro_step - 1) };
         inputs.fresh.clear();
         inputs.fresh.extend((0..self.config.data.batch).map(|row| f32::from(u8::from(row >= kept))));

@@ -1,4 +1,4 @@
-//! Training: the trainer, its optimizers and checkpoints, and generating text. No files, no clocks.
+//! Training: the trainer, its optimizers and checkpoints, and text generation. No files, no clocks.
 
 pub mod checkpoint;
 mod checkpoint_error;

@@ -7,7 +7,7 @@ use crate::{
     run::model::parameters::{Group, ParamSpec, Part},
 };
 
-/// Records the update after a recorded backward. Gives `clip`, u32 [4]: see [`Graph::grad_norm`].
+/// Records the update after a recorded backward. Returns `clip`, u32 [4]: see [`Graph::grad_norm`].
 ///
 /// Every parameter is in exactly one group. Counts of assignments are not cleared.
 pub fn record(g: &mut Graph, config: &Config) -> Tensor {
@@ -42,6 +42,6 @@ pub fn record(g: &mut Graph, config: &Config) -> Tensor {
 
 /// The counts of the router that sends tokens to these experts.
 fn counts_of(experts: &ParamSpec) -> String {
-    let (moe, _) = experts.name.rsplit_once("experts.").expect("parameters of experts are named so");
+    let (moe, _) = experts.name.rsplit_once("experts.").expect("parameters of experts have such names");
     format!("{moe}router.counts")
 }

@@ -19,13 +19,13 @@ pub struct Training {
     pub tokens: TensorId,
     /// Input, u32 `[N]`.
     pub targets: TensorId,
-    /// Input, f32 `[B]`, where states are carried: 1 for sequences whose states start anew, else 0.
+    /// Input, f32 `[B]`, if states are carried: 1 for sequences whose states are reset, else 0.
     pub fresh: Option<TensorId>,
-    /// Input, f32 `[1]`: the micro-batch's part of its update.
+    /// Input, f32 `[1]`: the weight of the micro-batch in its update.
     pub loss_seed: TensorId,
     /// Read after each micro-batch: cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: TensorId,
-    /// Read after each micro-batch, one a MoE layer: its routing in numbers, see `BalanceLoss::metrics`.
+    /// Read after each micro-batch, one per MoE layer: routing metrics, see `BalanceLoss::metrics`.
     pub routing: Vec<TensorId>,
     /// Read after each update: gradient norm, clip factor (0 = skipped).
     pub clip: TensorId,
@@ -53,7 +53,7 @@ pub struct Logits {
     pub program: Program,
     /// Input, u32 `[N]`.
     pub tokens: TensorId,
-    /// Input, u32 `[P]`: the positions whose logits are wanted, indices into `tokens`.
+    /// Input, u32 `[P]`: the positions of the requested logits, indices into `tokens`.
     pub positions: TensorId,
     /// Read after each replay: logits [P, V].
     pub logits: TensorId,
@@ -62,7 +62,7 @@ pub struct Logits {
 }
 
 impl Training {
-    /// The name and shape of every tensor of such a run's checkpoints.
+    /// The name and shape of every tensor of the run's checkpoints.
     pub fn expected(&self) -> Expected {
         let of = |role: Role| {
             let tensors = self.program.tensors.iter().filter(|t| t.role == role && t.dtype == DType::F32);

@@ -1,7 +1,7 @@
-//! From what the kernels leave of an update's micro-batches to the record of the update, as the table of series says.
+//! Reduces the kernel outputs of an update's micro-batches to the record of the update, by the table of series.
 //!
-//! Which slot of which output a series reads, and how micro-batches become one value, stands in its row
-//! ([`run::series`](crate::run::series)); where a slot stands in an output, its op knows. Sums are in f64, in the order of the
+//! The row of a series defines the slot and output that it reads, and how micro-batches are reduced
+//! ([`run::series`](crate::run::series)); ops provide the position of a slot in an output. Sums are in f64, in the order of the
 //! micro-batches.
 
 use crate::{
@@ -13,22 +13,22 @@ use crate::{
     },
 };
 
-/// What a micro-batch counts for.
+/// The weights of a micro-batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MicroWeight {
-    /// Its losses' part of the update's.
+    /// Weight of its losses in the update's.
     pub of_losses: f64,
-    /// Its real tokens' part of the update's.
+    /// Weight of its real tokens in the update's.
     pub of_tokens: f64,
 }
 
 /// The outputs of an update, read back.
 pub(super) struct Reduced<'a> {
-    /// Of each micro-batch the loss head's statistics, then the metrics of each MoE layer.
+    /// For each micro-batch, the loss head's statistics, then the metrics of each MoE layer.
     pub outputs: &'a [Vec<Vec<f32>>],
-    /// Of each micro-batch.
+    /// The weights of each micro-batch.
     pub weights: &'a [MicroWeight],
-    /// What the gradient norm left `[4]`.
+    /// The output of the gradient norm `[4]`.
     pub clip: &'a [f32],
     pub config: &'a Config,
 }
@@ -80,7 +80,7 @@ impl Reduced<'_> {
                 reduced.resize(values.len(), first);
                 for (sum, value) in reduced.iter_mut().zip(values.iter().map(|value| f64::from(*value))) {
                     match reduction {
-                        // A value that is not finite shows, which `f64::max` would hide.
+                        // Keeps non-finite values, which `f64::max` would drop.
                         Reduction::Maximum if value.is_nan() || sum.is_nan() => *sum = f64::NAN,
                         Reduction::Maximum => *sum = sum.max(value),
                         Reduction::ByLosses => *sum += value * weight.of_losses,
@@ -92,7 +92,7 @@ impl Reduced<'_> {
         layers
     }
 
-    /// `None` in a model without a router, where it is of one.
+    /// `None` for routing series in a model without a router.
     fn derived(&self, derived: Derived) -> Option<f64> {
         if derived == Derived::Skipped {
             let is_finite = self.clip[clip_slot("finite")].to_bits() != 0;
@@ -115,7 +115,7 @@ impl Reduced<'_> {
     }
 }
 
-/// The mean over layers, unless the series has a value for each; none without layers.
+/// The mean over layers, unless the series has a value per layer; empty without layers.
 fn over_axes(layers: Vec<Vec<f64>>, series: &Series) -> Vec<f64> {
     if series.axes.contains(&Axis::Layer) {
         return layers.concat();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::run::records::EvalRecord;
 
-    /// The table and the kernels agree: a slot that is misspelt is found here, not in a run.
+    /// Checks that the table and the kernels agree, so that a misspelt slot is found here, not in a run.
     #[test]
     fn every_row_names_a_slot_that_its_kernel_has() {
         let sources = UpdateRecord::COLUMNS.iter().map(|column| column.series.source);

@@ -1,8 +1,8 @@
-//! Tensors in a safetensors file, read with suspicion.
+//! Reading tensors from an untrusted safetensors file.
 //!
-//! The official crate guards offsets and shapes, but accepts headers of 100 MB, adds sizes unchecked and lets NaN through. So
-//! the header is bounded first (8 MB, 20,000 tensors, data that fills the file), then names, shapes and dtypes must be exactly those
-//! that the model has, then every value must be finite. The errors are [`CheckpointError`]s.
+//! The official crate checks offsets and shapes, but accepts headers of 100 MB, adds sizes unchecked and lets NaN through. So
+//! the header is bounded first (8 MB, 20,000 tensors, data that fills the file), then names, shapes and dtypes must match the model
+//! exactly, then every value must be finite. The errors are [`CheckpointError`]s.
 
 use super::checkpoint_error::CheckpointError;
 use crate::run::quote::cut;
@@ -20,11 +20,11 @@ pub struct NamedTensor {
     pub name: String,
     /// Shape, row-major.
     pub shape: Vec<usize>,
-    /// Values, as many as the shape says.
+    /// The values, one per element.
     pub data: Vec<f32>,
 }
 
-/// The values as the bytes of a file; borrowed where the machine is little-endian.
+/// The values as the bytes of a file; borrowed on little-endian machines.
 pub(crate) fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {
     match cfg!(target_endian = "little") {
         true => Cow::Borrowed(bytemuck::cast_slice(data)),
@@ -55,7 +55,7 @@ pub(crate) fn data_bytes(shape: &[usize]) -> usize {
     shape.iter().product::<usize>() * size_of::<f32>()
 }
 
-/// What a file of these tensors (name, shape), all f32 and sorted by name, has before their data: as the official crate writes it.
+/// The header of a file of these tensors (name, shape), all f32 and sorted by name, as written by the official crate.
 pub(crate) fn header_of(name: &str, tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>, CheckpointError> {
     let mut end = 0;
     let info = |(tensor, shape): &(String, Vec<usize>)| {
@@ -73,9 +73,9 @@ pub(crate) fn header_of(name: &str, tensors: &[(String, Vec<usize>)]) -> Result<
 pub(crate) struct Part {
     /// Name of the tensor.
     pub tensor: String,
-    /// Of the part in the tensor.
+    /// Offset of the part in the tensor.
     pub offset: u64,
-    /// Of the part in the file.
+    /// Offset of the part in the file.
     pub at: u64,
     /// Its length.
     pub bytes: usize,
@@ -109,7 +109,7 @@ pub(crate) fn parts(
     Ok(parts)
 }
 
-/// Most bytes at the start of a file that its header may take.
+/// Maximum bytes at the start of a file that its header may use.
 pub const HEAD_BYTES: usize = 8 + HEADER_LIMIT_BYTES;
 
 /// The header of a file of `length` bytes, bounded before the official reader sees it, which accepts 100 MB and adds sizes unchecked. Of
@@ -123,7 +123,7 @@ pub(crate) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<M
     if length > HEADER_LIMIT_BYTES {
         return Err(too_large("its header in bytes", length, HEADER_LIMIT_BYTES));
     }
-    let json = rest.get(..length).ok_or_else(|| header(name, "its header is cut off"))?;
+    let json = rest.get(..length).ok_or_else(|| header(name, "its header is truncated"))?;
     let metadata: Metadata = serde_json::from_slice(json).map_err(|error| header(name, error))?;
     let count = metadata.offset_keys().len();
     if count > TENSOR_LIMIT {
@@ -135,7 +135,7 @@ pub(crate) fn read_header(name: &str, head: &[u8], file_length: u64) -> Result<M
     Ok(metadata)
 }
 
-/// Everything in which the stored tensors differ from the expected ones, the first few spelt out.
+/// The differences between the stored and the expected tensors, of which the first few are listed.
 fn differences(stored: &Metadata, expected: &[(String, Vec<usize>)]) -> Vec<String> {
     let mut found = stored.tensors();
     let mut problems = Vec::new();
@@ -144,7 +144,7 @@ fn differences(stored: &Metadata, expected: &[(String, Vec<usize>)]) -> Vec<Stri
             None => problems.push(format!("`{name}` {shape:?} is missing")),
             Some(info) if info.dtype != Dtype::F32 || info.shape != *shape => {
                 let (dtype, found) = (info.dtype, &info.shape);
-                problems.push(format!("`{name}` is {dtype:?} {found:?}, wanted F32 {shape:?}"));
+                problems.push(format!("`{name}` is {dtype:?} {found:?}, expected F32 {shape:?}"));
             }
             Some(_) => {}
         }
@@ -161,6 +161,6 @@ fn differences(stored: &Metadata, expected: &[(String, Vec<usize>)]) -> Vec<Stri
 }
 
 fn header(file: &str, problem: impl ToString) -> CheckpointError {
-    // What the reader says may quote the file.
+    // The reader's message may quote the file.
     CheckpointError::Header { file: file.to_string(), problem: cut(&problem.to_string(), 200) }
 }

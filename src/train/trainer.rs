@@ -1,14 +1,14 @@
-//! The trainer: a state machine that never blocks. [`Trainer::advance`] submits work and takes what has come back.
+//! The trainer: a state machine that never blocks. [`Trainer::advance`] submits work and collects completed work.
 //!
-//! Guaranteed: the same config, data and adapter give the same bits, also when stopped and resumed; a step waits for
-//! no read-back (up to [`IN_FLIGHT`] updates are under way); evaluation, checkpoints and the end of a run stand
-//! between updates, when everything before has come back. A non-finite gradient changes no parameter and no moment, and
-//! a non-finite result of an update is noticed with that update.
-//! One call is one slice: one submission of an update, the batches of an evaluation that may be under way, what has come back of both.
-//! A checkpoint is given piece by piece, so that nobody needs a second model's memory. A driver with a budget calls while it has time.
-//! The trainer has no clock and no files: it gives [`Progress`], whoever drives it adds time and keeps what must last.
+//! Guarantees: runs with the same config, data and adapter are bit-equal, also when stopped and resumed; a step waits for
+//! no read-back (up to [`IN_FLIGHT`] updates are in flight); evaluations, checkpoints and the end of a run happen
+//! between updates, when everything before is complete. A non-finite gradient changes no parameter and no moment, and
+//! a non-finite result of an update is detected with that update.
+//! One call is one slice: one submission of an update, the batches of an evaluation in flight, and completed results of both.
+//! A checkpoint is read piece by piece, which needs no memory for a second model. A driver with a budget calls while it has time.
+//! The trainer has no clock and no files: it returns [`Progress`]; its driver adds times and stores what must persist.
 //!
-//! Long because it is one state machine: every phase and what leads from one to the next.
+//! Long because it is one state machine, with every phase and transition.
 
 use std::{collections::VecDeque, rc::Rc};
 
@@ -43,35 +43,35 @@ pub const IN_FLIGHT: usize = 2;
 /// What has happened.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// An update came back.
+    /// An update is complete.
     Update(UpdateRecord),
     /// An evaluation is complete.
     Eval(EvalRecord),
-    /// An evaluation that [`Trainer::begin_requested_evaluation`] began is complete. Nothing of the run depends on it.
+    /// An evaluation that [`Trainer::begin_requested_evaluation`] began is complete. The run does not depend on it.
     Requested(EvalRecord),
-    /// Something out of the ordinary.
+    /// An incident.
     Incident(IncidentRecord),
-    /// A checkpoint is due: of the tensors that [`Trainer::snapshot_piece`] gives and of [`Trainer::state`]. They stay as they are until
-    /// the next call of [`Trainer::advance`], which resumes training whether it was saved or not.
+    /// A checkpoint is due, of the tensors from [`Trainer::snapshot_piece`] and of [`Trainer::state`]. They do not change until the
+    /// next call of [`Trainer::advance`], which resumes training even if it was not saved.
     CheckpointDue,
-    /// The run wants its last good checkpoint back: its tensors to
-    /// [`Trainer::write_tensor`], its state to [`Trainer::roll_back`].
+    /// The run must be rolled back to its last good checkpoint: pass its tensors to
+    /// [`Trainer::write_tensor`], and its state to [`Trainer::roll_back`].
     WantsRollback,
-    /// The run is over; the last checkpoint has been due.
+    /// The run has ended, after its last checkpoint was due.
     Done {
-        /// Why.
+        /// The reason.
         end: End,
     },
 }
 
-/// Why training is over.
+/// Why training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// All updates were made.
     Completed,
     /// The validation loss no longer improved.
     EarlyStopped,
-    /// [`Trainer::interrupt`] was called; a resumed run goes on.
+    /// [`Trainer::interrupt`] was called; the run can be resumed.
     Interrupted,
 }
 
@@ -81,12 +81,12 @@ struct Flight {
     run: UpdateRun,
 }
 
-/// What is to be done before the next update.
+/// What to do before the next update.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     /// No further update is made.
     is_over: bool,
-    /// The schedule has an evaluation here that was not made.
+    /// Whether the scheduled evaluation is still to be made.
     lacks_evaluation: bool,
     evaluation: bool,
     save: bool,
@@ -94,14 +94,14 @@ struct Due {
 
 enum Phase {
     Training,
-    /// Sums so far over the validation batches; `pending` are the batches under way, each with what its routing is divided by:
+    /// Sums so far over the validation batches; `pending` are the batches in flight, each with the divisor of its routing:
     /// the whole set's real tokens over its own.
     Evaluating {
         next: usize,
         sums: [f64; 3],
         loads: Vec<Vec<f64>>,
         pending: VecDeque<(Download, f64)>,
-        /// It is none of the run's own.
+        /// Whether it was requested and is not part of the run.
         is_requested: bool,
     },
     /// Until the next [`Trainer::advance`].
@@ -126,17 +126,17 @@ pub struct Trainer {
     schedule: Schedule,
     state: TrainState,
     in_flight: VecDeque<Flight>,
-    /// The update of which not all is submitted.
+    /// The update that is only partly submitted.
     submitting: Option<Flight>,
     phase: Phase,
     evaluated_at: Option<u32>,
     saved_at: Option<u32>,
-    /// The newest evaluation changed what a checkpoint of its update must hold.
+    /// Whether the newest evaluation changed the checkpoint of its update.
     evaluation_is_unsaved: bool,
     is_interrupted: bool,
-    /// No update after this one is submitted, while it is set.
+    /// If set, no update after this one is submitted.
     limit: Option<u32>,
-    /// A checkpoint is to be saved although none is due.
+    /// Whether a checkpoint was requested although none is due.
     save_requested: bool,
     /// What the next call of [`Trainer::advance`] returns, so that the progress before it is not lost.
     failed: Option<TrainError>,
@@ -191,17 +191,17 @@ impl Trainer {
         &self.device
     }
 
-    /// Where the run stands.
+    /// The state of the run.
     pub fn state(&self) -> &TrainState {
         &self.state
     }
 
-    /// Notes settings that this run goes on with, other than before.
+    /// Records settings that changed when the run was resumed.
     pub fn note_changes(&mut self, changes: Vec<Change>) {
         self.state.changes.extend(changes);
     }
 
-    /// Keeps the hash of the config that this run was started with, as its log has it.
+    /// Sets the hash of the config that this run was started with, from its log.
     pub fn keep_started_as(&mut self, config_hash: String) {
         self.state.identity.config = config_hash;
     }
@@ -216,7 +216,7 @@ impl Trainer {
         &self.corpus
     }
 
-    /// The device, and the memory that holds the run's parameters: what a sampler needs.
+    /// The device, and the memory that holds the run's parameters: for generating text.
     pub fn device_and_memory(&mut self) -> (&Rc<Device>, &mut Memory) {
         (&self.device, &mut self.memory)
     }
@@ -226,11 +226,11 @@ impl Trainer {
         self.training.recorded().expected()
     }
 
-    /// Submits what can be submitted, takes what has come back. An empty answer means that the device is busy: call
-    /// again later, or [`Trainer::wait`] where blocking is allowed.
+    /// Submits work and collects completed work. An empty result means that the device is busy: call
+    /// again later, or [`Trainer::wait`] if blocking is allowed.
     ///
     /// # Errors
-    /// A lost or faulty device, or a run that diverged. The trainer is not usable afterwards.
+    /// The device is lost or has failed, or the run diverged. The trainer is not usable afterwards.
     pub fn advance(&mut self) -> Result<Vec<Progress>, TrainError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -268,23 +268,23 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ends the run soon: the updates under way end, a checkpoint is given, then [`Progress::Done`]. An evaluation under way is
-    /// left; a run that is resumed from the checkpoint makes it first.
+    /// Stops the run: the updates in flight complete, a checkpoint becomes due, then [`Progress::Done`]. An evaluation in flight is
+    /// dropped; a run that is resumed from the checkpoint makes it first.
     pub fn interrupt(&mut self) {
         self.is_interrupted = true;
     }
 
-    /// Submits no update after `limit`, until another limit is set; what is due after that update is still done. `None` lifts it.
+    /// Submits no update after `limit`, until another limit is set; what is due after that update is still done. `None` removes the limit.
     pub fn set_limit(&mut self, limit: Option<u32>) {
         self.limit = limit;
     }
 
-    /// Updates submitted so far; those that have come back are in [`Trainer::state`].
+    /// Number of updates submitted so far; [`Trainer::state`] has the number of completed ones.
     pub fn submitted_updates(&self) -> u32 {
         self.state.update + self.in_flight.len() as u32
     }
 
-    /// Whether nothing is under way and nothing is due before the next update.
+    /// Whether nothing is in flight and nothing is due before the next update.
     pub fn is_settled(&self) -> bool {
         let due = self.due();
         matches!(self.phase, Phase::Training)
@@ -293,7 +293,7 @@ impl Trainer {
             && !(due.is_over || due.evaluation || due.save)
     }
 
-    /// Evaluates next, as [`Trainer::begin_evaluation`] does, and leaves the run as it is: [`Trainer::advance`] then gives
+    /// Evaluates next, like [`Trainer::begin_evaluation`], without changing the run: [`Trainer::advance`] then returns
     /// [`Progress::Requested`]. Only while the trainer [is settled](Trainer::is_settled).
     pub fn begin_requested_evaluation(&mut self) {
         self.begin_evaluation();
@@ -302,15 +302,15 @@ impl Trainer {
         }
     }
 
-    /// Gives a checkpoint of the newest update next, although none is due.
+    /// Makes a checkpoint of the newest update due next.
     pub fn request_checkpoint(&mut self) {
         self.save_requested = true;
     }
 
-    /// Blocks until the oldest work under way has come back. Native only in effect.
+    /// Blocks until the oldest work in flight is complete. Only works natively.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn wait(&self) -> Result<(), TrainError> {
         if self.failed.is_some() {
             return Ok(());
@@ -324,7 +324,7 @@ impl Trainer {
         Ok(oldest.map_or(Ok(()), |download| download.wait_ready(&self.device))?)
     }
 
-    /// What is to be done before the next update is submitted.
+    /// What to do before the next update is submitted.
     fn due(&self) -> Due {
         let submitted = self.submitted_updates();
         let is_over = submitted >= self.config.train.updates || self.is_stopped_early() || self.is_interrupted;
@@ -368,7 +368,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Whether the newest evaluations end the run. Follows from the state alone, so that a finished run that is resumed has nothing
+    /// Whether the newest evaluations end the run. It depends only on the state, so that a finished run that is resumed has nothing
     /// left to do.
     fn is_stopped_early(&self) -> bool {
         let patience = self.config.train.early_stopping.patience;
@@ -384,7 +384,7 @@ impl Trainer {
         }
     }
 
-    /// ln V, what a guess among all ids costs.
+    /// ln V, the loss of a uniform guess among all ids.
     fn uniform(&self) -> f64 {
         f64::from(self.config.model.vocabulary).ln()
     }
@@ -401,7 +401,7 @@ impl Trainer {
         }));
     }
 
-    /// Takes an update that was made into the alarms.
+    /// Records an update in the alarms.
     fn watch(&mut self, loss: f64, progress: &mut Vec<Progress>) {
         let (update, uniform) = (self.state.update, self.uniform());
         let is_warm = self.schedule.is_warm(update.saturating_sub(1));
@@ -438,7 +438,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Takes updates that have come back, in order.
+    /// Collects completed updates, in order.
     fn collect(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         while let Some(flight) = self.in_flight.front() {
             let Some(outputs) = self.training.poll(&self.device, &flight.run)? else { return Ok(()) };
@@ -471,22 +471,22 @@ impl Trainer {
         let counts = &mut self.state.skipped;
         counts.non_finite += 1;
         counts.in_a_row += 1;
-        let detail = format!("the gradient of update {} is not finite: parameters and moments are untouched", self.state.update);
+        let detail = format!("the gradient of update {} is not finite: parameters and moments are unchanged", self.state.update);
         progress.push(self.incident(Incident::NonFinite, detail));
         let policy = &self.config.nan;
         if policy.roll_back_after == 0 || self.state.skipped.in_a_row < policy.roll_back_after {
             return Ok(());
         }
-        let what = format!("{} updates in a row had a gradient that is not finite", self.state.skipped.in_a_row);
+        let what = format!("{} consecutive updates had a gradient that is not finite", self.state.skipped.in_a_row);
         self.want_rollback(what, progress)
     }
 
-    /// After an update that was made, and whose result is not finite: nothing but an older checkpoint helps.
+    /// Handles an update whose result is not finite, which requires an older checkpoint.
     fn note_damage(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         let update = self.state.update;
-        let detail = format!("the gradient of update {update} is finite, what the update made of parameters or moments is not");
+        let detail = format!("the gradient of update {update} is finite, the resulting parameters or moments are not");
         progress.push(self.incident(Incident::NonFinite, detail));
-        let what = "its gradient is finite, the parameters or moments after it are not".to_string();
+        let what = "its gradient is finite, the resulting parameters or moments are not".to_string();
         if self.config.nan.roll_back_after == 0 {
             return Err(self.diverged(what));
         }
@@ -501,7 +501,7 @@ impl Trainer {
         if self.state.skipped.rollbacks >= self.config.nan.stop_after {
             return Err(self.diverged(what));
         }
-        // What is under way is dropped now, so that how far it had come makes no difference.
+        // Work in flight is dropped, so that its progress makes no difference.
         self.in_flight.clear();
         self.submitting = None;
         self.phase = Phase::WaitingForRollback;
@@ -560,10 +560,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// Keeps the best evaluation, counts towards early stopping, and may raise an alarm.
+    /// Updates the best evaluation and early stopping, and may raise an alarm.
     ///
-    /// An evaluation improves if it is more than `min_delta` below the last one that did; that reference stays where it is in
-    /// between, so that small gains add up.
+    /// An evaluation improves if it is more than `min_delta` below the last one that did; that reference does not change in
+    /// between, so that small gains accumulate.
     fn judge(&mut self, record: &EvalRecord) -> Option<Alarm> {
         self.evaluated_at = Some(record.update);
         let state = &mut self.state;
@@ -578,18 +578,18 @@ impl Trainer {
             state.best = Some(BestEval { update: record.update, val_ce: record.val_ce });
             self.evaluation_is_unsaved = self.config.train.checkpoint.best;
         }
-        // A checkpoint that was saved without this evaluation is out of date.
+        // A checkpoint that was saved before this evaluation is outdated.
         self.evaluation_is_unsaved |= std::mem::take(&mut self.state.evaluation_pending);
         let is_warm = self.schedule.is_warm(record.update.saturating_sub(1));
         let uniform = self.uniform();
         self.state.alarms.note_evaluation(&self.config.alarms, record.update, record.val_ce, uniform, is_warm)
     }
 
-    /// While a checkpoint is due, the next piece of its tensors' data, in the order of [`Encoder`](super::encoder::Encoder). `None`: it is
-    /// on its way, call again later; or all have been given.
+    /// While a checkpoint is due, the next piece of its tensors' data, in the order of [`Encoder`](super::encoder::Encoder). `None` if it
+    /// is not available yet, or after the last piece.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn snapshot_piece(&mut self) -> Result<Option<Vec<u8>>, TrainError> {
         match &mut self.phase {
             Phase::Saving { reader } => Ok(reader.poll(&self.device, &self.memory)?),
@@ -600,7 +600,7 @@ impl Trainer {
     /// While a checkpoint is due, all of it in memory. Blocks, and needs the memory of a second model: for tests and tools. Native only.
     ///
     /// # Errors
-    /// A lost or faulty device.
+    /// The device is lost or has failed.
     pub fn snapshot(&self) -> Result<Snapshot, TrainError> {
         let expected = self.expected();
         let names: Vec<String> = expected.tensors.iter().chain(&expected.optimizer).map(|(name, _)| name.clone()).collect();
@@ -627,7 +627,7 @@ impl Trainer {
         }
     }
 
-    /// Evaluates next, whatever the schedule says; [`Trainer::advance`] then gives the record.
+    /// Evaluates next, regardless of the schedule; [`Trainer::advance`] then returns the record.
     pub fn begin_evaluation(&mut self) {
         let layers = vec![Vec::new(); self.evaluation.layers()];
         self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new(), is_requested: false };
@@ -638,8 +638,8 @@ impl Trainer {
         self.memory.write_at(&self.device, name, offset, bytes);
     }
 
-    /// Sets all tensors to what they are before the first update, and returns the state of then, as [`Trainer::write_tensor`] and a
-    /// checkpoint would.
+    /// Resets all tensors to their values before the first update, and returns the corresponding state, as if
+    /// loaded from a checkpoint.
     pub fn write_initial(&mut self) -> TrainState {
         for spec in self.config.parameters() {
             let values = parameters::initial_values(&spec, self.config.seed);
@@ -655,35 +655,35 @@ impl Trainer {
         TrainState::new(self.config.seed, self.state.identity.clone())
     }
 
-    /// Resumes from a snapshot of this run. What is under way is dropped.
+    /// Resumes from a snapshot of this run. Work in flight is dropped.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         self.write_tensors(snapshot);
         self.restore_state(&snapshot.state);
     }
 
-    /// As [`Trainer::write_tensor`], for all that a snapshot has.
+    /// Like [`Trainer::write_tensor`], for all tensors of a snapshot.
     pub fn write_tensors(&mut self, snapshot: &Snapshot) {
         for tensor in snapshot.tensors.iter().chain(&snapshot.optimizer) {
             self.memory.write(&self.device, &tensor.name, bytemuck::cast_slice(&tensor.data));
         }
     }
 
-    /// As [`Trainer::restore`], with tensors that were written before.
+    /// Like [`Trainer::restore`], with tensors that were written before.
     pub fn restore_state(&mut self, state: &TrainState) {
         self.in_flight.clear();
         self.submitting = None;
         self.phase = Phase::Training;
-        // What goes on from here is of this process, but a run keeps the name that it was started under.
+        // The identity is now that of this process, except for the config that the run was started with.
         let identity = Identity { config: state.identity.config.clone(), ..self.state.identity.clone() };
         self.state = TrainState { identity, ..state.clone() };
-        // What a checkpoint follows has been done: it is saved after the evaluation of its update, unless that was interrupted.
+        // A checkpoint is saved after the evaluation of its update, unless that was interrupted.
         self.evaluated_at = (!self.state.evaluation_pending).then_some(self.state.update);
         self.saved_at = Some(self.state.update);
         self.evaluation_is_unsaved = false;
     }
 
-    /// As [`Trainer::restore_state`], after too many skipped updates: resumes with data that the run has not seen, as the same data
-    /// would give the same bits, and the same fault.
+    /// Like [`Trainer::restore_state`], after too many skipped updates: resumes with data that the run has not seen, because the
+    /// same data would reproduce the failure.
     pub fn roll_back(&mut self, state: &TrainState) -> Progress {
         let (from, skipped, offset) = (self.state.update, self.state.skipped, self.state.data.offset);
         self.restore_state(state);
@@ -692,14 +692,14 @@ impl Trainer {
         self.state.skipped = skipped;
         self.state.skipped.in_a_row = 0;
         self.state.skipped.rollbacks += 1;
-        let detail = format!("back from update {from} to {}, on with data after that", self.state.update);
+        let detail = format!("rolled back from update {from} to {}, continuing with the data after that", self.state.update);
         self.incident(Incident::RolledBack, detail)
     }
 }
 
-/// For tests and tools that look at single tensors.
+/// For tests and tools that inspect single tensors.
 impl Trainer {
-    /// Starts reading parameters as they are now.
+    /// Starts reading the current values of parameters.
     pub fn download_parameters(&self, names: &[String]) -> Download {
         self.memory.download(&self.device, names)
     }

@@ -159,7 +159,7 @@ fn the_manifest_is_as_it_was_written() {
     let mut spaced = files(2);
     content(&mut spaced, MANIFEST).push(b'\n');
     let problem = decode(&spaced, &expected()).expect_err("a byte more").to_string();
-    assert!(problem.contains("its bytes are not as they were written"), "{problem}");
+    assert!(problem.contains("its bytes have changed"), "{problem}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn the_message_names_file_wanted_and_found() {
     content(&mut cut, MODEL).truncate(1000);
     let wanted = files(2)[0].1.len();
     let message = decode(&cut, &expected()).expect_err("it is cut").to_string();
-    assert_eq!(message, format!("`model.safetensors` has 1000 bytes, the manifest says {wanted}: it was cut off or changed"));
+    assert_eq!(message, format!("`model.safetensors` has 1000 bytes, the manifest says {wanted}: it was truncated or changed"));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn another_model_is_refused() {
     other.tensors[0].1 = vec![8, 13];
     other.tensors[2].0 = "norm.weight".into();
     let problem = decode(&files(1), &other).expect_err("shapes differ").to_string();
-    assert!(problem.contains("`embedding.weight` is F32 [13, 8], wanted F32 [8, 13]"), "{problem}");
+    assert!(problem.contains("`embedding.weight` is F32 [13, 8], expected F32 [8, 13]"), "{problem}");
     assert!(problem.contains("`norm.weight` [8] is missing"), "{problem}");
     assert!(problem.contains("`final_norm.weight` is not part of it"), "{problem}");
 }
@@ -224,9 +224,9 @@ fn unsound_snapshots_are_not_encoded() {
     }
     // Finite, but the next update would not be.
     for (name, value, wanted) in [
-        ("adamw.v.embedding.weight", -1e-30, "wanted 0 or more"),
-        ("adamw.corrections.blocks.0.moe.experts.up.weight", 1.5, "wanted 0 to 1.001"),
-        ("adamw.corrections(0.9, 0.999)", -0.1, "wanted 0 to 1.001"),
+        ("adamw.v.embedding.weight", -1e-30, "expected 0 or more"),
+        ("adamw.corrections.blocks.0.moe.experts.up.weight", 1.5, "expected 0 to 1.001"),
+        ("adamw.corrections(0.9, 0.999)", -0.1, "expected 0 to 1.001"),
         ("adamw.m.embedding.weight", -1.5, ""),
         ("muon.momentum.blocks.0.attention.output.weight", -1.5, ""),
     ] {
@@ -261,7 +261,7 @@ fn hostile_files_are_refused() {
     let no_file = "is not a safetensors file";
     let cases = [
         ("too short", vec![1, 2, 3], "fewer than 8 bytes"),
-        ("header beyond the file", raw(&" ".repeat(99), &[])[..50].to_vec(), "its header is cut off"),
+        ("header beyond the file", raw(&" ".repeat(99), &[])[..50].to_vec(), "its header is truncated"),
         ("header of 2^64 bytes", u64::MAX.to_le_bytes().to_vec(), "at most 8388608 is accepted"),
         ("header of 9 MB", raw(&format!("{one}{}", " ".repeat(9 << 20)), &[0; 8]), "at most 8388608 is accepted"),
         ("sizes that overflow", raw(&format!("{{{}}}", huge.join(",")), &[0; 8]), "do not fill the file"),
@@ -271,7 +271,7 @@ fn hostile_files_are_refused() {
         ("a hole", raw(&one.replace("[0,8]", "[4,12]"), &[0; 12]), no_file),
         ("not JSON", raw("{", &[]), no_file),
         ("nesting", raw(&"[".repeat(100_000), &[]), no_file),
-        ("another dtype", raw(&one.replace("F32", "I32"), &[0; 8]), "`w` is I32 [2], wanted F32 [2]"),
+        ("another dtype", raw(&one.replace("F32", "I32"), &[0; 8]), "`w` is I32 [2], expected F32 [2]"),
         ("not a number", raw(one, &[f32::NAN.to_le_bytes(), [0; 4]].concat()), "`w` is NaN at element 0"),
     ];
     let expected = Expected { tensors: vec![("w".into(), vec![2])], ..expected() };

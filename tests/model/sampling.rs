@@ -8,7 +8,7 @@ use moelab::{
     gpu::Device,
     random::Stream,
     run::Config,
-    train::generate::{Draw, Generator},
+    train::generate::{Generator, Sampling},
 };
 
 use crate::{
@@ -16,11 +16,11 @@ use crate::{
     trainer::{STILL, batches, drive, start, tiny},
 };
 
-const GREEDY: Draw = Draw { temperature: 0.0, top_p: 1.0 };
+const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0 };
 const PROMPT: [u32; 3] = [4, 9, 2];
 
 /// `count` tokens after `prompt` from the initial weights, as text number `sample`.
-fn continuation(config: &Config, device: &Rc<Device>, count: usize, draw: Draw, sample: u32) -> Vec<u32> {
+fn continuation(config: &Config, device: &Rc<Device>, count: usize, draw: Sampling, sample: u32) -> Vec<u32> {
     let batch = batches(config, 1);
     let mut trainer = start(config, device, &batch, &batch);
     let (device, memory) = trainer.device_and_memory();
@@ -74,7 +74,7 @@ fn the_next_token_follows_from_exactly_the_last_t_tokens() {
 fn a_text_depends_on_weights_seed_and_number_alone() {
     on_shared_device(|device| {
         let sets = ["train.updates=1", "model.init.std=0.3"];
-        let draw = Draw { temperature: 1.0, top_p: 0.9 };
+        let draw = Sampling { temperature: 1.0, top_p: 0.9 };
         let drawn = |more: &[&str], sample: u32| continuation(&tiny(&[&sets, more].concat()), device, 12, draw, sample);
         let plain = drawn(&[], 0);
         assert_eq!(drawn(&[], 0), plain);
@@ -93,7 +93,7 @@ fn every_token_of_every_text_has_a_random_number_of_its_own() {
         for sample in [0, 7] {
             let stream = Stream { seed: 5, step: sample, stream: u32::MAX };
             let wanted: Vec<u32> = (3..23).map(|at| (stream.uniform(at) * 11.0) as u32).collect();
-            assert_eq!(continuation(&config, device, 20, Draw { temperature: 1.0, top_p: 1.0 }, sample), wanted);
+            assert_eq!(continuation(&config, device, 20, Sampling { temperature: 1.0, top_p: 1.0 }, sample), wanted);
         }
     });
 }

@@ -20,7 +20,7 @@ use moelab::{
     },
     train::{
         checkpoint::weights_sha256,
-        generate::{Draw, Generator},
+        generate::{Generator, Sampling},
     },
 };
 
@@ -170,7 +170,7 @@ fn log_checkpoints_samples_and_summary_agree() {
         let mut generator = Generator::new(&config, device, memory).unwrap().for_text(&tokenizer, &config);
         for (number, sample) in samples.iter().enumerate() {
             // A text starts as a document does, after the end of another.
-            let mut text = generator.start(vec![0, b'a'.into(), b'b'.into()], 12, Draw { temperature: 1.0, top_p: 0.9 }, number as u32);
+            let mut text = generator.start(vec![0, b'a'.into(), b'b'.into()], 12, Sampling { temperature: 1.0, top_p: 0.9 }, number as u32);
             generator.finish(device, memory, &mut text).unwrap();
             assert_eq!((sample.update, &sample.text), (7, &tokenizer.decode(text.continuation())), "text {number}");
         }

@@ -1,6 +1,6 @@
 //! A draw from logits: frequencies over evenly spread uniform numbers against shares worked out by hand.
 
-use moelab::train::generate::{Draw, choose};
+use moelab::train::generate::{Sampling, choose};
 
 /// Shares of 0.1, 0.4, 0.2 and 0.3.
 fn logits() -> [f32; 4] {
@@ -12,7 +12,7 @@ fn frequencies(temperature: f64, top_p: f64) -> [f64; 4] {
     const DRAWS: u32 = 18_000;
     let mut found = [0.0; 4];
     for i in 0..DRAWS {
-        let token = choose(&logits(), Draw { temperature, top_p }, (f64::from(i) + 0.5) / f64::from(DRAWS));
+        let token = choose(&logits(), Sampling { temperature, top_p }, (f64::from(i) + 0.5) / f64::from(DRAWS));
         found[token as usize] += 1.0 / f64::from(DRAWS);
     }
     found
@@ -51,9 +51,9 @@ fn a_temperature_is_a_power_on_the_shares() {
 /// Likeliest first; the ends of [0, 1) belong to the first and the last token of the nucleus.
 #[test]
 fn a_uniform_number_names_one_token() {
-    let token = |uniform| choose(&logits(), Draw { temperature: 1.0, top_p: 1.0 }, uniform);
+    let token = |uniform| choose(&logits(), Sampling { temperature: 1.0, top_p: 1.0 }, uniform);
     let wanted = [(0.0, 1), (0.399, 1), (0.401, 3), (0.699, 3), (0.701, 2), (0.899, 2), (0.901, 0), (1.0 - 2f64.powi(-24), 0)];
     assert_eq!(wanted.map(|(uniform, _)| (uniform, token(uniform))), wanted);
-    let ties = choose(&[1.0; 3], Draw { temperature: 1.0, top_p: 0.1 }, 0.99);
+    let ties = choose(&[1.0; 3], Sampling { temperature: 1.0, top_p: 0.1 }, 0.99);
     assert_eq!(ties, 0, "of equals the first");
 }

@@ -1,4 +1,4 @@
-//! A model of your own from ops, and its gradient against central differences.
+//! A custom model from ops, and its gradient compared with central differences.
 //!
 //! `cargo run --example own_model`
 //!
@@ -79,7 +79,7 @@ fn values(count: u32, stream: u32) -> Vec<f32> {
 fn largest_difference() -> Result<f64, GpuError> {
     let mut model = Model::new(pollster::block_on(Device::open(&AdapterChoice::Best))?)?;
     let loss = model.step()?;
-    println!("{}: loss {loss:.4} nats, a guess costs ln {V} = {:.4}", model.device.adapter.name, f64::from(V).ln());
+    println!("{}: loss {loss:.4} nats, a uniform guess has ln {V} = {:.4}", model.device.adapter.name, f64::from(V).ln());
     let mut largest = 0.0f64;
     for name in ["up", "head"] {
         let (weights, gradient) = (model.read(name)?, model.read(&format!("d_{name}"))?);

@@ -1,8 +1,8 @@
-//! Reads a run folder: what the run was, its curves by range and points, the load of its experts.
+//! Reads a run folder: a summary, curves by range and number of points, and the load of the experts.
 //!
 //! `cargo run --example read_run runs/quickstart-1`
 //!
-//! Nothing here needs a GPU, and no more of a log is in memory than what was asked for.
+//! This needs no GPU, and only the requested part of a log is in memory.
 
 use std::{env, error::Error, path::Path};
 
@@ -12,7 +12,7 @@ use moelab::{
 };
 use moelab_native::store::Directory;
 
-/// A summary of the run in `folder`, a line each.
+/// A summary of the run in `folder`, one entry per line.
 fn describe(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let store = Directory::read_only(folder)?;
     let reader = Reader::open(&store)?;
@@ -36,7 +36,7 @@ fn describe(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = env::args().nth(1).ok_or("wanted the folder of a run")?;
+    let folder = env::args().nth(1).ok_or("expected a run folder")?;
     describe(Path::new(&folder))?.iter().for_each(|line| println!("{line}"));
     Ok(())
 }

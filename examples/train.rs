@@ -1,10 +1,10 @@
-//! Trains a config from a program of your own: commands in, events out.
+//! Trains a config from a custom program: commands in, events out.
 //!
 //! `cargo run --example train`
 //!
-//! A [`Host`] opens a run and drives it in slices, so that a window or a server keeps its thread. What it needs of the machine is an
+//! A [`Host`] opens a run and drives it in slices, so that a window or a server keeps its thread. Its machine-dependent inputs are an
 //! [`Environment`]; this one keeps the run in memory and has no files. `moelab_native` has one with folders, and runs a host on a
-//! thread of its own.
+//! separate thread.
 
 use std::{rc::Rc, time::Instant};
 

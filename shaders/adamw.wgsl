@@ -4,7 +4,7 @@
 //   w <- w - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 // Where the gradient was not finite (clip.finite = 0) nothing is written, and t does not count the update: correct moves
 // c = 1 - beta^t on as c <- beta c + 1 - beta. Of a stack of experts those without assignments can be left as they are;
-// each has its own t then, the updates that it took part in. A result that is not finite is written all the same, and told.
+// each has its own t then, the updates that it took part in. A result that is not finite is written nevertheless, and reported.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
 import package::lib::finite::are_finite;

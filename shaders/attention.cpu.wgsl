@@ -1,10 +1,10 @@
-// Causal attention for CPU rasterisers: attention.wgsl (the maths and the letters stand there) with its operands read as
+// Causal attention for CPU rasterisers: attention.wgsl (see there for the maths and the notation) with its operands read as
 // images, a texel being four channels, or four queries of lse and dot. No barriers and no workgroup memory: an
 // invocation owns four rows and walks 4 x 4 blocks of scores. Scores need a loop over channels only; what is summed
 // over keys or queries stays in registers, which takes straight code: `slice` texels of a head, at most 16. Wider heads
 // take several slices, each computing the scores again.
 //
-// Where time goes on lavapipe: a store compiles for 8 ms and a load for 1, hence one store an output in a loop that
+// Costs on lavapipe: a store compiles for 8 ms and a load for 1, hence one store an output in a loop that
 // selects its register; nothing leaves a loop by itself, hence rows are computed ahead of the loop over channels.
 //
 // requires: images

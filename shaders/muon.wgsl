@@ -6,7 +6,7 @@
 // padded with zeros; ops/muon.rs orthogonalises the stack by matrix products; scatter applies it. normalize gives the
 // first polynomial of that its terms. Matrices with a side of at most 16 (router gates) take `update_small`, all in one.
 // Where a gradient was not finite (clip.finite = 0) no parameter and no momentum is written; and none of an expert without
-// assignments, where counts are followed. A weight that is not finite afterwards is written all the same, and told.
+// assignments, where counts are followed. A weight that is not finite afterwards is written nevertheless, and reported.
 
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE};
 import package::lib::finite::are_finite;

@@ -40,7 +40,7 @@ async function start(updates) {
     if (!response.ok) {
       throw new Error(`quickstart.toml: ${response.status} ${response.statusText}`);
     }
-    // The page shows losses alone, and its reader waits for the first.
+    // The page only shows losses, and the first one should appear soon.
     const sets = [`train.updates=${updates}`, "train.evaluation.every=0", "train.checkpoint.every=0", "sample.prompts=[]"];
     send({ command: "subscribe", series: ["train_ce"] });
     send({ command: "start", run: "page", config: await response.text(), sets });
@@ -65,7 +65,7 @@ function finish(text, message) {
   }
 }
 
-// navigator.gpu may be missing, give no adapter, or throw: all three mean the same to the reader.
+// navigator.gpu may be missing, return no adapter, or throw: all three mean the same to the user.
 async function adapterName() {
   try {
     const { info } = await navigator.gpu.requestAdapter();
@@ -90,7 +90,7 @@ const receive = {
     say(total > 0 ? `${phases[phase]}: ${done} of ${total}` : phases[phase]);
   },
   async opened({ adapter }) {
-    // Browsers do not tell a worker's module the adapter's name.
+    // Browsers do not provide the adapter's name to a worker's module.
     outcome.adapter = adapter || (await adapterName());
     say(`Training on ${outcome.adapter} …`);
   },
@@ -112,7 +112,7 @@ const receive = {
   },
 };
 
-// The first click ends the run in order, the second ends the worker.
+// The first click stops the run cleanly, the second terminates the worker.
 function stop() {
   if (isStopping) {
     return close(`Stopped after ${outcome.losses.length} updates.`);

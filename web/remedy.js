@@ -1,5 +1,5 @@
-// What a reader whose browser gives no WebGPU adapter can do about it. No browser says why it gives none, so the text
-// goes by the browser's name.
+// What a user can do whose browser provides no WebGPU adapter. Browsers do not report the reason, so the advice
+// depends on the browser.
 
 const MISSING = "This browser gives no access to a GPU through WebGPU.";
 const NATIVE = "moelab also runs without a browser: `cargo xtask run`.";

@@ -2,7 +2,7 @@
 
 import init, { WorkerHost } from "./moelab_web.js";
 
-// Most milliseconds between two looks at the messages, but for what cannot be cut.
+// Maximum milliseconds between two checks for messages, except for indivisible work.
 const BUDGET = 20;
 
 const fail = (error) => postMessage(JSON.stringify({ event: "failed", what: String(error?.message ?? error), reason: "failed" }));

@@ -1,7 +1,7 @@
-//! A host on a thread of its own, for a desktop app: messages cross, the device, the data and the run's folder do not.
+//! A host on a separate thread, for a desktop app: only messages cross threads, not the device, the data or the run folder.
 //!
-//! The thread ends when its [`Runner`] is dropped, after the run has saved a checkpoint. A panic of the trainer ends the thread
-//! alone, and is told as [`SessionEvent::Failed`].
+//! The thread ends when its [`Runner`] is dropped, after the run has saved a checkpoint. A panic of the trainer only ends
+//! the thread, and is reported as [`SessionEvent::Failed`].
 
 use std::{
     any::Any,
@@ -29,16 +29,16 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts a thread, which makes its environment.
+    /// Starts a thread, which creates its environment.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot create a thread.
     pub fn spawn<E: Environment>(make: impl FnOnce() -> E + Send + 'static) -> io::Result<Runner> {
         let (commands, received) = channel();
         let (told, events) = channel();
         let body = move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drive(&mut Host::new(make()), &received, &told))) {
-                // Nobody may be listening any more.
+                // The receiver may have been dropped.
                 let _ = told.send(SessionEvent::Failed(Box::new(Problem::new(format!("the trainer stopped: {}", words(&*panic))))));
             }
         };
@@ -46,14 +46,14 @@ impl Runner {
         Ok(Runner { commands: Some(commands), events, thread: Some(thread) })
     }
 
-    /// Sends a command. One that comes after the thread has failed is lost; the failure was told.
+    /// Sends a command. A command after the thread has failed is lost; the failure was reported.
     pub fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(command);
         }
     }
 
-    /// The next event that is there. Never blocks.
+    /// The next available event. Never blocks.
     pub fn poll(&self) -> Option<SessionEvent> {
         self.events.try_recv().ok()
     }
@@ -68,13 +68,13 @@ impl Drop for Runner {
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(thread) = self.thread.take() {
-            // Its panic was told.
+            // Its panic was reported.
             let _ = thread.join();
         }
     }
 }
 
-/// Drives a host until nobody can send commands any more and its run has ended.
+/// Drives a host until the sender is dropped and its run has ended.
 fn drive<E: Environment>(host: &mut Host<E>, commands: &Receiver<Command>, events: &Sender<SessionEvent>) {
     let mut is_closing = false;
     loop {
@@ -110,5 +110,5 @@ fn drive<E: Environment>(host: &mut Host<E>, commands: &Receiver<Command>, event
 
 fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }

@@ -1,4 +1,4 @@
-//! What a run leaves behind, and the protocol by which it survives a crash at any moment.
+//! The folder of a run, and the protocol by which it survives a crash at any moment.
 //!
 //! ```text
 //! README.md  config.effective.toml  tokenizer.json  series.json  SHA256SUMS
@@ -7,9 +7,9 @@
 //! checkpoints/{latest, best}       names of folders, for people and scripts
 //! ```
 //!
-//! A small file is replaced by: write a draft `NAME.tmp-TAG`, sync it, rename it, sync the folder. The old content or the new is there
-//! at every moment; a draft that a crash leaves is removed when the run is next opened for writing ([`RunFolder::rewind`]).
-//! "Repaired" below is by that call; who only reads (`eval`, `sample`, `export`) repairs nothing and comes to the same checkpoint.
+//! A small file is replaced by writing a draft `NAME.tmp-TAG`, syncing it, renaming it, and syncing the folder. So either the old or
+//! the new content exists at any moment; a draft left by a crash is removed when the run is next opened for writing ([`RunFolder::rewind`]).
+//! "Repaired" below refers to that call; commands that only read (`eval`, `sample`, `export`) repair nothing and use the same checkpoint.
 //!
 //! | operation, in order | a crash before it leaves | a crash after it leaves |
 //! |---|---|---|
@@ -28,26 +28,26 @@
 //! | **rewind**: later checkpoints become `set-aside-update-N`; drafts and removed folders go; pointers; a record and a line say that later ones are history | part of that; the next opening does the rest | the same |
 //! | **finish**: `loss.svg`, `loss.png`, `report.md`, `summary.json`, `SHA256SUMS` | the last checkpoint, and some of these files: resuming writes all again | a finished run |
 //!
-//! Exports and the cache are written by `moelab-native`'s `atomic`, which has a table of its own.
+//! `moelab-native`'s `atomic` writes exports and the cache; it has a similar table.
 //!
 //! **Saving.** At every moment a verified checkpoint exists once the first save has returned. A failed save is an error to
 //! report, not the end of a run: the checkpoint before is untouched.
 //!
-//! **Loading.** The newest folder that verifies and fits the model; each newer one that does not becomes a warning that names what
-//! is wrong with it. A draft whose manifest verifies is complete, whatever its name, and counts. The best is what the newest
-//! `state.json` says. Where the writer pruned a folder that a reader was about to read, the reader looks again.
+//! **Loading.** The newest folder that verifies and matches the model; each newer one that does not results in a warning with the
+//! problem. A draft whose manifest verifies is complete, whatever its name, and counts. The best is taken from the
+//! newest `state.json`. If the writer prunes a folder that a reader is about to read, the reader tries again.
 //!
 //! **Resuming.** The trainer saves at update U after all lines of update U. [`RunFolder::rewind`] drops a line and cuts off a record that
-//! a crash tore, and leaves the lines and records beyond U where they are: they were made, and an audit wants to see them. What it adds
-//! says that they are history ([`Rewinds`](crate::run::records::Rewinds)); the same rule holds in both files, each of which can be read alone.
-//! [`RunFolder::append`] refuses a line that is there already. So no line of the run as it stands is ever doubled, and they are those
-//! of a run that nothing befell. A checkpoint's mark is over these lines alone.
+//! a crash tore, and keeps the lines and records beyond U for audits. It adds a line and a record that mark
+//! them as obsolete ([`Rewinds`](crate::run::records::Rewinds)); the same rule holds in both files, each of which can be read alone.
+//! [`RunFolder::append`] refuses a duplicate line. So the current lines have no duplicates, and equal those of an uninterrupted run.
+//! A checkpoint's mark covers only these lines.
 //!
-//! **Arrays.** What has more than one value an update stands in `series.bin` ([`run::arrays`](crate::run::arrays)). A line repeats the check of its
-//! record, so that whatever vouches for the line vouches for the record. Runs of earlier releases have their arrays in the lines, and
-//! go on so.
+//! **Arrays.** Series with more than one value per update are in `series.bin` ([`run::arrays`](crate::run::arrays)). A line repeats the check of its
+//! record, so that whatever protects the line protects the record. Runs of earlier releases have their arrays in the lines and
+//! continue to do so.
 //!
-//! **Damage**, file by file; "noticed" is a warning or a refusal that names the file and says how to go on.
+//! **Damage**, file by file; "noticed" means a warning or a refusal with the file and how to proceed.
 //!
 //! | file | a changed bit, a cut, an empty file |
 //! |---|---|
@@ -61,7 +61,7 @@
 //! | `SHA256SUMS` | refused if it cannot be read; a changed sum accuses its file |
 //! | `run.lock` | means nothing: the lock is the system's, the content is for a message |
 //!
-//! Long because it is one protocol, and its tables stand beside it.
+//! Long because it is one protocol, documented by its tables.
 
 mod arrays;
 mod load;
@@ -89,7 +89,7 @@ use sums::SUMS;
 
 /// Name of the file with every setting of a run.
 pub const EFFECTIVE_CONFIG: &str = "config.effective.toml";
-/// Name of the file with the run's tokenizer, where it is not bytes.
+/// Name of the file with the run's tokenizer, unless it is bytes.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Name of the log.
 pub(super) const METRICS: &str = "metrics.jsonl";
@@ -103,7 +103,7 @@ const BEST: &str = "checkpoints/best";
 const DRAFT: &str = ".tmp-";
 const SET_ASIDE: &str = "set-aside-";
 const REMOVED: &str = "removed-";
-/// How often a reader looks again while a writer prunes.
+/// How often a reader tries again while a writer prunes.
 const LOOKS: usize = 20;
 
 /// One run in its store.
@@ -113,9 +113,9 @@ pub struct RunFolder {
     newest: Newest,
     /// Of the lines that are in the log; `None` until it is known, by [`RunFolder::create`] or [`RunFolder::rewind`].
     marker: Option<Marker>,
-    /// What the array records hold; empty where the arrays stand in the lines, as in runs of earlier releases, or there are none.
+    /// The layout of the array records; empty if the arrays are in the lines, as in runs of earlier releases, or there are none.
     layout: Layout,
-    /// Bytes of the log and of the array records, without what a failed append left.
+    /// Bytes of the log and of the array records, without the remains of a failed append.
     log_bytes: u64,
     series_bytes: u64,
     /// The last append failed and may have left a part of what it was to write.
@@ -124,20 +124,20 @@ pub struct RunFolder {
     rewound: Option<RewoundRecord>,
 }
 
-/// What a run's folder begins with.
+/// The initial content of a run folder.
 #[derive(Clone, Copy, Default)]
 pub struct Start<'a> {
     /// Hash of the config, for the first line of the metrics.
     pub config: &'a str,
     /// Name and content of the files that are there from the start, the effective config first.
     pub files: &'a [(&'a str, &'a [u8])],
-    /// The checkpoint that the run begins with, where its weights were given.
+    /// The initial checkpoint, if the weights were imported.
     pub checkpoint: Option<&'a Snapshot>,
     /// The lengths of the axes of its series.
     pub lengths: Lengths,
 }
 
-/// Refuses a config or tokenizer of a run that is not as the run wrote it. Whoever reads one of them calls this.
+/// Refuses a config or tokenizer of a run that was changed. Must be called before reading one of them.
 pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
     // Without a log there is a run where a checkpoint is whole; part of one is what an import leaves that was cut short.
     let is_whole = |folder: &String| save::verify(store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|found| found.is_ok());
@@ -165,8 +165,8 @@ fn is_free(store: &dyn Store) -> Result<bool, StoreError> {
 }
 
 impl RunFolder {
-    /// Starts a run. `tag` tells processes apart (a process id) and must be fit for a file name. A folder that holds a run
-    /// already is refused, and one with a file that would be replaced and is of no run. What a start left that was cut short is replaced.
+    /// Starts a run. `tag` tells processes apart (a process id) and must be valid in a file name. A folder that already has
+    /// a run, or another file that would be replaced, is refused. Remains of an interrupted start are replaced.
     pub fn create(store: Box<dyn Store>, tag: &str, start: &Start) -> Result<Self, StoreError> {
         if !is_free(&*store)? {
             return Err(StoreError::Occupied { path: METRICS.to_string() });
@@ -219,7 +219,7 @@ impl RunFolder {
         }
     }
 
-    /// Opens a run that is there, to read it or, after [`RunFolder::rewind`], to go on with it. Changes nothing.
+    /// Opens an existing run, to read it or, after [`RunFolder::rewind`], to continue it. Changes nothing.
     pub fn open(store: Box<dyn Store>, tag: &str) -> Result<Self, StoreError> {
         check_start_files(&*store)?;
         let newest = Newest { update: u32::MAX, events: Vec::new() };
@@ -228,7 +228,7 @@ impl RunFolder {
     }
 
     /// Adds one line to the metrics, and before it the record of its arrays. The lines of a run go up by update, with at most one `update`
-    /// and one `eval` line for each. A sample or incident that is there already, but for its time, is not added again.
+    /// and one `eval` line for each. A sample or incident that exists, apart from its time, is not added again.
     pub fn append(&mut self, event: &Event) -> Result<(), StoreError> {
         if !self.newest.accepts(event)? {
             return Ok(());
@@ -279,7 +279,7 @@ impl RunFolder {
         Reader::open(&*self.store)
     }
 
-    /// How often this run has been started before, known after [`RunFolder::rewind`].
+    /// How often this run has been started before, available after [`RunFolder::rewind`].
     pub fn sessions(&self) -> u32 {
         self.sessions
     }
@@ -302,7 +302,7 @@ impl RunFolder {
     /// Writes files of the run, each so that a crash leaves either its old content or the new, and their sums. What is there
     /// already is not written again.
     pub fn write_all(&mut self, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
-        // Sums that cannot be read are made anew, and a damaged name is dropped: opening the run has told it.
+        // Unreadable sums are rewritten, and a damaged name is dropped: opening the run has reported it.
         let found = sums::read(&*self.store).unwrap_or_default().unwrap_or_default();
         let mut sums = found.clone();
         let mut changed = Vec::new();
@@ -330,7 +330,7 @@ impl RunFolder {
             sums.insert(name.to_string(), sha256_hex(bytes));
         }
         for name in [EFFECTIVE_CONFIG, TOKENIZER, SERIES_LAYOUT, README] {
-            // A `README.md` of the user's in a run of an earlier release is none of ours.
+            // In a run of an earlier release, `README.md` is a file of the user.
             let is_ours = |bytes: &Vec<u8>| name != README || *bytes == readme::text(&self.layout).as_bytes();
             if let Some(bytes) = self.store.read(name)?.filter(|bytes| !sums.contains_key(name) && is_ours(bytes)) {
                 sums.insert(name.to_string(), sha256_hex(&bytes));
@@ -339,20 +339,20 @@ impl RunFolder {
         if sums != taken_out { self.replace(SUMS, sums::to_text(&sums).as_bytes()) } else { Ok(()) }
     }
 
-    /// Replaces a file by way of a draft.
+    /// Replaces a file by renaming a draft.
     fn replace(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let draft = format!("{path}{DRAFT}{}", self.tag);
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
         let written = self.store.write(&draft, bytes).and_then(|()| self.store.sync(&draft)).and_then(|()| self.store.rename(&draft, path));
         if written.is_err() {
-            // The error that matters is the first one; what cannot be removed now goes when the run is next opened.
+            // The first error is the relevant one; what cannot be removed now is removed when the run is next opened.
             let _ = self.store.remove(&draft);
         }
         written?;
         self.store.sync(parent)
     }
 
-    /// Where the checkpoint of an update is kept.
+    /// The folder of the checkpoint of an update.
     pub fn checkpoint_folder(update: u32) -> String {
         format!("{CHECKPOINTS}/{}", folder_name(update))
     }
@@ -399,7 +399,7 @@ impl RunFolder {
             let found = self.store.read(pointer)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             if found.is_some() && found != before && found != wanted {
                 let (found, wanted) = (found.unwrap_or_default(), wanted.as_deref().unwrap_or("none"));
-                warnings.push(format!("{pointer}: it said {found:?}, by the checkpoints it is {wanted}: repaired"));
+                warnings.push(format!("{pointer}: it was {found:?}, according to the checkpoints it is {wanted}: repaired"));
             }
             self.point(pointer, wanted.as_deref())?;
         }
@@ -468,7 +468,7 @@ impl RunFolder {
         if folders.is_empty() { Ok(()) } else { self.store.sync(CHECKPOINTS) }
     }
 
-    /// Makes a pointer name a folder, or removes it.
+    /// Sets a pointer to a folder, or removes it.
     fn point(&mut self, pointer: &str, folder: Option<&str>) -> Result<(), StoreError> {
         let found = self.store.read(pointer)?;
         match folder {
@@ -478,7 +478,7 @@ impl RunFolder {
         }
     }
 
-    /// Removes what crashes left in a folder: drafts, and checkpoints that were being removed.
+    /// Removes the remains of crashes in a folder: drafts, and checkpoints that were being removed.
     fn remove_drafts(&mut self, folder: &str) -> Result<(), StoreError> {
         for name in self.store.list(folder)?.into_iter().filter(|name| name.contains(DRAFT) || name.starts_with(REMOVED)) {
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };

@@ -53,7 +53,7 @@ impl Log for Console {
     fn flush(&self) {}
 }
 
-/// A panic becomes a JavaScript error with its text, which the worker hands to the page; left alone it would only say
+/// A panic becomes a JavaScript error with its message, which the worker passes to the page; by default it would only say
 /// `unreachable`.
 #[wasm_bindgen(start)]
 pub fn start() {
@@ -63,7 +63,7 @@ pub fn start() {
     }
 }
 
-/// What the page has: the adapter, the embedded language, and folders in memory, which go with the tab.
+/// The environment of the page: the adapter, the embedded language, and folders in memory, which are lost with the tab.
 #[derive(Default)]
 struct Tab {
     folders: BTreeMap<String, Memory>,
@@ -107,18 +107,18 @@ impl WorkerHost {
         WorkerHost { host: Host::new(Tab::default()), activity: Activity::Idle }
     }
 
-    /// Takes a command in.
+    /// Queues a command.
     ///
     /// # Errors
-    /// Text that is no command.
+    /// Text that is not a command.
     pub fn send(&mut self, command: &str) -> Result<(), JsValue> {
-        let command = serde_json::from_str(command).map_err(|error| JsValue::from_str(&format!("no command: {error}: {command}")))?;
+        let command = serde_json::from_str(command).map_err(|error| JsValue::from_str(&format!("invalid command: {error}: {command}")))?;
         self.host.send(command);
         self.activity = Activity::Busy;
         Ok(())
     }
 
-    /// Works for so many milliseconds at most, and returns the events.
+    /// Works for at most this many milliseconds, and returns the events.
     pub fn advance(&mut self, milliseconds: f64) -> Vec<String> {
         let (events, activity) = self.host.advance(milliseconds / 1e3);
         self.activity = activity;

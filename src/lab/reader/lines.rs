@@ -1,4 +1,4 @@
-//! `metrics.jsonl` in bounded memory: an index of blocks of lines, by which a range of updates is found.
+//! `metrics.jsonl` in bounded memory, with an index of blocks of lines to find a range of updates.
 
 use std::ops::RangeInclusive;
 
@@ -10,27 +10,27 @@ use crate::{
     run::records::{Event, Rewinds},
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const BLOCK_BYTES: usize = 64 << 10;
 
 struct Block {
     offset: u64,
     bytes: usize,
-    /// Lines before it.
+    /// Number of lines before it.
     lines: u64,
-    /// The least and the greatest update of its lines.
+    /// The smallest and the largest update of its lines.
     updates: RangeInclusive<u32>,
 }
 
-/// A line as an index finds it.
+/// A line found by the index.
 pub(in crate::lab) struct Entry {
     /// The line.
     pub line: Line,
-    /// Whether it is of the run as it stands, not of what was rewound.
+    /// Whether it belongs to the current state of the run, not to rewound updates.
     pub is_current: bool,
 }
 
-/// Where the lines are.
+/// The index of the lines.
 #[derive(Default)]
 pub(in crate::lab) struct Lines {
     blocks: Vec<Block>,
@@ -91,7 +91,7 @@ impl Lines {
         Ok(first.zip(last))
     }
 
-    /// Takes in complete lines; returns how many.
+    /// Adds complete lines; returns their number.
     fn add_block(&mut self, bytes: &[u8], offset: u64, lines: u64) -> u64 {
         let (mut count, mut least, mut greatest) = (0, u32::MAX, 0);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {

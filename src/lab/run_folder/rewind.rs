@@ -1,7 +1,7 @@
-//! A log that is taken back to an update when a run is resumed or rolled back.
+//! Rewinds a log to an update when a run is resumed or rolled back.
 //!
-//! Nothing that can be read is taken out: the lines of later updates stay, and a `rewound` line says that they are history. What a run
-//! stands on, its mark and what may follow, counts the others alone.
+//! No readable line is removed: the lines of later updates stay, and a `rewound` line marks them as obsolete. The mark and the checks
+//! for new lines only consider the other lines.
 
 use super::{
     METRICS,
@@ -52,7 +52,7 @@ impl Newest {
     }
 }
 
-/// What the checkpoints of an update know of the log.
+/// The facts about the log in the checkpoints of an update.
 #[derive(Default)]
 pub struct Marks {
     pub logs: Vec<LogMark>,
@@ -60,7 +60,7 @@ pub struct Marks {
     pub config: Option<String>,
 }
 
-/// A log taken back to an update.
+/// A rewound log.
 #[derive(Default)]
 pub struct LogRewind {
     /// Every line, the last of which says that it went back, if it did.
@@ -79,7 +79,7 @@ pub struct LogRewind {
 }
 
 impl LogRewind {
-    /// Goes back to `update`. A line that cannot be read is left out; one that the mark of the checkpoint counts is replaced by an incident.
+    /// Rewinds to `update`. A line that cannot be read is dropped; one that the mark of the checkpoint counts is replaced by an incident.
     ///
     /// # Errors
     /// A log that was cut or is of another run.
@@ -170,7 +170,7 @@ impl LogRewind {
         self
     }
 
-    /// Takes the first line, or makes it again.
+    /// Keeps the first line, or recreates it.
     fn first_line(&mut self, text: Option<&str>, lines: &mut Vec<Line>, marks: &Marks, config: &str) -> Result<(), StoreError> {
         let first = (!lines.is_empty()).then(|| lines.remove(0));
         if let Some(Line { event: Ok(Event::Header(header)), body, .. }) = &first {

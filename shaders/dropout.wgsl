@@ -1,5 +1,5 @@
 // Inverted dropout of n elements in rows of `width`, of which the last may be short: y = x m, m = 0 with probability p, else
-// 1 / (1 - p), drawn anew from the step's random stream. The map is linear and diagonal, so backward is forward applied to d_y.
+// 1 / (1 - p), sampled from the step's random stream. The map is linear and diagonal, so backward is forward applied to d_y.
 
 import package::lib::dropout::dropout_scale4;
 import package::lib::operand::{Operand, Result};

@@ -33,7 +33,7 @@ const INVOCATIONS = 256u;
 const IGNORED = 0xffffffffu;
 const LOWEST = -3.4028234e38;
 
-// What one pass over some logits of a row tells.
+// The result of one pass over some logits of a row.
 struct Summary {
     peak: f32,   // largest logit
     sum: f32,    // of exp(logit - peak)

@@ -26,7 +26,7 @@ const TOKENIZER: &str = "moelab trained tokenizer, sha256 ";
 /// A folder of cache entries.
 pub struct Cache {
     folder: PathBuf,
-    told: Cell<bool>,
+    warned: Cell<bool>,
 }
 
 impl Cache {
@@ -41,7 +41,7 @@ impl Cache {
                 let _ = fs::remove_file(folder.join(name));
             }
         }
-        Self { folder: folder.into(), told: Cell::new(false) }
+        Self { folder: folder.into(), warned: Cell::new(false) }
     }
 
     /// The trained tokenizer for the key `made_from`.
@@ -84,7 +84,7 @@ impl Cache {
         let place = self.place(made_from, ending);
         let written = fs::create_dir_all(&self.folder).and_then(|()| atomic::write(&place, bytes));
         let Err(error) = written else { return };
-        if !self.told.replace(true) {
+        if !self.warned.replace(true) {
             err!(
                 "warning: the cache {} cannot be written ({error}): each run derives data from the text again; \
                  --cache DIR puts it elsewhere",

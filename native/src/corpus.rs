@@ -208,12 +208,12 @@ mod tests {
         let joined = dataset(&config, None, Purpose::Train, folder.path()).unwrap();
         assert!(joined.validation_targets() > 0);
         config.data.tokenizer.kind = TokenizerKind::Bpe;
-        let told = dataset(&config, None, Purpose::Train, folder.path()).err().unwrap().to_string();
-        assert!(told.contains("no text to train it on"), "{told}");
+        let message = dataset(&config, None, Purpose::Train, folder.path()).err().unwrap().to_string();
+        assert!(message.contains("no text to train it on"), "{message}");
         fs::write(&paths[1], b"no shard").unwrap();
         config.data.tokenizer.kind = TokenizerKind::Bytes;
-        let told = format!("{:#}", dataset(&config, None, Purpose::Train, folder.path()).err().unwrap());
-        assert!(told.contains(&paths[1]) && told.contains("expected at least the 96 of a header"), "{told}");
+        let message = format!("{:#}", dataset(&config, None, Purpose::Train, folder.path()).err().unwrap());
+        assert!(message.contains(&paths[1]) && message.contains("expected at least the 96 of a header"), "{message}");
     }
 
     #[test]

@@ -417,9 +417,9 @@ mod tests {
         Ok(documents)
     }
 
-    fn told(data: &Data, folder: &Folder) -> String {
-        let told = format!("{:#}", read(data).unwrap_err());
-        told.replace(&format!("{}/", folder.0.path().display()), "")
+    fn message(data: &Data, folder: &Folder) -> String {
+        let message = format!("{:#}", read(data).unwrap_err());
+        message.replace(&format!("{}/", folder.0.path().display()), "")
     }
 
     fn notes(data: &Data, folder: &Folder) -> String {
@@ -438,8 +438,8 @@ mod tests {
              data.paths: : left out 1 of an unknown kind (e.bin), 1 hidden (.f.txt)"
         );
         assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
-        let told = told(&folder.data("*.csv"), &folder);
-        assert!(told.starts_with("data.paths: *.csv: no file to read; expected .txt .text .md .markdown (text), .jsonl"), "{told}");
+        let message = message(&folder.data("*.csv"), &folder);
+        assert!(message.starts_with("data.paths: *.csv: no file to read; expected .txt .text .md .markdown (text), .jsonl"), "{message}");
     }
 
     /// The same rows with every spelling of the extension have the same documents.
@@ -460,16 +460,16 @@ mod tests {
     fn unknown_files_are_refused_unless_their_format_is_set() {
         let folder = Folder::with(&[("e.bin", b"{\"text\": \"yes\"}"), ("none", b"yes"), ("f.txt.gz", b""), ("g.json", b"[]")]);
         assert_eq!(
-            told(&folder.data("e.bin"), &folder),
+            message(&folder.data("e.bin"), &folder),
             "data.paths: 1 file of an unknown kind (e.bin); expected .txt .text .md .markdown (text), .jsonl .ndjson (JSON lines), \
              .parquet (Parquet): rename them, or state their format with data.unknown_files = \"text\" or \"jsonl\""
         );
-        let all = told(&folder.data("*"), &folder);
+        let all = message(&folder.data("*"), &folder);
         assert!(all.contains("4 files") && all.contains("decompress") && all.contains("one list is not read"), "{all}");
         let as_said = |unknown_files, name| read(&Data { unknown_files, ..folder.data(name) }).unwrap();
         assert_eq!(as_said(UnknownFiles::Text, "none"), ["yes"]);
         assert_eq!(as_said(UnknownFiles::JsonLines, "e.bin"), ["yes"]);
-        assert!(told(&folder.data(""), &folder).contains("skipped: 4 of an unknown kind"), "nothing in the folder can be read");
+        assert!(message(&folder.data(""), &folder).contains("skipped: 4 of an unknown kind"), "nothing in the folder can be read");
     }
 
     #[test]
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn brackets_that_match_nothing_are_explained() {
         let folder = Folder::with(&[("set[1]/a.txt", b"one")]);
-        assert!(told(&folder.data("set[1]/*.txt"), &folder).ends_with("write [[] for [ itself"));
+        assert!(message(&folder.data("set[1]/*.txt"), &folder).ends_with("write [[] for [ itself"));
         assert_eq!(read(&folder.data("set[[]1[]]/*.txt")).unwrap(), ["one"]);
     }
 
@@ -493,7 +493,7 @@ mod tests {
     fn pipes_are_refused_or_skipped() {
         let folder = Folder::with(&[("a.txt", b"one")]);
         assert!(std::process::Command::new("mkfifo").arg(folder.0.path().join("p.txt")).status().unwrap().success());
-        assert!(told(&folder.data("p.txt"), &folder).contains("this is a named pipe, expected a regular file"));
+        assert!(message(&folder.data("p.txt"), &folder).contains("this is a named pipe, expected a regular file"));
         for path in ["", "*"] {
             assert_eq!(read(&folder.data(path)).unwrap(), ["one"]);
             assert!(
@@ -524,10 +524,10 @@ mod tests {
         ]);
         assert_eq!(read(&folder.data("a.jsonl")).unwrap(), ["one\ntwo", "three"]);
         assert_eq!(
-            told(&folder.data("bad.jsonl"), &folder),
+            message(&folder.data("bad.jsonl"), &folder),
             "bad.jsonl:2:15: missing field `text`; expected one object per line with a field `text`"
         );
-        assert!(told(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: field `text`: byte 1 is a NUL"));
+        assert!(message(&folder.data("nul.jsonl"), &folder).starts_with("nul.jsonl:1: field `text`: byte 1 is a NUL"));
     }
 
     #[cfg(feature = "parquet")]
@@ -555,16 +555,19 @@ mod tests {
         write("b.parquet", "body", &["one"]);
         write("nul.parquet", "text", &["fine", "a\0b"]);
         assert_eq!(read(&folder.data("a.parquet")).unwrap(), ["one\ntwo", "three"]);
-        assert_eq!(told(&folder.data("b.parquet"), &folder), "b.parquet: expected a column `text` of strings, found the columns id, body");
-        assert!(told(&folder.data("nul.parquet"), &folder).starts_with("nul.parquet: row 2: byte 1 is a NUL"));
-        assert!(told(&folder.data("no.parquet"), &folder).starts_with("no.parquet: "));
+        assert_eq!(
+            message(&folder.data("b.parquet"), &folder),
+            "b.parquet: expected a column `text` of strings, found the columns id, body"
+        );
+        assert!(message(&folder.data("nul.parquet"), &folder).starts_with("nul.parquet: row 2: byte 1 is a NUL"));
+        assert!(message(&folder.data("no.parquet"), &folder).starts_with("no.parquet: "));
     }
 
     #[cfg(not(feature = "parquet"))]
     #[test]
     fn parquet_needs_its_feature() {
         let folder = Folder::with(&[("a.parquet", b"PAR1")]);
-        assert!(told(&folder.data("a.parquet"), &folder).contains("--features parquet"));
+        assert!(message(&folder.data("a.parquet"), &folder).contains("--features parquet"));
     }
 
     #[test]
@@ -578,10 +581,10 @@ mod tests {
     fn invalid_text_is_refused_or_replaced() {
         let folder = Folder::with(&[("a.txt", b"fine\nb\xffd"), ("nul.txt", b"a\0b")]);
         assert_eq!(
-            told(&folder.data("a.txt"), &folder),
+            message(&folder.data("a.txt"), &folder),
             "a.txt:2: byte 1 of the line is not UTF-8: convert the file, or set data.invalid = \"replace\""
         );
-        assert!(told(&folder.data("nul.txt"), &folder).starts_with("nul.txt:1: byte 1 is a NUL"));
+        assert!(message(&folder.data("nul.txt"), &folder).starts_with("nul.txt:1: byte 1 is a NUL"));
         let replacing = |name| Data { invalid: Invalid::Replace, ..folder.data(name) };
         let replaced = |name| read(&replacing(name)).unwrap();
         assert_eq!(replaced("a.txt"), ["fine\nb\u{fffd}d"]);
@@ -590,7 +593,10 @@ mod tests {
         documents.each(|_| Ok(true)).unwrap();
         assert_eq!(documents.notes().last().unwrap(), "data.invalid: U+FFFD replaces invalid text in 1 lines or rows");
         let wide = Folder::with(&[("a.txt", b"\xff\xfea\0b\0")]);
-        assert_eq!(told(&Data { invalid: Invalid::Replace, ..wide.data("a.txt") }, &wide), "a.txt:1: this is UTF-16, convert it to UTF-8");
+        assert_eq!(
+            message(&Data { invalid: Invalid::Replace, ..wide.data("a.txt") }, &wide),
+            "a.txt:1: this is UTF-16, convert it to UTF-8"
+        );
     }
 
     #[test]
@@ -599,7 +605,7 @@ mod tests {
             ("a.txt", &[&b"ok\n"[..], &vec![b'x'; MAX_LINE + 1]].concat()),
             ("b.txt", &[&vec![b'x'; MAX_LINE][..], b"\r\n"].concat()),
         ]);
-        assert_eq!(told(&folder.data("a.txt"), &folder), "a.txt:2: the line has more than 16000000 bytes");
+        assert_eq!(message(&folder.data("a.txt"), &folder), "a.txt:2: the line has more than 16000000 bytes");
         assert_eq!(read(&folder.data("b.txt")).unwrap()[0].len(), MAX_LINE);
     }
 }

@@ -10,7 +10,7 @@ use moelab::run::config::Invalid;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 /// Maximum characters of a parser's message that are reported.
-const LONGEST_TOLD: usize = 200;
+const LONGEST_MESSAGE: usize = 200;
 
 /// The text of a line.
 pub struct Row {
@@ -45,11 +45,11 @@ pub fn text(line: &str, invalid: Invalid, place: &str) -> Result<Row> {
             Ok(Row { text: without_surrogates(&row.text), replaced: true })
         }
         _ => {
-            let (column, told) = (error.column(), error.to_string());
-            let told = told.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&told);
+            let (column, message) = (error.column(), error.to_string());
+            let message = message.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&message);
             // The message may quote the line.
-            let told: String = told.chars().take(LONGEST_TOLD).collect();
-            bail!("{place}:{column}: {told}; expected one object per line with a field `text`")
+            let message: String = message.chars().take(LONGEST_MESSAGE).collect();
+            bail!("{place}:{column}: {message}; expected one object per line with a field `text`")
         }
     }
 }
@@ -138,17 +138,17 @@ impl<'de> Deserialize<'de> for Loose {
 mod tests {
     use super::*;
 
-    fn told(line: &str) -> String {
+    fn message(line: &str) -> String {
         text(line, Invalid::Refuse, "a.jsonl:3").err().expect("the line is refused").to_string()
     }
 
     #[test]
     fn unpaired_surrogates_are_refused_with_their_place_or_replaced() {
         let replaced = |line: &str| text(line, Invalid::Replace, "").unwrap().text;
-        assert!(told(r#"{"text": "é\ud83d b"}"#).starts_with("a.jsonl:3: byte 2 of field `text` is \\ud83d, an unpaired surrogate"));
+        assert!(message(r#"{"text": "é\ud83d b"}"#).starts_with("a.jsonl:3: byte 2 of field `text` is \\ud83d, an unpaired surrogate"));
         assert_eq!(replaced(r#"{"text": "é\ud83d b\ude00"}"#), "é\u{fffd} b\u{fffd}");
         assert_eq!(replaced(r#"{"text": "\ud83d\ude00\ude00"}"#), "😀\u{fffd}");
-        assert!(told(r#"{"\ud83d": 1, "text": "a"}"#).starts_with("a.jsonl:3: the name of a field is \\ud83d"));
+        assert!(message(r#"{"\ud83d": 1, "text": "a"}"#).starts_with("a.jsonl:3: the name of a field is \\ud83d"));
         assert_eq!(replaced(r#"{"\ud83d": 1, "text": "a"}"#), "a");
     }
 
@@ -160,12 +160,12 @@ mod tests {
 
     #[test]
     fn invalid_rows_are_reported_with_line_and_column() {
-        assert_eq!(told(r#"{"body": "a"}"#), "a.jsonl:3:13: missing field `text`; expected one object per line with a field `text`");
-        assert!(told(r#"{"text": 5}"#).starts_with("a.jsonl:3:10: invalid type: integer `5`, expected a string"));
-        assert!(told(r#"{"text": "a", "text": "b"}"#).contains("duplicate field `text`"));
-        assert!(told(r#"{"text": "a"#).contains("EOF while parsing a string"));
-        assert_eq!(told(r#"["a"]"#), "a.jsonl:3: a list; expected one object per line with a field `text`");
-        let long = told(&format!("\"{}\"", "a".repeat(100_000)));
+        assert_eq!(message(r#"{"body": "a"}"#), "a.jsonl:3:13: missing field `text`; expected one object per line with a field `text`");
+        assert!(message(r#"{"text": 5}"#).starts_with("a.jsonl:3:10: invalid type: integer `5`, expected a string"));
+        assert!(message(r#"{"text": "a", "text": "b"}"#).contains("duplicate field `text`"));
+        assert!(message(r#"{"text": "a"#).contains("EOF while parsing a string"));
+        assert_eq!(message(r#"["a"]"#), "a.jsonl:3: a list; expected one object per line with a field `text`");
+        let long = message(&format!("\"{}\"", "a".repeat(100_000)));
         assert!(long.starts_with("a.jsonl:3:100002: invalid type: string \"aaa") && long.len() < 400, "{}", long.len());
     }
 }

@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(found(&folder, "x[1].txt"), ["x[1].txt"], "a file of that name is not a pattern");
         assert_eq!(found(&folder, "x[[]1].txt"), ["x[1].txt"]);
         assert_eq!(found(&folder, "a.txt/*"), [""; 0]);
-        let told = find(&folder.path().join("d/**g.txt").display().to_string()).unwrap_err().to_string();
-        assert!(told.contains("`**` matches whole folders"), "{told}");
+        let message = find(&folder.path().join("d/**g.txt").display().to_string()).unwrap_err().to_string();
+        assert!(message.contains("`**` matches whole folders"), "{message}");
         assert!(find("").unwrap().files.is_empty());
     }
 

@@ -35,11 +35,11 @@ impl Runner {
     /// If the system cannot create a thread.
     pub fn spawn<E: Environment>(make: impl FnOnce() -> E + Send + 'static) -> io::Result<Runner> {
         let (commands, received) = channel();
-        let (told, events) = channel();
+        let (sender, events) = channel();
         let body = move || {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drive(&mut Host::new(make()), &received, &told))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drive(&mut Host::new(make()), &received, &sender))) {
                 // The receiver may have been dropped.
-                let _ = told.send(SessionEvent::Failed(Box::new(Problem::new(format!("the trainer stopped: {}", words(&*panic))))));
+                let _ = sender.send(SessionEvent::Failed(Box::new(Problem::new(format!("the trainer stopped: {}", words(&*panic))))));
             }
         };
         let thread = thread::Builder::new().name("trainer".into()).spawn(body)?;
@@ -88,9 +88,9 @@ fn drive<E: Environment>(host: &mut Host<E>, commands: &Receiver<Command>, event
                 }
             }
         }
-        let (told, activity) = host.advance(BUDGET_SECONDS);
-        for event in told {
-            // A run goes to its end though nobody is listening.
+        let (new_events, activity) = host.advance(BUDGET_SECONDS);
+        for event in new_events {
+            // The run continues even if nobody is listening.
             let _ = events.send(event);
         }
         match activity {

@@ -1,4 +1,4 @@
-//! The binary killed, or failed by its disk, at operations on its files; the run then goes on and ends as if nothing had happened.
+//! The binary killed, or failed by its disk, at operations on its files; the run then resumes and ends as if nothing had happened.
 //!
 //! The usual tests take some operations of each kind and a few random kills. What takes long is `ignored`:
 //! `cargo test -p moelab-native --test crash -- --ignored` kills at every operation in both ways and fails every operation in four,
@@ -170,7 +170,7 @@ fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (folder, straight, run)
 }
 
-/// Lets one operation go wrong, goes on, and compares.
+/// Makes one operation fail, resumes, and compares.
 fn survive(fault: &str, operation: &str, run: &Path, straight: &Path) {
     let output = faulty(train(run), fault);
     let is_error = ["eio", "enospc", "short", "full"].iter().any(|kind| fault.starts_with(kind));
@@ -195,7 +195,7 @@ fn killed_at_an_operation_of_each_kind_a_run_ends_as_if_nothing_had_happened() {
         ("kill", at("rename", 1)),
         ("kill", at("metrics.jsonl.tmp-", 2)),
         ("torn", at("metrics.jsonl", 3)),
-        // An array record, torn; one without its line; what says that the run went back is made when it goes on.
+        // An array record, torn; one without its line; the rewind marker is written when it resumes.
         ("torn", at("series.bin", 3)),
         ("kill", at("series.bin", 4) + 1),
         ("torn", at("manifest.json", 0)),
@@ -376,7 +376,7 @@ fn a_cache_whose_writer_is_killed_or_fails_is_made_again() {
         for kind in ["kill", "full"] {
             let output = faulty(command(&run, &cache), &format!("{kind}:{number}"));
             if output.status.success() {
-                // A cache that fails is told, and the run goes on without it.
+                // A failing cache is reported, and the run continues without it.
                 assert!(said(&output).contains("warning: the cache"), "{kind}:{number} ({}): {}", all[number], said(&output));
                 fs::remove_dir_all(&run).unwrap();
             }
@@ -402,7 +402,7 @@ fn a_folder_that_is_moved_away_ends_the_run() {
     fs::rename(&run, folder.path().join("elsewhere")).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success() && said(&output).contains("removed, moved or replaced"), "{}", said(&output));
-    assert!(!run.exists(), "the run goes on in a folder of its own making");
+    assert!(!run.exists(), "the run continues in a folder that it created");
 }
 
 #[test]

@@ -280,7 +280,7 @@ fn a_last_save_that_fails_ends_with_74() {
     assert!(place.report("run").contains("the disk was full"));
     assert!(stderr(&output).contains("moelab resume run"), "{}", stderr(&output));
     assert_eq!(place.lines("run", "incident").iter().filter(|line| line["incident"] == "checkpoint_failed").count(), 5);
-    // With room again the run goes on and ends as one that had room all the time.
+    // With free space again the run resumes and ends like one that always had space.
     assert_code(&place.resume("run"), 0);
     assert_eq!(place.summary("run")["weights_sha256"], place.summary("straight")["weights_sha256"]);
 }

@@ -43,8 +43,8 @@
 //! [`RunFolder::append`] refuses a duplicate line. So the current lines have no duplicates, and equal those of an uninterrupted run.
 //! A checkpoint's mark covers only these lines.
 //!
-//! **Arrays.** Series with more than one value per update are in `series.bin` ([`run::arrays`](crate::run::arrays)). A line repeats the check of its
-//! record, so that whatever protects the line protects the record. Runs of earlier releases have their arrays in the lines and
+//! **Arrays.** Series with more than one value per update are in `series.bin` ([`run::arrays`](crate::run::arrays)). A line repeats the
+//! check of its record, so that whatever protects the line protects the record. Runs of earlier releases have their arrays in the lines and
 //! continue to do so.
 //!
 //! **Damage**, file by file; "noticed" means a warning or a refusal with the file and how to proceed.
@@ -165,7 +165,7 @@ fn is_free(store: &dyn Store) -> Result<bool, StoreError> {
 }
 
 impl RunFolder {
-    /// Starts a run. `tag` tells processes apart (a process id) and must be valid in a file name. A folder that already has
+    /// Starts a run. `tag` distinguishes processes (a process id) and must be valid in a file name. A folder that already has
     /// a run, or another file that would be replaced, is refused. Remains of an interrupted start are replaced.
     pub fn create(store: Box<dyn Store>, tag: &str, start: &Start) -> Result<Self, StoreError> {
         if !is_free(&*store)? {

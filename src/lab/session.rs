@@ -115,7 +115,7 @@ pub struct Session {
     phase: Phase,
     is_interrupted: bool,
     warnings: Vec<String>,
-    /// What resuming went back on; told at the next call, as warnings are.
+    /// The rewind caused by resuming; reported at the next call, like warnings.
     rewound: Option<RewoundRecord>,
 }
 

@@ -99,7 +99,7 @@ fn manifest_is_as_documented() {
     assert_eq!(entry["sha256"], sha256_hex(model));
 }
 
-/// Each damaged checkpoint must be refused, and a run folder must go on with the one before and name what was wrong.
+/// Each damaged checkpoint must be refused, and a run folder must use the previous one and report the problem.
 fn refused_and_replaced(damage: impl Fn(&mut Files, u64)) {
     let good = files(2);
     for case in 0..100 {

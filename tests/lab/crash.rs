@@ -1,4 +1,4 @@
-//! A whole pretended run, from its first file to its summary, that is stopped at every single operation and goes on.
+//! A whole pretended run, from its first file to its summary, that is stopped at every single operation and resumed.
 //!
 //! Afterwards the folder must be byte for byte that of a run that nothing befell, but for times: weights, moments, log, pointers,
 //! summary, sums, and not one file more.
@@ -66,7 +66,7 @@ fn train(run: &mut RunFolder, first: u32, session: u32, saved: &mut u32) -> Resu
 }
 
 /// Goes on with a run, or starts it again where it had not begun, as the command line does. Returns the warnings.
-fn go_on(store: &dyn Fn() -> Box<dyn Store>, start: &Start) -> Result<Vec<String>, StoreError> {
+fn resume_run(store: &dyn Fn() -> Box<dyn Store>, start: &Start) -> Result<Vec<String>, StoreError> {
     let mut run = match RunFolder::open(store(), "second") {
         Ok(run) => run,
         Err(StoreError::Unstarted { .. }) => {
@@ -76,7 +76,7 @@ fn go_on(store: &dyn Fn() -> Box<dyn Store>, start: &Start) -> Result<Vec<String
         Err(problem) => return Err(problem),
     };
     let loaded = run.load_newest(&expected())?;
-    assert!(loaded.is_some() || start.checkpoint.is_none(), "a run with given weights would go on from random ones");
+    assert!(loaded.is_some() || start.checkpoint.is_none(), "a run with given weights would continue from random ones");
     let mut warnings = loaded.as_ref().map(|loaded| loaded.warnings.clone()).unwrap_or_default();
     let update = loaded.map_or(0, |loaded| {
         let update = loaded.snapshot.state.update;
@@ -176,7 +176,7 @@ fn life(disk: &Disk, start: &Start, (operation, fault): (u64, Fault), power_cut:
             return Err(format!("the best of {found} is {best:?}, wanted {wanted}"));
         }
     }
-    go_on(&store, start).map_err(|problem| format!("cannot go on: {problem}"))?;
+    resume_run(&store, start).map_err(|problem| format!("cannot resume: {problem}"))?;
     let differ = differences(&disk.files(), wanted);
     if differ.is_empty() { Ok(()) } else { Err(format!("other content: {differ:?}")) }
 }
@@ -232,9 +232,9 @@ fn killed_while_going_on_it_goes_on_again() {
             disk.power_cut(first);
             let store = || -> Box<dyn Store> { Box::new(disk.clone()) };
             disk.fail_at(disk.operations() + second, Fault::Crash);
-            let is_done = go_on(&store, &START).is_ok();
+            let is_done = resume_run(&store, &START).is_ok();
             disk.power_cut(second);
-            go_on(&store, &START).unwrap_or_else(|problem| panic!("kill at {first}, then {second}: {problem}"));
+            resume_run(&store, &START).unwrap_or_else(|problem| panic!("kill at {first}, then {second}: {problem}"));
             assert_eq!(differences(&disk.files(), &wanted), [""; 0], "kill at {first}, then {second}");
             if is_done {
                 break;
@@ -253,7 +253,7 @@ fn finished() -> Memory {
             run.save_checkpoint(&snapshot(update), KEEP).expect("memory is sound");
         }
     }
-    assert_eq!(go_on(&|| Box::new(memory.clone()), &START), Ok(Vec::new()));
+    assert_eq!(resume_run(&|| Box::new(memory.clone()), &START), Ok(Vec::new()));
     assert!(String::from_utf8_lossy(&files_of(&memory)["metrics.jsonl"]).contains("rewound"));
     assert_eq!(differences(&files_of(&memory), &straight(&START).0), [""; 0]);
     memory
@@ -274,13 +274,13 @@ fn files_of(memory: &Memory) -> Files {
     files
 }
 
-/// Damages a file of a finished run, goes on, and tells whether it was noticed: by a refusal, a warning, or because the folder is
+/// Damages a file of a finished run, resumes, and returns whether it was noticed: by a refusal, a warning, or because the folder is
 /// again that of the straight run.
 fn is_noticed(path: &str, bytes: &[u8], wanted: &Files) -> Result<(), String> {
     let mut memory = finished();
     memory.write(path, bytes).expect("memory is sound");
     let store = || -> Box<dyn Store> { Box::new(memory.clone()) };
-    let warnings = match go_on(&store, &START) {
+    let warnings = match resume_run(&store, &START) {
         Err(problem) => {
             let told = problem.to_string();
             return if told.contains(path.rsplit('/').next().unwrap_or(path)) { Ok(()) } else { Err(format!("refused with {told}")) };

@@ -1,4 +1,4 @@
-//! What a model is given to go on from: texts start as documents do.
+//! Prompts: texts start like documents.
 
 use moelab::{data::tokenizer::Tokenizer, run::Config, train::generate::Prompt};
 

@@ -61,7 +61,7 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_the_run_goes_back() {
     trainer.write_tensors(&good);
     assert!(matches!(trainer.roll_back(&good.state), Progress::Incident(record) if record.incident == Incident::RolledBack));
     assert_eq!([trainer.state().update, trainer.state().skipped.in_a_row, trainer.state().skipped.rollbacks], [0, 0, 1]);
-    assert_eq!(trainer.state().data.offset, 3, "goes on with data that it has not seen");
+    assert_eq!(trainer.state().data.offset, 3, "continues with data that it has not seen");
     let finite = until(&mut trainer, |p| if let Progress::Update(record) = p { Some(!record.skipped) } else { None }).unwrap();
     assert!(finite);
 

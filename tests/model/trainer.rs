@@ -266,7 +266,7 @@ fn an_overfitted_run_stops_and_keeps_the_weights_of_its_lowest_loss() {
             assert_eq!(ran.snapshot(best).tensors, straight.snapshot(best).tensors);
             assert_eq!(ran.snapshot(best).state.best, Some(lowest));
         }
-        // The run that asked for no least gain went on past its best.
+        // The run without a minimum gain continued past its best.
         let (stop, best) = stop_by_hand(3, 0.0, false);
         assert!(stop > Some(best));
     });

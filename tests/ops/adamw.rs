@@ -207,7 +207,7 @@ fn a_bad_gradient_is_no_update_of_an_expert() {
     );
 }
 
-/// Without counts an expert without gradient goes on: its moments decay, and weight decay and mean move it.
+/// Without counts an expert without gradient is still updated: its moments decay, and weight decay and mean move it.
 #[test]
 fn a_zero_gradient_is_an_update() {
     for shape in EXPERTS {

@@ -101,7 +101,7 @@ impl Store for Faulty {
     }
 }
 
-/// Every write, sync, rename and removal of two saves fails in turn, in each way; the folder is then opened anew.
+/// Every write, sync, rename and removal of two saves fails in turn, in each way; the folder is then opened again.
 #[test]
 fn whatever_fails_a_verified_checkpoint_remains() {
     for fault in [Fault::Crash, Fault::NoSpace, Fault::Short] {

@@ -104,7 +104,7 @@ impl LogRewind {
         let times = lines.lines.iter().filter_map(|line| line.event.as_ref().ok()?.time());
         let sessions = times.map(|time| time.session + 1).max().unwrap_or(u32::from(text.is_some()));
         let mut log = Self { sessions, ..Self::default() };
-        // What the log must begin with, as far as the checkpoint tells.
+        // The lines with which the log must start, according to the checkpoint.
         let wanted = marks.logs.iter().map(|mark| mark.lines).max();
         log.warnings.extend(lines.warning.take());
         let mut rewinds = Rewinds::default();

@@ -8,7 +8,7 @@ use crate::gpu::Tensor;
 
 impl Graph {
     /// `sums` [P, D] += of every row i the sum of the rows n of `x` [N, D] with n % P = i, P = `period`.
-    pub(super) fn add_column_sums(&mut self, x: Tensor, sums: Tensor, period: u32) {
+    pub fn add_column_sums(&mut self, x: Tensor, sums: Tensor, period: u32) {
         let [rows, width] = x.shape.matrix("column_sums x"); // N, D
         let blocks = (rows / period).div_ceil(BLOCK_ROWS);
         let params = Params { rows, width, period, blocks };

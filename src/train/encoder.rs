@@ -7,7 +7,8 @@
 use std::{collections::VecDeque, ops::RangeInclusive};
 
 use super::{
-    checkpoint::{self, CheckpointError, Expected, LogMark, MODEL, Manifest, OPTIMIZER, STATE, Snapshot, WeightsHash, check_values},
+    checkpoint_error::CheckpointError,
+    checkpoint_format::{Expected, LogMark, MODEL, Manifest, OPTIMIZER, STATE, Snapshot, WeightsHash, check_values, json_bytes},
     tensor_file::{data_bytes, header_of, little_endian},
 };
 use crate::{
@@ -61,7 +62,7 @@ impl Encoder {
     /// A duplicate name.
     pub fn new(expected: &Expected, state: &TrainState, log: Option<LogMark>) -> Result<Encoder, CheckpointError> {
         let files = [TensorFile::new(MODEL, &expected.tensors)?, TensorFile::new(OPTIMIZER, &expected.optimizer)?];
-        let state = checkpoint::json_bytes(state);
+        let state = json_bytes(state);
         Ok(Encoder { files, current: 0, manifest: Manifest::new(log), state, weights: WeightsHash::new(&expected.tensors) })
     }
 
@@ -98,7 +99,7 @@ impl Encoder {
     /// Hash of the parameters, state and manifest, after the last piece.
     pub fn finish(mut self) -> (String, Vec<u8>, Vec<u8>) {
         self.manifest.add(STATE, self.state.len() as u64, sha256_hex(&self.state));
-        (self.weights.finish(), self.state, checkpoint::json_bytes(&self.manifest))
+        (self.weights.finish(), self.state, json_bytes(&self.manifest))
     }
 }
 

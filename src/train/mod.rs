@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod checkpoint_error;
+mod checkpoint_format;
 pub mod encoder;
 pub mod engine;
 mod error;

@@ -6,6 +6,7 @@ mod add_bias;
 mod attention;
 mod balance;
 mod broadcast_rows;
+mod column_sums;
 mod combine;
 mod dropout;
 mod elementwise;

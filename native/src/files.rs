@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(
             notes(&folder.data(""), &folder),
             "data: 3 files are read: 3 as text, one document per file\n\
-             data.paths: : left out 1 of an unknown kind (e.bin), 1 hidden (.f.txt)"
+             data.paths: : skipped 1 of an unknown kind (e.bin), 1 hidden (.f.txt)"
         );
         assert_eq!(read(&folder.data("*.txt")).unwrap(), ["two", "more"]);
         let message = message(&folder.data("*.csv"), &folder);

@@ -300,7 +300,7 @@ fn taken(files: &[(PathBuf, FileKind)], separator: &Separator) -> String {
     format!("data: {} files are read: {}", files.len(), parts.join("; "))
 }
 
-/// What was left out, by reason.
+/// Skipped files, by reason.
 fn listed(left: &[(PathBuf, Left)]) -> String {
     let mut by_reason: BTreeMap<Left, Vec<&Path>> = BTreeMap::new();
     left.iter().for_each(|(path, reason)| by_reason.entry(*reason).or_default().push(path));

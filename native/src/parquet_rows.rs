@@ -8,7 +8,7 @@ use parquet::{
     basic::Type as Physical,
     file::reader::{FileReader, SerializedFileReader},
     schema::types::Type,
-    summary::RowAccessor,
+    record::RowAccessor,
 };
 
 /// Receives a text and a function for its place; returns whether to continue.

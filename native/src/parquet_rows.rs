@@ -7,8 +7,8 @@ use moelab_native::input::{self, shown};
 use parquet::{
     basic::Type as Physical,
     file::reader::{FileReader, SerializedFileReader},
-    schema::types::Type,
     record::RowAccessor,
+    schema::types::Type,
 };
 
 /// Receives a text and a function for its place; returns whether to continue.

@@ -175,7 +175,7 @@ fn headers_are_held_against_the_model_before_the_weights() {
     assert_eq!(check(&weights[..header], weights.len()), Ok(()));
     assert!(check(&weights[..header], weights.len() + 1).unwrap_err().contains("do not fill the file"));
     assert!(check(&[0xff; 64], 3_000_000_000).unwrap_err().contains("at most"));
-    assert!(check(&weights[..header - 1], weights.len()).unwrap_err().contains("cut off"));
+    assert!(check(&weights[..header - 1], weights.len()).unwrap_err().contains("truncated"));
 }
 
 #[test]

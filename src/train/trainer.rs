@@ -692,7 +692,7 @@ impl Trainer {
         self.state.skipped = skipped;
         self.state.skipped.in_a_row = 0;
         self.state.skipped.rollbacks += 1;
-        let detail = format!("rolled back from update {from} to {}, continuing with the data after that", self.state.update);
+        let detail = format!("from update {from} to {}, continuing with the data after that", self.state.update);
         self.incident(Incident::RolledBack, detail)
     }
 }

@@ -33,7 +33,7 @@ pub use check::{Entries, Entry};
 pub use explain::{Explanation, explain};
 pub use layers::{MAX_BYTES, MAX_DEPTH};
 pub use problem::{Label, Place, Problem, Problems, Sources};
-pub use schema::{Amount, Choice, Class, Condition, Field, Kind, Ranged, Value};
+pub use schema::{Amount, Choice, Class, Condition, Field, Kind, Literals, Ranged, Value};
 pub use settings::{Settings, settings};
 pub use write::effective_toml;
 

@@ -38,6 +38,17 @@ pub enum Kind {
         /// Maximum.
         max: u32,
     },
+    /// A count within bounds, or a word in its place.
+    CountOr {
+        /// Minimum.
+        min: u32,
+        /// Maximum.
+        max: u32,
+        /// The word.
+        word: &'static str,
+    },
+    /// A list of plain values: see [`Literals`].
+    Literals,
     /// Arbitrary keys, all with values of one kind.
     Map(Box<Kind>),
     /// A nested table of options.
@@ -178,6 +189,28 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
+/// Values that another schema gives a meaning: numbers, strings, booleans, each as a TOML literal such as `0.01` or `"cosine"`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Literals(pub Vec<String>);
+
+impl Serialize for Literals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value = |text: &String| text.parse::<toml::Value>().unwrap_or_else(|_| text.as_str().into());
+        serializer.collect_seq(self.0.iter().map(value))
+    }
+}
+
+impl<'de> Deserialize<'de> for Literals {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Literals(Vec::<toml::Value>::deserialize(deserializer)?.iter().map(literal).collect()))
+    }
+}
+
+impl Value for Literals {
+    fn kind() -> Kind {
+        Kind::Literals
+    }
+}
 impl Value for bool {
     fn kind() -> Kind {
         Kind::Boolean
@@ -324,6 +357,8 @@ impl Kind {
             Kind::Texts => format!("a list of at most {} strings", Self::LONGEST_LIST),
             Kind::Choice(choices) => one_of(choices.iter().map(|choice| choice.name)),
             Kind::Amount { max } => format!("a count up to {max}, or a percentage such as \"5%\""),
+            Kind::CountOr { min, max, word } => format!("an integer from {min} to {max}, or \"{word}\""),
+            Kind::Literals => format!("a list of at most {} numbers, strings or booleans", Self::LONGEST_LIST),
             Kind::Map(kind) => format!("a table whose values are {}", kind.allowed()),
             Kind::Table(fields) => format!("a table of {}", names(fields)),
         }

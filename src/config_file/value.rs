@@ -63,7 +63,32 @@ pub(super) fn value(kind: &Kind, written: Written<'_>) -> Result<toml::Value, Wr
             let percent = number(found).map_or(5.0, |fraction| fraction * 100.0);
             Err(Wrong::kind(kind, found).note(format!("as a share of the whole: \"{percent}%\"")))
         }
+        (Kind::CountOr { min, max, .. }, DeValue::Integer(_)) => {
+            value(&Kind::Integer { min: u64::from(*min), max: u64::from(*max) }, written).map_err(|_| Wrong::range(kind, source))
+        }
+        (Kind::CountOr { word, .. }, DeValue::String(text)) => match text == word {
+            true => Ok((*word).into()),
+            false => Err(Wrong::range(kind, &format!("{text:?}"))),
+        },
+        (Kind::Literals, DeValue::Array(list)) if list.len() <= Kind::LONGEST_LIST => {
+            let plain = list
+                .iter()
+                .map(|item| plain(item.get_ref()).ok_or_else(|| Wrong { at: Some(item.span()), ..Wrong::kind(kind, item.get_ref()) }));
+            Ok(toml::Value::Array(plain.collect::<Result<_, _>>()?))
+        }
+        (Kind::Literals, other) if plain(other).is_some() => Err(Wrong::kind(kind, found).note(format!("write [{source}]"))),
         _ => Err(Wrong::kind(kind, found)),
+    }
+}
+
+/// A number, string or boolean.
+fn plain(found: &DeValue<'_>) -> Option<toml::Value> {
+    match found {
+        DeValue::Boolean(value) => Some((*value).into()),
+        DeValue::String(text) => text_value(&Kind::Text, text).ok(),
+        DeValue::Integer(digits) => Some(i64::from_str_radix(digits.as_str(), digits.radix()).ok()?.into()),
+        DeValue::Float(_) => Some(number(found)?.into()),
+        _ => None,
     }
 }
 

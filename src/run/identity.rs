@@ -132,12 +132,7 @@ impl Identity {
 
     /// One hash for each class of settings: equal for runs with equal settings, independent of the release.
     pub fn class_hashes(&self) -> BTreeMap<Class, String> {
-        let settings = self.settings.clone().unwrap_or_default();
-        let hash = |class: &Class| {
-            let lines: String = settings.get(class).into_iter().flatten().map(|(key, value)| format!("{key} = {value}\n")).collect();
-            sha256_hex(lines.as_bytes())
-        };
-        Class::ALL.iter().filter(|class| **class != Class::Bookkeeping).map(|class| (*class, hash(class))).collect()
+        class_hashes(self.settings.as_ref().unwrap_or(&Settings::new()))
     }
 
     /// The identity with its settings, for releases that did not store them: parsed from `effective`, the text of the run's
@@ -226,6 +221,15 @@ impl Identity {
         }
         Ok(agreement)
     }
+}
+
+/// One hash for each class of settings but bookkeeping.
+pub fn class_hashes(settings: &Settings) -> BTreeMap<Class, String> {
+    let hash = |class: &Class| {
+        let lines: String = settings.get(class).into_iter().flatten().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        sha256_hex(lines.as_bytes())
+    };
+    Class::ALL.iter().filter(|class| **class != Class::Bookkeeping).map(|class| (*class, hash(class))).collect()
 }
 
 /// The settings in which `now` differs from `before`, in the order of the classes.

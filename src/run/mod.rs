@@ -17,6 +17,7 @@ pub mod records;
 pub mod schedule;
 pub mod series;
 pub mod state;
+pub mod suite;
 pub mod summary;
 
 pub use config::Config;

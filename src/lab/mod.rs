@@ -4,6 +4,7 @@ pub mod bench;
 mod ending;
 mod error;
 pub mod figure;
+pub mod gates;
 pub mod host;
 pub mod identity;
 pub mod import;

@@ -9,6 +9,7 @@ pub mod arrays;
 pub mod config;
 pub mod digest;
 pub mod exact;
+pub mod gates;
 pub mod identity;
 pub mod model;
 pub mod protocol;

@@ -4,6 +4,7 @@ mod checkpoint;
 mod crash;
 mod disk;
 mod folders;
+mod gates;
 mod metrics;
 mod plot;
 mod prompts;

@@ -1,0 +1,112 @@
+//! What a rule sees of a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::exact;
+
+/// The curves of a run, in the order of updates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Course {
+    /// Name of the run.
+    pub name: String,
+    /// Its evaluations.
+    pub evals: Vec<EvalPoint>,
+    /// Training cross-entropy by update.
+    #[serde(default)]
+    pub train: Vec<(u32, f64)>,
+    /// Lost devices and roll-backs, by the update at which each happened.
+    #[serde(default)]
+    pub faults: Vec<u32>,
+    /// FLOP to train on one token, forward and backward.
+    #[serde(default)]
+    pub flops_per_token: Option<f64>,
+    /// Number of parameters.
+    #[serde(default)]
+    pub parameters: Option<u64>,
+}
+
+/// One evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalPoint {
+    /// Updates made.
+    pub update: u32,
+    /// Training tokens seen; 0 if not known.
+    #[serde(default)]
+    pub tokens: u64,
+    /// Validation cross-entropy, nats per token.
+    #[serde(with = "exact")]
+    pub val_ce: f64,
+    /// Routing of the validation tokens; none in a dense model.
+    #[serde(default)]
+    pub routing: Option<Routing>,
+}
+
+/// How evenly the experts are used.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Routing {
+    /// Mean over layers of -sum_e f_e ln f_e / ln E, with f_e the share of the assignments of expert e: 1 at balance.
+    pub entropy: f64,
+    /// The largest load of an expert of any layer, relative to the fair share 1 / E: 1 at balance.
+    pub max_load: f64,
+    /// The least over layers of (n - K) / (E - K), with n = exp(-sum_e f_e ln f_e) the effective number of experts: 0 if all tokens go
+    /// to the same K experts, 1 at balance.
+    pub spread: f64,
+}
+
+impl Routing {
+    /// From the load of the experts of each layer [L, E], each layer's shares adding up to 1, with `top_k` experts per token. `None`
+    /// without layers.
+    pub fn of(loads: &[Vec<f64>], top_k: u32) -> Option<Routing> {
+        let mut routing = Routing { entropy: 0.0, max_load: 0.0, spread: 1.0 };
+        for load in loads {
+            let (experts, top_k) = (load.len() as f64, f64::from(top_k));
+            let nats: f64 = -load.iter().filter(|share| **share > 0.0).map(|share| share * share.ln()).sum::<f64>();
+            routing.entropy += if load.len() > 1 { nats / experts.ln() } else { 1.0 } / loads.len() as f64;
+            routing.max_load = load.iter().map(|share| share * experts).fold(routing.max_load, f64::max);
+            if experts > top_k {
+                routing.spread = routing.spread.min(((nats.exp() - top_k) / (experts - top_k)).clamp(0.0, 1.0));
+            }
+        }
+        (!loads.is_empty()).then_some(routing)
+    }
+}
+
+impl Course {
+    /// The same run when it had made `update` updates.
+    pub fn until(&self, update: u32) -> Course {
+        Course {
+            name: self.name.clone(),
+            evals: self.evals.iter().filter(|eval| eval.update <= update).copied().collect(),
+            train: self.train.iter().filter(|(at, _)| *at <= update).copied().collect(),
+            faults: self.faults.iter().filter(|at| **at <= update).copied().collect(),
+            ..*self
+        }
+    }
+
+    /// The evaluation after exactly `update` updates.
+    pub fn at(&self, update: u32) -> Option<&EvalPoint> {
+        self.evals.iter().find(|eval| eval.update == update)
+    }
+
+    /// The evaluation with the lowest finite loss; the first of several.
+    pub fn best(&self) -> Option<&EvalPoint> {
+        let finite = self.evals.iter().filter(|eval| eval.val_ce.is_finite());
+        finite.reduce(|best, eval| if eval.val_ce < best.val_ce { eval } else { best })
+    }
+
+    /// Least-squares change of the training loss over updates `from..=to`: the slope times their number. `None` with fewer than two
+    /// values, or if one is not finite.
+    pub(super) fn train_change(&self, from: u32, to: u32) -> Option<f64> {
+        let points: Vec<(f64, f64)> =
+            self.train.iter().filter(|(update, _)| (from..=to).contains(update)).map(|(update, ce)| (f64::from(*update), *ce)).collect();
+        let n = points.len() as f64;
+        let (mean_x, mean_y) = (points.iter().map(|(x, _)| x).sum::<f64>() / n, points.iter().map(|(_, y)| y).sum::<f64>() / n);
+        let spread: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+        let slope = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / spread;
+        let change = slope * f64::from(to - from + 1);
+        (points.len() > 1 && change.is_finite()).then_some(change)
+    }
+}

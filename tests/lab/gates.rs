@@ -108,6 +108,8 @@ fn promotion_on_the_published_screens() {
     // -0.034, then -0.134 to the baseline.
     let indexed = each("indexed", "baseline");
     assert_eq!(verdicts(&indexed), [(500, Wait), (1000, Promote)]);
+    // Better by more than the noise, but not by the margin, and not cheaper.
+    assert!(indexed[0].reason.ends_with("neither better by 0.05 nor equal within 0.02: -0.0340 to baseline at update 500"), "{indexed:?}");
     assert_eq!(indexed[1].reason, "better than the reference by at least 0.05: -0.1340 to baseline at update 1000");
     // -0.009 to the control with 37.8 % fewer parameters, then +0.214, +0.312, +0.491.
     let top4 = each("mid_top4", "control");
@@ -247,7 +249,7 @@ fn routing_is_measured_over_the_layers() {
     let balanced = Routing::of(&[vec![0.25; 4], vec![0.25; 4]], 2).unwrap();
     assert!((balanced.entropy - 1.0).abs() < 1e-12 && (balanced.max_load - 1.0).abs() < 1e-12 && (balanced.spread - 1.0).abs() < 1e-12);
     // One of two layers sends all tokens to the same two of four experts: half the entropy, twice the fair share.
-    let collapsed = Routing::of(&[vec![0.25; 4], vec![0.5, 0.5, 0.0, 0.0]], 2).unwrap();
+    let collapsed = Routing::of(&[vec![0.5, 0.5, 0.0, 0.0], vec![0.25; 4]], 2).unwrap();
     assert!(
         (collapsed.entropy - 0.75).abs() < 1e-12 && (collapsed.max_load - 2.0).abs() < 1e-12 && collapsed.spread < 1e-12,
         "{collapsed:?}"

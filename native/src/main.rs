@@ -9,6 +9,7 @@ mod corpus;
 mod environment;
 mod exit;
 mod files;
+mod gates;
 mod inspect;
 mod interop;
 mod json_rows;
@@ -133,6 +134,8 @@ enum Command {
     Adapters,
     /// Check kernels or a whole step, then time them.
     Bench(bench::BenchArgs),
+    /// Show what a rule would have decided about finished runs, at each evaluation.
+    Gates(gates::GatesArgs),
 }
 
 fn main() -> ExitCode {
@@ -156,6 +159,7 @@ fn main() -> ExitCode {
         Command::Listing { config, tier } => inspect::listing(&config, tier).and_then(exit::result),
         Command::Adapters => inspect::adapters(&common).and_then(exit::result),
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
+        Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
     };
     exit::report(outcome)
 }

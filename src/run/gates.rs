@@ -2,6 +2,7 @@
 //!
 //! Defaults are the thresholds of the study that proposed the rules, where it states them.
 
+use crate::config_file::{self, Problems, Root};
 use crate::{choices, options};
 
 choices! {
@@ -144,4 +145,25 @@ options! {
         /// Marginal up to this, weak beyond.
         marginal: f64 = 0.1 => 0.0..=10.0;
     }
+}
+
+options! {
+    /// The table `[gates]` of a study, alone.
+    pub struct GatesFile: length {
+        /// Gates.
+        gates: GateOptions;
+    }
+}
+
+impl Root for GatesFile {
+    const SYNONYMS: &'static [(&'static str, &'static [&'static str])] =
+        &[("patience", &["gates.early_stopping.patience"]), ("min_delta", &["gates.early_stopping.min_delta"])];
+}
+
+/// The options that `sets` (each `key=value`, for example `gates.rule=gap`) make of the defaults.
+///
+/// # Errors
+/// Every problem of `sets`.
+pub fn load(sets: &[String]) -> Result<GateOptions, Problems> {
+    Ok(config_file::load::<GatesFile>(&|_| Ok(String::new()), "gates", sets).finish()?.gates)
 }

@@ -20,6 +20,17 @@ pub struct Arm {
     pub losses: BTreeMap<u64, f64>,
 }
 
+/// Arms from the losses of runs, each with its arm and its seed; in the order of their names.
+pub fn arms(losses: impl IntoIterator<Item = (String, u64, f64)>, control: Option<&str>) -> Vec<Arm> {
+    let mut arms: BTreeMap<String, Arm> = BTreeMap::new();
+    for (name, seed, loss) in losses {
+        let is_control = control == Some(&name);
+        let arm = arms.entry(name).or_insert_with_key(|name| Arm { name: name.clone(), is_control, losses: BTreeMap::new() });
+        arm.losses.insert(seed, loss);
+    }
+    arms.into_values().collect()
+}
+
 /// Decides about every arm at a rung of `update` updates; in the order of `arms`.
 pub fn rung(options: &HalvingOptions, arms: &[Arm], update: u32) -> Vec<Decision> {
     let rivals: Vec<&Arm> = arms.iter().filter(|arm| !arm.is_control && !arm.losses.is_empty()).collect();

@@ -1,0 +1,105 @@
+//! `moelab gates`: the dry run of a gate's rule on runs that have been made.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use moelab::{
+    lab::{
+        gates::{Course, Decision, Verdict, decide_each, halving},
+        reader::Reader,
+    },
+    run::gates::{GateOptions, GateRule, load},
+};
+use moelab_native::{out, print, store::Directory};
+use serde_json::json;
+
+use crate::{Common, open};
+
+/// Show what a rule would have decided about finished runs, at each evaluation.
+#[derive(Args)]
+pub struct GatesArgs {
+    /// Run folders.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The run that they are compared with; for halving, a run of the control.
+    #[arg(long, value_name = "RUN")]
+    reference: Option<PathBuf>,
+    /// The rule: stop_promote, gap, halving, early_stopping or half_parameters.
+    #[arg(long, default_value = "stop_promote")]
+    rule: String,
+    /// Set one option of the rule, for example gates.stop.min_gain=0.01. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// A run and what halving needs to know of it.
+struct Run {
+    course: Course,
+    seed: u64,
+}
+
+/// Prints each decision, its reason and its numbers.
+pub fn gates(common: &Common, args: &GatesArgs) -> Result<()> {
+    let sets: Vec<String> = [format!("gates.rule={}", args.rule)].into_iter().chain(args.sets.iter().cloned()).collect();
+    let options = load(&sets)?;
+    let runs = args.runs.iter().map(|run| read(run)).collect::<Result<Vec<Run>>>()?;
+    let reference = args.reference.as_deref().map(read).transpose()?;
+    if options.rule == GateRule::Halving {
+        return halving(common, &options, &runs, reference.as_ref());
+    }
+    for run in &runs {
+        for decision in decide_each(&options, &run.course, reference.as_ref().map(|reference| &reference.course)) {
+            show(common, &run.course.name, &decision);
+        }
+    }
+    Ok(())
+}
+
+/// Decides at every number of updates at which all runs were evaluated. Runs that differ only in the seed, by their names
+/// `ARM-sSEED`, are one arm.
+fn halving(common: &Common, options: &GateOptions, runs: &[Run], reference: Option<&Run>) -> Result<()> {
+    let arm_of = |run: &Run| run.course.name.strip_suffix(&format!("-s{}", run.seed)).unwrap_or(&run.course.name).to_owned();
+    let control = reference.map(arm_of);
+    let all: Vec<&Run> =
+        runs.iter().chain(reference.filter(|reference| runs.iter().all(|run| run.course.name != reference.course.name))).collect();
+    let first = all.first().context("no runs")?;
+    let common_updates = first.course.evals.iter().map(|eval| eval.update);
+    let rungs: Vec<u32> = common_updates.filter(|update| all.iter().all(|run| run.course.at(*update).is_some())).collect();
+    ensure!(!rungs.is_empty(), "the runs have no evaluation at the same number of updates");
+    for update in rungs {
+        let losses = all.iter().filter_map(|run| Some((arm_of(run), run.seed, run.course.at(update)?.val_ce)));
+        let arms = halving::arms(losses, control.as_deref());
+        for (arm, decision) in arms.iter().zip(halving::rung(&options.halving, &arms, update)) {
+            show(common, &arm.name, &decision);
+        }
+    }
+    Ok(())
+}
+
+fn read(folder: &Path) -> Result<Run> {
+    let config = open::config_of_run(folder, &[])?;
+    let store = Directory::read_only(folder).with_context(|| print::path(folder))?;
+    let course = Course::read(&open::name(folder), &Reader::open(&store)?, &config).with_context(|| print::path(folder))?;
+    Ok(Run { course, seed: config.seed })
+}
+
+fn show(common: &Common, run: &str, decision: &Decision) {
+    if common.json {
+        print::json(&json!({
+            "run": run, "update": decision.update, "rule": decision.rule, "verdict": decision.verdict, "reason": decision.reason,
+            "numbers": decision.numbers,
+        }));
+        return;
+    }
+    let verdict = match decision.verdict {
+        Verdict::Stop => "stop",
+        Verdict::Promote => "promote",
+        Verdict::Wait => "wait",
+    };
+    out!("{}  update {}  {verdict}: {}", print::name(run), decision.update, print::name(&decision.reason));
+    for number in &decision.numbers {
+        let threshold = number.threshold.map(|threshold| format!("  (threshold {threshold})")).unwrap_or_default();
+        out!("    {:32} {:>12.6}{threshold}", number.name, number.value);
+    }
+}

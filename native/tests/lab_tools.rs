@@ -1,0 +1,136 @@
+//! The binary's commands around studies, on tiny runs: gates on finished runs.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// A model that makes eight updates in a fraction of a second.
+const TINY: &str = r#"
+seed = 1
+[model]
+width = 32
+context = 16
+depth.layers = 1
+attention.heads = 2
+ffn.width = 32
+router = { experts = 4, top_k = 2 }
+[data]
+embedded = true
+sequence_length = 16
+batch = 2
+[train]
+updates = 8
+micro_batches = 1
+evaluation.every = 2
+evaluation.windows = 8
+checkpoint.every = 0
+[schedule]
+kind = "constant"
+warmup = 0
+[optimizer]
+adamw.lr = 0.02
+muon.lr = 0.02
+[sample]
+tokens = 0
+"#;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        fs::write(place.path("tiny.toml"), TINY).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+    }
+
+    /// The standard output of a command that has to succeed.
+    fn out(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn lines(&self, arguments: &[&str]) -> Vec<Value> {
+        self.out(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn train(&self, run: &str, sets: &[&str]) {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        self.out(&["train", "tiny.toml", "--out", run].into_iter().chain(sets).collect::<Vec<_>>());
+    }
+
+    /// Validation losses in the log of a run.
+    fn val_ce(&self, run: &str) -> Vec<f64> {
+        let log = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
+        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|event| event["kind"] == "eval");
+        events.map(|event| event["val_ce"].as_f64().unwrap()).collect()
+    }
+}
+
+fn verdicts(lines: &[Value]) -> Vec<(String, u64, String)> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_string();
+    lines.iter().map(|line| (text(line, "run"), line["update"].as_u64().unwrap(), text(line, "verdict"))).collect()
+}
+
+fn number(line: &Value, name: &str) -> f64 {
+    let numbers = line["numbers"].as_array().unwrap();
+    numbers.iter().find(|number| number["name"] == name).unwrap_or_else(|| panic!("{name} in {line}"))["value"].as_f64().unwrap()
+}
+
+#[test]
+fn gates_on_finished_runs() {
+    let place = Place::new();
+    place.train("runs/control-s1", &[]);
+    // A learning rate of zero: the loss stays where it starts.
+    place.train("runs/frozen-s1", &["optimizer.muon.lr=0.0", "optimizer.adamw.lr=0.0"]);
+    let (control, frozen) = (place.val_ce("runs/control-s1"), place.val_ce("runs/frozen-s1"));
+    assert_eq!((control.len(), frozen.len()), (4, 4));
+    assert!(control[3] < control[0] - 0.2 && frozen[3] == frozen[0], "{control:?} {frozen:?}");
+
+    let of = |arguments: &[&str]| place.lines(&[&["gates", "--json"], arguments].concat());
+    let gap = of(&["runs/frozen-s1", "--reference", "runs/control-s1", "--rule", "gap"]);
+    assert_eq!(gap.len(), 4);
+    let widened = gap.last().unwrap();
+    assert_eq!(widened["verdict"], "stop");
+    let expected = (frozen[3] - control[3]) - (frozen[0] - control[0]);
+    assert!((number(widened, "gap_growth") - expected).abs() < 1e-12, "{widened}");
+    // The routers of a model that never changes send each token where they sent it at first.
+    assert!(number(widened, "least_routing_spread") > 0.1, "{widened}");
+
+    // Frozen: three evaluations without a gain, a window of two updates with two different batches.
+    let sets = ["--set", "gates.stop.flat=10", "--rule", "stop_promote"];
+    let stop = of(&[&["runs/frozen-s1", "--reference", "runs/control-s1"], &sets[..]].concat());
+    let last = ("frozen-s1".to_string(), 8, "stop".to_string());
+    assert_eq!((verdicts(&stop)[2].2.as_str(), &verdicts(&stop)[3]), ("wait", &last));
+    // The control against the frozen run is better by more than the margin at the end.
+    let promote = of(&["runs/control-s1", "--reference", "runs/frozen-s1"]);
+    assert_eq!(promote[3]["verdict"], "promote");
+    assert!((number(&promote[3], "val_ce_minus_reference") - (control[3] - frozen[3])).abs() < 1e-12);
+
+    let halving = of(&["runs/frozen-s1", "--reference", "runs/control-s1", "--rule", "halving"]);
+    assert_eq!(halving.len(), 8, "two arms at four rungs");
+    assert_eq!(verdicts(&halving)[0], ("control".into(), 2, "promote".into()));
+    let patience = of(&["runs/frozen-s1", "--rule", "early_stopping", "--set", "gates.early_stopping.patience=2"]);
+    assert_eq!(verdicts(&patience).iter().map(|(_, _, verdict)| verdict.as_str()).collect::<Vec<_>>(), ["wait", "wait", "stop", "stop"]);
+    let text = place.out(&["gates", "runs/frozen-s1", "--rule", "early_stopping", "--set", "gates.early_stopping.patience=2"]);
+    assert!(text.contains("frozen-s1  update 6  stop: 2 of 2 evaluations without an improvement of more than 0.001"), "{text}");
+
+    // What would have no effect is refused, with the keys that there are.
+    let output = place.run(&["gates", "runs/frozen-s1", "--rule", "gap", "--set", "gates.stop.min_gain=0.1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("gates.stop.min_gain") && text.contains("gates.rule"), "{text}");
+}

@@ -1,14 +1,19 @@
-//! What a run leaves behind: checkpoints, the run folder under faults, metrics, the plot and the report.
+//! What a run leaves behind: checkpoints, the run folder under faults, metrics, the plot and the report; and what runs show together: statistics,
+//! verdicts, repeats.
 
 mod checkpoint;
 mod crash;
 mod disk;
 mod folders;
 mod gates;
+mod matched;
 mod metrics;
 mod plot;
 mod prompts;
 mod reader;
+mod repeats;
 mod report;
 mod run_folder;
 mod runs;
+mod statistics;
+mod verdict;

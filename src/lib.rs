@@ -12,6 +12,7 @@
 //! - [`train`]: optimizers, the trainer, checkpoints, text generation.
 //! - [`interop`]: Hugging Face models, both directions.
 //! - [`lab`]: runs, the host that drives them by commands, run folders, probes, benchmarks, reports.
+//!   Reading and showing runs needs no feature `engine`.
 //!
 //! Configs can be loaded and inspected without a GPU:
 //!
@@ -39,7 +40,6 @@ pub mod data;
 pub mod gpu;
 #[cfg(feature = "engine")]
 pub mod interop;
-#[cfg(feature = "engine")]
 pub mod lab;
 pub mod limits;
 #[cfg(feature = "engine")]

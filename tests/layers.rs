@@ -12,7 +12,7 @@ const LAYERS: [&str; 13] =
     ["random", "config_file", "choices", "limits", "run", "gpu", "ops", "model", "data", "train", "interop", "lab", "ui"];
 /// What a layer does not use although it is not above it.
 const FORBIDDEN: [(&str, &[&str]); 10] = [
-    ("run", &["wgpu", "tokenizers", "safetensors", "std::fs", "std::time"]),
+    ("run", &["wgpu", "tokenizers", "safetensors::", "std::fs", "std::time"]),
     ("gpu", &["crate::run", "crate::config_file", "serde_json", "toml", "std::fs"]),
     ("ops", &["crate::run", "crate::config_file", "wgpu::", "std::fs"]),
     ("model", &["crate::config_file", "wgpu::", "std::fs"]),
@@ -126,4 +126,138 @@ fn every_file_says_what_it_is() {
         }
     }
     assert!(silent.is_empty(), "no header: {}", silent.join(", "));
+}
+
+/// The modules of `src/lab` that compile without the feature `engine`, and those that need it, as `lab/mod.rs` declares them.
+fn modules_of_lab() -> (Vec<String>, Vec<String>) {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lab/mod.rs")).unwrap();
+    let (mut pure, mut gated, mut is_gated) = (Vec::new(), Vec::new(), false);
+    for line in text.lines() {
+        let declared = line.strip_prefix("pub mod ").or(line.strip_prefix("mod ")).and_then(|rest| rest.strip_suffix(';'));
+        match declared {
+            Some(name) if is_gated => gated.push(name.to_string()),
+            Some(name) => pure.push(name.to_string()),
+            None => {}
+        }
+        is_gated = line == "#[cfg(feature = \"engine\")]";
+    }
+    (pure, gated)
+}
+
+/// The paths that a file names, `use` trees expanded, as far as they start with `crate`, `super` or `self`.
+fn paths(text: &str) -> Vec<String> {
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
+    let is_of_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let (mut found, mut prefixes, mut word) = (Vec::new(), vec![String::new()], String::new());
+    // Outside of a tree there is one prefix, the empty one; each brace after `::` adds one.
+    for c in code.chars() {
+        if is_of_word(c) {
+            word.push(c);
+            continue;
+        }
+        if !word.is_empty() {
+            let path = format!("{}{word}", prefixes.last().unwrap());
+            if c == '{' && word.ends_with("::") {
+                prefixes.push(path);
+                word.clear();
+                continue;
+            }
+            found.push(path);
+            word.clear();
+        }
+        match c {
+            '{' if prefixes.len() > 1 => prefixes.push(prefixes.last().unwrap().clone()),
+            '}' if prefixes.len() > 1 => drop(prefixes.pop()),
+            _ => {}
+        }
+    }
+    found.retain(|path| ["crate::", "super::", "self::"].iter().any(|start| path.starts_with(start)));
+    found
+}
+
+/// The modules of `lab` that a module of `lab` uses, with the file.
+fn uses_within_lab(module: &str) -> Vec<(String, String)> {
+    let mut used = Vec::new();
+    let own = |path: &PathBuf| relative(path).strip_prefix("src/lab/").unwrap().split(['/', '.']).next() == Some(module);
+    for path in files("src/lab", "rs").into_iter().filter(own) {
+        let depth = relative(&path).matches('/').count() - 1;
+        let inside = format!("{}lab::", "super::".repeat(depth + 1));
+        for named in paths(&fs::read_to_string(&path).unwrap()) {
+            let up = "super::".repeat(depth);
+            let sibling = named.strip_prefix("crate::lab::").or(named.strip_prefix(&inside)).or(named.strip_prefix(&up));
+            if let Some(first) = sibling.and_then(|path| path.split("::").next()).filter(|first| *first != module && *first != "super") {
+                used.push((first.to_string(), relative(&path)));
+            }
+        }
+    }
+    used.sort();
+    used.dedup();
+    used
+}
+
+/// The compiler holds this too, where `cargo check --no-default-features` runs; here the message names the import.
+#[test]
+fn what_shows_runs_needs_no_engine() {
+    let (pure, gated) = modules_of_lab();
+    for module in ["figure", "files", "log", "overview", "plot", "rate", "reader", "report", "store"] {
+        assert!(pure.contains(&module.to_string()), "lab::{module} needs the engine");
+    }
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let layers: Vec<&str> =
+        LAYERS.into_iter().filter(|layer| lib.contains(&format!("#[cfg(feature = \"engine\")]\npub mod {layer};"))).collect();
+    assert_eq!(layers, ["gpu", "ops", "model", "data", "train", "interop"]);
+    let mut wrong = Vec::new();
+    for module in &pure {
+        wrong.extend(
+            uses_within_lab(module)
+                .into_iter()
+                .filter(|(used, _)| gated.contains(used))
+                .map(|(used, path)| format!("{path} uses lab::{used}")),
+        );
+    }
+    let is_pure = |path: &PathBuf| {
+        let inside = relative(path);
+        inside.starts_with("src/run/")
+            || pure.iter().any(|module| inside.strip_prefix("src/lab/").and_then(|rest| rest.split(['/', '.']).next()) == Some(module))
+    };
+    for path in files("src", "rs").into_iter().filter(is_pure) {
+        let named = paths(&fs::read_to_string(&path).unwrap());
+        let layer = |path: &String| layers.iter().find(|layer| path.starts_with(&format!("crate::{layer}::"))).copied();
+        wrong.extend(named.iter().filter_map(layer).map(|layer| format!("{} uses {layer}", relative(&path))));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn modules_of_the_lab_have_no_circle() {
+    let (pure, gated) = modules_of_lab();
+    let mut remaining: Vec<(String, Vec<(String, String)>)> = pure
+        .into_iter()
+        .chain(gated)
+        .map(|module| {
+            let used = uses_within_lab(&module);
+            (module, used)
+        })
+        .collect();
+    assert!(
+        remaining.iter().any(|(module, used)| module == "run_folder" && used.iter().any(|(used, _)| used == "reader")),
+        "{remaining:?}"
+    );
+    // What is left uses, and is used by, what is left: circles, and what lies between two.
+    loop {
+        let before = remaining.len();
+        let names: Vec<String> = remaining.iter().map(|(module, _)| module.clone()).collect();
+        let used: Vec<String> = remaining.iter().flat_map(|(_, used)| used.iter().map(|(used, _)| used.clone())).collect();
+        remaining.iter_mut().for_each(|(_, used)| used.retain(|(used, _)| names.contains(used)));
+        remaining.retain(|(module, uses)| !uses.is_empty() && used.contains(module));
+        if remaining.len() == before {
+            break;
+        }
+    }
+    let edges = |(module, used): &(String, Vec<(String, String)>)| -> Vec<String> {
+        used.iter().map(|(used, path)| format!("{module} uses {used} in {path}")).collect()
+    };
+    let circle: Vec<String> = remaining.iter().flat_map(edges).collect();
+    assert!(circle.is_empty(), "{}", circle.join("\n"));
 }

@@ -18,8 +18,8 @@ use moelab::{
     },
     gpu::{Capabilities, Device},
     lab::{
+        files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
         host::Clock,
-        run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
     },
     run::{
         Config,

@@ -15,9 +15,10 @@ use moelab::{
     config_file::Class,
     data::{Corpus, prepare::Purpose, tokenizer::Tokenizer},
     lab::{
+        files::TOKENIZER,
         host::{Activity, Host},
         identity::check,
-        run_folder::{RunFolder, TOKENIZER},
+        run_folder::RunFolder,
     },
     run::{
         config::{Sample, TokenizerKind},

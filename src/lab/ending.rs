@@ -71,16 +71,6 @@ impl ExitReason {
         }
     }
 
-    /// Of a run's folder.
-    pub fn of_store(error: &StoreError) -> ExitReason {
-        match error {
-            StoreError::Full { .. } | StoreError::NoSpace { .. } => Self::OutOfSpace,
-            StoreError::Medium { .. } if !error.is_of_reading() => Self::SaveFailed,
-            StoreError::Checkpoint(_) => Self::SaveFailed,
-            _ => Self::Failed,
-        }
-    }
-
     /// Of a trainer.
     pub fn of_train(error: &TrainError) -> ExitReason {
         match error {

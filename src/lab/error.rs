@@ -2,7 +2,6 @@
 
 use super::store::StoreError;
 use crate::{
-    config_file::Problems,
     data::DataError,
     gpu::GpuError,
     run::{identity::Refused, protocol::Problem, summary::ExitReason},
@@ -51,40 +50,6 @@ impl From<TrainError> for Problem {
     }
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Problem {
-        let problem = Problem { reason: ExitReason::of_store(&error), ..Problem::new(error.to_string()) };
-        match error {
-            StoreError::Full { wanted, free } => Problem {
-                wanted: Some(format!("{wanted} bytes free").into()),
-                found: Some(format!("{free} bytes free").into()),
-                remedy: Some("free some space or keep fewer checkpoints".into()),
-                ..problem
-            },
-            StoreError::Busy { path, holder } => Problem {
-                place: Some(path.into()),
-                found: Some(format!("it is being written by {holder}").into()),
-                remedy: Some("wait for it or stop it".into()),
-                is_temporary: true,
-                ..problem
-            },
-            StoreError::Occupied { path } => {
-                Problem { place: Some(path.into()), remedy: Some("resume the run, or choose another folder".into()), ..problem }
-            }
-            StoreError::Foreign { path } => {
-                Problem { place: Some(path.into()), remedy: Some("choose another folder, or move it away".into()), ..problem }
-            }
-            StoreError::Medium { path, problem: found, .. } => Problem { place: Some(path.into()), found: Some(found.into()), ..problem },
-            StoreError::NoSpace { path, problem: found, .. } => {
-                Problem { place: Some(path.into()), found: Some(found.into()), remedy: Some("free some space".into()), ..problem }
-            }
-            StoreError::Changed { path } => Problem { place: Some(path.into()), ..problem },
-            StoreError::Unstarted { missing } => Problem { place: Some(missing.into()), ..problem },
-            _ => problem,
-        }
-    }
-}
-
 impl From<GpuError> for Problem {
     fn from(error: GpuError) -> Problem {
         let problem = Problem { reason: ExitReason::of_gpu(&error), ..Problem::new(error.to_string()) };
@@ -102,15 +67,6 @@ impl From<GpuError> for Problem {
             | GpuError::Fault { adapter, message: found } => Problem { place: Some(adapter.into()), found: Some(found.into()), ..problem },
             GpuError::Timeout { adapter, .. } => Problem { place: Some(adapter.into()), ..problem },
         }
-    }
-}
-
-impl From<Problems> for Problem {
-    fn from(problems: Problems) -> Problem {
-        let place = problems.iter().find_map(|(problem, place)| {
-            place.map(|place| format!("{}:{}:{}", place.file, place.line, place.column)).or(problem.key.clone())
-        });
-        Problem { place: place.map(Into::into), ..Problem::new(problems.to_string()) }
     }
 }
 

@@ -17,15 +17,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use super::{
+    files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
+    publisher::Publisher,
+    session::Session,
+    store::{Store, StoreError},
+};
 pub use super::{
     publisher::Clock,
     session::{Activity, Opening, Rasterize},
-};
-use super::{
-    publisher::Publisher,
-    run_folder::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
-    session::Session,
-    store::{Store, StoreError},
 };
 use crate::{
     config_file::{Class, Unreadable},

@@ -7,7 +7,8 @@
 
 use super::{
     error::SessionError,
-    run_folder::{EFFECTIVE_CONFIG, Found, RunFolder},
+    files::EFFECTIVE_CONFIG,
+    run_folder::{Found, RunFolder},
 };
 use crate::{
     config_file::{self, Class},

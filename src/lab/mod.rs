@@ -1,25 +1,40 @@
 //! Storing, driving and reporting runs. Uses the training layer, but neither wgpu nor a window.
+//!
+//! What reads and shows runs compiles without the feature `engine`; what trains, or writes checkpoints, needs it.
 
+#[cfg(feature = "engine")]
 pub mod bench;
+#[cfg(feature = "engine")]
 mod ending;
+#[cfg(feature = "engine")]
 mod error;
 pub mod figure;
+pub mod files;
 pub mod gates;
+#[cfg(feature = "engine")]
 pub mod host;
+#[cfg(feature = "engine")]
 pub mod identity;
+#[cfg(feature = "engine")]
 pub mod import;
+pub mod log;
 pub mod matched;
 pub mod memory;
+#[cfg(feature = "engine")]
 mod opening;
 pub mod overview;
 pub mod plot;
+#[cfg(feature = "engine")]
 pub mod probe;
+#[cfg(feature = "engine")]
 mod publisher;
-mod rate;
+pub mod rate;
 pub mod reader;
 pub mod repeats;
 pub mod report;
+#[cfg(feature = "engine")]
 pub mod run_folder;
+#[cfg(feature = "engine")]
 pub mod session;
 pub mod statistics;
 pub mod store;

@@ -2,8 +2,8 @@
 
 use super::{
     figure::Figure,
+    files::{EFFECTIVE_CONFIG, TOKENIZER},
     publisher::Clock,
-    run_folder::{EFFECTIVE_CONFIG, TOKENIZER},
     store::Store,
 };
 use crate::{run::summary::Baselines, train::trainer::Trainer};

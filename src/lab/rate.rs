@@ -6,14 +6,14 @@ use crate::run::records::{RATE_LEAST_UPDATES, RATE_SECONDS, RATE_UPDATES};
 
 /// The speed of the last updates, see [`Time::tokens_per_second`](crate::run::records::Time).
 #[derive(Default)]
-pub(super) struct Rate {
+pub struct Rate {
     /// When updates were completed, and the tokens until then.
     updates: VecDeque<(f64, u64)>,
 }
 
 impl Rate {
     /// Records an update that was completed at `seconds`, with `tokens` in total.
-    pub(super) fn note(&mut self, seconds: f64, tokens: u64) -> Option<f64> {
+    pub fn note(&mut self, seconds: f64, tokens: u64) -> Option<f64> {
         if self.updates.back().is_some_and(|(_, before)| tokens < *before) {
             // The run rolled back to a checkpoint.
             self.updates.clear();

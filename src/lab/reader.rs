@@ -10,7 +10,7 @@
 //! cost proportional to its length. No pyramid is stored: it would be a second copy of the log to keep consistent through crashes and
 //! rewinds, and reading the log of a long run takes less than a second.
 //!
-//! Damaged lines are skipped; [`RunFolder::rewind`](super::run_folder::RunFolder::rewind) reports them. Rewound updates are not part
+//! Damaged lines are skipped; `RunFolder::rewind` reports them. Rewound updates are not part
 //! of a series; [`Reader::audit`] shows them.
 
 mod buckets;
@@ -24,7 +24,7 @@ use std::{
 };
 
 use super::{
-    run_folder,
+    files,
     store::{Store, StoreError},
 };
 use crate::run::{
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
 
     fn records(&self) -> Result<Option<&Records>, StoreError> {
         if self.records.get().is_none() {
-            let layout = run_folder::layout(self.store)?;
+            let layout = files::layout(self.store)?;
             let records = if layout.is_empty() { None } else { Some(Records::scan(self.store, layout)?) };
             return Ok(self.records.get_or_init(|| records).as_ref());
         }

@@ -65,42 +65,32 @@
 
 mod arrays;
 mod load;
-pub(super) mod log;
 mod readme;
 mod rewind;
 mod save;
-mod sums;
 
 pub use load::{Found, Loaded};
 pub use save::{Save, SaveStep, Saved};
 
+use super::files::{
+    CHECKPOINTS, DRAFT, EFFECTIVE_CONFIG, METRICS, SERIES, SERIES_LAYOUT, TOKENIZER, candidates, check_start_files, layout,
+    sums::{self, SUMS},
+    update_of, verify,
+};
+use super::log::{self, Log, Marker};
 use super::reader::Reader;
 use super::store::{Store, StoreError};
 use crate::run::arrays::Layout;
+use crate::run::checkpoint::{MANIFEST, Manifest, STATE, Snapshot};
 use crate::run::digest::sha256_hex;
 use crate::run::records::{self, Event, Header, RewoundRecord};
 use crate::run::series::{Lengths, RecordKind};
 use crate::run::state::TrainState;
-use crate::train::checkpoint::{self, MANIFEST, STATE, Snapshot};
-use log::{Log, Marker};
 use readme::README;
 use rewind::{LogRewind, Marks, Newest};
-use sums::SUMS;
 
-/// Name of the file with every setting of a run.
-pub const EFFECTIVE_CONFIG: &str = "config.effective.toml";
-/// Name of the file with the run's tokenizer, unless it is bytes.
-pub const TOKENIZER: &str = "tokenizer.json";
-/// Name of the log.
-pub(super) const METRICS: &str = "metrics.jsonl";
-/// Name of the file with the array records, in a run of a model that has routers.
-pub(super) const SERIES: &str = "series.bin";
-/// Name of the file with their layout.
-pub(super) const SERIES_LAYOUT: &str = "series.json";
-const CHECKPOINTS: &str = "checkpoints";
 const LATEST: &str = "checkpoints/latest";
 const BEST: &str = "checkpoints/best";
-const DRAFT: &str = ".tmp-";
 const SET_ASIDE: &str = "set-aside-";
 const REMOVED: &str = "removed-";
 /// How often a reader tries again while a writer prunes.
@@ -135,23 +125,6 @@ pub struct Start<'a> {
     pub checkpoint: Option<&'a Snapshot>,
     /// The lengths of the axes of its series.
     pub lengths: Lengths,
-}
-
-/// Refuses a config or tokenizer of a run that was changed. Must be called before reading one of them.
-pub fn check_start_files(store: &dyn Store) -> Result<(), StoreError> {
-    // Without a log there is a run where a checkpoint is whole; part of one is what an import leaves that was cut short.
-    let is_whole = |folder: &String| save::verify(store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|found| found.is_ok());
-    let has_run = store.read(METRICS)?.is_some() || candidates(store)?.iter().any(is_whole);
-    if !has_run || store.read(EFFECTIVE_CONFIG)?.is_none() {
-        return Err(StoreError::Unstarted { missing: if has_run { EFFECTIVE_CONFIG } else { METRICS } });
-    }
-    let Some(sums) = sums::read(store)? else { return Ok(()) };
-    for name in [EFFECTIVE_CONFIG, TOKENIZER, SERIES_LAYOUT] {
-        if !sums::fits(store, &sums, name)? {
-            return Err(StoreError::Changed { path: name.to_string() });
-        }
-    }
-    Ok(())
 }
 
 /// Whether a run can be started here: nothing but what a start leaves that was cut short.
@@ -387,7 +360,7 @@ impl RunFolder {
         let (later, kept): (Vec<String>, Vec<String>) = saved.into_iter().partition(|folder| update_of(folder) > Some(update));
         self.set_aside(&later)?;
         for folder in kept.into_iter().filter(|folder| update_of(folder) != Some(update)) {
-            if let Err(problem) = save::verify(&*self.store, &format!("{CHECKPOINTS}/{folder}"))? {
+            if let Err(problem) = verify(&*self.store, &format!("{CHECKPOINTS}/{folder}"))? {
                 warnings.push(format!("{CHECKPOINTS}/{folder}: {problem}: set aside"));
                 self.set_aside(&[folder])?;
             }
@@ -434,7 +407,7 @@ impl RunFolder {
         let mut marks = Marks::default();
         for folder in self.candidates()?.iter().filter(|folder| update_of(folder) == Some(update)) {
             let manifest = self.store.read(&format!("{CHECKPOINTS}/{folder}/{MANIFEST}"))?.unwrap_or_default();
-            marks.logs.extend(checkpoint::read_log_mark(&manifest).ok().flatten());
+            marks.logs.extend(Manifest::from_bytes(&manifest).ok().and_then(|manifest| manifest.log));
             let state = self.store.read(&format!("{CHECKPOINTS}/{folder}/{STATE}"))?.unwrap_or_default();
             let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
             marks.config = marks.config.or(state["identity"]["config"].as_str().map(str::to_string));
@@ -445,7 +418,7 @@ impl RunFolder {
     /// Gives a complete draft of this update its name, where the folder proper is missing or damaged.
     fn settle_draft(&mut self, update: u32) -> Result<(), StoreError> {
         let proper = folder_name(update);
-        let is_good = |folder: &String| save::verify(&*self.store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|found| found.is_ok());
+        let is_good = |folder: &String| verify(&*self.store, &format!("{CHECKPOINTS}/{folder}")).is_ok_and(|found| found.is_ok());
         let (drafts, saved): (Vec<String>, Vec<String>) =
             self.candidates()?.into_iter().filter(|folder| update_of(folder) == Some(update)).partition(|folder| folder.contains(DRAFT));
         if drafts.is_empty() || saved.iter().any(is_good) {
@@ -531,27 +504,13 @@ impl RunFolder {
     }
 }
 
-/// The layout of a run's array records; empty where it has none.
-pub(super) fn layout(store: &dyn Store) -> Result<Layout, StoreError> {
-    let Some(bytes) = store.read(SERIES_LAYOUT)? else { return Ok(Layout::default()) };
-    Layout::from_json(&bytes).map_err(|problem| StoreError::Unreadable(format!("{SERIES_LAYOUT}: {problem}")))
-}
-
-/// Names of all checkpoint folders, newest first, drafts after the folder proper.
-fn candidates(store: &dyn Store) -> Result<Vec<String>, StoreError> {
-    let mut folders: Vec<String> = store.list(CHECKPOINTS)?;
-    folders.retain(|folder| update_of(folder).is_some());
-    folders.sort_by_key(|folder| (std::cmp::Reverse(update_of(folder)), folder.clone()));
-    Ok(folders)
-}
-
 /// Folder and state of each checkpoint whose state is as it was written, newest first.
 fn states(store: &dyn Store) -> Result<Vec<(String, TrainState)>, StoreError> {
     let mut states = Vec::new();
     for folder in candidates(store)? {
         let file = |name: &str| store.read(&format!("{CHECKPOINTS}/{folder}/{name}"));
         if let (Some(manifest), Some(state)) = (file(MANIFEST)?, file(STATE)?)
-            && let Ok(state) = checkpoint::peek_state(&manifest, &state)
+            && let Ok(state) = Manifest::from_bytes(&manifest).and_then(|manifest| manifest.state(&state))
         {
             states.push((folder, state));
         }
@@ -561,12 +520,6 @@ fn states(store: &dyn Store) -> Result<Vec<(String, TrainState)>, StoreError> {
 
 fn folder_name(update: u32) -> String {
     format!("update-{update:08}")
-}
-
-/// The update in the name of a checkpoint folder or of its draft.
-fn update_of(folder: &str) -> Option<u32> {
-    let number = folder.strip_prefix("update-")?;
-    number.split(DRAFT).next()?.parse().ok()
 }
 
 /// Whether a name in the folder of checkpoints is of something that a crash or [`RunFolder::rewind`] left.

@@ -1,6 +1,6 @@
 //! Storage of a run: primitive operations on one run folder.
 //!
-//! The trait is synchronous and as small as the protocol of [`super::run_folder`] allows, and that protocol is implemented once on
+//! The trait is synchronous and as small as the protocol of `run_folder` allows, and that protocol is implemented once on
 //! top of it, so a new medium implements storage but no policy. Three implementations: a directory (package `moelab-native`),
 //! [`super::memory::Memory`], and the browser's private file system. The last one's calls are asynchronous only
 //! while handles are obtained; reading, writing and flushing through a sync access handle in a worker are not. So the browser opens a
@@ -11,7 +11,7 @@
 //! Paths are relative to the run folder, with `/` between names, and `""` is the run folder itself. Every name must pass
 //! [`check_name`], in every implementation, so no path leaves the folder.
 
-use crate::train::checkpoint::CheckpointError;
+use crate::run::{checkpoint::CheckpointError, protocol::Problem, summary::ExitReason};
 
 /// One run folder. `write` and `append` need not survive a power failure until [`Store::sync`]; `rename` must be
 /// atomic, and durable after a `sync` of the parent folder.
@@ -176,6 +176,52 @@ impl StoreError {
     /// Whether the failure was in reading, so that no data is lost.
     pub fn is_of_reading(&self) -> bool {
         matches!(self, Self::Medium { action: "list" | "open" | "read" | "use", .. })
+    }
+}
+
+impl ExitReason {
+    /// The exit reason of an error of a run's folder, during a run or before one.
+    pub fn of_store(error: &StoreError) -> ExitReason {
+        match error {
+            StoreError::Full { .. } | StoreError::NoSpace { .. } => Self::OutOfSpace,
+            StoreError::Medium { .. } if !error.is_of_reading() => Self::SaveFailed,
+            StoreError::Checkpoint(_) => Self::SaveFailed,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        let problem = Problem { reason: ExitReason::of_store(&error), ..Problem::new(error.to_string()) };
+        match error {
+            StoreError::Full { wanted, free } => Problem {
+                wanted: Some(format!("{wanted} bytes free").into()),
+                found: Some(format!("{free} bytes free").into()),
+                remedy: Some("free some space or keep fewer checkpoints".into()),
+                ..problem
+            },
+            StoreError::Busy { path, holder } => Problem {
+                place: Some(path.into()),
+                found: Some(format!("it is being written by {holder}").into()),
+                remedy: Some("wait for it or stop it".into()),
+                is_temporary: true,
+                ..problem
+            },
+            StoreError::Occupied { path } => {
+                Problem { place: Some(path.into()), remedy: Some("resume the run, or choose another folder".into()), ..problem }
+            }
+            StoreError::Foreign { path } => {
+                Problem { place: Some(path.into()), remedy: Some("choose another folder, or move it away".into()), ..problem }
+            }
+            StoreError::Medium { path, problem: found, .. } => Problem { place: Some(path.into()), found: Some(found.into()), ..problem },
+            StoreError::NoSpace { path, problem: found, .. } => {
+                Problem { place: Some(path.into()), found: Some(found.into()), remedy: Some("free some space".into()), ..problem }
+            }
+            StoreError::Changed { path } => Problem { place: Some(path.into()), ..problem },
+            StoreError::Unstarted { missing } => Problem { place: Some(missing.into()), ..problem },
+            _ => problem,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A run as plain data: its config with validation rules, schedules, state, series, records, summary, and the
+//! A run as plain data: its config with validation rules, schedules, state, checkpoints, series, records, summary, and the
 //! commands and events that drive it.
 //!
 //! Needs neither a GPU nor tokenizers nor files: it compiles without the feature `engine`, so that front ends that only show or
@@ -6,6 +6,7 @@
 
 pub mod alarms;
 pub mod arrays;
+pub mod checkpoint;
 pub mod config;
 pub mod digest;
 pub mod exact;

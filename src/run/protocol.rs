@@ -17,7 +17,7 @@ use super::{
     series::Record,
     summary::{ExitReason, Summary},
 };
-use crate::config_file::Class;
+use crate::config_file::{Class, Problems};
 
 /// A message to a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -387,6 +387,15 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+impl From<Problems> for Problem {
+    fn from(problems: Problems) -> Problem {
+        let place = problems.iter().find_map(|(problem, place)| {
+            place.map(|place| format!("{}:{}:{}", place.file, place.line, place.column)).or(problem.key.clone())
+        });
+        Problem { place: place.map(Into::into), ..Problem::new(problems.to_string()) }
+    }
+}
 
 #[cfg(test)]
 mod tests {

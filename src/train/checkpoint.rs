@@ -1,32 +1,20 @@
-//! A checkpoint as bytes: weights, optimizer moments and counters, with a manifest to detect damage.
+//! A checkpoint as bytes: what [`run::checkpoint`](crate::run::checkpoint) describes, encoded and decoded.
 //!
-//! | file | content |
-//! |---|---|
-//! | `model.safetensors` | the parameters, f32 |
-//! | `optim.safetensors` | the optimizer's moments, f32 |
-//! | `state.json` | [`TrainState`] |
-//! | `manifest.json` | format version, size and SHA-256 of the three others, and a [`LogMark`] |
-//!
-//! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: it checks the manifest (which must
-//! equal the canonical form exactly, so that no flipped bit goes unnoticed), then size and hash of every file, then the tensors
-//! (`super::tensor_file`). Errors have file, tensor, expected and found values; nothing panics on untrusted bytes. `lab::store`
-//! stores the bytes.
+//! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: it checks the manifest, then size and hash of
+//! every file, then the tensors (`super::tensor_file`). Errors have file, tensor, expected and found values; nothing panics on untrusted
+//! bytes. `lab::store` stores the bytes.
 
-use super::checkpoint_format::{FORMAT, FileEntry, Manifest, VERSION, WeightsHash, check_values, hash_spec, json_bytes};
+use super::checkpoint_values::{WeightsHash, check_values, hash_spec};
 use super::encoder::{Encoder, pieces};
 use super::tensor_file::{HEAD_BYTES, Part, little_endian, parts};
 use crate::ops::state_range;
+use crate::run::checkpoint::{Manifest, Verification};
 use crate::run::digest::hex;
 use crate::run::state::TrainState;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-pub use super::checkpoint_error::CheckpointError;
-pub use super::checkpoint_format::{Expected, FILES, LogMark, MANIFEST, MODEL, OPTIMIZER, STATE, Snapshot};
-pub use super::tensor_file::NamedTensor;
-
-const JSON_LIMIT_BYTES: usize = 1 << 20;
+pub use crate::run::checkpoint::{CheckpointError, Expected, FILES, LogMark, MANIFEST, MODEL, NamedTensor, OPTIMIZER, STATE, Snapshot};
 
 /// The files of one checkpoint: name and content.
 pub type Files = Vec<(String, Vec<u8>)>;
@@ -49,11 +37,11 @@ pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, Checkp
     Ok(files)
 }
 
-/// Decodes the files of a checkpoint, after [`verify`], and checks them against the tensors of the model.
+/// Decodes the files of a checkpoint once they are found to be unchanged, and checks them against the tensors of the model.
 ///
 /// Tensors come in the order of `expected`.
 pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, CheckpointError> {
-    let state = read_state(files)?;
+    let state = verified_state(files)?;
     let lengths = [file(files, MODEL)?.len() as u64, file(files, OPTIMIZER)?.len() as u64];
     let mut read = |name: &str, offset: u64, bytes: usize| {
         let content = file(files, name)?;
@@ -153,130 +141,14 @@ impl Collected {
     }
 }
 
-/// Reads the state alone, after [`verify`]: enough to determine whether a checkpoint belongs to a run before its model is built.
-pub fn read_state(files: &Files) -> Result<TrainState, CheckpointError> {
-    verify(files)?;
-    read_json(STATE, file(files, STATE)?)
-}
-
-/// Checks that the files are unchanged: manifest, sizes, hashes. Does not depend on the model.
-pub fn verify(files: &Files) -> Result<(), CheckpointError> {
-    let manifest = read_manifest(file(files, MANIFEST)?)?;
-    for (name, entry) in &manifest.files {
-        check_entry(name, entry, file(files, name)?)?;
+/// The state, once all files are found to be unchanged. Does not depend on the model.
+fn verified_state(files: &Files) -> Result<TrainState, CheckpointError> {
+    let mut verification = Verification::new(Some(file(files, MANIFEST)?))?;
+    while let Some((name, offset)) = verification.next() {
+        let rest = &file(files, name)?[offset as usize..];
+        verification.push(Some(rest))?;
     }
-    Ok(())
-}
-
-/// The mark of the log in a manifest; none in that of an earlier release.
-pub fn read_log_mark(manifest: &[u8]) -> Result<Option<LogMark>, CheckpointError> {
-    Ok(read_manifest(manifest)?.log)
-}
-
-/// The state, checked against the manifest, without reading the tensors.
-pub fn peek_state(manifest: &[u8], state: &[u8]) -> Result<TrainState, CheckpointError> {
-    let manifest = read_manifest(manifest)?;
-    check_entry(STATE, &manifest.files[STATE], state)?;
-    read_json(STATE, state)
-}
-
-fn read_manifest(bytes: &[u8]) -> Result<Manifest, CheckpointError> {
-    let damaged = |problem: &str| CheckpointError::Json { file: MANIFEST.to_string(), problem: problem.to_string() };
-    let manifest: Manifest = read_json(MANIFEST, bytes)?;
-    if manifest.format != FORMAT {
-        return Err(damaged("it is not the manifest of a moelab checkpoint"));
-    }
-    if manifest.version != VERSION {
-        return Err(CheckpointError::Version { found: manifest.version, wanted: VERSION });
-    }
-    if json_bytes(&manifest) != bytes {
-        return Err(damaged("its bytes have changed"));
-    }
-    if !manifest.files.keys().map(String::as_str).eq([MODEL, OPTIMIZER, STATE]) {
-        return Err(damaged("it does not list exactly the files of a checkpoint"));
-    }
-    if manifest.log.as_ref().is_some_and(|log| *log != LogMark::new(log.lines, log.sha256.clone())) {
-        return Err(damaged("its mark of the log has changed"));
-    }
-    Ok(manifest)
-}
-
-/// Lengths of the files with the parameters and the moments, according to a manifest.
-pub(crate) fn tensor_file_bytes(manifest: &[u8]) -> Result<[u64; 2], CheckpointError> {
-    let manifest = read_manifest(manifest)?;
-    Ok([MODEL, OPTIMIZER].map(|file| manifest.files[file].bytes))
-}
-
-fn check_entry(name: &str, entry: &FileEntry, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let mut check = FileCheck::default();
-    check.push(bytes);
-    check.finish(name, entry)
-}
-
-/// A file that is being checked against its entry in the manifest.
-#[derive(Default)]
-struct FileCheck {
-    bytes: u64,
-    hash: Sha256,
-}
-
-impl FileCheck {
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.hash.update(bytes);
-    }
-
-    fn finish(self, name: &str, entry: &FileEntry) -> Result<(), CheckpointError> {
-        let (file, found) = (name.to_string(), self.bytes);
-        if found != entry.bytes {
-            return Err(CheckpointError::Size { file, wanted: entry.bytes, found });
-        }
-        let found = hex(&self.hash.finalize());
-        if found != entry.sha256 {
-            return Err(CheckpointError::Checksum { file, wanted: entry.sha256.clone(), found });
-        }
-        Ok(())
-    }
-}
-
-/// [`verify`] for files that are read piece by piece.
-pub struct Verification {
-    files: VecDeque<(String, FileEntry)>,
-    check: FileCheck,
-}
-
-impl Verification {
-    /// Starts with the manifest.
-    ///
-    /// # Errors
-    /// A manifest that is missing or damaged.
-    pub fn new(manifest: Option<&[u8]>) -> Result<Verification, CheckpointError> {
-        let manifest = manifest.ok_or_else(|| CheckpointError::Missing { file: MANIFEST.to_string() })?;
-        Ok(Verification { files: read_manifest(manifest)?.files.into_iter().collect(), check: FileCheck::default() })
-    }
-
-    /// The file to be read, and the offset of its next piece; `None` once all files have been verified.
-    pub fn next(&self) -> Option<(&str, u64)> {
-        self.files.front().map(|(name, _)| (name.as_str(), self.check.bytes))
-    }
-
-    /// Checks the next piece of that file: an empty one at its end, `None` if the file does not exist.
-    ///
-    /// # Errors
-    /// A file that is missing or damaged.
-    pub fn push(&mut self, piece: Option<&[u8]>) -> Result<(), CheckpointError> {
-        let Some((name, entry)) = self.files.front() else { return Ok(()) };
-        match piece {
-            None => return Err(CheckpointError::Missing { file: name.clone() }),
-            Some([]) => std::mem::take(&mut self.check).finish(name, entry)?,
-            Some(piece) => {
-                self.check.push(piece);
-                return Ok(());
-            }
-        }
-        self.files.pop_front();
-        Ok(())
-    }
+    Manifest::from_bytes(file(files, MANIFEST)?)?.state(file(files, STATE)?)
 }
 
 /// SHA-256 over all tensors in the order of their names: name, shape and little-endian values, each length first.
@@ -296,13 +168,4 @@ pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
 fn file<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], CheckpointError> {
     let found = files.iter().find(|(file, _)| file == name);
     found.map(|(_, bytes)| bytes.as_slice()).ok_or_else(|| CheckpointError::Missing { file: name.to_string() })
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(name: &str, bytes: &[u8]) -> Result<T, CheckpointError> {
-    let file = name.to_string();
-    if bytes.len() > JSON_LIMIT_BYTES {
-        let (found, limit) = (bytes.len(), JSON_LIMIT_BYTES);
-        return Err(CheckpointError::TooLarge { file, what: "its size in bytes", found, limit });
-    }
-    serde_json::from_slice(bytes).map_err(|error| CheckpointError::Json { file, problem: error.to_string() })
 }

@@ -7,22 +7,20 @@
 use std::{collections::VecDeque, ops::RangeInclusive};
 
 use super::{
-    checkpoint_error::CheckpointError,
-    checkpoint_format::{Expected, LogMark, MODEL, Manifest, OPTIMIZER, STATE, Snapshot, WeightsHash, check_values, json_bytes},
+    checkpoint_values::{WeightsHash, check_values},
     tensor_file::{data_bytes, header_of, little_endian},
 };
 use crate::{
     gpu::{Device, Download, GpuError, Memory},
     ops::state_range,
     run::{
+        checkpoint::{CheckpointError, Expected, LogMark, MODEL, Manifest, OPTIMIZER, PIECE_BYTES, STATE, Snapshot, json_bytes},
         digest::{hex, sha256_hex},
         state::TrainState,
     },
 };
 use sha2::{Digest, Sha256};
 
-/// Bytes of a piece: reading, checking, hashing and writing one takes about a millisecond.
-pub const PIECE_BYTES: usize = 1 << 18;
 /// Number of pieces that are read from the device concurrently.
 const PIECES_IN_FLIGHT: usize = 4;
 
@@ -99,7 +97,7 @@ impl Encoder {
     /// Hash of the parameters, state and manifest, after the last piece.
     pub fn finish(mut self) -> (String, Vec<u8>, Vec<u8>) {
         self.manifest.add(STATE, self.state.len() as u64, sha256_hex(&self.state));
-        (self.weights.finish(), self.state, json_bytes(&self.manifest))
+        (self.weights.finish(), self.state, self.manifest.to_bytes())
     }
 }
 

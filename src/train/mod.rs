@@ -1,8 +1,7 @@
 //! Training: the trainer, its optimizers and checkpoints, and text generation. No files, no clocks.
 
 pub mod checkpoint;
-mod checkpoint_error;
-mod checkpoint_format;
+mod checkpoint_values;
 pub mod encoder;
 pub mod engine;
 mod error;

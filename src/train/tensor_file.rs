@@ -4,7 +4,7 @@
 //! the header is bounded first (8 MB, 20,000 tensors, data that fills the file), then names, shapes and dtypes must match the model
 //! exactly, then every value must be finite. The errors are [`CheckpointError`]s.
 
-use super::checkpoint_error::CheckpointError;
+use crate::run::checkpoint::{CheckpointError, NamedTensor};
 use crate::run::quote::cut;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use std::borrow::Cow;
@@ -12,17 +12,6 @@ use std::borrow::Cow;
 const HEADER_LIMIT_BYTES: usize = 8 << 20;
 const TENSOR_LIMIT: usize = 20_000;
 const PROBLEMS_SHOWN: usize = 8;
-
-/// One tensor with its name in the parameter tree.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NamedTensor {
-    /// Name, unique within its file.
-    pub name: String,
-    /// Shape, row-major.
-    pub shape: Vec<usize>,
-    /// The values, one per element.
-    pub data: Vec<f32>,
-}
 
 /// The values as the bytes of a file; borrowed on little-endian machines.
 pub(crate) fn little_endian(data: &[f32]) -> Cow<'_, [u8]> {

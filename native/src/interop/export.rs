@@ -15,9 +15,10 @@ use moelab::{
         folder::{beside, card},
     },
     lab::{
+        files::TOKENIZER,
         identity::check,
         import::{SOURCE, SOURCE_CONFIG},
-        run_folder::{RunFolder, TOKENIZER},
+        run_folder::RunFolder,
     },
     run::identity::{self, Identity},
     train::recording,

@@ -12,8 +12,8 @@ use moelab::{
     interop::around::{Around, OwnTokenizer, load_around},
     interop::hugging_face::{self, CONFIG, WEIGHTS, folder, settings_of_training},
     lab::{
+        files::TOKENIZER,
         import::{self, SOURCE, SOURCE_CONFIG},
-        run_folder::TOKENIZER,
         session::Opening,
     },
     train::trainer::Trainer,

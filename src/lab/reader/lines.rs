@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use crate::{
     lab::{
-        run_folder::{METRICS, log::Line},
+        files::METRICS,
+        log::Line,
         store::{Store, StoreError},
     },
     run::records::{Event, Rewinds},

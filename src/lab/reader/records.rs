@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use crate::{
     lab::{
-        run_folder::SERIES,
+        files::SERIES,
         store::{Store, StoreError},
     },
     run::{

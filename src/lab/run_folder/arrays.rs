@@ -1,8 +1,11 @@
 //! `series.bin`, the array records of a run ([`run::arrays`](crate::run::arrays)), rewound and repaired together with the log.
 
-use super::{RunFolder, SERIES};
+use super::RunFolder;
 use crate::{
-    lab::store::{Store, StoreError},
+    lab::{
+        files::SERIES,
+        store::{Store, StoreError},
+    },
     run::{
         arrays::{ArrayHead, ArrayKind, Layout},
         records::Rewinds,

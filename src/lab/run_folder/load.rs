@@ -1,13 +1,16 @@
 //! Reading a checkpoint piece by piece, by the protocol of [`super`]: it is verified first, then its tensors are passed on.
 
-use super::{CHECKPOINTS, DRAFT, LOOKS, RunFolder, save, states, update_of};
+use super::{LOOKS, RunFolder, states};
 use crate::{
-    lab::store::StoreError,
-    run::state::TrainState,
-    train::{
-        checkpoint::{self, CheckpointError, Collected, Expected, MANIFEST, STATE, Snapshot, Take},
-        encoder::PIECE_BYTES,
+    lab::{
+        files::{CHECKPOINTS, DRAFT, update_of, verify},
+        store::StoreError,
     },
+    run::{
+        checkpoint::{CheckpointError, Expected, MANIFEST, Manifest, PIECE_BYTES, STATE, Snapshot},
+        state::TrainState,
+    },
+    train::checkpoint::{self, Collected, Take},
 };
 
 /// An intact checkpoint, with its tensors in memory.
@@ -107,13 +110,13 @@ impl RunFolder {
     /// State, and hash of the weights.
     fn read_one(&self, name: &str, expected: &Expected, take: Take) -> Result<(TrainState, String), StoreError> {
         let folder = format!("{CHECKPOINTS}/{name}");
-        save::verify(&*self.store, &folder)??;
+        verify(&*self.store, &folder)??;
         let small = |file: &str| -> Result<Vec<u8>, StoreError> {
             let missing = || CheckpointError::Missing { file: file.to_string() };
             Ok(self.store.read(&format!("{folder}/{file}"))?.ok_or_else(missing)?)
         };
-        let manifest = small(MANIFEST)?;
-        let state = checkpoint::peek_state(&manifest, &small(STATE)?)?;
+        let manifest = Manifest::from_bytes(&small(MANIFEST)?)?;
+        let state = manifest.state(&small(STATE)?)?;
         if update_of(name) != Some(state.update) {
             return Err(StoreError::Unreadable(format!("it holds update {}: the folder was renamed", state.update)));
         }
@@ -122,9 +125,9 @@ impl RunFolder {
     }
 
     /// Passes on the tensors of a verified checkpoint; returns the hash of the weights.
-    fn read_tensors(&self, folder: &str, manifest: &[u8], expected: &Expected, take: Take) -> Result<String, StoreError> {
+    fn read_tensors(&self, folder: &str, manifest: &Manifest, expected: &Expected, take: Take) -> Result<String, StoreError> {
         let mut read = |file: &str, offset: u64, bytes: usize| self.store.read_at(&format!("{folder}/{file}"), offset, bytes);
-        checkpoint::read_tensors(checkpoint::tensor_file_bytes(manifest)?, expected, PIECE_BYTES, &mut read, take)
+        checkpoint::read_tensors(manifest.tensor_file_bytes(), expected, PIECE_BYTES, &mut read, take)
     }
 
     /// Saves the checkpoint of an update again, with another state of the same update.
@@ -133,12 +136,12 @@ impl RunFolder {
         self.settle_draft(state.update)?;
         let folder = Self::checkpoint_folder(state.update);
         let manifest = self.store.read(&format!("{folder}/{MANIFEST}"))?;
-        let manifest = manifest.ok_or_else(|| CheckpointError::Missing { file: MANIFEST.to_string() })?;
+        let missing = || CheckpointError::Missing { file: MANIFEST.to_string() };
+        let manifest = Manifest::from_bytes(&manifest.ok_or_else(missing)?)?;
         let mut save = self.begin_save(expected, state, keep_last)?;
-        let parts =
-            checkpoint::tensor_parts(checkpoint::tensor_file_bytes(&manifest)?, expected, PIECE_BYTES, &mut |file, offset, bytes| {
-                self.store.read_at(&format!("{folder}/{file}"), offset, bytes)
-            })?;
+        let parts = checkpoint::tensor_parts(manifest.tensor_file_bytes(), expected, PIECE_BYTES, &mut |file, offset, bytes| {
+            self.store.read_at(&format!("{folder}/{file}"), offset, bytes)
+        })?;
         for part in parts {
             let piece = self.store.read_at(&format!("{folder}/{}", part.file), part.at, part.bytes)?;
             self.push(&mut save, &piece.unwrap_or_default())?;

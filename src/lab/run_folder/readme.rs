@@ -1,7 +1,6 @@
 //! `README.md` of a run folder: describes its files.
 
-use super::SERIES;
-use crate::run::arrays::Layout;
+use crate::{lab::files::SERIES, run::arrays::Layout};
 
 /// Name of the file.
 pub const README: &str = "README.md";

@@ -3,18 +3,18 @@
 //! No readable line is removed: the lines of later updates stay, and a `rewound` line marks them as obsolete. The mark and the checks
 //! for new lines only consider the other lines.
 
-use super::{
-    METRICS,
-    log::{self, Line, Log, Marker},
-};
 use crate::{
-    lab::store::StoreError,
+    lab::{
+        files::METRICS,
+        log::{self, Line, Log, Marker},
+        store::StoreError,
+    },
     run::{
         arrays::{ArrayHead, ArrayKind},
+        checkpoint::LogMark,
         records::{self, Event, Header, Incident, IncidentRecord, Rewinds, RewoundRecord, Time},
         series::RecordKind,
     },
-    train::checkpoint::LogMark,
 };
 
 /// The lines of the newest update in `metrics.jsonl`: no line may repeat or precede them.

@@ -1,14 +1,19 @@
 //! Saving a checkpoint piece by piece, by the protocol of [`super`]: at most one piece of it is in memory, and every call is short,
 //! except for a sync, whose time depends on the medium.
 
-use super::{BEST, CHECKPOINTS, DRAFT, LATEST, METRICS, RunFolder, SERIES, folder_name, is_leftover};
+use super::{BEST, LATEST, RunFolder, folder_name, is_leftover};
 use crate::{
-    lab::store::{Store, StoreError},
-    run::state::TrainState,
+    lab::{
+        files::{CHECKPOINTS, DRAFT, METRICS, SERIES, verify, verify_next},
+        store::StoreError,
+    },
+    run::{
+        checkpoint::{CheckpointError, Expected, MANIFEST, PIECE_BYTES, STATE, Snapshot, Verification},
+        state::TrainState,
+    },
     train::{
         TrainError,
-        checkpoint::{CheckpointError, Expected, MANIFEST, STATE, Snapshot, Verification},
-        encoder::{self, Encoder, PIECE_BYTES},
+        encoder::{self, Encoder},
         trainer::Trainer,
     },
 };
@@ -233,27 +238,4 @@ impl RunFolder {
         }
         Ok(())
     }
-}
-
-/// Whether the files of a checkpoint are intact, with at most one piece of them in memory.
-pub(super) fn verify(store: &dyn Store, folder: &str) -> Result<Result<(), CheckpointError>, StoreError> {
-    let manifest = store.read(&format!("{folder}/{MANIFEST}"))?;
-    let mut verification = match Verification::new(manifest.as_deref()) {
-        Ok(verification) => verification,
-        Err(problem) => return Ok(Err(problem)),
-    };
-    loop {
-        match verify_next(store, folder, &mut verification)? {
-            Ok(true) => {}
-            Ok(false) => return Ok(Ok(())),
-            Err(problem) => return Ok(Err(problem)),
-        }
-    }
-}
-
-/// Verifies the next piece; returns whether there was one.
-fn verify_next(store: &dyn Store, folder: &str, verification: &mut Verification) -> Result<Result<bool, CheckpointError>, StoreError> {
-    let Some((name, offset)) = verification.next() else { return Ok(Ok(false)) };
-    let piece = store.read_at(&format!("{folder}/{name}"), offset, PIECE_BYTES)?;
-    Ok(verification.push(piece.as_deref()).map(|()| true))
 }

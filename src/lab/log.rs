@@ -1,4 +1,4 @@
-//! `metrics.jsonl` in a run folder: a check per line detects damage, and a mark in each checkpoint detects truncation.
+//! The line format of `metrics.jsonl`: a check per line detects damage, and a mark in each checkpoint detects truncation.
 //!
 //! A line ends in `"check"`: the first eight hex digits of the SHA-256 of the line before it. A line whose check does not match is
 //! damaged. A log without checks is of a release that wrote none; its lines are accepted until the run is resumed.
@@ -8,10 +8,10 @@
 //! A checkpoint keeps the number of lines that the log had, and a hash over them without their times ([`LogMark`]); both exclude
 //! rewound lines and `rewound` lines themselves. A log that does not start with these lines was truncated, or is another run's.
 
-use crate::run::records::{self, Event};
-use crate::{
-    run::digest::{hex, sha256_hex},
-    train::checkpoint::LogMark,
+use crate::run::{
+    checkpoint::LogMark,
+    digest::{hex, sha256_hex},
+    records::{self, Event},
 };
 use sha2::{Digest, Sha256};
 

@@ -200,7 +200,7 @@ fn uses_within_lab(module: &str) -> Vec<(String, String)> {
 #[test]
 fn what_shows_runs_needs_no_engine() {
     let (pure, gated) = modules_of_lab();
-    for module in ["figure", "files", "log", "overview", "plot", "rate", "reader", "report", "store"] {
+    for module in ["figure", "files", "gates", "log", "overview", "plot", "rate", "reader", "report", "store"] {
         assert!(pure.contains(&module.to_string()), "lab::{module} needs the engine");
     }
     let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();

@@ -6,7 +6,7 @@
 
 use crate::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use moelab::lab::plot::thousands;
+use moelab::lab::chart::thousands;
 use moelab::run::protocol::SeriesBlock;
 use moelab::run::records::{Event, SampleRecord, Time, UpdateRecord};
 use moelab::run::summary::{Baselines, Summary};

@@ -1,6 +1,6 @@
-//! A drawing as plain data: lines, dots and text on a white page, in pixels from the top left.
+//! A drawing as plain data: lines, areas, dots and text on a white page, in pixels from the top left.
 //!
-//! It is written as SVG here, and the native package renders the same marks as PNG, so both show the same image. The colours
+//! It is written as SVG here, and the native package rasterises that SVG as PNG, so both show the same image. The colours
 //! are those of Okabe and Ito, which colour-blind readers can distinguish; text is escaped, so a run may have any name.
 
 use std::fmt::Write;
@@ -55,6 +55,31 @@ pub enum Mark {
         /// 0 (invisible) to 1.
         opacity: f64,
     },
+    /// Separate line segments of one colour.
+    Segments {
+        /// Start and end of each.
+        ends: Vec<[[f64; 2]; 2]>,
+        /// Colour of the strokes.
+        color: Color,
+        /// Width of the strokes.
+        width: f64,
+    },
+    /// The inside of a polygon.
+    Area {
+        /// The corners.
+        points: Vec<[f64; 2]>,
+        /// Its colour.
+        color: Color,
+        /// 0 (invisible) to 1.
+        opacity: f64,
+    },
+    /// Rectangles of one colour, with sharp edges: the cells of a heat map.
+    Cells {
+        /// Left, top, width and height of each.
+        cells: Vec<[f64; 4]>,
+        /// Their colour.
+        color: Color,
+    },
     /// A disc with a white rim.
     Dot {
         /// Its centre.
@@ -84,6 +109,11 @@ pub enum Mark {
 /// A solid line.
 pub(super) fn line(points: Vec<[f64; 2]>, color: Color, width: f64) -> Mark {
     Mark::Line { points, color, width, dash: None, opacity: 1.0 }
+}
+
+/// A translucent rectangle.
+pub(super) fn area([left, top]: [f64; 2], [right, bottom]: [f64; 2], color: Color, opacity: f64) -> Mark {
+    Mark::Area { points: vec![[left, top], [right, top], [right, bottom], [left, bottom]], color, opacity }
 }
 
 /// A text that starts at a point.
@@ -158,7 +188,7 @@ impl Figure {
 fn write_mark(svg: &mut String, mark: &Mark) -> std::fmt::Result {
     match mark {
         Mark::Line { points, color, width, dash, opacity } => {
-            let points: Vec<String> = points.iter().map(|[x, y]| format!("{},{}", number(*x), number(*y))).collect();
+            let points: Vec<String> = points.iter().map(place).collect();
             write!(svg, "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"", hex(*color), number(*width))?;
             if let Some([on, off]) = dash {
                 write!(svg, " stroke-dasharray=\"{} {}\"", number(*on), number(*off))?;
@@ -167,6 +197,26 @@ fn write_mark(svg: &mut String, mark: &Mark) -> std::fmt::Result {
                 write!(svg, " stroke-opacity=\"{}\"", number(*opacity))?;
             }
             writeln!(svg, " points=\"{}\"/>", points.join(" "))
+        }
+        Mark::Segments { ends, color, width } => {
+            let path: String = ends.iter().map(|[from, to]| format!("M{}L{}", place(from), place(to))).collect();
+            writeln!(svg, "<path fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" d=\"{path}\"/>", hex(*color), number(*width))
+        }
+        Mark::Area { points, color, opacity } => {
+            let points: Vec<String> = points.iter().map(place).collect();
+            write!(svg, "<polygon fill=\"{}\"", hex(*color))?;
+            if *opacity < 1.0 {
+                write!(svg, " fill-opacity=\"{}\"", number(*opacity))?;
+            }
+            writeln!(svg, " points=\"{}\"/>", points.join(" "))
+        }
+        Mark::Cells { cells, color } => {
+            let cell = |[left, top, width, height]: &[f64; 4]| {
+                let [left, top, width, height] = [left, top, width, height].map(|value| number(*value));
+                format!("M{left},{top}h{width}v{height}h-{width}z")
+            };
+            let path: String = cells.iter().map(cell).collect();
+            writeln!(svg, "<path shape-rendering=\"crispEdges\" fill=\"{}\" d=\"{path}\"/>", hex(*color))
         }
         Mark::Dot { at: [x, y], radius, color } => writeln!(
             svg,
@@ -215,6 +265,11 @@ pub fn escape(text: &str) -> String {
 
 fn hex(color: Color) -> String {
     format!("#{:06x}", color.0)
+}
+
+/// A point as `x,y`.
+fn place([x, y]: &[f64; 2]) -> String {
+    format!("{},{}", number(*x), number(*y))
 }
 
 /// A coordinate with at most two decimals, and none where they are zero.

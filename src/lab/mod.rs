@@ -4,10 +4,12 @@
 
 #[cfg(feature = "engine")]
 pub mod bench;
+pub mod chart;
 #[cfg(feature = "engine")]
 mod ending;
 #[cfg(feature = "engine")]
 mod error;
+pub mod export;
 pub mod figure;
 pub mod files;
 pub mod gates;
@@ -19,6 +21,7 @@ pub mod identity;
 pub mod import;
 pub mod log;
 pub mod matched;
+pub mod measured;
 pub mod memory;
 #[cfg(feature = "engine")]
 mod opening;

@@ -4,8 +4,13 @@
 //! lines: uniform, unigram and bigram; and, if the source is known, its entropy, which no model can beat. A long run is read in
 //! buckets of updates and drawn by the extremes of each, so that spikes are visible and the file stays small.
 //!
-//! Long because axes, labels and curves of one figure are laid out together.
 
+pub use super::chart::Scale;
+use super::chart::{
+    axis::{Axis, Frame, draw_grid, pieces},
+    labels::{Label, draw_labels},
+    thousands,
+};
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
 use super::reader::{Bucket, Reader};
 use super::store::StoreError;
@@ -16,24 +21,14 @@ use crate::run::summary::{Baselines, Summary};
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 500.0;
 /// The rectangle of the data; the labels are to the right of it.
+const FRAME: Frame = Frame { left: LEFT, top: TOP, right: RIGHT, bottom: BOTTOM };
 const LEFT: f64 = 56.0;
 const TOP: f64 = 86.0;
 const RIGHT: f64 = 690.0;
 const BOTTOM: f64 = 452.0;
-const LABEL_SPACING: f64 = 17.0;
 const TITLE_CHARACTERS: usize = 80;
 /// Buckets of a series: four per pixel column.
 const POINTS: usize = 4 * (RIGHT - LEFT) as usize;
-
-/// The scale of an axis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scale {
-    /// Linear.
-    #[default]
-    Linear,
-    /// Logarithmic. Values that are not positive are omitted.
-    Log,
-}
 
 /// The loss of one or several updates.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,7 +136,7 @@ impl LossPlot {
             text([LEFT - 40.0, 74.0], 12.0, Color::GREY, "cross-entropy, nats per token"),
             text([RIGHT, BOTTOM + 36.0], 12.0, Color::GREY, "update").anchor(Anchor::End),
         ];
-        draw_grid(&mut marks, &x, &y);
+        draw_grid(&mut marks, &FRAME, &x, &y, 8.0);
         let mut labels = Vec::new();
         for (name, value) in &self.baselines {
             labels.extend(draw_level(&mut marks, &y, name, *value, Color::GREY, [6.0, 4.0]));
@@ -155,7 +150,7 @@ impl LossPlot {
             let middle = [(LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0];
             marks.push(text(middle, 14.0, Color::GREY, "no data yet").anchor(Anchor::Middle));
         }
-        draw_labels(&mut marks, labels);
+        draw_labels(&mut marks, labels, &FRAME, HEIGHT - 14.0);
         Figure { width: WIDTH, height: HEIGHT, description: self.description(), marks }
     }
 
@@ -229,70 +224,6 @@ impl LossPlot {
     }
 }
 
-/// Values to positions.
-struct Axis {
-    scale: Scale,
-    range: [f64; 2],
-    pixels: [f64; 2],
-}
-
-impl Scale {
-    fn accepts(self, value: f64) -> bool {
-        value.is_finite() && (self == Scale::Linear || value > 0.0)
-    }
-
-    fn map(self, value: f64) -> f64 {
-        match self {
-            Scale::Linear => value,
-            Scale::Log => value.ln(),
-        }
-    }
-}
-
-impl Axis {
-    fn new(scale: Scale, range: [f64; 2], pixels: [f64; 2]) -> Self {
-        Self { scale, range, pixels }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        let [low, high] = self.range.map(|end| self.scale.map(end));
-        let share = (self.scale.map(value) - low) / (high - low).max(f64::MIN_POSITIVE);
-        self.pixels[0] + share.clamp(0.0, 1.0) * (self.pixels[1] - self.pixels[0])
-    }
-
-    /// About `count` round values within the range.
-    fn ticks(&self, count: f64) -> Vec<f64> {
-        let [low, high] = self.range;
-        if self.scale == Scale::Log && high / low > 5.0 {
-            let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-            let steps: &[f64] = if high / low > 1000.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-            let values = decades.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-            return values.filter(|value| (low..=high).contains(value)).collect();
-        }
-        let rough = (high - low) / count;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= rough);
-        let step = step.unwrap_or(rough);
-        (0..).map(|i| ((low / step).ceil() + f64::from(i)) * step).take_while(|value| *value <= high * (1.0 + 1e-12)).collect()
-    }
-}
-
-fn draw_grid(marks: &mut Vec<Mark>, x: &Axis, y: &Axis) {
-    let ticks = y.ticks(8.0);
-    for (value, name) in ticks.iter().zip(tick_names(&ticks, y.scale == Scale::Linear)) {
-        let at = y.place(*value);
-        marks.push(line(vec![[LEFT, at], [RIGHT, at]], Color::PALE, 1.0));
-        marks.push(text([LEFT - 8.0, at + 4.0], 12.0, Color::GREY, &name).anchor(Anchor::End));
-    }
-    marks.push(line(vec![[LEFT, BOTTOM], [RIGHT, BOTTOM]], Color::GREY, 1.0));
-    let ticks = x.ticks(8.0);
-    for (value, name) in ticks.iter().zip(tick_names(&ticks, x.scale == Scale::Linear)) {
-        let at = x.place(*value);
-        marks.push(line(vec![[at, BOTTOM], [at, BOTTOM + 5.0]], Color::GREY, 1.0));
-        marks.push(text([at, BOTTOM + 19.0], 12.0, Color::GREY, &name).anchor(Anchor::Middle));
-    }
-}
-
 fn draw_level(marks: &mut Vec<Mark>, y: &Axis, name: &str, value: f64, color: Color, dash: [f64; 2]) -> Option<Label> {
     if !y.scale.accepts(value) {
         return None;
@@ -300,75 +231,6 @@ fn draw_level(marks: &mut Vec<Mark>, y: &Axis, name: &str, value: f64, color: Co
     let at = y.place(value);
     marks.push(line(vec![[LEFT, at], [RIGHT, at]], color, 1.2).dash(dash));
     Some(Label::new(RIGHT, at, format!("{name} {value:.3}"), color, false))
-}
-
-/// A label to the right of the data for a line that ends at `from`.
-struct Label {
-    from: [f64; 2],
-    text: String,
-    color: Color,
-    bold: bool,
-    leader: bool,
-}
-
-impl Label {
-    fn new(x: f64, y: f64, text: String, color: Color, bold: bool) -> Self {
-        Self { from: [x, y], text, color, bold, leader: true }
-    }
-}
-
-/// Arranges the labels vertically in the order of their lines, without overlap, each as close to its line as possible.
-fn draw_labels(marks: &mut Vec<Mark>, mut labels: Vec<Label>) {
-    labels.sort_by(|a, b| a.from[1].total_cmp(&b.from[1]));
-    // Groups of labels that touch are centred on the mean of their lines, until none overlap.
-    let mut groups: Vec<(f64, usize)> = Vec::new();
-    for label in &labels {
-        groups.push((label.from[1], 1));
-        while let [.., (above, m), (below, n)] = groups[..] {
-            let apart = LABEL_SPACING * (m + n) as f64 / 2.0;
-            if below - above >= apart {
-                break;
-            }
-            groups.truncate(groups.len() - 2);
-            groups.push(((above * m as f64 + below * n as f64) / (m + n) as f64, m + n));
-        }
-    }
-    let places = groups.iter().flat_map(|&(centre, count)| {
-        let half = LABEL_SPACING * (count - 1) as f64 / 2.0;
-        let centre = centre.clamp(TOP + half, (HEIGHT - 14.0 - half).max(TOP + half));
-        (0..count).map(move |i| centre - half + LABEL_SPACING * i as f64)
-    });
-    for (label, at) in labels.iter().zip(places) {
-        if label.leader {
-            let leader = vec![label.from, [RIGHT + 2.0, label.from[1]], [RIGHT + 12.0, at], [RIGHT + 16.0, at]];
-            marks.push(line(leader, label.color, 0.8).opacity(0.6));
-        }
-        let mark = text([RIGHT + 20.0, at + 4.0], 13.0, label.color, &label.text);
-        marks.push(if label.bold { mark.bold() } else { mark });
-    }
-}
-
-/// Runs of drawable points, as positions; a value that cannot be drawn ends a run.
-fn pieces(points: &[[f64; 2]], x: &Axis, y: &Axis) -> Vec<Vec<[f64; 2]>> {
-    let drawable = |point: &[f64; 2]| x.scale.accepts(point[0]) && y.scale.accepts(point[1]);
-    let runs = points.split(|point| !drawable(point)).filter(|run| !run.is_empty());
-    runs.map(|run| run.iter().map(|&[at, value]| [x.place(at), y.place(value)]).collect()).collect()
-}
-
-/// At most four points in each pixel column: first, lowest, highest, last.
-fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
-    if points.len() as f64 <= 4.0 * (RIGHT - LEFT) {
-        return points;
-    }
-    let mut kept = Vec::new();
-    for column in points.chunk_by(|a, b| a[0].floor() == b[0].floor()) {
-        let extreme = |sign: f64| (0..column.len()).max_by(|&a, &b| (sign * column[a][1]).total_cmp(&(sign * column[b][1])));
-        let mut indices: Vec<usize> = [Some(0), extreme(-1.0), extreme(1.0), Some(column.len() - 1)].into_iter().flatten().collect();
-        indices.sort_unstable();
-        indices.dedup();
-        kept.extend(indices.into_iter().map(|i| column[i]));
-    }
-    kept
 }
 
 /// Mean over a window of 4 % of the finite points, centred; narrower at the steep start, and one-sided at the end.
@@ -394,35 +256,18 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Tick labels in one unit; evenly spaced ticks have as many decimals as the finest needs.
-fn tick_names(values: &[f64], is_even: bool) -> Vec<String> {
-    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
-    let (unit, suffix) = match largest {
-        v if v >= 2e6 => (1e6, "M"),
-        v if v >= 1e4 => (1e3, "k"),
-        _ => (1.0, ""),
-    };
-    let decimals = |values: &[f64]| {
-        let is_exact = |decimals: &i32| values.iter().map(|v| v / unit * 10f64.powi(*decimals)).all(|v| (v - v.round()).abs() < 1e-6);
-        (0..6).find(is_exact).unwrap_or(6) as usize
-    };
-    let common = if is_even { decimals(values) } else { 0 };
-    let name = |value: &f64| {
-        let decimals = if is_even { common } else { decimals(&[*value]) };
-        if *value == 0.0 { "0".to_string() } else { format!("{:.decimals$}{suffix}", value / unit) }
-    };
-    values.iter().map(name).collect()
-}
-
-/// A number with a comma every three digits.
-pub fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// At most four points in each pixel column: first, lowest, highest, last.
+fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
+    if points.len() as f64 <= 4.0 * (RIGHT - LEFT) {
+        return points;
     }
-    text
+    let mut kept = Vec::new();
+    for column in points.chunk_by(|a, b| a[0].floor() == b[0].floor()) {
+        let extreme = |sign: f64| (0..column.len()).max_by(|&a, &b| (sign * column[a][1]).total_cmp(&(sign * column[b][1])));
+        let mut indices: Vec<usize> = [Some(0), extreme(-1.0), extreme(1.0), Some(column.len() - 1)].into_iter().flatten().collect();
+        indices.sort_unstable();
+        indices.dedup();
+        kept.extend(indices.into_iter().map(|i| column[i]));
+    }
+    kept
 }

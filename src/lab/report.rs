@@ -3,8 +3,8 @@
 //! The first sentence is the result. Losses are compared with the baselines and, if it is known, with the entropy of the source.
 //! Untrusted text (names, samples, adapter, config) is escaped or fenced, so a sample cannot become a heading or an image.
 
+use super::chart::thousands;
 use super::overview::{INCIDENTS, Overview, Recent};
-use super::plot::thousands;
 use crate::run::records::SampleRecord;
 use crate::run::series::{Axis, Series};
 use crate::run::summary::{Baselines, Summary};
@@ -272,7 +272,7 @@ fn write_origin(text: &mut String, summary: &Summary) -> std::fmt::Result {
 }
 
 /// Untrusted text within a line: no Markdown, no HTML, no line break.
-fn inline(text: &str) -> String {
+pub(super) fn inline(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
         match character {
@@ -289,7 +289,7 @@ fn inline(text: &str) -> String {
 }
 
 /// Untrusted text as a block: the fence is longer than any run of backticks in it.
-fn fenced(language: &str, text: &str) -> String {
+pub(super) fn fenced(language: &str, text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));
     let visible = |character: char| if character.is_control() && character != '\n' && character != '\t' { '\u{fffd}' } else { character };

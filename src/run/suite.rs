@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-pub use plan::{ArmConfig, Plan, PlanError, PlannedRun, plan};
+pub use plan::{ArmConfig, Plan, PlanError, PlannedRun, flop_per_update, plan};
 
 use super::Config;
 use crate::config_file::{self, Amount, Conflict, Kind, Literals, Problems, Reader, Root, Value};

@@ -1,6 +1,7 @@
 //! What a run leaves behind: checkpoints, the run folder under faults, metrics, the plot and the report; and what runs show together: statistics,
 //! verdicts, repeats.
 
+mod charts;
 mod checkpoint;
 mod crash;
 mod disk;

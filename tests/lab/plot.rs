@@ -134,6 +134,7 @@ fn both_scales_keep_everything_on_the_page() {
             match mark {
                 Mark::Line { points, .. } => assert!(!points.iter().any(outside)),
                 Mark::Dot { at, .. } | Mark::Text { at, .. } => assert!(!outside(at)),
+                Mark::Segments { .. } | Mark::Area { .. } | Mark::Cells { .. } => panic!("a loss plot has none of these"),
             }
         }
         assert!(texts(&figure).iter().filter(|(text, at)| at[0] < 56.0 && text.parse::<f64>().is_ok()).count() >= 3, "ticks");

@@ -7,7 +7,7 @@ use moelab_native::raster::png;
 /// A decoded picture, in pixels of the figure.
 fn drawn(marks: Vec<Mark>) -> impl Fn(f64, f64) -> [u8; 3] {
     let figure = Figure { width: 100.0, height: 40.0, description: String::new(), marks };
-    let picture = tiny_skia::Pixmap::decode_png(&png(&figure).expect("it can be drawn")).expect("it is a PNG");
+    let picture = resvg::tiny_skia::Pixmap::decode_png(&png(&figure).expect("it can be drawn")).expect("it is a PNG");
     assert_eq!((picture.width(), picture.height()), (200, 80));
     move |x, y| {
         let pixel = picture.pixel((2.0 * x) as u32, (2.0 * y) as u32).expect("on the page");
@@ -47,7 +47,8 @@ fn text_is_anchored_and_has_letters() {
     let [left, right] = ink(Anchor::Middle, "mmm");
     assert!(left > 50 && right > 50, "{left} {right}");
     assert_ne!(ink(Anchor::Start, "iii"), ink(Anchor::Start, "mmm"));
-    assert_eq!(ink(Anchor::Start, "\u{4e2d}"), ink(Anchor::Start, "?"), "what the font lacks is shown as such");
+    let [_, lacking] = ink(Anchor::Start, "\u{4e2d}");
+    assert!(lacking > 0, "what the font lacks is shown as such");
 }
 
 #[test]

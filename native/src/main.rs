@@ -20,6 +20,7 @@ mod parquet_rows;
 mod paths;
 mod probe;
 mod signals;
+mod suite;
 mod ticker;
 mod train;
 
@@ -136,6 +137,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show what a rule would have decided about finished runs, at each evaluation.
     Gates(gates::GatesArgs),
+    /// Run studies: arms that are compared, each with several seeds.
+    #[command(subcommand)]
+    Suite(suite::SuiteCommand),
 }
 
 fn main() -> ExitCode {
@@ -160,6 +164,7 @@ fn main() -> ExitCode {
         Command::Adapters => inspect::adapters(&common).and_then(exit::result),
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
         Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
+        Command::Suite(command) => suite::suite(&common, command),
     };
     exit::report(outcome)
 }

@@ -86,6 +86,14 @@ impl Decision {
         Decision { verdict, rule, update, reason: reason.into(), numbers: numbers.0 }
     }
 
+    /// The same, but a decision to stop becomes one to promote, for this reason.
+    pub fn never_stopping(self, reason: &str) -> Decision {
+        match self.verdict {
+            Verdict::Stop => Decision { verdict: Verdict::Promote, reason: format!("{reason} ({})", self.reason), ..self },
+            _ => self,
+        }
+    }
+
     /// Whether the run goes on to the next stage.
     pub fn continues(&self, options: &GateOptions) -> bool {
         match self.verdict {

@@ -35,10 +35,12 @@ pub mod rate;
 pub mod reader;
 pub mod repeats;
 pub mod report;
+pub mod results;
 #[cfg(feature = "engine")]
 pub mod run_folder;
 #[cfg(feature = "engine")]
 pub mod session;
 pub mod statistics;
 pub mod store;
+pub mod suite;
 pub mod verdict;

@@ -224,6 +224,12 @@ impl Session {
             }
             _ if !matches!(self.phase, Phase::Training) => return Err(Problem::new("the run has made its last update")),
             Command::Pause => self.limit = Some(self.limit.unwrap_or(u32::MAX).min(self.trainer.submitted_updates())),
+            Command::PauseAt { update } => {
+                self.limit = Some(update.max(self.trainer.submitted_updates()));
+                if self.trainer.submitted_updates() < update {
+                    self.end_pause(out);
+                }
+            }
             Command::Step => {
                 let from = self.limit.unwrap_or_else(|| self.trainer.submitted_updates());
                 self.limit = Some(from.max(self.trainer.submitted_updates()) + 1);

@@ -47,6 +47,11 @@ pub enum Command {
     /// Submits no further update. The updates in flight are finished, as are the evaluation and the checkpoint due after the last
     /// of them; then [`SessionEvent::Paused`] follows.
     Pause,
+    /// Pauses like [`Command::Pause`], but not before this number of updates is made. A run that ends earlier is not paused.
+    PauseAt {
+        /// The number of updates.
+        update: u32,
+    },
     /// Ends a pause.
     Continue,
     /// Makes one update, with the evaluation and the checkpoint that are due after it, and pauses.
@@ -72,6 +77,7 @@ impl Command {
             Self::Start { .. } => "start",
             Self::Resume { .. } => "resume",
             Self::Pause => "pause",
+            Self::PauseAt { .. } => "pause_at",
             Self::Continue => "continue",
             Self::Step => "step",
             Self::Stop => "stop",

@@ -29,7 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use plan::{ArmConfig, Plan, PlanError, PlannedRun, flop_per_update, plan};
 
-use super::Config;
+use super::{Config, gates::GateOptions};
 use crate::config_file::{self, Amount, Conflict, Kind, Literals, Problems, Reader, Root, Value};
 use crate::{choices, options};
 
@@ -61,6 +61,8 @@ options! {
         stages: BTreeMap<String, Amount>;
         /// What is compared, and what counts as a difference.
         verdict: VerdictOptions;
+        /// When arms are stopped at the end of a stage.
+        gates: GateOptions;
         /// Checks of the audit that may fail, each with the reason, which the report states.
         overrides: BTreeMap<String, String>;
     }

@@ -101,6 +101,8 @@ pub enum ExitReason {
     Completed,
     /// The validation loss stopped improving.
     EarlyStopped,
+    /// A gate of its study stopped it, for the reason in [`Summary::detail`]; it can be resumed.
+    StoppedByGate,
     /// The user stopped it; it can be resumed.
     Interrupted,
     /// Too many updates in a row were not finite, roll-backs included.
@@ -119,7 +121,7 @@ impl ExitReason {
     /// Exit code of the command line: 0 success, 2 error, 3 diverged, 4 device lost, 74 not saved, 75 try again.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Completed | Self::EarlyStopped => 0,
+            Self::Completed | Self::EarlyStopped | Self::StoppedByGate => 0,
             Self::Failed => 2,
             Self::Diverged => 3,
             Self::DeviceLost => 4,
@@ -133,6 +135,7 @@ impl ExitReason {
         match self {
             Self::Completed => "made all its updates",
             Self::EarlyStopped => "stopped early, because its validation loss no longer improved",
+            Self::StoppedByGate => "was stopped by a gate of its study",
             Self::Interrupted => "was stopped and can be resumed",
             Self::Diverged => "diverged: too many consecutive updates were not finite",
             Self::DeviceLost => "ended because the device was lost; it can be resumed",
@@ -144,7 +147,7 @@ impl ExitReason {
 
     /// Whether `moelab resume` can continue the run.
     pub fn is_resumable(self) -> bool {
-        matches!(self, Self::Interrupted | Self::DeviceLost | Self::OutOfSpace | Self::SaveFailed)
+        matches!(self, Self::StoppedByGate | Self::Interrupted | Self::DeviceLost | Self::OutOfSpace | Self::SaveFailed)
     }
 }
 

@@ -107,6 +107,31 @@ pub fn plan(suite: &Suite, reader: Reader, path: &str) -> Result<Plan, PlanError
 }
 
 impl Plan {
+    /// The plan with these runs, as they are in `plan.jsonl`: it needs none of the files that the study names. Arms that have no run
+    /// are not part of it.
+    ///
+    /// # Errors
+    /// A run whose settings this release refuses; stages that do not fit the arms.
+    pub fn from_runs(suite: &Suite, runs: Vec<PlannedRun>) -> Result<Plan, PlanError> {
+        let mut arms: Vec<ArmConfig> = Vec::new();
+        for run in &runs {
+            if arms.iter().any(|arm| arm.name == run.arm) {
+                continue;
+            }
+            let mut config = run.config().map_err(|problems| PlanError::Arm { arm: run.arm.clone(), problems })?;
+            config.seed = suite.seed;
+            let place = if run.arm == suite.control { 0 } else { arms.len() };
+            arms.insert(place, ArmConfig { name: run.arm.clone(), config, changes: BTreeMap::new() });
+        }
+        if arms.first().is_none_or(|arm| arm.name != suite.control) {
+            return Err(PlanError::Incomparable(format!("plan.jsonl has no run of the control `{}`: plan the study again", suite.control)));
+        }
+        let control = arms[0].config.clone();
+        arms.iter_mut().for_each(|arm| arm.changes = changes(&control, &arm.config));
+        let stages = stages(suite, &arms)?;
+        Ok(Plan { question: suite.question.clone(), verdict: suite.verdict.clone(), arms, stages, runs })
+    }
+
     /// Adds a run, unless it is there; returns its place.
     pub fn add(&mut self, arm: usize, seed: u64) -> usize {
         let ArmConfig { name, config, .. } = &self.arms[arm];
@@ -131,6 +156,16 @@ impl Plan {
             flop: flop_per_update(&config) * f64::from(config.train.updates),
         });
         index
+    }
+
+    /// The identity of an arm's run with a seed.
+    pub fn identity(&self, arm: &ArmConfig, seed: u64) -> BTreeMap<Class, String> {
+        identity::class_hashes(&config_file::settings(&Config { seed, ..arm.config.clone() }))
+    }
+
+    /// The settings of an arm's run with a seed that differ from the defaults, as TOML literals by key.
+    pub fn settings(&self, arm: &ArmConfig, seed: u64) -> BTreeMap<String, String> {
+        flat(&config_file::settings(&Config { seed, ..arm.config.clone() }))
     }
 
     /// As `plan.jsonl`.

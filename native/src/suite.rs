@@ -1,0 +1,329 @@
+//! Commands for studies: list, plan, run, status, promote, report, watch, emit.
+//!
+//! The logic is in `moelab::lab::suite`; here are folders, threads and the terminal.
+
+mod emit;
+mod folder;
+mod machine;
+mod slots;
+mod table;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand};
+use moelab::{
+    lab::suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, SuiteStore, planned},
+    run::{
+        suite::{self, Plan, Suite},
+        summary::ExitReason,
+    },
+};
+use moelab_native::{err, out, print};
+
+use crate::{Common, open};
+use folder::Folders;
+
+/// Where the studies' runs are kept by default.
+const RUNS: &str = "runs";
+
+/// A study and its folder.
+#[derive(Args, Clone)]
+pub struct StudyArgs {
+    /// The study: a TOML file, or the folder of its runs.
+    study: PathBuf,
+    /// The folder of its runs. Default: runs/NAME.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Set one key of the study, for example repeats=5. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub enum SuiteCommand {
+    /// List the studies below a folder, with their questions.
+    List {
+        /// The folder.
+        #[arg(default_value = "configs")]
+        folder: PathBuf,
+    },
+    /// List the runs of a study, what they cost, and what differs between its arms. Refuses what cannot be compared.
+    Plan {
+        #[command(flatten)]
+        study: StudyArgs,
+    },
+    /// Make the runs of a study that are missing.
+    Run {
+        #[command(flatten)]
+        study: StudyArgs,
+        /// Number of runs made at once on each adapter.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        slots: u16,
+        /// Adapters to use, each like --adapter, separated by commas.
+        #[arg(long, value_delimiter = ',', value_name = "CHOICE")]
+        adapters: Vec<moelab::gpu::AdapterChoice>,
+        /// Stop at the end of this stage.
+        #[arg(long, value_name = "STAGE")]
+        until: Option<String>,
+        /// Try runs again that failed.
+        #[arg(long)]
+        retry_failed: bool,
+        /// Make only the run in this place of plan.jsonl, from 0: for a job array. Does nothing if it is made.
+        #[arg(long, conflicts_with_all = ["slots", "adapters", "until", "retry_failed"])]
+        index: Option<usize>,
+    },
+    /// Print what has become of each run.
+    Status {
+        #[command(flatten)]
+        study: StudyArgs,
+    },
+    /// Decide at the end of a stage which arms continue, or which repeats are added, without making runs.
+    Promote {
+        #[command(flatten)]
+        study: StudyArgs,
+        /// Print the decisions without recording them.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Judge the arms of a study by the runs that are made.
+    Report {
+        #[command(flatten)]
+        study: StudyArgs,
+    },
+    /// Print the status of a study every two seconds until it is done.
+    Watch {
+        #[command(flatten)]
+        study: StudyArgs,
+    },
+    /// Print a script that makes the runs on another engine.
+    Emit {
+        #[command(flatten)]
+        study: StudyArgs,
+        /// The engine.
+        #[arg(long, value_enum)]
+        to: emit::Engine,
+    },
+}
+
+/// Runs a command.
+pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
+    match command {
+        SuiteCommand::List { folder } => list(common, &folder).and_then(crate::exit::result),
+        SuiteCommand::Plan { study } => plan(common, &study).and_then(crate::exit::result),
+        SuiteCommand::Run { study, index: Some(index), .. } => slots::run_one(common, &study.open()?, index),
+        SuiteCommand::Run { study, slots, adapters, until, retry_failed, .. } => {
+            let adapters: Vec<_> = match adapters.is_empty() {
+                true => vec![common.adapter.clone(); usize::from(slots)],
+                // Several slots on each.
+                false => (0..slots).flat_map(|_| adapters.iter().cloned().map(Some)).collect(),
+            };
+            let options = Options { slots: adapters.len(), retry_failed, until_stage: until };
+            run(common, &study.open()?, options, &adapters)
+        }
+        SuiteCommand::Status { study } => status(common, &study.open()?).map(|_| ()).and_then(crate::exit::result),
+        SuiteCommand::Promote { study, dry_run } => promote(common, &study.open()?, dry_run).and_then(crate::exit::result),
+        SuiteCommand::Report { study } => report(common, &study.open()?).and_then(crate::exit::result),
+        SuiteCommand::Watch { study } => watch(common, &study.open()?).and_then(crate::exit::result),
+        SuiteCommand::Emit { study, to } => {
+            let opened = study.open()?;
+            out!("{}", emit::script(to, &study.study, &opened.folder, opened.plan.runs.len()));
+            crate::exit::result(())
+        }
+    }
+}
+
+/// A study that was read, with its plan.
+pub struct Opened {
+    /// The study.
+    pub suite: Suite,
+    /// Its runs, as far as they are planned.
+    pub plan: Plan,
+    /// The folder of its runs, which need not exist.
+    pub folder: PathBuf,
+}
+
+impl StudyArgs {
+    /// Reads the study: from its file, or as it is in the folder of its runs.
+    fn open(&self) -> Result<Opened> {
+        let read = |path: &str| open::read_text(Path::new(path));
+        let is_folder = self.study.is_dir();
+        let file = if is_folder { self.study.join(moelab::lab::suite::SUITE) } else { self.study.clone() };
+        let path = file.display().to_string();
+        ensure!(file.exists(), "{}: there is no such study; `moelab suite list` lists those below configs/", print::path(&self.study));
+        let suite = suite::load(&read, &path, &self.sets)?;
+        let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        // A folder per study often calls its file the same.
+        let parent = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let name = match (stem.as_str(), parent) {
+            ("suite" | "study", Some(parent)) => parent,
+            _ => stem,
+        };
+        let folder = match (&self.out, is_folder) {
+            (Some(out), _) => out.clone(),
+            (None, true) => self.study.clone(),
+            (None, false) => Path::new(RUNS).join(name),
+        };
+        let plan = if is_folder {
+            let store = moelab_native::store::Directory::read_only(&folder).with_context(|| print::path(&folder))?;
+            Plan::from_runs(&suite, planned(&store)?)?
+        } else {
+            suite::plan(&suite, &read, &path)?
+        };
+        Ok(Opened { suite, plan, folder })
+    }
+}
+
+impl Opened {
+    /// Its folder for writing, with its files.
+    fn folder(&self) -> Result<SuiteFolder<Folders>> {
+        Ok(SuiteFolder::open(Folders::open(&self.folder)?, &self.suite, self.plan.clone())?)
+    }
+
+    fn coordinator(&self, options: Options) -> Result<Coordinator<Folders>> {
+        if let Some(stage) = &options.until_stage {
+            let names: Vec<&str> = self.plan.stages.iter().map(|(name, _)| name.as_str()).collect();
+            ensure!(
+                names.contains(&stage.as_str()),
+                "--until: there is no stage `{}`; the study has {}",
+                print::name(stage),
+                names.join(", ")
+            );
+        }
+        Ok(Coordinator::new(self.folder()?, self.suite.clone(), options, seconds_since_1970)?)
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn list(common: &Common, folder: &Path) -> Result<()> {
+    let pattern = folder.join("**/*.toml").display().to_string();
+    let mut found = Vec::new();
+    for path in glob::glob(&pattern).with_context(|| print::path(folder))?.flatten() {
+        let Ok(text) = open::read_text(&path) else { continue };
+        // A config of a run has no question, and need not be a valid study.
+        if !text.lines().any(|line| line.trim_start().starts_with("question")) {
+            continue;
+        }
+        let read = |path: &str| open::read_text(Path::new(path));
+        match suite::load(&read, &path.display().to_string(), &[]) {
+            Ok(suite) => found.push((path, suite)),
+            Err(problems) => err!("{problems}"),
+        }
+    }
+    ensure!(!found.is_empty(), "{}: no study below this folder; a study is a TOML file with a `question`", print::path(folder));
+    for (path, suite) in found {
+        if common.json {
+            print::json(&serde_json::json!({ "path": path.display().to_string(), "question": suite.question, "arms": suite.arms().len() }));
+        } else {
+            out!("{}\n  {}\n  {} arms", print::path(&path), print::name(&suite.question), suite.arms().len());
+        }
+    }
+    Ok(())
+}
+
+fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
+    let opened = study.open()?;
+    let folder = opened.folder()?;
+    if common.json {
+        folder.plan.runs.iter().for_each(print::json);
+        return Ok(());
+    }
+    out!("{}", table::plan(&folder.plan));
+    err!("{} runs in {}", folder.plan.runs.len(), print::path(&opened.folder.join("plan.jsonl")));
+    Ok(())
+}
+
+fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<moelab::gpu::AdapterChoice>]) -> Result<ExitReason> {
+    let coordinator = opened.coordinator(options)?;
+    slots::run(common, opened, coordinator, adapters)
+}
+
+/// Prints the status of a study, and returns whether all its runs are made.
+fn status(common: &Common, opened: &Opened) -> Result<bool> {
+    let folders = Folders::read_only(&opened.folder)?;
+    let plan = match folders.plan()? {
+        runs if runs.is_empty() => opened.plan.clone(),
+        runs => Plan::from_runs(&opened.suite, runs)?,
+    };
+    let mut rows = Vec::new();
+    for run in &plan.runs {
+        let (status, summary) = RunStatus::of(folders.run(&run.id)?.as_deref())?;
+        rows.push((run, status, summary));
+    }
+    let is_done = rows.iter().all(|(_, status, _)| status.is_over());
+    if common.json {
+        for (run, status, summary) in &rows {
+            print::json(&serde_json::json!({
+                "run": run.id, "arm": run.arm, "seed": run.seed, "status": status,
+                "updates": summary.as_ref().map(|summary| summary.updates),
+                "final_val_ce": summary.as_ref().and_then(|summary| summary.final_val_ce),
+                "best_val_ce": summary.as_ref().and_then(|summary| summary.best_val_ce),
+            }));
+        }
+    } else {
+        out!("{}", table::status(&plan, &rows));
+    }
+    Ok(is_done)
+}
+
+fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
+    let mut coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
+    let next = if dry_run { coordinator.preview()? } else { coordinator.decide()? };
+    for event in &next {
+        if common.json {
+            print::json(event);
+        } else if let Some(line) = table::event(event) {
+            out!("{line}");
+        }
+    }
+    if next.is_empty() {
+        err!("nothing to decide: {}", coordinator.why_nothing_is_decided());
+    }
+    Ok(())
+}
+
+fn report(common: &Common, opened: &Opened) -> Result<()> {
+    let outcomes = opened.coordinator(Options { slots: 1, ..Options::default() })?.judge()?;
+    if common.json {
+        outcomes.iter().for_each(print::json);
+    } else {
+        out!("{}", table::outcomes(&outcomes));
+    }
+    Ok(())
+}
+
+fn watch(common: &Common, opened: &Opened) -> Result<()> {
+    loop {
+        if status(common, opened)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        out!("");
+    }
+}
+
+/// The exit reason of a study: that nothing is left, or that it can be run again.
+fn reason(is_complete: bool, is_stopped: bool, failed: usize) -> ExitReason {
+    match (is_complete, is_stopped) {
+        (_, true) => ExitReason::Interrupted,
+        (true, false) if failed == 0 => ExitReason::Completed,
+        _ if failed > 0 => ExitReason::Failed,
+        _ => ExitReason::Completed,
+    }
+}
+
+/// Shows an event of a study.
+fn show(common: &Common, event: &SuiteEvent) {
+    if common.json {
+        print::json(event);
+    }
+    if let Some(line) = table::event(event) {
+        err!("{line}");
+    }
+}

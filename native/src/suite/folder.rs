@@ -1,0 +1,62 @@
+//! The folders of a study as directories.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use moelab::{
+    lab::{
+        store::{Store, StoreError, check_name},
+        suite::{SuiteStore, planned},
+    },
+    run::suite::PlannedRun,
+};
+use moelab_native::{print, store::Directory};
+
+/// A study's folder and those of its runs below it.
+pub struct Folders {
+    path: PathBuf,
+    root: Directory,
+}
+
+impl Folders {
+    /// Opens a study's folder for writing, and creates it if it does not exist. One process at a time may do so.
+    pub fn open(path: &Path) -> Result<Folders> {
+        let root = Directory::open(path).with_context(|| print::path(path))?;
+        Ok(Folders { path: path.to_path_buf(), root })
+    }
+
+    /// Opens a study's folder for reading.
+    pub fn read_only(path: &Path) -> Result<Folders> {
+        let root = Directory::read_only(path).with_context(|| format!("{}: `moelab suite run` makes it", print::path(path)))?;
+        Ok(Folders { path: path.to_path_buf(), root })
+    }
+
+    /// The runs in `plan.jsonl`.
+    pub fn plan(&self) -> Result<Vec<PlannedRun>> {
+        Ok(planned(&self.root)?)
+    }
+}
+
+impl SuiteStore for Folders {
+    fn root(&self) -> &dyn Store {
+        &self.root
+    }
+
+    fn root_mut(&mut self) -> &mut dyn Store {
+        &mut self.root
+    }
+
+    fn run(&self, id: &str) -> Result<Option<Box<dyn Store>>, StoreError> {
+        check_name(id)?;
+        let path = self.path.join(id);
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Directory::read_only(&path)?)))
+    }
+
+    fn run_mut(&mut self, id: &str) -> Result<Box<dyn Store>, StoreError> {
+        check_name(id)?;
+        Ok(Box::new(Directory::open(&self.path.join(id))?))
+    }
+}

@@ -1,0 +1,165 @@
+//! Drives the runs of a study on threads, one for each slot.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use moelab::{
+    gpu::AdapterChoice,
+    lab::{
+        host::{Activity, Host},
+        suite::{Coordinator, RunStatus, SuiteEvent, SuiteStore, target},
+    },
+    run::{
+        protocol::{Command, SessionEvent},
+        summary::ExitReason,
+    },
+};
+use moelab_native::{err, out, print, runner::Runner};
+
+use super::{Opened, folder::Folders, machine::Slot, reason, show, table};
+use crate::{Common, signals};
+
+/// How long to wait for an event before signals are looked for.
+const WAIT: Duration = Duration::from_millis(20);
+/// Time between two lines of progress.
+const LINES: Duration = Duration::from_secs(5);
+
+/// Makes the missing runs of a study. The first Ctrl-C or SIGTERM stops it: the runs under way save a checkpoint.
+pub fn run(
+    common: &Common,
+    opened: &Opened,
+    mut coordinator: Coordinator<Folders>,
+    adapters: &[Option<AdapterChoice>],
+) -> Result<ExitReason> {
+    let start = Instant::now();
+    let now = || start.elapsed().as_secs_f64();
+    let stop = signals::stop_requested()?;
+    let spawn = |adapter: &Option<AdapterChoice>| {
+        let (common, folder): (Common, PathBuf) = (Common { adapter: adapter.clone(), ..common.clone() }, opened.folder.clone());
+        Runner::spawn(move || Slot::new(common, folder))
+    };
+    let runners: Vec<Runner> = adapters.iter().map(spawn).collect::<std::io::Result<_>>()?;
+    let (mut is_stopping, mut is_complete, mut told) = (false, false, Instant::now());
+    loop {
+        for order in coordinator.advance(now())? {
+            runners[order.slot].send(order.command);
+        }
+        for event in coordinator.take_events() {
+            show(common, &event);
+            if let SuiteEvent::Ended { is_complete: all } = event {
+                is_complete = all;
+            }
+        }
+        if coordinator.has_ended() {
+            break;
+        }
+        if !is_stopping && stop.load(Ordering::Relaxed) {
+            is_stopping = true;
+            err!("stopping after the updates in flight, with checkpoints; press again to end at once");
+            coordinator.stop();
+            continue;
+        }
+        if told.elapsed() >= LINES {
+            told = Instant::now();
+            err!("{}", table::progress(&coordinator.progress(), coordinator.active()));
+        }
+        let mut is_quiet = true;
+        for (slot, runner) in runners.iter().enumerate() {
+            while let Some(event) = runner.poll() {
+                is_quiet = false;
+                coordinator.observe(slot, event, now());
+            }
+        }
+        if is_quiet {
+            std::thread::sleep(WAIT);
+        }
+    }
+    let progress = coordinator.progress();
+    err!("{}", table::end(&progress));
+    for (run, status) in coordinator.folder().plan.runs.iter().zip(coordinator.status()) {
+        if let RunStatus::Failed(problem) = status {
+            err!("failed: {}: {}", print::name(&run.id), print::name(problem));
+        }
+    }
+    let outcomes = coordinator.judge()?;
+    if common.json {
+        outcomes.iter().for_each(print::json);
+    } else {
+        out!("{}", table::outcomes(&outcomes));
+    }
+    Ok(reason(is_complete, is_stopping, coordinator.status().iter().filter(|status| matches!(status, RunStatus::Failed(_))).count()))
+}
+
+/// Makes one run of a plan, up to the stage that the decisions so far allow. For job arrays: it needs no lock of the study, and does
+/// nothing if the run is made.
+pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitReason> {
+    let folders = Folders::read_only(&opened.folder)?;
+    let runs = folders.plan()?;
+    let Some(run) = runs.get(index) else {
+        bail!("--index {index}: the plan has {} runs, from 0; `moelab suite plan` makes it", runs.len());
+    };
+    let until = target(&folders, &opened.suite, &opened.plan, run)?;
+    let (status, summary) = RunStatus::of(folders.run(&run.id)?.as_deref())?;
+    let is_made = match (&status, until) {
+        (_, None) => true,
+        (status, _) if status.is_over() => true,
+        (RunStatus::Partial(update), Some(until)) => *update >= until,
+        _ => false,
+    };
+    if is_made {
+        err!("{}: {}, nothing to do", print::name(&run.id), status.words());
+        return Ok(summary.map_or(ExitReason::Completed, |summary| match summary.exit {
+            ExitReason::Interrupted => ExitReason::Completed,
+            exit => exit,
+        }));
+    }
+    let until = until.unwrap_or(run.updates);
+    let command = match status {
+        RunStatus::Waiting => Command::Start { run: run.id.clone(), config: run.config()?.to_effective_toml(), sets: Vec::new() },
+        _ => Command::Resume { run: run.id.clone(), sets: Vec::new(), allow: Vec::new() },
+    };
+    let stop = signals::stop_requested()?;
+    let mut host = Host::new(Slot::new(common.clone(), opened.folder.clone()));
+    host.send(command);
+    if until < run.updates {
+        host.send(Command::PauseAt { update: until });
+    }
+    let (mut is_stopping, mut is_at_stage) = (false, false);
+    loop {
+        if !is_stopping && stop.load(Ordering::Relaxed) {
+            is_stopping = true;
+            host.send(Command::Stop);
+        }
+        let (events, activity) = host.advance(WAIT.as_secs_f64());
+        if events.is_empty() && activity == Activity::Waiting {
+            host.wait();
+        }
+        for event in events {
+            match event {
+                SessionEvent::Paused { update } if update >= until => {
+                    is_at_stage = true;
+                    host.send(Command::Stop);
+                }
+                SessionEvent::Paused { .. } => host.send(Command::PauseAt { update: until }),
+                SessionEvent::Warning { text } => err!("warning: {}", print::name(&text)),
+                SessionEvent::Evaluated { record, .. } => {
+                    err!("{}  update {}/{}  validation {:.4}", print::name(&run.id), record.update, run.updates, record.val_ce);
+                }
+                SessionEvent::Failed(problem) => return Err((*problem).into()),
+                SessionEvent::Ended(summary) => {
+                    if common.json {
+                        print::json(&summary);
+                    }
+                    // At the end of a stage a run is interrupted on purpose.
+                    let is_on_purpose = is_at_stage && summary.exit == ExitReason::Interrupted;
+                    return Ok(if is_on_purpose { ExitReason::Completed } else { summary.exit });
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The plan, status and events of a study as text.
+
+use std::fmt::Write;
+
+use moelab::{
+    lab::{
+        gates::Verdict,
+        plot::thousands,
+        suite::{Outcome, Progress, RunStatus, SuiteEvent},
+    },
+    run::{
+        suite::{Plan, PlannedRun},
+        summary::Summary,
+    },
+};
+use moelab_native::print;
+
+/// Rows with columns aligned, the first to the left and the others to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().enumerate().map(|(column, cell)| match column {
+            0 => format!("{cell:<0$}", widths[0]),
+            _ if column + 1 == row.len() => cell.clone(),
+            _ => format!("{cell:>0$}", widths[column]),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The arms of a plan with what they change and cost.
+pub fn plan(plan: &Plan) -> String {
+    let mut rows = vec![["arm", "runs", "updates", "tokens a run", "FLOP a run", "differs from the control"].map(String::from).to_vec()];
+    for arm in &plan.arms {
+        let runs: Vec<&PlannedRun> = plan.runs.iter().filter(|run| run.arm == arm.name).collect();
+        let Some(first) = runs.first() else { continue };
+        let changes: Vec<String> = arm.changes.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let changes = if arm.name == plan.arms[0].name { "the control".into() } else { print::name(&changes.join(", ")) };
+        let (tokens, flop) = (thousands(first.tokens), format!("{:.2e}", first.flop));
+        rows.push(vec![arm.name.clone(), runs.len().to_string(), first.updates.to_string(), tokens, flop, changes]);
+    }
+    let mut text = format!("{}\n\n{}", print::name(&plan.question), aligned(&rows));
+    if plan.stages.len() > 1 {
+        let stages: Vec<String> = plan.stages.iter().map(|(name, end)| format!("{name} to update {end}")).collect();
+        let _ = write!(text, "\n\nstages: {}", stages.join(", "));
+    }
+    text
+}
+
+/// What has become of each run.
+pub fn status(plan: &Plan, rows: &[(&PlannedRun, RunStatus, Option<Summary>)]) -> String {
+    let mut lines = vec![["run", "updates", "validation", "best", "status"].map(String::from).to_vec()];
+    let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+    for (run, status, summary) in rows {
+        let made = summary.as_ref().map_or(0, |summary| summary.updates);
+        let problem = if let RunStatus::Failed(problem) = status { format!("failed: {}", print::name(problem)) } else { status.words() };
+        lines.push(vec![
+            run.id.clone(),
+            format!("{made}/{}", run.updates),
+            number(summary.as_ref().and_then(|summary| summary.final_val_ce)),
+            number(summary.as_ref().and_then(|summary| summary.best_val_ce)),
+            problem,
+        ]);
+    }
+    let over = rows.iter().filter(|(_, status, _)| status.is_over()).count();
+    format!("{}\n\n{}\n\n{over} of {} runs are over", print::name(&plan.question), aligned(&lines), rows.len())
+}
+
+/// An event as a line; `None` for what the lines of progress show.
+pub fn event(event: &SuiteEvent) -> Option<String> {
+    Some(match event {
+        SuiteEvent::Opened { question, arms, runs, over } => {
+            format!("{}\n{} arms, {runs} runs, {over} of them are over", print::name(question), arms.len())
+        }
+        SuiteEvent::RunStarted { run, until, is_resumed, .. } => {
+            format!("{run}: {} to update {until}", if *is_resumed { "resumed" } else { "started" })
+        }
+        SuiteEvent::RunEnded { run, status, val_ce, seconds, .. } => {
+            let loss = val_ce.map_or(String::new(), |loss| format!(", validation {loss:.4}"));
+            format!("{run}: {}{loss}, {}", status.words(), duration(*seconds))
+        }
+        SuiteEvent::Warning { run, text } => match run {
+            Some(run) => format!("warning: {run}: {}", print::name(text)),
+            None => format!("warning: {}", print::name(text)),
+        },
+        SuiteEvent::Decided { record } => {
+            let what = match record.decision.verdict {
+                Verdict::Stop => "stopped",
+                Verdict::Promote => "promoted",
+                Verdict::Wait => "undecided",
+            };
+            format!("{} after stage {}: {what}: {}", record.run, record.stage, print::name(&record.decision.reason))
+        }
+        SuiteEvent::Added { runs, reason } => format!("{} runs added ({reason}): {}", runs.len(), runs.join(", ")),
+        SuiteEvent::Ended { is_complete: true } => "all runs are made".into(),
+        SuiteEvent::Ended { is_complete: false } => "stopped; the same command continues".into(),
+        SuiteEvent::RunOpening { .. } | SuiteEvent::RunAdvanced { .. } | SuiteEvent::RunEvaluated { .. } => return None,
+    })
+}
+
+/// Where a study stands, in one line.
+pub fn progress<'a>(progress: &Progress, active: impl Iterator<Item = (usize, &'a str, u32, u32)>) -> String {
+    let active: Vec<String> = active.map(|(_, run, update, updates)| format!("{run} {update}/{updates}")).collect();
+    let left = progress.seconds_left.map_or(String::new(), |seconds| format!("  {} left", duration(seconds)));
+    let failed = if progress.failed > 0 { format!(", {} failed", progress.failed) } else { String::new() };
+    format!("{} of {} runs{failed}  {:.0} %{left}  {}", progress.over, progress.runs, 100.0 * progress.done, active.join("  "))
+}
+
+/// The last line of a study.
+pub fn end(progress: &Progress) -> String {
+    let overhead = match (progress.overhead_seconds, progress.overhead_share) {
+        (Some(seconds), Some(share)) => format!("; {seconds:.1} s a run beyond training, {:.0} % of it", 100.0 * share),
+        _ => String::new(),
+    };
+    let failed = if progress.failed > 0 { format!(", {} of them failed or diverged", progress.failed) } else { String::new() };
+    format!("{} of {} runs are over{failed}{overhead}", progress.over, progress.runs)
+}
+
+/// What a study shows, sentence by sentence.
+pub fn outcomes(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for Outcome { stage, at, judgement } in outcomes {
+        let place = if outcomes.len() > 1 { format!(" (stage {stage}, at {at})") } else { String::new() };
+        let _ = writeln!(text, "verdict{place}");
+        for sentence in judgement.sentences() {
+            let _ = writeln!(text, "  {}", print::name(&sentence));
+        }
+    }
+    text.trim_end().to_string()
+}
+
+/// A time for people: `1:05 h`, `3:20 min`, `12 s`.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        3600.. => format!("{}:{:02} h", whole / 3600, whole / 60 % 60),
+        60.. => format!("{}:{:02} min", whole / 60, whole % 60),
+        _ => format!("{seconds:.1} s"),
+    }
+}

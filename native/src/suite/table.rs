@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use moelab::{
     lab::{
+        chart::thousands,
         gates::Verdict,
-        plot::thousands,
         suite::{Outcome, Progress, RunStatus, SuiteEvent},
     },
     run::{

@@ -19,6 +19,7 @@ mod open;
 mod parquet_rows;
 mod paths;
 mod probe;
+mod search;
 mod signals;
 mod suite;
 mod ticker;
@@ -140,6 +141,8 @@ enum Command {
     /// Run studies: arms that are compared, each with several seeds.
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
+    /// Recommend a learning rate from one short run in which it rises.
+    LrRange(search::LrRangeArgs),
 }
 
 fn main() -> ExitCode {
@@ -165,6 +168,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
         Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
         Command::Suite(command) => suite::suite(&common, command),
+        Command::LrRange(args) => search::lr_range(&common, &args).and_then(exit::result),
     };
     exit::report(outcome)
 }

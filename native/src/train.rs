@@ -100,7 +100,7 @@ pub fn resume(common: &Common, args: &ResumeArgs) -> Result<ExitReason> {
 }
 
 /// runs/NAME-NUMBER, with the first free number.
-fn free_folder(config: &Path) -> Result<PathBuf> {
+pub fn free_folder(config: &Path) -> Result<PathBuf> {
     let name = config.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into());
     let taken = |number: &u32| Path::new("runs").join(format!("{name}-{number}")).exists();
     let number = (1..).find(|n| !taken(n)).context("no free number below runs/")?;
@@ -109,7 +109,7 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
 
 /// Opens a run with `command` and drives it to its end, with live progress on stderr and, with `--json`, every line of the metrics and
 /// then the summary on stdout. The first Ctrl-C or SIGTERM stops the run cleanly, the second ends the process.
-fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason> {
+pub fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason> {
     let mut host = Host::new(Machine::new(common, folder.to_path_buf()));
     let series = terminal::SERIES.map(str::to_string).to_vec();
     host.send(Command::Subscribe(Subscription { series, every_seconds: 0.0, records: common.json }));

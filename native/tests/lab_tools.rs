@@ -134,3 +134,23 @@ fn gates_on_finished_runs() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("gates.stop.min_gain") && text.contains("gates.rule"), "{text}");
 }
+
+#[test]
+fn a_range_test_recommends_a_rate() {
+    let place = Place::new();
+    let arguments = ["lr-range", "tiny.toml", "--updates", "40", "--lowest", "0.01", "--highest", "100", "--out", "runs/range"];
+    // The rates of TINY are 0.02; 100 times more does not train.
+    let result = &place.lines(&[&["--json"], &arguments[..]].concat())[0];
+    let results = result["all_results"].as_array().unwrap();
+    let rate = |index: usize| results[index]["learning_rate"].as_f64().unwrap();
+    assert_eq!(results.len(), 40);
+    assert!((rate(0) / 2e-4 - 1.0).abs() < 1e-5 && (rate(39) / 2e-4 - 1e4f64.powf(39.0 / 40.0)).abs() < 1.0, "{} {}", rate(0), rate(39));
+    let best = result["best_learning_rate"].as_f64().unwrap();
+    assert!((1e-3..0.2).contains(&best), "{}", result["recommendation"]);
+    assert!(result["settings"][0].as_str().unwrap().starts_with("optimizer.muon.lr="), "{}", result["settings"]);
+    assert!(result["caveat"].as_str().unwrap().contains("one short run"));
+    let file: Value = serde_json::from_str(&fs::read_to_string(place.path("runs/range/lr_recommendation.json")).unwrap()).unwrap();
+    assert_eq!(file, *result);
+    let output = place.run(&["lr-range", "tiny.toml", "--lowest", "2", "--highest", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+}

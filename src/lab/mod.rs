@@ -20,6 +20,7 @@ pub mod identity;
 #[cfg(feature = "engine")]
 pub mod import;
 pub mod log;
+pub mod lr_range;
 pub mod matched;
 pub mod measured;
 pub mod memory;

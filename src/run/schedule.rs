@@ -11,9 +11,10 @@
 //! | linear | m + (1 - m) (1 - p) |
 //! | step | 0.5 ^ floor((s - W) / floor(S / 4)) |
 //! | hold_then_linear | 1 until S - decay, then m + (1 - m) (S - s) / decay |
+//! | range | m ^ (1 - p), rising from m to 1 |
 //!
-//! with progress p = (s - W) / (S - W). A clamped floor uses max(m, the same with m = 0) instead. Before W, the multiplier is s / W
-//! for all kinds. Beyond S it keeps its value at S.
+//! with progress p = (s - W) / (S - W). Except in a range, a clamped floor uses max(m, the same with m = 0) instead. Before W, the
+//! multiplier is s / W for all kinds. Beyond S it keeps its value at S.
 //! A horizon beyond the end of the run is allowed: then the floor is never reached, as in the published exp8 runs.
 
 use super::model::{Balance, BalanceKind, BalanceSchedule, BalanceScheduleKind};
@@ -43,6 +44,8 @@ choices! {
         Step = "step",
         /// stays at 1, then decays linearly to the floor (warm-up, stable, decay).
         HoldThenLinear = "hold_then_linear",
+        /// rises exponentially from the floor to 1, to find a learning rate (range test).
+        Range = "range",
     }
 }
 
@@ -67,10 +70,10 @@ options! {
         /// update, in W steps of 1 / W; with 0 the first update has the full rate.
         warmup: Amount = Amount::Percent(5.0) => 0..=1_000_000_000;
         /// End of the schedule: a count, or a percentage of the run. It may be beyond the end of the run.
-        #[when("schedule.kind" = "cosine" | "linear" | "step" | "hold_then_linear")]
+        #[when("schedule.kind" = "cosine" | "linear" | "step" | "hold_then_linear" | "range")]
         horizon: Amount = Amount::Percent(100.0) => 0..=1_000_000_000;
         /// The floor, as a share of the peak.
-        #[when("schedule.kind" = "cosine" | "linear" | "hold_then_linear")]
+        #[when("schedule.kind" = "cosine" | "linear" | "hold_then_linear" | "range")]
         min_ratio: f64 = 0.1 => 0.0..=1.0;
         /// How the floor affects the curve.
         #[when("schedule.kind" = "cosine" | "linear" | "hold_then_linear")]
@@ -142,6 +145,7 @@ impl Schedule {
         let progress = f64::from(since) / f64::from(span);
         let above_floor = match self.kind {
             ScheduleKind::Constant => return 1.0,
+            ScheduleKind::Range => return self.min_ratio.powf(1.0 - progress),
             ScheduleKind::Step => return 0.5f64.powf(f64::from(since / (self.horizon / 4).max(1))),
             ScheduleKind::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             ScheduleKind::Linear => 1.0 - progress,

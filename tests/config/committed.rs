@@ -125,7 +125,7 @@ fn every_key_is_explained() {
     assert_eq!(find("model.norm.eps").default, "1.1920929e-7");
     assert_eq!(find("schedule.warmup").default, "\"5%\"");
     assert_eq!(find("model.balance.coefficient").applies.len(), 2);
-    assert_eq!(find("schedule.kind").choices.len(), 5);
+    assert_eq!(find("schedule.kind").choices.len(), 6);
 }
 
 /// Run folders keep the settings that differ from the defaults, each under its class: a default or a class that changes would make an

@@ -301,6 +301,20 @@ fn warm_up_hold_and_decay() {
 }
 
 #[test]
+fn a_range_rises_by_equal_factors() {
+    let run = schedule("kind = \"range\"\nwarmup = 0\nmin_ratio = 1e-4", 100);
+    assert_multipliers(&run, &[(0, 1e-4), (25, 1e-3), (50, 1e-2), (75, 0.1), (100, 1.0), (150, 1.0)]);
+    for s in 0..100 {
+        assert!((run.at_update(s + 1) / run.at_update(s) - 1e4f64.powf(0.01)).abs() < 1e-12, "{s}");
+    }
+    let late = schedule("kind = \"range\"\nwarmup = 10\nmin_ratio = 0.01\nhorizon = 30", 40);
+    assert_multipliers(&late, &[(5, 0.5), (10, 0.01), (20, 0.1), (30, 1.0), (40, 1.0)]);
+    let text = "[schedule]\nkind = \"range\"\nmin_ratio = 0.0";
+    let problem = load_text(&format!("train.updates = 10\n{text}"), &[]).unwrap_err().to_string();
+    assert!(problem.contains("a learning rate of 0 cannot rise exponentially"), "{problem}");
+}
+
+#[test]
 fn the_balance_coefficient_of_the_recurrent_depth_study() {
     let at = |start: f64, updates: u32, done: u32| {
         let text = format!(

@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod folders;
 mod gates;
+mod lr_range;
 mod matched;
 mod metrics;
 mod plot;

@@ -3,6 +3,7 @@
 use super::{Config, DataKind, ScheduleOptions, TokenizerKind, sizes};
 use crate::config_file::{Conflict, Loaded};
 use crate::run::model::parameters::{self, OverrideFault};
+use crate::run::schedule::ScheduleKind;
 
 /// Fills in derived values, the embedded corpus and the tokenizer's vocabulary, and adds all conflicts between keys.
 pub(crate) fn check(loaded: &mut Loaded<Config>) {
@@ -114,6 +115,13 @@ fn schedule(config: &Config, found: &mut Vec<Conflict>) {
             format!("the warm-up of {w} {unit} is longer than the schedule of {s}"),
             &[("schedule.warmup", format!("W = {w} {unit}")), (horizon, format!("S = {s} {unit}"))],
             "a percentage such as warmup = \"5%\" follows the length of the schedule",
+        ));
+    }
+    if schedule.kind == ScheduleKind::Range && schedule.min_ratio == 0.0 {
+        found.push(Conflict::new(
+            "a learning rate of 0 cannot rise exponentially",
+            &[("schedule.min_ratio", "starts at 0".into()), ("schedule.kind", "multiplies the rate in every step".into())],
+            "for example schedule.min_ratio = 1e-4",
         ));
     }
 }

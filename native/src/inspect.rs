@@ -155,7 +155,8 @@ pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     let cost = cost(&config.model, &specs, config.data.sequence_length);
     if common.json {
         print::json(&json!({
-            "total": counts.total, "active": counts.active, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
+            "total": counts.total, "active": counts.active, "unique_active": counts.unique_active,
+            "ffn_per_layer": counts.ffn_per_layer, "ffn_over_depth": counts.ffn_over_depth, "muon": counts.muon, "adamw": counts.adamw, "parts": counts.parts,
             "flops_per_token": { "forward": cost.forward_flops_per_token, "backward": cost.backward_flops_per_token },
             "muon_flops_per_update": cost.muon_flops_per_update,
             "bytes": { "weights": cost.weight_bytes, "gradients": cost.gradient_bytes, "optimizer": cost.optimizer_bytes },
@@ -164,12 +165,18 @@ pub fn params(common: &Common, args: &ConfigArgs) -> Result<()> {
     }
     let share = |n: u64| format!("{:>14}  {:6.2} %", grouped(n), 100.0 * n as f64 / counts.total as f64);
     out!("total          {}", share(counts.total));
-    out!("active/token   {}", share(counts.active));
+    out!("active/token   {}  in one pass: K of E experts and the rest", share(counts.active));
+    out!("unique active  {}  at most, over the depth, each counted once", share(counts.unique_active));
     out!("muon           {}", share(counts.muon));
     out!("adamw          {}", share(counts.adamw));
     for (part, n) in &counts.parts {
         out!("  {:12} {}", format!("{part:?}").to_lowercase(), share(*n));
     }
+    out!(
+        "FFN weights    {:>14} in use per token and layer, {} over the depth",
+        grouped(counts.ffn_per_layer),
+        grouped(counts.ffn_over_depth)
+    );
     out!("FLOP/token     {:>14} forward, {} backward", grouped(cost.forward_flops_per_token), grouped(cost.backward_flops_per_token));
     out!("FLOP/update    {:>14} Muon", grouped(cost.muon_flops_per_update));
     for (what, bytes) in [("weights", cost.weight_bytes), ("gradients", cost.gradient_bytes), ("optimizer", cost.optimizer_bytes)] {

@@ -14,6 +14,7 @@ mod inspect;
 mod interop;
 mod json_rows;
 mod machine;
+mod matching;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet_rows;
@@ -141,6 +142,8 @@ enum Command {
     /// Run studies: arms that are compared, each with several seeds.
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
+    /// Change a size of a config until it has as many parameters, as much arithmetic or as long an update as another.
+    Match(matching::MatchArgs),
     /// Recommend a learning rate from one short run in which it rises.
     LrRange(search::LrRangeArgs),
 }
@@ -168,6 +171,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
         Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
         Command::Suite(command) => suite::suite(&common, command),
+        Command::Match(args) => matching::match_configs(&common, &args).and_then(exit::result),
         Command::LrRange(args) => search::lr_range(&common, &args).and_then(exit::result),
     };
     exit::report(outcome)

@@ -1,4 +1,4 @@
-//! The binary's commands around studies, on tiny runs: gates on finished runs.
+//! The binary's commands around studies, on tiny runs: gates on finished runs, learning-rate range tests, matched configs.
 
 use std::{
     fs,
@@ -153,4 +153,51 @@ fn a_range_test_recommends_a_rate() {
     assert_eq!(file, *result);
     let output = place.run(&["lr-range", "tiny.toml", "--lowest", "2", "--highest", "1"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_config_is_matched_to_another() {
+    let place = Place::new();
+    // 2 D K F L = 2 * 32 * 2 * 32 = 4096 against 2 * 32 * 1 * F.
+    fs::write(place.path("top1.toml"), "extends = \"tiny.toml\"\nmodel.router.top_k = 1\n").unwrap();
+    fs::create_dir(place.path("made")).unwrap();
+    fn of<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["match", "top1.toml", "--to", "tiny.toml"], arguments].concat()
+    }
+    place.out(&of(&["--on", "active", "--vary", "expert_width", "--set", "train.updates=4", "--out", "made/match.toml"]));
+    let text = fs::read_to_string(place.path("made/match.toml")).unwrap();
+    assert!(text.contains("# Matched to tiny.toml on FFN weights in use per token over the depth: 4,096 against 4,096"), "{text}");
+    assert!(text.ends_with("extends = \"../top1.toml\"\ntrain.updates = 4\nmodel.ffn.width = 64 # was 32\n"), "{text}");
+    let params = |config: &str| place.lines(&["params", config, "--json"])[0].clone();
+    let (made, tiny) = (params("made/match.toml"), params("tiny.toml"));
+    assert_eq!((&made["ffn_over_depth"], &tiny["ffn_over_depth"]), (&Value::from(4096), &Value::from(4096)));
+    assert!(made["total"].as_u64() > tiny["total"].as_u64() && made["unique_active"].is_u64() && made["ffn_per_layer"].is_u64());
+
+    let json = &place.lines(&of(&["--on", "total", "--vary", "experts", "--json", "--at-most"]))[0];
+    assert_eq!((json["changes"]["model.router.experts"]["to"].as_u64(), json["error"].as_f64()), (Some(4), Some(0.0)));
+    // Every second expert is 2,080 parameters; within 0.01 % of the target there is none.
+    let output = place.run(&of(&["--on", "total", "--vary", "experts", "--set", "model.ffn.width=48", "--tolerance", "0.0001"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not matched within 0.01 %"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("# NOT MATCHED within 0.01 %"));
+    let output = place.run(&of(&["--on", "active", "--vary", "depth"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("model.depth.layers (layers)"));
+}
+
+#[test]
+fn a_duration_is_matched_on_this_machine() {
+    let place = Place::new();
+    fs::write(
+        place.path("wide.toml"),
+        "extends = \"tiny.toml\"\nmodel.ffn.width = 1024\nmodel.context = 128\ndata.sequence_length = 128\n",
+    )
+    .unwrap();
+    let sets = ["--set", "model.context=128", "--set", "data.sequence_length=128"];
+    let arguments =
+        ["match", "tiny.toml", "--to", "wide.toml", "--on", "wall-clock", "--vary", "expert_width=64..4096", "--tolerance", "10", "--json"];
+    let json = &place.lines(&[&arguments[..], &sets[..]].concat())[0];
+    // How close it comes depends on what else the machine does.
+    let width = json["changes"]["model.ffn.width"]["to"].as_u64().unwrap();
+    assert!((200..4096).contains(&width) && json["target"].as_f64().unwrap() > 0.0, "{json}");
 }

@@ -22,6 +22,7 @@ pub mod import;
 pub mod log;
 pub mod lr_range;
 pub mod matched;
+pub mod matching;
 pub mod measured;
 pub mod memory;
 #[cfg(feature = "engine")]

@@ -161,11 +161,30 @@ fn headers_state_the_parameters_that_their_files_have() {
     assert_eq!(counts("rnn/as_run/mid_top3_match_active").total, 178_588_520);
 }
 
-/// FFN weights that a token reads over all depths, 2 D K F L.
+/// FFN weights that a token reads over all depths.
 fn active_ffn(name: &str) -> u64 {
-    let model = file(name).model;
+    let (counts, model) = (counts(name), file(name).model);
     let (_, k) = model.experts();
-    [2, model.width, k, model.ffn.width, model.depth.layers].into_iter().map(u64::from).product()
+    let product: u64 = [2, model.width, k, model.ffn.width, model.depth.layers].into_iter().map(u64::from).product();
+    assert_eq!((counts.ffn_over_depth, counts.ffn_per_layer), (product, product / u64::from(model.depth.layers)), "{name}: 2 D K F L");
+    product
+}
+
+#[test]
+fn a_shared_block_may_choose_other_experts_at_every_depth() {
+    // Experts that one token can touch: 40 of 40, 24 of 40, 32 of 40; each is 2 D F + F + D.
+    for (name, unused, width, f) in [("rnn/shared_moe", 0, 1024, 2048), ("rnn/half_aux005", 16, 512, 2048), ("rnn/mid_short", 8, 640, 2048)]
+    {
+        let counts = counts(name);
+        assert_eq!(counts.total - counts.unique_active, unused * (2 * width * f + f + width), "{name}");
+    }
+    // Every layer has experts of its own: two of eight, in one pass or over the depth.
+    let exp8 = counts("exp8/baseline");
+    assert_eq!((exp8.total, exp8.active, exp8.unique_active), (79_059_840, 36_592_512, 36_592_512));
+    // System B calls its four experts of each layer six times.
+    let recursive = counts("reasoning/2_recursive");
+    assert_eq!(recursive.unique_active, recursive.total);
+    assert_eq!(recursive.ffn_over_depth, 6 * 8 * 2 * 512 * 2 * 2048);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod folders;
 mod gates;
 mod lr_range;
 mod matched;
+mod matching;
 mod metrics;
 mod plot;
 mod prompts;

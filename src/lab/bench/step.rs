@@ -94,23 +94,21 @@ struct Ready<'a> {
 /// A first loss that is not that of random tokens, a gradient that is not finite, or a device error.
 pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<Measured, BenchError> {
     let mut ready = prepare(device, config)?;
-    ready.check()?;
-    let start = now();
-    ready.update()?;
-    device.wait_idle()?;
-    let updates = (ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32;
-    let mut seconds = Vec::new();
-    for _ in 0..rounds.max(1) {
-        let start = now();
-        for _ in 0..updates {
-            ready.update()?;
-        }
-        device.wait_idle()?;
-        seconds.push((now() - start) / f64::from(updates));
-    }
+    let step = ready.time(rounds, now)?;
     let kernels = ready.shares(now)?;
     ready.check_finite()?;
-    Ok(Measured { step: ready.record(median(seconds)), kernels })
+    Ok(Measured { step, kernels })
+}
+
+/// Times updates of a config's model, without its kernels.
+///
+/// # Errors
+/// As [`measure`].
+pub fn time(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<StepRecord, BenchError> {
+    let mut ready = prepare(device, config)?;
+    let step = ready.time(rounds, now)?;
+    ready.check_finite()?;
+    Ok(step)
 }
 
 fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuError> {
@@ -145,6 +143,25 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
 }
 
 impl Ready<'_> {
+    /// The median time of an update, after a check of the first.
+    fn time(&mut self, rounds: u32, now: &dyn Fn() -> f64) -> Result<StepRecord, BenchError> {
+        self.check()?;
+        let start = now();
+        self.update()?;
+        self.device.wait_idle()?;
+        let updates = (ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32;
+        let mut seconds = Vec::new();
+        for _ in 0..rounds.max(1) {
+            let start = now();
+            for _ in 0..updates {
+                self.update()?;
+            }
+            self.device.wait_idle()?;
+            seconds.push((now() - start) / f64::from(updates));
+        }
+        Ok(self.record(median(seconds)))
+    }
+
     /// Submits one update as the trainer does: with the measurements read back, and only a few in flight.
     fn update(&mut self) -> Result<(), GpuError> {
         while self.in_flight.len() >= IN_FLIGHT

@@ -20,8 +20,16 @@ const NEWTON_SCHULZ_STEPS: u64 = 5;
 pub struct Counts {
     /// Total.
     pub total: u64,
-    /// Active per token: K of E experts and everything else.
+    /// Active per token in one pass through the blocks: K of E experts and everything else.
     pub active: u64,
+    /// That a token can use at most, each counted once: a block that is applied several times may choose other experts each time, so
+    /// min(E, K * applications) experts, and everything else.
+    pub unique_active: u64,
+    /// Weights of FFNs and experts, without biases, that a token uses in a block, on average over the blocks: 2 D K F, or 3 D K F with
+    /// a gate.
+    pub ffn_per_layer: u64,
+    /// The same in all blocks, each application counted: 2 D K F L.
+    pub ffn_over_depth: u64,
     /// Updated by Muon.
     pub muon: u64,
     /// Updated by AdamW.
@@ -40,9 +48,27 @@ pub fn counts(model: &ModelConfig, specs: &[ParamSpec]) -> Counts {
     let total = sum(&|_| true);
     let (e, k) = model.experts();
     let experts = parts.get(&Part::Experts).copied().unwrap_or(0);
+    let (mut unused, mut ffn_over_depth, mut applications) = (0, 0, 0);
+    for spec in specs {
+        let calls = Calls::of(model, &spec.name).forward;
+        if spec.part == Part::Experts {
+            unused += spec.len() / u64::from(e) * (u64::from(e) - u64::from(e).min(u64::from(k) * calls));
+        }
+        if matches!(spec.part, Part::Experts | Part::Ffn) && !spec.is_gain_or_bias() {
+            let used = if spec.part == Part::Experts { spec.len() / u64::from(e) * u64::from(k) } else { spec.len() };
+            ffn_over_depth += used * calls;
+        }
+    }
+    for network in model.networks() {
+        applications +=
+            u64::from(model.depth.layers) * if model.depth.kind == DepthKind::Shared { 1 } else { Calls::of(model, network).forward };
+    }
     Counts {
         total,
         active: total - experts / u64::from(e) * u64::from(e - k),
+        unique_active: total - unused,
+        ffn_per_layer: ffn_over_depth / applications.max(1),
+        ffn_over_depth,
         muon: sum(&|spec| spec.group == Group::Muon),
         adamw: sum(&|spec| spec.group == Group::AdamW),
         parts,

@@ -4,33 +4,8 @@
 //! the run had by then, never what it reached later. Interpolated values are offered for curves on axes with dense evaluations.
 
 use super::verdict::Better;
+use crate::run::suite::Axis;
 use serde::{Deserialize, Serialize};
-
-/// What two runs are given the same amount of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Axis {
-    /// Updates of the weights.
-    Updates,
-    /// Trained tokens.
-    Tokens,
-    /// Floating-point operations, forward and backward.
-    Flops,
-    /// Seconds of training; comparable on one machine only.
-    Seconds,
-}
-
-impl Axis {
-    /// The unit after a number.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Axis::Updates => "updates",
-            Axis::Tokens => "tokens",
-            Axis::Flops => "FLOP",
-            Axis::Seconds => "seconds",
-        }
-    }
-}
 
 /// An evaluation of a run: where on the axis it was made, and the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +67,7 @@ impl Matched {
         format!(
             "At {} {}: {metric} {:.4}{} of {} against {:.4}{} of {}, difference {:+.4}.",
             self.x,
-            self.axis.unit(),
+            unit(self.axis),
             first.value,
             at(first),
             names[0],
@@ -128,6 +103,16 @@ impl Reached {
     /// The sentence of a report, about the run `name`.
     pub fn sentence(&self, name: &str, metric: &str, target: f64, axis: Axis) -> String {
         let stays = self.lost_at.map_or("and stays there".into(), |x| format!("but is worse again up to {x}"));
-        format!("{name} reaches {metric} {target} by {} {}, {stays}.", self.x, axis.unit())
+        format!("{name} reaches {metric} {target} by {} {}, {stays}.", self.x, unit(axis))
+    }
+}
+
+/// The unit after a number.
+fn unit(axis: Axis) -> &'static str {
+    match axis {
+        Axis::Updates => "updates",
+        Axis::Tokens => "tokens",
+        Axis::Flops => "FLOP",
+        Axis::Seconds => "seconds",
     }
 }

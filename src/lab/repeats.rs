@@ -132,7 +132,7 @@ fn close(comparison: &Comparison, seeds: &[u64], arms: &mut [State]) {
         let (verdict, _) = standing(comparison, arm, seeds);
         if verdict.is_settled() {
             *state = State::Done;
-        } else if control_fails || keeps_failing(arm, seeds) || arm.evaluation != comparison.control.evaluation {
+        } else if control_fails || keeps_failing(arm, seeds) || !comparison.control.is_comparable(arm) {
             *state = State::GivenUp;
         }
     }

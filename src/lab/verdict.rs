@@ -116,7 +116,8 @@ pub struct Arm {
     pub weights: BTreeMap<u64, String>,
     /// The value of the swept key.
     pub setting: Option<f64>,
-    /// Identifies how the metric was measured: data, number of targets, terms of the loss. Values measured differently are not compared.
+    /// Identifies how the metric was measured: data, number of targets, terms of the loss; empty where it is unknown. Values that were
+    /// measured differently are not compared.
     pub evaluation: String,
     /// What else differs from the control besides the declared difference. A difference is then not attributed.
     pub also_differs: Vec<String>,
@@ -131,6 +132,11 @@ impl Arm {
     /// The value at a seed, if there is a finite one.
     pub fn value(&self, seed: u64) -> Option<f64> {
         self.values.get(&seed).copied().flatten().filter(|value| value.is_finite())
+    }
+
+    /// Whether the values of two arms were measured alike, as far as is known.
+    pub(super) fn is_comparable(&self, other: &Arm) -> bool {
+        self.evaluation == other.evaluation || self.evaluation.is_empty() || other.evaluation.is_empty()
     }
 
     /// The seeds whose run failed.
@@ -293,7 +299,7 @@ pub fn judge(comparison: &Comparison) -> Judgement {
 /// The verdict on an arm from the pairs of `seeds` alone, with the moments of their differences.
 pub(super) fn standing(comparison: &Comparison, arm: &Arm, seeds: &[u64]) -> (Verdict, Moments) {
     let Comparison { spec, control, .. } = comparison;
-    let comparable = control.evaluation == arm.evaluation;
+    let comparable = control.is_comparable(arm);
     let difference = |seed: &u64| Some(arm.value(*seed)? - control.value(*seed)?);
     let moments = Moments::of(seeds.iter().filter(|_| comparable).filter_map(difference));
     if have_equal_weights(control, arm, |seed| seeds.contains(&seed)) == Some(true) {
@@ -333,7 +339,7 @@ fn judge_arm(comparison: &Comparison, arm: &Arm, on_grid: bool) -> ArmJudgement 
 
 /// The pairs of two arms, by seed. None where their values were measured differently.
 fn pairs(control: &Arm, arm: &Arm) -> Vec<Pair> {
-    if control.evaluation != arm.evaluation {
+    if !control.is_comparable(arm) {
         return Vec::new();
     }
     let pair = |seed: &u64| {

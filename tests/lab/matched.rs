@@ -1,7 +1,8 @@
 //! Two runs are compared by what each had by then.
 
-use moelab::lab::matched::{Axis, Evaluation, Matched, Reached, interpolated, last_at, time_to};
+use moelab::lab::matched::{Evaluation, Matched, Reached, interpolated, last_at, time_to};
 use moelab::lab::verdict::Better;
+use moelab::run::suite::Axis;
 
 fn evaluations(points: &[(f64, f64)]) -> Vec<Evaluation> {
     points.iter().map(|(x, value)| Evaluation { x: *x, value: *value }).collect()

@@ -29,7 +29,7 @@ fn each_word_has_its_pairs() {
         arm("better", 1, -0.1, 8),
         arm("worse", 2, 0.1, 8),
         arm("same", 3, 0.0, 8),
-        arm("vague", 4, 0.025, 4),
+        arm("vague", 4, 0.015, 4),
         arm("three", 5, 0.1, 3),
     ];
     arms.push(Arm { name: "copy".into(), ..arm("control", 0, 0.0, 3) });

@@ -163,7 +163,7 @@ pub(super) fn findings(comparison: &Comparison, grid: Option<f64>, band: &Band, 
         found.push(Finding::UnknownNoise { control: band.name.clone(), n: band.n });
     }
     for arm in all {
-        if arm.evaluation != control.evaluation {
+        if !control.is_comparable(arm) {
             let arms = [arm.name.clone(), control.name.clone()];
             found.push(Finding::EvaluationMismatch { arms, evaluations: [arm.evaluation.clone(), control.evaluation.clone()] });
         }

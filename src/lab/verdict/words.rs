@@ -99,7 +99,7 @@ impl Needed {
             return format!("If the differences go on like these, {beyond} repeats would be needed.");
         };
         let ninety = self.ninety.map_or(beyond, |n| n.to_string());
-        format!("If the differences go on like these, {median} repeats in all would settle it in half of the cases, {ninety} in 9 of 10.")
+        format!("If the differences go on like these, {median} repeats in all would settle it with probability 50 %, {ninety} with 90 %.")
     }
 }
 

@@ -19,13 +19,14 @@
 
 use super::statistics::{Moments, grid::grid, sequential::SequentialT};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{cell::LazyCell, collections::BTreeMap};
 
 mod finding;
 mod needed;
 mod words;
 
 pub use finding::{Finding, Side, disagreements, perplexity_mismatch};
+use needed::Forecast;
 pub use needed::Needed;
 pub(super) use needed::expected;
 
@@ -290,7 +291,10 @@ pub fn judge(comparison: &Comparison) -> Judgement {
     let all = std::iter::once(&comparison.control).chain(&comparison.arms);
     let values: Vec<f64> = all.flat_map(Arm::finite).collect();
     let step = grid(&values);
-    let arms: Vec<ArmJudgement> = comparison.arms.iter().map(|arm| judge_arm(comparison, arm, step.is_some())).collect();
+    let test = comparison.spec.test(comparison.arms.len());
+    let forecast = LazyCell::new(|| Forecast::new(&comparison.spec, &test));
+    let judge_arm = |arm: &Arm| judge_arm(comparison, &test, arm, step.is_some(), &|moments| forecast.needed(moments));
+    let arms: Vec<ArmJudgement> = comparison.arms.iter().map(judge_arm).collect();
     let control = band(&comparison.control);
     let findings = finding::findings(comparison, step, &control, &arms);
     Judgement { spec: comparison.spec.clone(), control, arms, findings }
@@ -308,9 +312,8 @@ pub(super) fn standing(comparison: &Comparison, arm: &Arm, seeds: &[u64]) -> (Ve
     (spec.verdict(&spec.test(comparison.arms.len()), &moments), moments)
 }
 
-fn judge_arm(comparison: &Comparison, arm: &Arm, on_grid: bool) -> ArmJudgement {
+fn judge_arm(comparison: &Comparison, test: &SequentialT, arm: &Arm, on_grid: bool, forecast: &dyn Fn(Moments) -> Needed) -> ArmJudgement {
     let Comparison { spec, control, .. } = comparison;
-    let test = &spec.test(comparison.arms.len());
     let pairs = pairs(control, arm);
     let moments = Moments::of(pairs.iter().map(|pair| pair.difference));
     let interval = test.interval(&moments).filter(|_| moments.n >= FEWEST_PAIRS);
@@ -327,7 +330,7 @@ fn judge_arm(comparison: &Comparison, arm: &Arm, on_grid: bool) -> ArmJudgement 
         sd: moments.sd(),
         interval,
         e_value: test.evidence(&moments, 0.0),
-        needed: (verdict == Verdict::NotClear).then(|| Needed::forecast(spec, test, moments)),
+        needed: (verdict == Verdict::NotClear).then(|| forecast(moments)),
         fewest: (verdict == Verdict::Unknown).then(|| fewest_pairs(test)).flatten(),
         is_tie: moments.n > 0 && spec.quantum.is_some_and(|quantum| moments.mean.abs() < quantum),
         failed: arm.failed(),

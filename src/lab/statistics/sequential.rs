@@ -18,8 +18,11 @@
 //!
 //! Sources: Lai, "On confidence sequences", Ann. Statist. 4 (1976); Hendriksen, de Heide and Grünwald, "Optional stopping with Bayes
 //! factors", Bayesian Analysis 16 (2021); Wang and Ramdas, "Anytime-valid t-tests and confidence sequences for Gaussian means with
-//! unknown variance" (2023). It assumes independent normal differences; heavy tails are not covered (see the simulations in
-//! `tests/lab/repeats.rs` for what they cost).
+//! unknown variance" (2023).
+//!
+//! It assumes independent normal differences. Simulated with adaptive repeats up to 20 pairs (`tests/lab/repeats.rs`; 10,000 suites a figure,
+//! three arms, c = 3, alpha = 5 %), a false "clear" came in 2.3 % of the suites; with the heavy tails of Student's t with 3
+//! degrees of freedom in 1.3 %, with exponential arms against a normal control in 2.5 %. For other distributions nothing is proven.
 
 use super::Moments;
 

@@ -23,23 +23,36 @@ pub struct Needed {
     pub horizon: u32,
 }
 
-impl Needed {
-    /// Simulates on from `moments`.
-    pub(super) fn forecast(spec: &Spec, test: &SequentialT, moments: Moments) -> Needed {
-        let thresholds: Vec<Option<f64>> = (0..=HORIZON).map(|n| test.threshold(n as usize)).collect();
+/// Simulates how differences go on. Thresholds and random numbers are made once for all arms of a comparison.
+pub(super) struct Forecast<'a> {
+    spec: &'a Spec,
+    /// By number of pairs.
+    thresholds: Vec<Option<f64>>,
+    /// [path, number of pairs].
+    normals: Vec<f64>,
+}
+
+impl<'a> Forecast<'a> {
+    pub(super) fn new(spec: &'a Spec, test: &SequentialT) -> Forecast<'a> {
+        let thresholds = (0..=HORIZON).map(|n| test.threshold(n as usize)).collect();
+        let of_path = |path| (0..=HORIZON).map(move |n| f64::from(Stream { seed: 0, step: path, stream: STREAM }.normal(n)));
+        Forecast { spec, thresholds, normals: (0..PATHS).flat_map(of_path).collect() }
+    }
+
+    /// Continues the differences of `moments`.
+    pub(super) fn needed(&self, moments: Moments) -> Needed {
         let sd = moments.sd().unwrap_or_default();
-        let path = |path: u32| {
-            let stream = Stream { seed: 0, step: path, stream: STREAM };
+        let settled_at = |normals: &[f64]| {
             let mut so_far = moments;
-            for n in moments.n as u32 + 1..=HORIZON {
-                so_far.push(moments.mean + sd * f64::from(stream.normal(n)));
-                if verdict(spec, thresholds[n as usize], &so_far).is_settled() {
-                    return f64::from(n);
+            for n in moments.n + 1..normals.len() {
+                so_far.push(moments.mean + sd * normals[n]);
+                if verdict(self.spec, self.thresholds[n], &so_far).is_settled() {
+                    return n as f64;
                 }
             }
             f64::INFINITY
         };
-        let paths: Vec<f64> = (0..PATHS).map(path).collect();
+        let paths: Vec<f64> = self.normals.chunks(HORIZON as usize + 1).map(settled_at).collect();
         let at = |q| quantile(&paths, q).filter(|n| n.is_finite()).map(|n| n.ceil() as u32);
         Needed { median: at(0.5), ninety: at(0.9), horizon: HORIZON }
     }

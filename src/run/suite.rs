@@ -47,6 +47,9 @@ options! {
         base: String;
         /// Changes that hold for every arm, each `key=value`.
         set: Vec<String>;
+        /// Divides values of keys, last of all: `"model.width" = 8` trains every arm at an eighth of its width, so that ratios within
+        /// and between arms stay. Whole numbers are rounded, to at least 1; percentages and 0 stay.
+        scale: BTreeMap<String, f64>;
         /// The arm that the others are compared with. An arm without changes need not be declared.
         control: String = CONTROL.into();
         /// Seed of the first repeat; the others count up from it.
@@ -276,6 +279,24 @@ impl Suite {
                     "empty",
                     format!("the grid has no value of `{key}`"),
                     "list at least one value, or leave the key out",
+                );
+            }
+        }
+        for (key, divisor) in &self.scale {
+            let is_number = matches!(known.find(key), Some(Kind::Integer { .. } | Kind::Real { .. } | Kind::Amount { .. }));
+            if !is_number {
+                refuse(
+                    &format!("scale.{key:?}"),
+                    "no number",
+                    format!("`{key}` is not the key of a number"),
+                    "`moelab explain` lists the keys",
+                );
+            } else if !(divisor.is_finite() && *divisor > 0.0) {
+                refuse(
+                    &format!("scale.{key:?}"),
+                    "not positive",
+                    format!("`{key}` cannot be divided by {divisor}"),
+                    "divide by a positive number",
                 );
             }
         }

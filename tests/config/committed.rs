@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use moelab::run::config::{self, Config, DataKind};
 use moelab::run::model::parameters::Group;
 use moelab::run::model::{Activation, FfnKind};
+use moelab::run::suite;
 
 use crate::{ROOT, load, load_text};
 
@@ -14,6 +15,8 @@ pub fn configs(folder: &str) -> Vec<String> {
         let path = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
         if std::path::Path::new(&format!("{ROOT}/{path}")).is_dir() {
             found.extend(configs(&path));
+        } else if path.ends_with("/suite.toml") {
+            // A study, see `every_committed_study_is_planned`.
         } else if path.ends_with(".toml") {
             found.push(path);
         }
@@ -35,6 +38,18 @@ fn every_committed_config_loads_and_comes_back_from_its_effective_form() {
     for name in names {
         assert_round_trip(&load(".", &name, &[]).unwrap_or_else(|problems| panic!("{problems}")));
         load(".", &name, &["train.updates=12"]).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
+
+#[test]
+fn every_committed_study_is_planned() {
+    let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
+    for (folder, arms) in [("exp8", 9), ("exp8/as_run", 9), ("reasoning", 15), ("rnn", 5), ("exp3", 4)] {
+        let path = format!("configs/{folder}/suite.toml");
+        let suite = suite::load(&read, &path, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let plan = suite::plan(&suite, &read, &path).unwrap_or_else(|problem| panic!("{path}: {problem}"));
+        assert_eq!((plan.arms.len(), plan.runs.len()), (arms, 3 * arms), "{path}");
+        assert_eq!(plan.arms[0].name, suite.control);
     }
 }
 

@@ -19,4 +19,5 @@ mod report;
 mod run_folder;
 mod runs;
 mod statistics;
+mod suites;
 mod verdict;

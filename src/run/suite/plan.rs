@@ -87,7 +87,12 @@ pub fn plan(suite: &Suite, reader: Reader, path: &str) -> Result<Plan, PlanError
     for arm in suite.arms() {
         let file = beside(path, arm.file.as_deref().unwrap_or(&suite.base));
         let sets: Vec<String> = suite.set.iter().chain(&arm.sets).cloned().collect();
-        let mut config = config::load(reader, &file, &sets).map_err(|problems| PlanError::Arm { arm: arm.name.clone(), problems })?;
+        let of_arm = |problems| PlanError::Arm { arm: arm.name.clone(), problems };
+        let mut config = config::load(reader, &file, &sets).map_err(of_arm)?;
+        if !suite.scale.is_empty() {
+            let text = scaled(&config, &suite.scale);
+            config = config::load(&|_| Ok(text.clone()), &format!("{file}, scaled"), &[]).map_err(of_arm)?;
+        }
         config.seed = suite.seed;
         arms.push(ArmConfig { name: arm.name, config, changes: BTreeMap::new() });
     }
@@ -104,6 +109,25 @@ pub fn plan(suite: &Suite, reader: Reader, path: &str) -> Result<Plan, PlanError
         }
     }
     Ok(plan)
+}
+
+/// The effective config with values of keys divided.
+fn scaled(config: &Config, scale: &BTreeMap<String, f64>) -> String {
+    let mut table: toml::Table = config.to_effective_toml().parse().expect("the effective config is TOML");
+    for (key, divisor) in scale {
+        let mut place = Some(&mut table);
+        let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
+        for segment in path.split('.').filter(|segment| !segment.is_empty()) {
+            place = place.and_then(|table| table.get_mut(segment)).and_then(toml::Value::as_table_mut);
+        }
+        // A key that does not apply to this arm is not there.
+        match place.and_then(|table| table.get_mut(last)) {
+            Some(toml::Value::Integer(value)) if *value != 0 => *value = ((*value as f64 / divisor).round() as i64).max(1),
+            Some(toml::Value::Float(value)) => *value /= divisor,
+            _ => {}
+        }
+    }
+    table.to_string()
 }
 
 impl Plan {

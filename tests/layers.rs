@@ -2,6 +2,7 @@
 //! it is.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -260,4 +261,78 @@ fn modules_of_the_lab_have_no_circle() {
     };
     let circle: Vec<String> = remaining.iter().flat_map(edges).collect();
     assert!(circle.is_empty(), "{}", circle.join("\n"));
+}
+
+/// What only tests call, and why it is there. `src/ops` is left out: its ops are what a model of one's own is recorded from, whether or not
+/// those of the configs need them.
+const UNUSED: [(&str, &str); 0] = [];
+
+/// A name in a source, with the word before it, the character before it and the one after it.
+struct Word<'a> {
+    name: &'a str,
+    before: &'a str,
+    left: char,
+    right: &'a str,
+}
+
+fn words(code: &str) -> Vec<Word<'_>> {
+    let (mut found, mut before, mut at) = (Vec::new(), "", 0);
+    while let Some(start) = code[at..].find(|c: char| c.is_alphanumeric() || c == '_').map(|start| at + start) {
+        let end = code[start..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(code.len(), |end| start + end);
+        let left = code[..start].trim_end().chars().next_back().unwrap_or(' ');
+        let name = &code[start..end];
+        found.push(Word { name, before, left, right: code[end..].trim_start() });
+        (before, at) = (name, end);
+    }
+    found
+}
+
+/// The public functions, methods and constants of the libraries that nothing but tests refers to: found by name, so that one whose name something
+/// else has too is overlooked.
+#[test]
+fn what_only_tests_call_goes() {
+    let mut sources = Vec::new();
+    for folder in ["src", "native/src", "web/src", "examples"] {
+        for path in files(folder, "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+            let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
+            sources.push((relative(&path), code));
+        }
+    }
+    let (mut methods, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for (_, code) in &sources {
+        for word in words(code).into_iter().filter(|word| !["fn", "const", "static", "let", "mut"].contains(&word.before)) {
+            let is_field = word.right.starts_with(':') && !word.right.starts_with("::");
+            match word.left {
+                '.' => drop(methods.insert(word.name)),
+                ':' => drop((methods.insert(word.name), others.insert(word.name))),
+                _ if !is_field => drop(others.insert(word.name)),
+                _ => {}
+            }
+        }
+    }
+    let mut unused = Vec::new();
+    for (path, code) in sources.iter().filter(|(path, _)| !path.starts_with("src/ops/") && !path.starts_with("examples/")) {
+        let mut is_public = false;
+        for word in words(code) {
+            let is_declared = is_public && ["fn", "const"].contains(&word.before) && word.name != "fn";
+            // Generics come before the parameters; a bound in them may have parentheses, but never `self`.
+            let parameters = word.right.split_once('(').map_or("", |(_, rest)| rest);
+            let is_method =
+                ["self", "&self", "&mut self", "mut self"].contains(&parameters.split([',', ')']).next().unwrap_or_default().trim());
+            let used = if is_method { &methods } else { &others };
+            if is_declared && !used.contains(word.name) {
+                unused.push(format!("{path}: {}", word.name));
+            }
+            // `pub(crate)` is the compiler's to judge.
+            is_public = word.name == "pub" && !word.right.starts_with('(') || is_public && ["fn", "const", "async"].contains(&word.name);
+        }
+    }
+    for (known, reason) in UNUSED {
+        let (path, name) = known.split_once(": ").unwrap();
+        assert!(sources.iter().any(|(found, code)| found == path && code.contains(name)), "{known} is gone, and with it: {reason}");
+    }
+    unused.retain(|found| UNUSED.iter().all(|(known, _)| known != found));
+    assert!(unused.is_empty(), "only tests use these: delete them or move them to the tests:\n{}", unused.join("\n"));
 }

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use moelab::data::{
         Corpus,
-        dataset::Dataset,
+        dataset::{Batch, Dataset},
         prepare::{self, Purpose},
     };
     use moelab::run::Config;
@@ -153,6 +153,12 @@ mod tests {
         (folder, config)
     }
 
+    fn first_batch(data: &Dataset) -> Batch {
+        let mut batch = Batch::default();
+        data.fill_batch(0, &mut batch);
+        batch
+    }
+
     fn entries(cache: &Path, extension: &str) -> Vec<PathBuf> {
         let files = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
@@ -165,14 +171,14 @@ mod tests {
         config.data.tokenizer.vocabulary = 280;
         let cache = folder.path().join("cache");
         let make = |config: &Config| dataset(config, None, Purpose::Train, &cache).unwrap();
-        let first = make(&config).batch(0);
+        let first = first_batch(&make(&config));
         assert_eq!((entries(&cache, "tokens").len(), entries(&cache, "tokenizer").len()), (1, 1));
         let kept = &entries(&cache, "tokens")[0];
         let written = fs::metadata(kept).unwrap().modified().unwrap();
-        assert_eq!(make(&config).batch(0), first);
+        assert_eq!(first_batch(&make(&config)), first);
         assert_eq!(fs::metadata(kept).unwrap().modified().unwrap(), written, "nothing was tokenized again");
         fs::write(kept, b"damaged").unwrap();
-        assert_eq!(make(&config).batch(0), first, "a damaged entry is created again");
+        assert_eq!(first_batch(&make(&config)), first, "a damaged entry is created again");
         config.data.max_tokens = 200;
         assert_ne!(make(&config).hash(), "");
         assert_eq!(entries(&cache, "tokens").len(), 2);
@@ -190,7 +196,7 @@ mod tests {
         config.data.max_tokens = 100;
         let all = dataset(&config, None, Purpose::Evaluate, &cache).unwrap();
         // 100 tokens and a separator around each of three documents, in windows of 8.
-        assert_eq!(all.validation_targets(), 96);
+        assert_eq!(all.validation_windows() as u32 * all.window_targets(), 96);
     }
 
     #[test]
@@ -206,7 +212,7 @@ mod tests {
         config.data.kind = DataKind::Tokens;
         config.data.paths = paths.to_vec();
         let joined = dataset(&config, None, Purpose::Train, folder.path()).unwrap();
-        assert!(joined.validation_targets() > 0);
+        assert!(joined.validation_windows() > 0);
         config.data.tokenizer.kind = TokenizerKind::Bpe;
         let message = dataset(&config, None, Purpose::Train, folder.path()).err().unwrap().to_string();
         assert!(message.contains("no text to train it on"), "{message}");

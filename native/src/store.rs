@@ -58,11 +58,6 @@ impl Directory {
         }
     }
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.root
-    }
-
     fn take_lock(&self) -> Result<File, StoreError> {
         let place = self.place(LOCK)?;
         let failed = |error: io::Error| medium("lock", LOCK, error);

@@ -1,5 +1,8 @@
 //! The `moelab` binary from outside: exit codes, JSON, equal bits, and a run that is killed and resumed.
 
+#[path = "../../tests/helpers/log.rs"]
+mod log;
+
 use std::{
     fs,
     path::Path,
@@ -8,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::run::records::{current, without_time};
+use log::{current, without_time};
 use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

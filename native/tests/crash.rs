@@ -4,6 +4,9 @@
 //! `cargo test -p moelab-native --test crash -- --ignored` kills at every operation in both ways and fails every operation in four,
 //! and makes as many random kills as `MOELAB_KILLS` says (200 unless it is set). The operations are injected by `moelab_native::fault`.
 
+#[path = "../../tests/helpers/log.rs"]
+mod log;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +14,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use log::{current, without_time};
 use moelab::run::arrays::{ArrayKind, Layout};
-use moelab::run::records::{Rewinds, current, without_time};
+use moelab::run::records::Rewinds;
 use moelab::run::series::RecordKind;
 use serde_json::Value;
 

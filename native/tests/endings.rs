@@ -4,6 +4,10 @@
 //! Long because each way to end is a short test on the same helpers.
 #![cfg(unix)]
 
+#[path = "../../tests/helpers/log.rs"]
+mod log;
+
+use log::{current, without_time};
 use std::{
     collections::BTreeMap,
     fs,
@@ -14,10 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moelab::run::{
-    digest::sha256_hex,
-    records::{current, without_time},
-};
+use moelab::run::digest::sha256_hex;
 use moelab_native::store::Directory;
 use serde_json::Value;
 

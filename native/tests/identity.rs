@@ -1,12 +1,15 @@
 //! What the binary does with a run whose folder, data or settings are not what they were, and with a run of an older release.
 
+#[path = "../../tests/helpers/log.rs"]
+mod log;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-use moelab::run::records::current;
+use log::current;
 use serde_json::Value;
 
 /// A run of commit daf866d, killed after update 7 of 10 with a checkpoint of update 5; `expected` has what that commit went on to write.

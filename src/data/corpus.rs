@@ -21,15 +21,7 @@ pub enum Corpus {
 }
 
 impl Corpus {
-    /// The batch of a micro-step.
-    pub fn training_batch(&self, micro_step: u64) -> Batch {
-        match self {
-            Corpus::Dataset(data) => data.batch(micro_step),
-            Corpus::Batches { training, .. } => in_turn(training, micro_step).clone(),
-        }
-    }
-
-    /// Like [`Corpus::training_batch`], replacing the content of `batch`.
+    /// Replaces the content of `batch` by the batch of a micro-step.
     pub fn fill_training_batch(&self, micro_step: u64, batch: &mut Batch) {
         match self {
             Corpus::Dataset(data) => data.fill_batch(micro_step, batch),

@@ -114,14 +114,7 @@ impl Dataset {
         }
     }
 
-    /// The training batch of a micro-step, counted from 0 over the whole run.
-    pub fn batch(&self, micro_step: u64) -> Batch {
-        let mut batch = Batch::default();
-        self.fill_batch(micro_step, &mut batch);
-        batch
-    }
-
-    /// Like [`Dataset::batch`], replacing the content of `batch`.
+    /// Replaces the content of `batch` by the training batch of a micro-step, counted from 0 over the whole run.
     pub fn fill_batch(&self, micro_step: u64, batch: &mut Batch) {
         let Some(per_epoch) = self.batches_per_epoch() else {
             let first = micro_step * self.sequences as u64;
@@ -138,7 +131,7 @@ impl Dataset {
         self.gather(windows, order[self.rows(micro_step % per_epoch, order.len())].iter().copied(), batch);
     }
 
-    /// Number of windows in [`Dataset::batch`]: fewer than its rows if the last batch of an epoch is padded.
+    /// Number of windows in the batch of a micro-step: fewer than its rows if the last batch of an epoch is padded.
     pub fn batch_windows(&self, micro_step: u64) -> u32 {
         match (&self.training, self.batches_per_epoch()) {
             (Training::Epochs { windows, .. }, Some(per_epoch)) => self.rows(micro_step % per_epoch, windows.len()).len() as u32,
@@ -167,11 +160,6 @@ impl Dataset {
         let mut batch = Batch::default();
         self.gather(&self.validation, self.validation_rows(index), &mut batch);
         batch
-    }
-
-    /// Number of targets in the whole validation set.
-    pub fn validation_targets(&self) -> u64 {
-        self.validation_used as u64 * u64::from(self.window_targets())
     }
 
     /// Number of windows in the whole validation set.

@@ -73,19 +73,6 @@ impl Language {
         scorer
     }
 
-    /// Nats of each byte of a stream of documents, each ended by [`END_OF_DOCUMENT`]; infinite for text that the language
-    /// cannot generate.
-    pub fn nats(&self, stream: &[u8]) -> Vec<f64> {
-        let mut scorer = self.scorer();
-        stream.iter().map(|&byte| scorer.read(byte)).collect()
-    }
-
-    /// Nats of one whole document, including its end.
-    pub fn document_nats(&self, text: &str) -> f64 {
-        let mut scorer = self.scorer();
-        text.bytes().chain([END_OF_DOCUMENT]).map(|byte| scorer.read(byte)).sum()
-    }
-
     /// The most probable domain of a document that starts with `text`; `None` if no domain can generate it.
     pub fn domain_of(&self, text: &str) -> Option<u32> {
         let mut scorer = self.scorer();
@@ -97,6 +84,7 @@ impl Language {
 }
 
 /// Reads a stream of documents byte by byte: forward filtering over the latent domain.
+#[derive(Clone)]
 pub struct Scorer<'a> {
     language: &'a Language,
     cursors: Vec<Cursor>,
@@ -124,17 +112,6 @@ impl Scorer<'_> {
             self.log_weights.iter_mut().for_each(|log_weight| *log_weight -= total);
         }
         -total
-    }
-
-    /// The probability of each possible next byte.
-    pub fn next(&self) -> [f64; 256] {
-        let mut next = [0.0; 256];
-        for ((grammar, cursor), log_weight) in self.language.grammars.iter().zip(&self.cursors).zip(&self.log_weights) {
-            if log_weight.is_finite() {
-                grammar.next(cursor).for_each(|(byte, probability)| next[byte as usize] += log_weight.exp() * probability);
-            }
-        }
-        next
     }
 
     /// The probability of each domain, given the bytes of this document so far.

@@ -123,11 +123,6 @@ impl Memory {
             stored.representations.iter().for_each(|(_, texture)| copy_to_texels(encoder, &stored.buffer, texture));
         }
     }
-
-    /// Total bytes.
-    pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().map(|stored| stored.bytes).sum()
-    }
 }
 
 /// Records the copy of a buffer to the texture that represents it.

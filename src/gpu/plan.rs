@@ -60,7 +60,6 @@ pub struct Plan {
     pub(super) buffers: Vec<Option<wgpu::Buffer>>,
     pub(super) program: Program,
     slots: Vec<(wgpu::Buffer, u64)>,
-    memory_plan: MemoryPlan,
     pub(super) step: wgpu::Buffer,
     step_group: wgpu::BindGroup,
     pub(super) upload: Upload,
@@ -107,7 +106,7 @@ impl Plan {
         device.check()?;
         let program = program.clone();
         let upload = Upload::default();
-        Ok(Plan { lists: [clear, micro, update], written, buffers, program, slots, memory_plan, step, step_group, upload })
+        Ok(Plan { lists: [clear, micro, update], written, buffers, program, slots, step, step_group, upload })
     }
 
     /// Replays segments in one submission with these per-step scalars, on inputs that [`Plan::write`] set.
@@ -133,11 +132,6 @@ impl Plan {
     /// Commands of a segment.
     pub fn commands(&self, segment: Segment) -> usize {
         self.lists[segment as usize].len()
-    }
-
-    /// The program that was compiled.
-    pub fn program(&self) -> &Program {
-        &self.program
     }
 
     pub(super) fn replay(&self, memory: &mut Memory, encoder: &mut wgpu::CommandEncoder, segment: Segment) {
@@ -200,11 +194,6 @@ impl Plan {
             let nan = vec![0x7fc0_0123_u32; (bytes / 4) as usize];
             device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&nan));
         }
-    }
-
-    /// Bytes of planned activations.
-    pub fn activation_bytes(&self) -> u64 {
-        self.memory_plan.total_bytes()
     }
 
     /// Replays one segment command by command, waiting for each, and returns the time of each by the caller's clock

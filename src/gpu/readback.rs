@@ -99,18 +99,10 @@ impl Download {
         readback.map(device, parts.iter().map(|(_, _, bytes)| *bytes).collect(), submission)
     }
 
-    /// The bytes of each buffer, or `None` if they are not available yet. Never blocks.
+    /// Passes the bytes of all buffers, concatenated, to `read`; `None` if they are not available yet. Never blocks.
     ///
     /// # Errors
     /// If the device is lost or faulty.
-    pub fn poll(&self, device: &Device) -> Result<Option<Vec<Vec<u8>>>, GpuError> {
-        self.poll_with(device, |bytes| self.split(bytes))
-    }
-
-    /// Like [`Download::poll`], but passes the bytes of all buffers, concatenated, to `read` without a copy.
-    ///
-    /// # Errors
-    /// As [`Download::poll`].
     pub fn poll_with<R>(&self, device: &Device, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, GpuError> {
         // On the web this does nothing: callbacks come when control returns to the event loop.
         let _ = device.raw.poll(wgpu::PollType::Poll);

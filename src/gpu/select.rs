@@ -112,12 +112,6 @@ pub struct Requirements {
     pub workgroup_bytes: u32,
 }
 
-impl Requirements {
-    /// No requirements.
-    pub const NONE: Requirements =
-        Requirements { images: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
-}
-
 /// In the form in which a source states them.
 impl fmt::Display for Requirements {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

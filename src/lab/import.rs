@@ -7,7 +7,10 @@ use super::{
     opening::{Opening, effective_config, start_files},
     run_folder::{RunFolder, Start},
 };
-use crate::{data::tokenizer::Tokenizer, run::series::Lengths, train::checkpoint::NamedTensor};
+use crate::{
+    data::tokenizer::Tokenizer,
+    run::{checkpoint::NamedTensor, series::Lengths},
+};
 
 /// Prefix of the names of files of the model that a run was imported from.
 pub const SOURCE: &str = "source.";

@@ -189,11 +189,6 @@ impl Session {
         }
     }
 
-    /// The run's trainer.
-    pub fn trainer(&self) -> &Trainer {
-        &self.trainer
-    }
-
     /// Facts about the run.
     pub fn opened(&self) -> Opened {
         let (config, adapter) = (self.trainer.config(), &self.trainer.device().adapter);

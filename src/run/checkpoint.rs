@@ -7,6 +7,9 @@
 //! | `state.json` | [`TrainState`] |
 //! | `manifest.json` | format version, size and SHA-256 of the three others, and a [`LogMark`] |
 //!
+//! The hash of the weights, by which runs are compared, is the SHA-256 over the parameters in the order of their names: name, shape and
+//! little-endian values, each length first. Two models have the same hash only if every weight has the same bits.
+//!
 //! The manifest must equal its canonical form exactly, so that no flipped bit goes unnoticed. Encoding and decoding the tensors needs
 //! the feature `engine`.
 
@@ -32,8 +35,6 @@ pub const OPTIMIZER: &str = "optim.safetensors";
 pub const STATE: &str = "state.json";
 /// Name of the file with the hashes of the others; it is written last.
 pub const MANIFEST: &str = "manifest.json";
-/// The files of a checkpoint in the order in which they are written.
-pub const FILES: [&str; 4] = [MODEL, OPTIMIZER, STATE, MANIFEST];
 
 /// Bytes of a piece of a file: reading, checking, hashing and writing one takes about a millisecond.
 pub const PIECE_BYTES: usize = 1 << 18;

@@ -1,7 +1,7 @@
 //! The log of a run: one JSON object per line in `metrics.jsonl`.
 //!
 //! Guarantees: the same run writes the same bytes, except for the object `time` of a line. It contains everything that depends on
-//! the clock or the number of restarts; [`without_time`] drops it for comparisons, together with the `check` that a run folder
+//! the clock or the number of restarts, so that a comparison leaves it out, together with the `check` that a run folder
 //! adds. Floats are preserved bit-exactly, and non-finite values are written as strings (see [`exact`]). Values that were not
 //! measured are `null`, never 0.
 //!
@@ -201,23 +201,6 @@ impl Event {
     }
 }
 
-/// Reads a whole file. A last line without a line feed was torn by a crash and is ignored.
-///
-/// The error names the line.
-pub fn read(text: &str) -> Result<Vec<Event>, String> {
-    let mut events = Vec::new();
-    for (number, line) in complete_lines(text).enumerate() {
-        let event = Event::from_line(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
-        if let Event::Header(Header { schema, .. }) = event
-            && schema > SCHEMA
-        {
-            return Err(format!("metrics.jsonl:{}: schema {schema}, this build reads {SCHEMA}", number + 1));
-        }
-        events.push(event);
-    }
-    Ok(events)
-}
-
 /// The lines of a file that end in a line feed, without it.
 pub fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
@@ -273,34 +256,4 @@ impl Rewinds {
         let later = self.entries.partition_point(|(at, _)| *at <= position);
         self.entries.get(later).is_none_or(|(_, to)| update <= *to)
     }
-}
-
-/// The complete lines of the current state of the run, without discarded and `rewound` lines.
-pub fn current(text: &str) -> Result<String, String> {
-    let mut rewinds = Rewinds::default();
-    let mut events = Vec::new();
-    for (position, line) in complete_lines(text).enumerate() {
-        let event = Event::from_line(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", position + 1))?;
-        rewinds.note(position as u64, &event);
-        events.push((line, event.update(), matches!(event, Event::Rewound(_))));
-    }
-    let rewinds = rewinds.finish();
-    let is_current = |(position, (_, update, is_rewound)): &(usize, (&str, Option<u32>, bool))| {
-        !is_rewound && update.is_none_or(|update| rewinds.keeps(*position as u64, update))
-    };
-    Ok(events.into_iter().enumerate().filter(is_current).map(|(_, (line, ..))| format!("{line}\n")).collect())
-}
-
-/// The same lines without their `time` and `check`: equal for runs with equal bits.
-pub fn without_time(text: &str) -> Result<String, String> {
-    let mut lines = String::new();
-    for (number, line) in complete_lines(text).enumerate() {
-        let mut value: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(line).map_err(|problem| format!("metrics.jsonl:{}: {problem}", number + 1))?;
-        value.remove("time");
-        value.remove("check");
-        lines += &serde_json::Value::Object(value).to_string();
-        lines.push('\n');
-    }
-    Ok(lines)
 }

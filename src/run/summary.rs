@@ -71,7 +71,7 @@ pub struct Summary {
     pub adapter: String,
     /// Name and version of its driver.
     pub driver: String,
-    /// Hash of the weights after the last update (`checkpoint::weights_sha256`), if the folder has a checkpoint of them.
+    /// Hash of the weights after the last update (see [`checkpoint`](super::checkpoint)), if the folder has a checkpoint of them.
     #[serde(default)]
     pub weights_sha256: Option<String>,
     /// Reference values for the losses.

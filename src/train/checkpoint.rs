@@ -1,57 +1,15 @@
-//! A checkpoint as bytes: what [`run::checkpoint`](crate::run::checkpoint) describes, encoded and decoded.
+//! Reading the tensors of a checkpoint ([`run::checkpoint`](crate::run::checkpoint)), part by part.
 //!
-//! safetensors itself carries no checksum and lets NaN through, so decoding trusts nothing: it checks the manifest, then size and hash of
-//! every file, then the tensors (`super::tensor_file`). Errors have file, tensor, expected and found values; nothing panics on untrusted
-//! bytes. `lab::store` stores the bytes.
+//! safetensors itself carries no checksum and lets NaN through, so reading trusts nothing: after the manifest has been verified, the
+//! headers are bounded and compared with the model (`super::tensor_file`), and every value must be finite and in its range. Errors have
+//! file, tensor, expected and found values; nothing panics on untrusted bytes. `lab::store` stores the bytes.
 
-use super::checkpoint_values::{WeightsHash, check_values, hash_spec};
-use super::encoder::{Encoder, pieces};
-use super::tensor_file::{HEAD_BYTES, Part, little_endian, parts};
+use super::checkpoint_values::{WeightsHash, check_values};
+use super::tensor_file::{HEAD_BYTES, Part, parts};
 use crate::ops::state_range;
-use crate::run::checkpoint::{Manifest, Verification};
-use crate::run::digest::hex;
+use crate::run::checkpoint::{CheckpointError, Expected, MODEL, NamedTensor, OPTIMIZER, Snapshot};
 use crate::run::state::TrainState;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-
-pub use crate::run::checkpoint::{CheckpointError, Expected, FILES, LogMark, MANIFEST, MODEL, NamedTensor, OPTIMIZER, STATE, Snapshot};
-
-/// The files of one checkpoint: name and content.
-pub type Files = Vec<(String, Vec<u8>)>;
-
-/// Turns a snapshot into the four files, in the order of writing.
-///
-/// The result is deterministic. A snapshot that [`decode`] would refuse (a non-finite value, a negative mean of squares,
-/// a name twice, a shape that does not fit its data) is refused here, so that a broken state never replaces an intact one.
-pub fn encode(snapshot: &Snapshot, log: Option<LogMark>) -> Result<Files, CheckpointError> {
-    let mut encoder = Encoder::new(&Expected::of(snapshot), &snapshot.state, log)?;
-    let mut pieces = pieces(snapshot, usize::MAX)?;
-    let mut files = Files::new();
-    while let Some(remaining) = encoder.remaining() {
-        let piece = if remaining > 0 { pieces.next().unwrap_or_default() } else { Vec::new() };
-        let encoded = encoder.push(&piece)?;
-        files.push((encoded.file.to_string(), [encoded.header.unwrap_or_default(), piece].concat()));
-    }
-    let (_, state, manifest) = encoder.finish();
-    files.extend([(STATE.to_string(), state), (MANIFEST.to_string(), manifest)]);
-    Ok(files)
-}
-
-/// Decodes the files of a checkpoint once they are found to be unchanged, and checks them against the tensors of the model.
-///
-/// Tensors come in the order of `expected`.
-pub fn decode(files: &Files, expected: &Expected) -> Result<Snapshot, CheckpointError> {
-    let state = verified_state(files)?;
-    let lengths = [file(files, MODEL)?.len() as u64, file(files, OPTIMIZER)?.len() as u64];
-    let mut read = |name: &str, offset: u64, bytes: usize| {
-        let content = file(files, name)?;
-        let start = content.len().min(offset as usize);
-        Ok::<_, CheckpointError>(Some(content[start..content.len().min(start + bytes)].to_vec()))
-    };
-    let mut collected = Collected::new(expected);
-    read_tensors(lengths, expected, usize::MAX, &mut read, &mut |name, offset, bytes| collected.take(name, offset, bytes))?;
-    Ok(collected.finish(expected, state))
-}
 
 /// Receives a part of a tensor: name, offset in bytes, and its bytes.
 pub type Take<'a> = &'a mut dyn FnMut(&str, u64, &[u8]);
@@ -90,7 +48,8 @@ pub(crate) fn tensor_parts<E: From<CheckpointError>>(
     Ok(all)
 }
 
-/// Reads the tensors of the files of the given lengths part by part and passes them on; returns the result of [`weights_sha256`].
+/// Reads the tensors of the files of the given lengths part by part and passes them on; returns the hash of
+/// the weights.
 pub(crate) fn read_tensors<E: From<CheckpointError>>(
     lengths: [u64; 2],
     expected: &Expected,
@@ -139,33 +98,4 @@ impl Collected {
         };
         Snapshot { tensors: named(&expected.tensors), optimizer: named(&expected.optimizer), state }
     }
-}
-
-/// The state, once all files are found to be unchanged. Does not depend on the model.
-fn verified_state(files: &Files) -> Result<TrainState, CheckpointError> {
-    let mut verification = Verification::new(Some(file(files, MANIFEST)?))?;
-    while let Some((name, offset)) = verification.next() {
-        let rest = &file(files, name)?[offset as usize..];
-        verification.push(Some(rest))?;
-    }
-    Manifest::from_bytes(file(files, MANIFEST)?)?.state(file(files, STATE)?)
-}
-
-/// SHA-256 over all tensors in the order of their names: name, shape and little-endian values, each length first.
-///
-/// Two models have the same hash only if every weight has the same bits.
-pub fn weights_sha256(tensors: &[NamedTensor]) -> String {
-    let mut sorted: Vec<&NamedTensor> = tensors.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut hash = Sha256::new();
-    for tensor in sorted {
-        hash_spec(&mut hash, &tensor.name, &tensor.shape);
-        hash.update(little_endian(&tensor.data));
-    }
-    hex(&hash.finalize())
-}
-
-fn file<'a>(files: &'a Files, name: &str) -> Result<&'a [u8], CheckpointError> {
-    let found = files.iter().find(|(file, _)| file == name);
-    found.map(|(_, bytes)| bytes.as_slice()).ok_or_else(|| CheckpointError::Missing { file: name.to_string() })
 }

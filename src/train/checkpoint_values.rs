@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::tensor_file::data_bytes;
 use crate::run::{checkpoint::CheckpointError, digest::hex};
 
-/// [`weights_sha256`](super::checkpoint::weights_sha256) of parameters whose bytes come in sequence, in the order of their names.
+/// The hash of parameters ([`read_tensors`](super::checkpoint::read_tensors)) whose bytes come in sequence, in the order of their names.
 pub(super) struct WeightsHash {
     hash: Sha256,
     /// The remaining ones, the next one last: name, shape, and bytes.
@@ -78,8 +78,8 @@ fn check_value(file: &str, tensor: &str, element: usize, value: f32, range: &Ran
     })
 }
 
-/// The input of [`weights_sha256`](super::checkpoint::weights_sha256) before the values of a tensor.
-pub(super) fn hash_spec(hash: &mut Sha256, name: &str, shape: &[usize]) {
+/// The input of the hash before the values of a tensor.
+fn hash_spec(hash: &mut Sha256, name: &str, shape: &[usize]) {
     hash.update((name.len() as u64).to_le_bytes());
     hash.update(name.as_bytes());
     hash.update((shape.len() as u64).to_le_bytes());

@@ -1,8 +1,9 @@
 //! The three programs of a run: training, evaluation, logits. They share parameters by name.
 
-use super::{checkpoint::Expected, optimizer};
+use super::optimizer;
 use crate::run::{
     ModelConfig,
+    checkpoint::Expected,
     config::{Config, IdleExperts},
 };
 use crate::{

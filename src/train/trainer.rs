@@ -13,9 +13,8 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use super::{
-    checkpoint::{Expected, NamedTensor, Snapshot},
     encoder::SnapshotReader,
-    engine::{EvalStep, TrainStep, UpdateRun, floats},
+    engine::{EvalStep, TrainStep, UpdateRun},
     error::TrainError,
     micro_batches::MicroBatches,
     recording,
@@ -25,6 +24,7 @@ use crate::{
     data::{corpus::Corpus, dataset::Batch},
     run::{
         alarms::Alarm,
+        checkpoint::{Expected, NamedTensor, Snapshot},
         config::Config,
         records::{EvalRecord, Incident, IncidentRecord, UpdateRecord},
         schedule::Schedule,
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 use crate::{
-    gpu::{Compilation, Device, Download, Memory, PlanOptions, TensorId},
+    gpu::{Compilation, Device, Download, Memory, PlanOptions},
     ops::BalanceLoss,
     run::model::parameters::{self, ParamSpec},
 };
@@ -597,21 +597,6 @@ impl Trainer {
         }
     }
 
-    /// While a checkpoint is due, all of it in memory. Blocks, and needs the memory of a second model: for tests and tools. Native only.
-    ///
-    /// # Errors
-    /// The device is lost or has failed.
-    pub fn snapshot(&self) -> Result<Snapshot, TrainError> {
-        let expected = self.expected();
-        let names: Vec<String> = expected.tensors.iter().chain(&expected.optimizer).map(|(name, _)| name.clone()).collect();
-        let mut parts = self.memory.download(&self.device, &names).wait(&self.device)?.into_iter();
-        let mut named = |specs: Vec<(String, Vec<usize>)>| -> Vec<NamedTensor> {
-            let tensor = |((name, shape), bytes): ((String, Vec<usize>), Vec<u8>)| NamedTensor { name, shape, data: floats(&bytes) };
-            specs.into_iter().zip(parts.by_ref()).map(tensor).collect()
-        };
-        Ok(Snapshot { tensors: named(expected.tensors), optimizer: named(expected.optimizer), state: self.state.clone() })
-    }
-
     /// The state and weights before the first update.
     pub fn initial_snapshot(&self) -> Snapshot {
         let value = |spec: ParamSpec| NamedTensor {
@@ -655,20 +640,7 @@ impl Trainer {
         TrainState::new(self.config.seed, self.state.identity.clone())
     }
 
-    /// Resumes from a snapshot of this run. Work in flight is dropped.
-    pub fn restore(&mut self, snapshot: &Snapshot) {
-        self.write_tensors(snapshot);
-        self.restore_state(&snapshot.state);
-    }
-
-    /// Like [`Trainer::write_tensor`], for all tensors of a snapshot.
-    pub fn write_tensors(&mut self, snapshot: &Snapshot) {
-        for tensor in snapshot.tensors.iter().chain(&snapshot.optimizer) {
-            self.memory.write(&self.device, &tensor.name, bytemuck::cast_slice(&tensor.data));
-        }
-    }
-
-    /// Like [`Trainer::restore`], with tensors that were written before.
+    /// Resumes from a checkpoint of this run whose tensors were written before ([`Trainer::write_tensor`]). Work in flight is dropped.
     pub fn restore_state(&mut self, state: &TrainState) {
         self.in_flight.clear();
         self.submitting = None;
@@ -694,18 +666,5 @@ impl Trainer {
         self.state.skipped.rollbacks += 1;
         let detail = format!("from update {from} to {}, continuing with the data after that", self.state.update);
         self.incident(Incident::RolledBack, detail)
-    }
-}
-
-/// For tests and tools that inspect single tensors.
-impl Trainer {
-    /// Starts reading the current values of parameters.
-    pub fn download_parameters(&self, names: &[String]) -> Download {
-        self.memory.download(&self.device, names)
-    }
-
-    /// The training plan's tensor of this name.
-    pub fn find(&self, name: &str) -> Option<TensorId> {
-        self.training.recorded().program.find(name)
     }
 }

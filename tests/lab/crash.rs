@@ -3,15 +3,17 @@
 //! Afterwards the folder must be byte for byte that of a run that nothing befell, but for times: weights, moments, log, pointers,
 //! summary, sums, and not one file more.
 
+use super::checkpoints::load_newest;
 use super::disk::{Disk, Fault};
+use super::log::{current, without_time};
 use super::runs::{START, lines, mix, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::run_folder::{RunFolder, Start};
 use moelab::lab::store::{Store, StoreError};
 use moelab::run::arrays::{ArrayKind, Layout};
-use moelab::run::records::{Event, Incident, IncidentRecord, Rewinds, SampleRecord, Time, current, without_time};
+use moelab::run::checkpoint::{Expected, Snapshot};
+use moelab::run::records::{Event, Incident, IncidentRecord, Rewinds, SampleRecord, Time};
 use moelab::run::series::RecordKind;
-use moelab::train::checkpoint::{Expected, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 const UPDATES: u32 = 9;
@@ -75,7 +77,7 @@ fn resume_run(store: &dyn Fn() -> Box<dyn Store>, start: &Start) -> Result<Vec<S
         }
         Err(problem) => return Err(problem),
     };
-    let loaded = run.load_newest(&expected())?;
+    let loaded = load_newest(&run, &expected())?;
     assert!(loaded.is_some() || start.checkpoint.is_none(), "a run with given weights would continue from random ones");
     let mut warnings = loaded.as_ref().map(|loaded| loaded.warnings.clone()).unwrap_or_default();
     let update = loaded.map_or(0, |loaded| {
@@ -164,7 +166,7 @@ fn life(disk: &Disk, start: &Start, (operation, fault): (u64, Fault), power_cut:
     }
     let store = || -> Box<dyn Store> { Box::new(disk.clone()) };
     if let Ok(run) = RunFolder::open(store(), "reader") {
-        let found = run.load_newest(&expected()).map_err(|problem| problem.to_string())?;
+        let found = load_newest(&run, &expected()).map_err(|problem| problem.to_string())?;
         let found = found.map_or(0, |loaded| loaded.snapshot.state.update);
         if found < saved {
             return Err(format!("checkpoint {found}, saved was {saved}"));

@@ -3,10 +3,14 @@
 
 mod charts;
 mod checkpoint;
+#[path = "../helpers/checkpoints.rs"]
+mod checkpoints;
 mod crash;
 mod disk;
 mod folders;
 mod gates;
+#[path = "../helpers/log.rs"]
+mod log;
 mod lr_range;
 mod matched;
 mod matching;

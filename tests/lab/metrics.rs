@@ -1,5 +1,7 @@
 //! Lines of metrics: what they look like, and that nothing is lost in them.
 
+use super::{log, runs::START};
+use moelab::lab::{memory::Memory, run_folder::RunFolder, store::Store};
 use moelab::run::records::{self, Event, Header, Incident, IncidentRecord, Time, UpdateRecord};
 use moelab::run::series::{Lengths, Record, Series};
 
@@ -36,8 +38,8 @@ fn lines_look_as_they_always_did() {
     // Lines of runs from before the conventions of the balance loss were told apart.
     let older = text.replace(r#""balance_sequence":null,"balance_global_batch":null,"balance_hf_mixtral":null,"#, "");
     assert!(older.len() < text.len());
-    assert_eq!(records::read(&older).expect("older lines read").iter().map(Event::to_line).collect::<String>(), text);
-    let again: String = records::read(&text).expect("they read back").iter().map(Event::to_line).collect();
+    assert_eq!(log::read(&older).expect("older lines read").iter().map(Event::to_line).collect::<String>(), text);
+    let again: String = log::read(&text).expect("they read back").iter().map(Event::to_line).collect();
     assert_eq!(again, text);
 }
 
@@ -51,12 +53,15 @@ fn a_line_of_an_older_version_reads() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
-    let line = |schema| Event::Header(Header { schema, config: String::new() }).to_line();
-    assert_eq!(records::read(&line(3)), Err("metrics.jsonl:1: schema 3, this build reads 2".into()));
-    let unknown = records::read(&(line(1) + "{\"kind\":\"surprise\"}\n")).expect_err("there is no such kind");
-    assert!(unknown.starts_with("metrics.jsonl:2: unknown variant `surprise`"), "{unknown}");
-    assert_eq!(records::read(&(line(1) + "{\"kind\":\"upd")).map(|events| events.len()), Ok(1), "a torn line is left out");
+fn a_log_of_a_newer_release_is_refused() {
+    let mut disk = Memory::default();
+    let mut run = RunFolder::create(Box::new(disk.clone()), "first", &START).expect("the folder is empty");
+    let newer = Event::Header(Header { schema: 3, config: START.config.to_string() }).to_line();
+    disk.write("metrics.jsonl", newer.as_bytes()).expect("memory is sound");
+    let problem = run.rewind(0, START.config, 1).expect_err("its lines may mean anything");
+    assert_eq!(problem.to_string(), "metrics.jsonl:1: schema 3, this build reads 2");
+    let unknown = Event::from_line("{\"kind\":\"surprise\"}\n").expect_err("there is no such kind");
+    assert!(unknown.starts_with("unknown variant `surprise`"), "{unknown}");
 }
 
 /// Of every row: a name in use once, a sentence, and the key of a line or, for what has axes, an array.

@@ -1,15 +1,17 @@
 //! The run folder keeps its promises on a disk that fails at every single operation.
 
+use super::checkpoints::load_newest;
 use super::disk::{Disk, Fault};
 use super::folders::events;
+use super::log::{self, current, without_time};
 use super::runs::{START, lines, snapshot};
 use moelab::lab::memory::Memory;
 use moelab::lab::reader::AuditLine;
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
-use moelab::run::records::{self, Event, SampleRecord, Time, current, without_time};
+use moelab::run::checkpoint::Expected;
+use moelab::run::records::{self, Event, SampleRecord, Time};
 use moelab::run::series::Series;
-use moelab::train::checkpoint::Expected;
 use std::cell::{Cell, RefCell};
 
 const UPDATES: u32 = 9;
@@ -57,7 +59,7 @@ fn an_error_at_any_operation_leaves_a_good_checkpoint() {
             run.save_checkpoint(&snapshot(1), 1).expect("no fault yet");
             disk.fail_at(disk.operations() + operation, fault);
             let outcome = run.save_checkpoint(&snapshot(2), 1);
-            let loaded = run.load_newest(&expected()).expect("one is good").expect("one was saved").snapshot;
+            let loaded = load_newest(&run, &expected()).expect("one is good").expect("one was saved").snapshot;
             let update = loaded.state.update;
             assert_eq!(loaded, snapshot(update), "{fault:?} at {operation}");
             assert!(outcome.is_err() || update == 2, "{fault:?} at {operation}: the save was said to work");
@@ -88,7 +90,7 @@ fn a_full_disk_fails_the_save_alone() {
     disk.set_free(1000);
     let problem = run.save_checkpoint(&snapshot(2), 2).expect_err("there is no room").to_string();
     assert!(problem.contains("1000 are available"), "{problem}");
-    assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot(1));
+    assert_eq!(load_newest(&run, &expected()).expect("readable").expect("saved").snapshot, snapshot(1));
 }
 
 #[test]
@@ -113,10 +115,10 @@ fn a_checkpoint_of_the_same_update_is_replaced() {
     let mut run = RunFolder::create(Box::new(memory.clone()), "first", &START).expect("the folder is empty");
     let folder = run.save_checkpoint(&snapshot(2), 1).expect("memory is sound");
     memory.write(&format!("{folder}/state.json"), b"{}").expect("memory is sound");
-    let problem = run.load_newest(&expected()).expect_err("the only one is damaged").to_string();
+    let problem = load_newest(&run, &expected()).expect_err("the only one is damaged").to_string();
     assert!(problem.contains("update-00000002: `state.json` has 2 bytes"), "{problem}");
     run.save_checkpoint(&snapshot(2), 1).expect("memory is sound");
-    assert_eq!(run.load_newest(&expected()).expect("readable").expect("saved").snapshot, snapshot(2));
+    assert_eq!(load_newest(&run, &expected()).expect("readable").expect("saved").snapshot, snapshot(2));
     assert_eq!(memory.list("checkpoints").expect("readable"), ["latest", "update-00000002"]);
 }
 
@@ -139,7 +141,7 @@ fn a_power_cut_while_replacing_leaves_one_of_the_two() {
             let (saved, _) = save(&disk, Some(operation));
             disk.power_cut(1000 * seed + operation);
             let run = RunFolder::open(Box::new(disk), "second").expect("it was saved once");
-            let loaded = run.load_newest(&expected()).expect("one is good").expect("one was saved").snapshot;
+            let loaded = load_newest(&run, &expected()).expect("one is good").expect("one was saved").snapshot;
             assert!(loaded == other || !saved && loaded == snapshot(2), "power cut at {operation}");
         }
     }
@@ -202,7 +204,7 @@ fn a_reader_finds_a_checkpoint_while_the_writer_prunes() {
         writer.save_checkpoint(&snapshot(5), 1).expect("memory is sound");
         let racing = Racing { memory, reads: Cell::new(before), writer: RefCell::new((writer, 5)) };
         let reader = RunFolder::open(Box::new(racing), "reader").expect("it is a run");
-        for found in [reader.load_newest(&expected()), reader.load_best(&expected())] {
+        for found in [load_newest(&reader, &expected()), reader.load_best(&expected())] {
             let loaded = found.unwrap_or_else(|problem| panic!("pruned before read {before}: {problem}")).expect("one is there");
             assert!(loaded.warnings.iter().all(|warning| warning.contains("the best evaluation")), "pruned before read {before}");
         }
@@ -215,7 +217,7 @@ fn a_renamed_folder_is_not_believed() {
     let mut run = RunFolder::create(Box::new(memory.clone()), "first", &START).expect("the folder is empty");
     let folder = run.save_checkpoint(&snapshot(2), 1).expect("memory is sound");
     memory.rename(&folder, "checkpoints/update-00000009").expect("memory is sound");
-    let problem = run.load_newest(&expected()).expect_err("it is the only one").to_string();
+    let problem = load_newest(&run, &expected()).expect_err("it is the only one").to_string();
     assert!(problem.contains("it holds update 2: the folder was renamed"), "{problem}");
 }
 
@@ -231,7 +233,7 @@ fn rewinding_makes_later_lines_history_and_sets_later_checkpoints_aside() {
     let rewound = metrics_of(&memory);
     let added = rewound.strip_prefix(&before).expect("the log is only added to");
     assert!(added.starts_with(r#"{"kind":"rewound","to":8,"from":9,"lines":1,"check":""#) && added.lines().count() == 1, "{added}");
-    let found = records::read(&current(&rewound).expect("every line is whole")).expect("every line is whole");
+    let found = log::read(&current(&rewound).expect("every line is whole")).expect("every line is whole");
     assert_eq!(found, events(&run));
     assert_eq!(found.last().and_then(records::Event::update), Some(8));
     assert_eq!(found.len(), 1 + 8 + 4);
@@ -348,7 +350,7 @@ fn time_alone_may_differ_between_equal_runs() {
     assert_ne!(text(0), text(1));
     assert_eq!(without_time(&text(0)), without_time(&text(1)));
     assert_ne!(without_time(&text(0)), without_time(&lines(3, 0)[0].to_line()));
-    let again = records::read(&text(0)).expect("JSON");
+    let again = log::read(&text(0)).expect("JSON");
     assert_eq!(again, lines(2, 0), "records return to the bit");
 }
 

@@ -2,10 +2,10 @@
 
 use moelab::lab::run_folder::Start;
 use moelab::run::alarms::AlarmState;
+use moelab::run::checkpoint::{NamedTensor, Snapshot};
 use moelab::run::records::{EvalRecord, Event, Time, UpdateRecord};
 use moelab::run::series::Lengths;
 use moelab::run::state::{BestEval, DataCursor, Identity, SchedulePosition, Skipped, TrainState};
-use moelab::train::checkpoint::{NamedTensor, Snapshot};
 
 /// Pseudo-random bits from a number (the finaliser of SplitMix64).
 pub fn mix(mut x: u64) -> u64 {

@@ -3,15 +3,14 @@
 use moelab::{
     data::Corpus,
     gpu::{Capabilities, PlanOptions},
-    run::records::Incident,
+    run::{checkpoint::Snapshot, records::Incident},
     train::{
         TrainError,
-        checkpoint::Snapshot,
         trainer::{Progress, Trainer},
     },
 };
 
-use crate::harness::{SMALL, batch, config, device, tiers, trainer};
+use crate::harness::{SMALL, batch, config, device, download, restore, tiers, trainer, write_tensors};
 
 fn small() -> Trainer {
     let text = SMALL.to_string() + "[nan]\nroll_back_after = 3\nstop_after = 1\n";
@@ -40,25 +39,25 @@ fn until<T>(trainer: &mut Trainer, wanted: impl Fn(&Progress) -> Option<T>) -> R
     }
 }
 
-fn weights(trainer: &Trainer) -> Vec<Vec<u8>> {
+fn weights(trainer: &mut Trainer) -> Vec<Vec<u8>> {
     let names: Vec<String> = trainer.expected().tensors.into_iter().chain(trainer.expected().optimizer).map(|(name, _)| name).collect();
-    trainer.download_parameters(&names).wait(trainer.device()).unwrap()
+    download(trainer, &names)
 }
 
 #[test]
 fn a_gradient_that_is_not_finite_changes_nothing_and_the_run_goes_back() {
     let mut trainer = small();
     let snapshot = poisoned(&trainer);
-    trainer.restore(&snapshot);
-    let before = weights(&trainer);
+    restore(&mut trainer, &snapshot);
+    let before = weights(&mut trainer);
     let skipped = until(&mut trainer, |p| if let Progress::Update(record) = p { Some(record.skipped) } else { None }).unwrap();
     assert!(skipped);
     until(&mut trainer, |p| matches!(p, Progress::WantsRollback).then_some(())).unwrap();
-    assert_eq!(weights(&trainer), before, "parameters and moments are untouched, bit for bit");
+    assert_eq!(weights(&mut trainer), before, "parameters and moments are untouched, bit for bit");
     assert_eq!(trainer.state().skipped.non_finite, 3);
 
     let good = trainer.initial_snapshot();
-    trainer.write_tensors(&good);
+    write_tensors(&mut trainer, &good);
     assert!(matches!(trainer.roll_back(&good.state), Progress::Incident(record) if record.incident == Incident::RolledBack));
     assert_eq!([trainer.state().update, trainer.state().skipped.in_a_row, trainer.state().skipped.rollbacks], [0, 0, 1]);
     assert_eq!(trainer.state().data.offset, 3, "continues with data that it has not seen");
@@ -66,7 +65,7 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_the_run_goes_back() {
     assert!(finite);
 
     let state = trainer.state().clone();
-    trainer.restore(&Snapshot { state, ..snapshot });
+    restore(&mut trainer, &Snapshot { state, ..snapshot });
     let outcome = until(&mut trainer, |p| matches!(p, Progress::Done { .. }).then_some(()));
     assert!(matches!(outcome, Err(TrainError::Diverged { rollbacks: 1, .. })), "{outcome:?}");
 }

@@ -12,11 +12,14 @@ use moelab::{
     gpu::{AdapterChoice, Capabilities, Device, PlanOptions},
     run::{
         Config,
+        checkpoint::{NamedTensor, Snapshot},
         config::load,
         records::{EvalRecord, IncidentRecord, UpdateRecord},
     },
     train::trainer::{Progress, Trainer},
 };
+
+use crate::checkpoints::weights_sha256;
 
 /// A device of the adapter; its tier can be set.
 pub fn device(tier: Capabilities) -> Rc<Device> {
@@ -119,6 +122,37 @@ pub fn trainer(config: &Config, device: &Rc<Device>, corpus: Corpus, options: Pl
     Trainer::new(config.clone(), device.clone(), corpus, options).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// The current values of parameters, moments or states of a trainer, by name.
+pub fn download(trainer: &mut Trainer, names: &[String]) -> Vec<Vec<u8>> {
+    let (device, memory) = trainer.device_and_memory();
+    memory.download(device, names).wait(device).unwrap()
+}
+
+/// All that a checkpoint of a trainer holds.
+pub fn snapshot(trainer: &mut Trainer) -> Snapshot {
+    let expected = trainer.expected();
+    let mut named = |specs: Vec<(String, Vec<usize>)>| -> Vec<NamedTensor> {
+        let names: Vec<String> = specs.iter().map(|(name, _)| name.clone()).collect();
+        let data = download(trainer, &names).into_iter().map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
+        specs.into_iter().zip(data).map(|((name, shape), data)| NamedTensor { name, shape, data }).collect()
+    };
+    let (tensors, optimizer) = (named(expected.tensors), named(expected.optimizer));
+    Snapshot { tensors, optimizer, state: trainer.state().clone() }
+}
+
+/// Gives a trainer the tensors of a snapshot.
+pub fn write_tensors(trainer: &mut Trainer, snapshot: &Snapshot) {
+    for tensor in snapshot.tensors.iter().chain(&snapshot.optimizer) {
+        trainer.write_tensor(&tensor.name, 0, bytemuck::cast_slice(&tensor.data));
+    }
+}
+
+/// Takes a trainer to a snapshot.
+pub fn restore(trainer: &mut Trainer, snapshot: &Snapshot) {
+    write_tensors(trainer, snapshot);
+    trainer.restore_state(&snapshot.state);
+}
+
 /// Drives a trainer until it is done.
 pub fn drive(trainer: &mut Trainer) -> Ran {
     let mut ran = Ran::default();
@@ -132,7 +166,7 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
                 Progress::Update(record) => ran.updates.push(record),
                 Progress::Eval(record) | Progress::Requested(record) => ran.evals.push(record),
                 Progress::CheckpointDue => {
-                    ran.weights_sha256 = moelab::train::checkpoint::weights_sha256(&trainer.snapshot().unwrap().tensors);
+                    ran.weights_sha256 = weights_sha256(&snapshot(trainer).tensors);
                 }
                 Progress::Done { .. } => return ran,
                 Progress::Incident(record) => ran.incidents.push(record),

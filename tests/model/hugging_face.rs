@@ -9,8 +9,8 @@ use moelab::{
     interop::hugging_face::{ImportError, Imported, describe, export, file_tensors},
     model::transformer::{Mode, transformer},
     ops::Graph,
+    run::checkpoint::NamedTensor,
     run::model::{RecursionGradient, RopePairing, SoftmaxOver},
-    train::checkpoint::NamedTensor,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -5,8 +5,8 @@ use std::fs;
 use moelab::{
     interop::hugging_face::{Imported, describe, export},
     random::Stream,
+    run::checkpoint::NamedTensor,
     run::{ModelConfig, model::BalanceKind},
-    train::checkpoint::NamedTensor,
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};

@@ -19,12 +19,12 @@ use moelab::{
     model::transformer::{Mode, transformer},
     ops::Graph,
     run::ModelConfig,
-    train::checkpoint::weights_sha256,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::{
+    checkpoints::weights_sha256,
     harness::{device, tiers},
     hugging_face::{FOLDER, floats, import, read},
 };

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use moelab::{
     data::Corpus,
     gpu::{Capabilities, PlanOptions},
-    run::{Config, config::IdleExperts},
-    train::{
+    run::{
+        Config,
         checkpoint::{NamedTensor, Snapshot},
-        trainer::Trainer,
+        config::IdleExperts,
     },
+    train::trainer::Trainer,
 };
 
-use crate::harness::{SMALL, batch, config, device, drive, tiers, trainer};
+use crate::harness::{SMALL, batch, config, device, drive, restore, snapshot, tiers, trainer};
 
 const IDLE: usize = 3;
 
@@ -30,16 +31,9 @@ fn trained(config: &Config, tier: Capabilities, start: impl Fn(&Trainer) -> Snap
     let corpus = Corpus::Batches { training: vec![batch(config, 1), batch(config, 2)], validation: vec![batch(config, 3)] };
     let mut trainer = trainer(config, &device(tier), corpus, PlanOptions::default());
     let start = start(&trainer);
-    trainer.restore(&start);
+    restore(&mut trainer, &start);
     drive(&mut trainer);
-    let read = |expected: Vec<(String, Vec<usize>)>| {
-        let names: Vec<String> = expected.iter().map(|(name, _)| name.clone()).collect();
-        let bytes = trainer.download_parameters(&names).wait(trainer.device()).unwrap();
-        let tensor = |((name, shape), bytes): (_, Vec<u8>)| NamedTensor { name, shape, data: bytemuck::cast_slice(&bytes).to_vec() };
-        expected.into_iter().zip(bytes).map(tensor).collect()
-    };
-    let expected = trainer.expected();
-    Snapshot { tensors: read(expected.tensors), optimizer: read(expected.optimizer), state: trainer.state().clone() }
+    snapshot(&mut trainer)
 }
 
 /// Weights, biases and moments of the experts: name -> bits of each expert.

@@ -1,5 +1,7 @@
 //! Whole models: against PyTorch, against themselves, and against what must be true of any of them.
 
+#[path = "../helpers/checkpoints.rs"]
+mod checkpoints;
 mod configs;
 #[path = "../config/ends.rs"]
 mod ends;
@@ -9,6 +11,8 @@ mod hugging_face;
 mod hugging_face_refused;
 mod hugging_face_variants;
 mod idle_experts;
+#[path = "../helpers/log.rs"]
+mod log;
 mod oracle;
 mod pairwise;
 mod probe;

@@ -6,10 +6,10 @@
 use moelab::{
     data::{Corpus, dataset::Batch},
     gpu::PlanOptions,
-    train::checkpoint::{NamedTensor, Snapshot},
+    run::checkpoint::{NamedTensor, Snapshot},
 };
 
-use crate::harness::{config, device, drive, tiers, trainer};
+use crate::harness::{config, device, download, drive, restore, tiers, trainer};
 
 const CONFIG: &str = r#"
 [model]
@@ -76,7 +76,7 @@ fn ten_updates_follow_pytorch() {
         let expected = trainer.expected();
         let tensors: Vec<NamedTensor> = expected.tensors.iter().map(|(name, _)| named("initial", name)).collect();
         let state = trainer.state().clone();
-        trainer.restore(&Snapshot { tensors, optimizer: vec![], state });
+        restore(&mut trainer, &Snapshot { tensors, optimizer: vec![], state });
         let ran = drive(&mut trainer);
         for (u, record) in ran.updates.iter().enumerate() {
             println!("{tier:?} update {u}: {} {} {}", record.train_ce, record.balance.unwrap(), record.grad_norm);
@@ -100,7 +100,7 @@ fn ten_updates_follow_pytorch() {
             );
         }
         let names: Vec<String> = expected.tensors.iter().map(|(n, _)| n.clone()).collect();
-        let found = trainer.download_parameters(&names).wait(trainer.device()).unwrap();
+        let found = download(&mut trainer, &names);
         for (name, bytes) in names.iter().zip(found) {
             let wanted = named("final", name).data;
             let found: Vec<f32> = bytemuck::cast_slice(&bytes).to_vec();

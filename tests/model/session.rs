@@ -15,16 +15,17 @@ use moelab::{
         Config,
         config::load,
         protocol::{Command, Problem, SampleRequest, SessionEvent, Subscription},
-        records::{EvalRecord, Event, SampleRecord, without_time},
+        records::{EvalRecord, Event, SampleRecord},
         summary::{ExitReason, Summary},
     },
-    train::{
-        checkpoint::weights_sha256,
-        generate::{Generator, Sampling},
-    },
+    train::generate::{Generator, Sampling},
 };
 
-use crate::harness::{on_shared_device, trainer};
+use crate::{
+    checkpoints::{load_newest, weights_sha256},
+    harness::{on_shared_device, restore, trainer},
+    log::without_time,
+};
 
 const RUN: &str = r#"
 seed = 9
@@ -156,7 +157,7 @@ fn log_checkpoints_samples_and_summary_agree() {
         wanted.dedup();
         assert_eq!(store.list("checkpoints").unwrap(), wanted);
         let mut trainer = trainer(&config, device, corpus(&config), PlanOptions::default());
-        let newest = folder.load_newest(&trainer.expected()).unwrap().unwrap().snapshot;
+        let newest = load_newest(&folder, &trainer.expected()).unwrap().unwrap().snapshot;
         let kept = folder.load_best(&trainer.expected()).unwrap().unwrap().snapshot;
         assert_eq!((newest.state.update, kept.state.update), (7, best.update));
         assert_eq!(summary.weights_sha256.clone(), weights_sha256(&newest.tensors).into());
@@ -164,7 +165,7 @@ fn log_checkpoints_samples_and_summary_agree() {
         // The same prompt twice, each text with random numbers of its own, drawn from the last weights.
         let samples: Vec<&SampleRecord> =
             events.iter().filter_map(|e| if let Event::Sample(record) = e { Some(record) } else { None }).collect();
-        trainer.restore(&newest);
+        restore(&mut trainer, &newest);
         let (device, memory) = trainer.device_and_memory();
         let tokenizer = Tokenizer::bytes();
         let mut generator = Generator::new(&config, device, memory).unwrap().for_text(&tokenizer, &config);

@@ -9,21 +9,28 @@ use std::{collections::BTreeMap, rc::Rc};
 use moelab::{
     data::{Corpus, dataset::Batch},
     gpu::{DType, Device, Memory, Plan, PlanOptions, Role, Segment, Step},
+    lab::{
+        memory::Memory as Disk,
+        run_folder::{RunFolder, Start},
+    },
     ops::BalanceLoss,
     run::{
         Config,
+        checkpoint::{NamedTensor, Snapshot},
         config::load,
         model::parameters,
         records::{EvalRecord, UpdateRecord},
     },
     train::{
-        checkpoint::{self, NamedTensor, Snapshot},
         recording,
         trainer::{End, Progress, Trainer},
     },
 };
 
-use crate::harness::{self, on_shared_device};
+use crate::{
+    checkpoints::{load_newest, weights_sha256},
+    harness::{self, download, on_shared_device, restore, snapshot, write_tensors},
+};
 
 /// V of all runs here.
 const VOCABULARY: u32 = 11;
@@ -119,7 +126,7 @@ pub fn drive(trainer: &mut Trainer) -> Ran {
                 }
                 Progress::CheckpointDue => {
                     ran.order.push(format!("c{}", trainer.state().update));
-                    ran.snapshots.push(trainer.snapshot().unwrap());
+                    ran.snapshots.push(snapshot(trainer));
                 }
                 Progress::Incident(_) | Progress::Requested(_) => {}
                 Progress::WantsRollback => {
@@ -283,7 +290,7 @@ fn every_micro_step_draws_its_own_dropout() {
         let grouped = tiny(&["train.updates=3", "train.micro_batches=2", STILL, DROPOUT]);
         assert_close(&run(&grouped, device, &batch, &batch).losses(), &pairs(&ran.losses()), 1e-9, "two micro-batches an update");
         let mut resumed = start(&singly, device, &batch, &batch);
-        resumed.restore(ran.snapshot(3));
+        restore(&mut resumed, ran.snapshot(3));
         assert_eq!(drive(&mut resumed).losses(), ran.losses()[3..]);
         let reseeded = run(&Config { seed: 6, ..singly.clone() }, device, &batch, &batch).losses();
         assert!(reseeded.iter().zip(ran.losses()).all(|(a, b)| (a - b).abs() > 1e-3));
@@ -307,18 +314,18 @@ fn a_roll_back_goes_on_with_micro_batches_that_the_run_has_not_seen() {
         assert_close(&straight.losses(), &trained_on(0, 5), 1e-9, "a straight run");
 
         // Updates 4 and 5 are skipped; 1 is the last good one: updates 2 to 5, micro-batches 2 to 9, are left behind.
-        trainer.restore(&poisoned(straight.snapshot(3)));
+        restore(&mut trainer, &poisoned(straight.snapshot(3)));
         let skipped = drive(&mut trainer);
         assert!(skipped.wants_rollback && skipped.updates.len() == 2 && skipped.updates.iter().all(|u| u.skipped));
-        trainer.write_tensors(straight.snapshot(1));
+        write_tensors(&mut trainer, straight.snapshot(1));
         trainer.roll_back(&straight.snapshot(1).state);
         assert_eq!((trainer.state().update, trainer.state().data.offset), (1, 8));
 
         // The same again before anything is trained: updates 2 and 3 are skipped, four more micro-batches are left behind.
         let again = Snapshot { state: trainer.state().clone(), ..poisoned(straight.snapshot(1)) };
-        trainer.restore(&again);
+        restore(&mut trainer, &again);
         assert!(drive(&mut trainer).wants_rollback);
-        trainer.write_tensors(straight.snapshot(1));
+        write_tensors(&mut trainer, straight.snapshot(1));
         trainer.roll_back(&straight.snapshot(1).state);
         let after = drive(&mut trainer);
         assert_close(&after.losses(), &trained_on(2 + 8 + 4, 4), 1e-9, "after two roll-backs");
@@ -329,12 +336,12 @@ fn a_roll_back_goes_on_with_micro_batches_that_the_run_has_not_seen() {
         // An update that is made ends a row of skips.
         let mut skipping = straight.snapshot(3).clone();
         skipping.state.skipped.in_a_row = 1;
-        trainer.restore(&skipping);
+        restore(&mut trainer, &skipping);
         assert_eq!(drive(&mut trainer).snapshot(5).state.skipped.in_a_row, 0);
 
         // A resumed run leaves out the same.
         let mut resumed = start(&config, device, &batches, &batches[..1]);
-        resumed.restore(after.snapshot(3));
+        restore(&mut resumed, after.snapshot(3));
         assert_eq!(drive(&mut resumed).losses(), after.losses()[2..]);
     });
 }
@@ -386,7 +393,7 @@ fn weight_decay_moves_exactly_the_parameters_that_it_should() {
             let mut before = trainer.initial_snapshot();
             let value = |i: usize| 1.0 + i as f32 / 64.0;
             before.tensors.iter_mut().for_each(|t| t.data.iter_mut().enumerate().for_each(|(i, v)| *v = value(i)));
-            trainer.restore(&before);
+            restore(&mut trainer, &before);
             let after = drive(&mut trainer);
             assert!(!after.updates[0].skipped && after.updates[0].grad_norm == 0.0);
             let tensors = &after.snapshot(1).tensors;
@@ -444,9 +451,11 @@ fn a_checkpoint_holds_every_state_and_a_resumed_run_is_the_straight_one() {
             assert!(bias.data.iter().all(|v| (2.0 * v).fract() == 0.0) && bias.data.iter().any(|v| *v != 0.0), "{bias:?}");
         }
 
-        let files = checkpoint::encode(middle, None).unwrap();
+        let mut folder = RunFolder::create(Box::new(Disk::default()), "test", &Start::default()).unwrap();
+        folder.save_checkpoint(middle, 1).unwrap();
         let mut resumed = start(&config, device, &batches, &batches[..1]);
-        resumed.restore(&checkpoint::decode(&files, &resumed.expected()).unwrap());
+        let loaded = load_newest(&folder, &resumed.expected()).unwrap().unwrap();
+        restore(&mut resumed, &loaded.snapshot);
         let rest = drive(&mut resumed);
         assert_eq!(rest.updates[..], ran.updates[3..]);
         assert_eq!(rest.order.join(" "), "u4 u5 u6 e6 c6", "what the checkpoint follows is not done again");
@@ -605,7 +614,7 @@ fn an_update_in_several_submissions_has_the_same_bits() {
             let before = device.submissions();
             let mut trainer = harness::trainer(&config, device, corpus, PlanOptions { most_replays, ..PlanOptions::default() });
             let ran = drive(&mut trainer);
-            (ran.updates, checkpoint::weights_sha256(&ran.snapshots[0].tensors), device.submissions() - before)
+            (ran.updates, weights_sha256(&ran.snapshots[0].tensors), device.submissions() - before)
         };
         let (records, weights, submissions) = ran("train.updates=3", 256);
         for most_replays in [1, 2] {
@@ -658,14 +667,14 @@ fn initial_weights_are_those_of_the_config() {
     on_shared_device(|device| {
         let config = tiny(&["model.head={tied=false,starts_as_embedding=true}", STILL]);
         let batches = batches(&config, 1);
-        let trainer = start(&config, device, &batches, &batches);
+        let mut trainer = start(&config, device, &batches, &batches);
         let by_name: BTreeMap<String, Vec<f32>> =
             trainer.initial_snapshot().tensors.into_iter().map(|tensor| (tensor.name, tensor.data)).collect();
         assert_eq!(by_name["embedding.weight"], by_name["head.weight"]);
         assert_ne!(by_name["blocks.0.moe.experts.up.weight"], by_name["blocks.1.moe.experts.up.weight"]);
         // What the device was given is what a roll-back to the start would give it.
         let names: Vec<String> = trainer.expected().tensors.into_iter().map(|(name, _)| name).collect();
-        let found = trainer.download_parameters(&names).wait(trainer.device()).unwrap();
+        let found = download(&mut trainer, &names);
         for (name, bytes) in names.iter().zip(found) {
             assert_eq!(bytemuck::cast_slice::<u8, f32>(&bytes), by_name[name], "{name}");
         }

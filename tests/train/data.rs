@@ -9,6 +9,13 @@ use moelab::run::config::Data;
 use moelab::run::config::LanguageOptions;
 use moelab::run::config::{SplitOptions, SplitRule, TargetRule};
 
+/// The training batch of a micro-step.
+fn training(corpus: &Dataset, micro_step: u64) -> Batch {
+    let mut batch = Batch::default();
+    corpus.fill_batch(micro_step, &mut batch);
+    batch
+}
+
 fn stream(tokens: std::ops::Range<u32>) -> Tokens {
     let mut stream = Tokens::new(1000);
     stream.extend(tokens);
@@ -114,7 +121,7 @@ fn batches_hold_the_documents_of_their_side() {
     let split = Split::of(&shard(&texts).digests(), &data.split).unwrap();
     let corpus = corpus(&texts, &data, 0).unwrap();
     let joined = |side: &[usize]| -> String { side.iter().map(|index| format!("\n{}", texts[*index])).collect() };
-    let training: Vec<Batch> = (0..corpus.batches_per_epoch().unwrap()).map(|step| corpus.batch(step)).collect();
+    let training: Vec<Batch> = (0..corpus.batches_per_epoch().unwrap()).map(|step| training(&corpus, step)).collect();
     let validation: Vec<Batch> = (0..corpus.validation_batches()).map(|index| corpus.validation_batch(index)).collect();
     for (batches, side) in [(training, split.training), (validation, split.validation)] {
         let scored: usize = batches.iter().map(|batch| batch.target_count() as usize).sum();
@@ -133,7 +140,7 @@ fn a_batch_tells_its_sequences() {
         let per_epoch = corpus.batches_per_epoch().unwrap();
         let windows: Vec<u32> = (0..2 * per_epoch).map(|step| corpus.batch_windows(step)).collect();
         for (step, windows) in (0..).zip(&windows) {
-            let batch = corpus.batch(step);
+            let batch = training(&corpus, step);
             assert_eq!((batch.real_sequences(16), batch.target_count()), (*windows, windows * corpus.window_targets()));
         }
         assert_eq!(windows.iter().any(|windows| *windows < 7), !drop_last, "{windows:?}");
@@ -148,11 +155,11 @@ fn validation_counts_are_exact() {
     for targets in [TargetRule::Next, TargetRule::Inside] {
         let corpus = corpus(&texts, &Data { targets, ..data(16, 3) }, 0).unwrap();
         let counted: u64 = (0..corpus.validation_batches()).map(|index| u64::from(corpus.validation_batch(index).target_count())).sum();
-        assert_eq!(counted, corpus.validation_targets());
+        assert_eq!(counted, corpus.validation_windows() as u64 * u64::from(corpus.window_targets()));
         assert!(counted > 0 && counted.is_multiple_of(u64::from(targets.targets(16))));
     }
     let few = Dataset::from_documents(&shard(&texts), Tokenizer::bytes(), &data(16, 3), 0, 4).unwrap();
-    assert_eq!((few.validation_targets(), few.validation_batches()), (64, 2));
+    assert_eq!((few.validation_windows() * few.window_targets() as usize, few.validation_batches()), (64, 2));
     assert_eq!(few.validation_batch(1).target_count(), 16);
 }
 
@@ -163,7 +170,7 @@ fn an_epoch_meets_every_window_once_in_an_order_of_its_own() {
     let per_epoch = corpus.batches_per_epoch().unwrap();
     let epoch = |number: u64| -> Vec<Vec<u32>> {
         let steps = number * per_epoch..(number + 1) * per_epoch;
-        steps.flat_map(|step| rows(&corpus.batch(step), 16)).filter(|row| row.iter().any(|token| *token != 0)).collect()
+        steps.flat_map(|step| rows(&training(&corpus, step), 16)).filter(|row| row.iter().any(|token| *token != 0)).collect()
     };
     let (mut first, mut second) = (epoch(0), epoch(1));
     assert_ne!(first, second);
@@ -172,7 +179,7 @@ fn an_epoch_meets_every_window_once_in_an_order_of_its_own() {
     assert_eq!(first, second);
     // Windows may be equal in text; that each comes once shows in the order of a window's number.
     let in_order = corpus_in_order.batches_per_epoch().unwrap();
-    let mut all: Vec<Vec<u32>> = (0..in_order).flat_map(|step| rows(&corpus_in_order.batch(step), 16)).collect();
+    let mut all: Vec<Vec<u32>> = (0..in_order).flat_map(|step| rows(&training(&corpus_in_order, step), 16)).collect();
     all.retain(|row| row.iter().any(|token| *token != 0));
     all.sort();
     assert_eq!(first, all);
@@ -185,10 +192,10 @@ fn the_last_batch_is_dropped_or_filled_up() {
     let dropped = corpus(&texts, &data(16, 7), 0).unwrap();
     let (last, full) = (filled.batches_per_epoch().unwrap() - 1, dropped.batches_per_epoch().unwrap());
     assert_eq!(last, full, "the windows do not divide by the batch");
-    let batch = filled.batch(last);
+    let batch = training(&filled, last);
     assert_eq!((batch.tokens.len(), batch.targets.len()), (7 * 16, 7 * 16));
     assert!(batch.target_count() > 0 && batch.target_count() < 7 * 16 && batch.target_count().is_multiple_of(16));
-    assert!((0..full).all(|step| dropped.batch(step).target_count() == 7 * 16));
+    assert!((0..full).all(|step| training(&dropped, step).target_count() == 7 * 16));
 }
 
 #[test]
@@ -197,11 +204,11 @@ fn a_fresh_reader_goes_on_where_another_stopped() {
     let finite = |seed| corpus(&texts(60), &data(16, 4), seed).unwrap();
     for make in [&endless as &dyn Fn(u64) -> Dataset, &finite] {
         let straight = make(3);
-        let batches: Vec<Batch> = (0..40).map(|step| straight.batch(step)).collect();
+        let batches: Vec<Batch> = (0..40).map(|step| training(&straight, step)).collect();
         for step in [39, 0, 17, 18] {
-            assert_eq!(make(3).batch(step), batches[step as usize], "micro-step {step}");
+            assert_eq!(training(&make(3), step), batches[step as usize], "micro-step {step}");
         }
-        assert_ne!(make(4).batch(0), batches[0], "another seed, another order");
+        assert_ne!(training(&make(4), 0), batches[0], "another seed, another order");
         assert_eq!(make(4).validation_batch(0), straight.validation_batch(0), "but the same validation set");
         assert_eq!(make(4).hash(), straight.hash());
     }
@@ -211,7 +218,7 @@ fn a_fresh_reader_goes_on_where_another_stopped() {
 fn endless_documents_are_fresh_and_never_those_of_validation() {
     let corpus = Dataset::from_language(Tokenizer::bytes(), &data(256, 8), 0, 64).unwrap();
     let mut seen = HashSet::new();
-    for batch in (0..20).map(|step| corpus.batch(step)).chain((0..8).map(|index| corpus.validation_batch(index))) {
+    for batch in (0..20).map(|step| training(&corpus, step)).chain((0..8).map(|index| corpus.validation_batch(index))) {
         for row in rows(&batch, 256) {
             assert_eq!(row[0], 0, "a window starts with a separator");
             assert!(seen.insert(row[..200].to_vec()), "a window came twice");
@@ -242,7 +249,7 @@ fn validation_tokens_know_their_domain() {
             }
         }
         assert!(documents >= 3 && right * 10 >= documents * 9, "{right} of {documents}");
-        let windows = corpus.validation_targets() / 128;
+        let windows = corpus.validation_windows();
         let last = corpus.validation_domains(corpus.validation_batches() - 1).unwrap();
         assert_eq!(last.contains(&Batch::IGNORED), !windows.is_multiple_of(4), "{windows} windows, 4 a batch");
     }

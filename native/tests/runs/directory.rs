@@ -1,11 +1,13 @@
 //! A run folder on a real disk: one writer, no way out, and a good checkpoint whatever fails or is killed.
 
 use super::runs::{START, lines, mix, snapshot};
+use crate::checkpoints::load_newest;
+use crate::log::without_time;
 use moelab::lab::run_folder::RunFolder;
 use moelab::lab::store::{Store, StoreError};
-use moelab::run::records::{Event, UpdateRecord, without_time};
+use moelab::run::checkpoint::Expected;
+use moelab::run::records::{Event, UpdateRecord};
 use moelab::run::series::Series;
-use moelab::train::checkpoint::Expected;
 use moelab_native::store::Directory;
 use std::cell::Cell;
 use std::fs;
@@ -117,7 +119,7 @@ fn whatever_fails_a_verified_checkpoint_remains() {
             let saved: Vec<bool> = [2, 3].map(|update| run.save_checkpoint(&snapshot(update), 1).is_ok()).into();
             drop(run);
             let run = RunFolder::open(Box::new(open(&path)), "third").expect("the fault is over");
-            let found = run.load_newest(&expected()).expect("one is good").expect("one was saved").snapshot;
+            let found = load_newest(&run, &expected()).expect("one is good").expect("one was saved").snapshot;
             assert_eq!(found, snapshot(found.state.update), "{fault:?} at {at}");
             let promised = 1 + saved.iter().rposition(|saved| *saved).map_or(0, |i| i as u32 + 1);
             assert!(found.state.update >= promised, "{fault:?} at {at}: {} was promised", promised);
@@ -135,7 +137,7 @@ fn whatever_fails_a_verified_checkpoint_remains() {
 fn a_process_to_be_killed() {
     let Some(path) = std::env::var_os("MOELAB_TEST_RUN_TO_KILL") else { return };
     let mut run = RunFolder::open(Box::new(open(Path::new(&path))), "child").expect("the parent made it");
-    let first = run.load_newest(&expected()).expect("one is good").map_or(0, |loaded| loaded.snapshot.state.update);
+    let first = load_newest(&run, &expected()).expect("one is good").map_or(0, |loaded| loaded.snapshot.state.update);
     run.rewind(first, "cafe", 2).expect("the folder is sound");
     for update in first + 1.. {
         for line in lines(update, 1) {
@@ -168,7 +170,7 @@ fn killed_at_any_moment_the_newest_good_checkpoint_loads() {
         child.wait().expect("it was killed");
 
         let mut run = RunFolder::open(Box::new(open(&path)), "parent").expect("the lock died with the child");
-        let found = run.load_newest(&expected()).expect("one is good").expect("one was saved");
+        let found = load_newest(&run, &expected()).expect("one is good").expect("one was saved");
         let update = found.snapshot.state.update;
         assert_eq!(found.snapshot, snapshot(update), "kill {kill}");
         assert!(update > before, "kill {kill}: no progress since update {before}");

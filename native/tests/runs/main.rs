@@ -1,5 +1,9 @@
 //! Runs on a real disk and on a thread of their own, pictures, and what the terminal says.
 
+#[path = "../../../tests/helpers/checkpoints.rs"]
+mod checkpoints;
+#[path = "../../../tests/helpers/log.rs"]
+mod log;
 #[path = "../../../tests/lab/runs.rs"]
 mod runs;
 

@@ -151,12 +151,6 @@ impl Grammar {
         self.enter(choice.next, if choice.text == "\0" { None } else { choice.name.or(hero) })
     }
 
-    /// The possible next bytes with their probabilities; empty after a text that cannot occur.
-    pub fn next<'a>(&'a self, cursor: &'a Cursor) -> impl Iterator<Item = (u8, f64)> + 'a {
-        let choices = &self.states[cursor.state][cursor.open.clone()];
-        choices.iter().map(|choice| (choice.text.as_bytes()[cursor.depth], self.weight(choice, cursor.hero) / cursor.weight))
-    }
-
     /// Reads one byte and returns its probability given what was read before. After [`END`] a new document starts.
     pub fn read(&self, cursor: &mut Cursor, byte: u8) -> f64 {
         let choices = &self.states[cursor.state];

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::{
     gpu::{Device, Memory, PlanOptions},
     random::Stream,
-    run::ModelConfig,
-    train::{TrainError, checkpoint::NamedTensor, engine::LogitsStep, recording},
+    run::{ModelConfig, checkpoint::NamedTensor},
+    train::{TrainError, engine::LogitsStep, recording},
 };
 
 /// Number of sequences in a comparison.

@@ -31,8 +31,8 @@ mod tensors;
 use std::collections::HashMap;
 
 use crate::run::ModelConfig;
+use crate::run::checkpoint::NamedTensor;
 use crate::run::quote::cut;
-use crate::train::checkpoint::NamedTensor;
 pub use crate::train::tensor_file::HEAD_BYTES;
 use crate::train::tensor_file::read_header;
 pub use config::{is_setting_of_training, settings_of_training, value_of, with_value};

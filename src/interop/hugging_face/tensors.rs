@@ -12,9 +12,9 @@ use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::keys::{first_of, shortened};
 use super::model_type::{Layout, ModelType, Row};
+use crate::run::checkpoint::NamedTensor;
 use crate::run::quote::cut;
 use crate::run::{ModelConfig, model::parameters::parameters};
-use crate::train::checkpoint::NamedTensor;
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]

@@ -29,7 +29,7 @@ pub struct Loaded {
 pub struct Found {
     /// Its state.
     pub state: TrainState,
-    /// As [`checkpoint::weights_sha256`].
+    /// Hash of its weights, see [`run::checkpoint`](crate::run::checkpoint).
     pub weights_sha256: String,
     /// See [`Loaded`].
     pub folder: String,
@@ -38,18 +38,17 @@ pub struct Found {
 }
 
 impl RunFolder {
-    /// The newest intact checkpoint; `None` if none was ever finished, an error if none is intact.
-    pub fn load_newest(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
-        collect(expected, |take| self.read_newest(expected, take))
-    }
-
     /// The checkpoint with the best evaluation, or else the best intact one, with a warning.
     pub fn load_best(&self, expected: &Expected) -> Result<Option<Loaded>, StoreError> {
-        collect(expected, |take| self.read_best(expected, take))
+        let mut collected = Collected::new(expected);
+        let found = self.read_best(expected, &mut |name, offset, bytes| collected.take(name, offset, bytes))?;
+        let loaded = |Found { state, folder, warnings, .. }| Loaded { snapshot: collected.finish(expected, state), folder, warnings };
+        Ok(found.map(loaded))
     }
 
-    /// Like [`RunFolder::load_newest`], with at most one piece of the tensors in memory: each is passed to `take`. The pieces are
-    /// valid only if a checkpoint is returned; some pieces of a damaged checkpoint may be passed as well.
+    /// The newest intact checkpoint; `None` if none was ever finished, an error if none is intact. At most one piece of the tensors is in
+    /// memory: each is passed to `take`. The pieces are valid only if a checkpoint is returned; some pieces of a damaged checkpoint may
+    /// be passed as well.
     pub fn read_newest(&self, expected: &Expected, take: Take) -> Result<Option<Found>, StoreError> {
         self.look(|| self.read_first(self.candidates()?, expected, &mut *take))
     }
@@ -149,12 +148,4 @@ impl RunFolder {
         while self.advance_save(&mut save)?.is_none() {}
         Ok(())
     }
-}
-
-/// Collects the pieces into a snapshot.
-fn collect(expected: &Expected, read: impl FnOnce(Take) -> Result<Option<Found>, StoreError>) -> Result<Option<Loaded>, StoreError> {
-    let mut collected = Collected::new(expected);
-    let Some(found) = read(&mut |name, offset, bytes| collected.take(name, offset, bytes))? else { return Ok(None) };
-    let Found { state, folder, warnings, .. } = found;
-    Ok(Some(Loaded { snapshot: collected.finish(expected, state), folder, warnings }))
 }

@@ -46,7 +46,7 @@ pub struct Saved {
     pub folder: String,
     /// Its update.
     pub update: u32,
-    /// As [`crate::train::checkpoint::weights_sha256`].
+    /// Hash of its weights, see [`run::checkpoint`](crate::run::checkpoint).
     pub weights_sha256: String,
 }
 

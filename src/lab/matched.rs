@@ -1,10 +1,10 @@
 //! Two runs compared at equal updates, tokens, floating-point operations or seconds, and the time to a target.
 //!
 //! A run is evaluated now and then, so at most positions there is no value. The value at x is that of the *last evaluation at or before x*: what
-//! the run had by then, never what it reached later. Interpolated values are offered for curves on axes with dense evaluations.
+//! the run had by then, never what it reached later. Nothing is interpolated.
 
 use super::verdict::Better;
-use crate::run::suite::Axis;
+pub use crate::run::suite::Axis;
 use serde::{Deserialize, Serialize};
 
 /// An evaluation of a run: where on the axis it was made, and the metric.
@@ -19,16 +19,6 @@ pub struct Evaluation {
 /// The last evaluation at or before `x`; `None` if there is none. `evaluations` ascend in x.
 pub fn last_at(evaluations: &[Evaluation], x: f64) -> Option<Evaluation> {
     evaluations.iter().take_while(|evaluation| evaluation.x <= x).last().copied()
-}
-
-/// The value at `x` on the line between the evaluations around it; `None` outside the evaluations. `evaluations` ascend in x.
-pub fn interpolated(evaluations: &[Evaluation], x: f64) -> Option<f64> {
-    let before = last_at(evaluations, x)?;
-    if before.x == x {
-        return Some(before.value);
-    }
-    let after = evaluations.iter().find(|evaluation| evaluation.x > x)?;
-    Some(before.value + (after.value - before.value) * (x - before.x) / (after.x - before.x))
 }
 
 /// Two runs at an equal position.

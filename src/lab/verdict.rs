@@ -25,7 +25,7 @@ mod finding;
 mod needed;
 mod words;
 
-pub use finding::{Finding, Side, disagreements, perplexity_mismatch};
+pub use finding::{Finding, Side};
 use needed::Forecast;
 pub use needed::Needed;
 pub(super) use needed::expected;

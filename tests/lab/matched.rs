@@ -1,6 +1,6 @@
 //! Two runs are compared by what each had by then.
 
-use moelab::lab::matched::{Evaluation, Matched, Reached, interpolated, last_at, time_to};
+use moelab::lab::matched::{Evaluation, Matched, Reached, last_at, time_to};
 use moelab::lab::verdict::Better;
 use moelab::run::suite::Axis;
 
@@ -25,7 +25,6 @@ fn the_value_at_equal_tokens_is_the_last_by_then() {
     assert_eq!(Matched::of(Axis::Tokens, [&run, &control], Some(300.0)), None);
     assert_eq!(Matched::of(Axis::Flops, [&run, &control], Some(99.0)), None);
     assert_eq!(Matched::of(Axis::Flops, [&run, &[]], None), None);
-    assert_eq!([150.0, 200.0, 300.0, 301.0, 50.0].map(|x| interpolated(&run, x)), [Some(4.5), Some(4.0), Some(3.5), None, None]);
 }
 
 #[test]

@@ -74,7 +74,6 @@ fn unpaired_groups_are_compared_as_by_scipy() {
     let scipy = scipy();
     for case in scipy["groups"].as_array().unwrap() {
         let found = Difference::of(&numbers(&case["a"]), &numbers(&case["b"]), None).unwrap();
-        close(found.p().unwrap(), &case["p"], 1e-9);
         let [low, high] = found.interval().unwrap();
         close(low, &case["interval"][0], 1e-9);
         close(high, &case["interval"][1], 1e-9);
@@ -105,14 +104,10 @@ fn differences_below_the_noise_of_replicas_are_not_significant() {
     assert_eq!((repeats_per_arm(0.0073, 0.01), repeats_per_arm(0.0073, 0.0), repeats_per_arm(0.0, 0.1)), (Some(9), None, Some(2)));
     let no_lb = Difference::of(&[EXP8[4].1], &[EXP8[0].1], Some(noise)).unwrap();
     assert!(!no_lb.is_significant());
-    assert_eq!(
-        no_lb.sentence("no_lb", "baseline"),
-        "no_lb against baseline: not significant, difference -0.0167 (-0.0453 to +0.0119), sd of repeats 0.0073, n = 1 against 1. \
-         About 3 repeats of each would tell."
-    );
+    let [low, high] = no_lb.interval().unwrap();
+    assert_eq!(format!("{:.4} ({low:.4} to {high:.4})", no_lb.difference), "-0.0167 (-0.0453 to 0.0119)");
     let alone = Difference::of(&[5.1], &[5.2], None).unwrap();
-    assert!(alone.interval().is_none() && alone.p().is_none() && !alone.is_significant());
-    assert!(alone.sentence("a", "b").contains("unknown noise"), "{}", alone.sentence("a", "b"));
+    assert!(alone.interval().is_none() && !alone.is_significant());
     let against_five = Difference::of(&[EXP8[5].1], &replicas, None).unwrap();
     assert!(against_five.is_significant(), "{against_five:?}");
 }

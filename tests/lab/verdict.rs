@@ -2,7 +2,7 @@
 
 use super::statistics::EXP8;
 use moelab::lab::statistics::{Moments, t_quantile};
-use moelab::lab::verdict::{Arm, Better, Comparison, Finding, Judgement, Spec, Verdict, disagreements, judge, perplexity_mismatch};
+use moelab::lab::verdict::{Arm, Better, Comparison, Finding, Judgement, Spec, Verdict, judge};
 use moelab::random::Stream;
 
 /// Noise of the seed, shared by all arms, and that of each run.
@@ -185,21 +185,4 @@ fn a_best_value_at_the_edge_and_a_best_evaluation_within_the_noise_are_said() {
         judgement.findings.iter().any(|finding| matches!(finding, Finding::BestWithinNoise { .. }))
     };
     assert_eq!([gap(0.0), gap(1.9), gap(2.1)], [false, true, false]);
-}
-
-#[test]
-fn metrics_that_contradict_each_other_are_found() {
-    let judged = |better, effect| {
-        let spec = Spec { metric: if better == Better::Lower { "loss" } else { "accuracy" }.into(), better, ..Spec::default() };
-        let arms = vec![Arm::new("3e-3", [(1, Some(0.03 + effect))])];
-        judge(&Comparison { spec, control: Arm::new("1e-3", [(1, Some(0.03))]), arms, key: None })
-    };
-    let found = disagreements(&judged(Better::Lower, -0.003), &judged(Better::Higher, -0.0015));
-    assert_eq!(found[0].title(), "TIE");
-    assert_eq!(found[0].message(), "3e-3 and 1e-3: loss and accuracy disagree, and at least one difference is not clear.");
-    assert!(disagreements(&judged(Better::Lower, -0.003), &judged(Better::Higher, 0.0015)).is_empty());
-    let wrong = perplexity_mismatch((0.0313, 4), (1.016, 3)).unwrap();
-    assert_eq!(wrong.message(), "ppl 1.016 is not exp(0.0313) = 1.0318.");
-    assert_eq!(perplexity_mismatch((0.0341, 4), (1.0347, 4)), None);
-    assert_eq!(perplexity_mismatch((7.078125, 6), (1185.74, 2)), None);
 }

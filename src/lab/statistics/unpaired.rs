@@ -3,7 +3,7 @@
 //! For imported results and for runs outside a suite. Arms of a suite are compared paired by seed ([`verdict`](crate::lab::verdict)),
 //! which needs fewer runs and may be looked at repeatedly; this interval is for one look.
 
-use super::{Moments, t_quantile, two_sided_p};
+use super::{Moments, t_quantile};
 use serde::{Deserialize, Serialize};
 
 /// The two-sided error of an interval and of [`repeats_per_arm`].
@@ -69,33 +69,9 @@ impl Difference {
         Some([self.difference - half, self.difference + half])
     }
 
-    /// The two-sided p-value of no difference; `None` without repeats or where there is no noise at all.
-    pub fn p(&self) -> Option<f64> {
-        let error = self.standard_error().filter(|error| *error > 0.0)?;
-        Some(two_sided_p(self.difference / error, self.noise?.freedom as f64))
-    }
-
     /// Whether the interval excludes 0.
     pub fn is_significant(&self) -> bool {
         self.interval().is_some_and(|[low, high]| low > 0.0 || high < 0.0)
-    }
-
-    /// The sentence of a report, about the group `a` against the group `b`.
-    pub fn sentence(&self, a: &str, b: &str) -> String {
-        let [n_a, n_b] = self.n;
-        let difference = self.difference;
-        let Some((noise, [low, high])) = self.noise.zip(self.interval()) else {
-            return format!(
-                "{a} against {b}: difference {difference:+.4}, unknown noise, n = {n_a} against {n_b}: nothing was repeated, so nothing is ranked."
-            );
-        };
-        let facts =
-            format!("difference {difference:+.4} ({low:+.4} to {high:+.4}), sd of repeats {:.4}, n = {n_a} against {n_b}", noise.sd);
-        if self.is_significant() {
-            return format!("{a} against {b}: {facts}.");
-        }
-        let needed = repeats_per_arm(noise.sd, difference).map_or(String::new(), |n| format!(" About {n} repeats of each would tell."));
-        format!("{a} against {b}: not significant, {facts}.{needed}")
     }
 }
 

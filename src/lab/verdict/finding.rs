@@ -1,6 +1,6 @@
 //! What a reader has to know beside the verdicts.
 
-use super::{Arm, ArmJudgement, Band, Better, Comparison, Judgement, Moments, Verdict, are_identical, pairs};
+use super::{Arm, ArmJudgement, Band, Better, Comparison, Moments, are_identical, pairs};
 use serde::{Deserialize, Serialize};
 
 /// An end of a grid of settings.
@@ -83,20 +83,6 @@ pub enum Finding {
         /// Standard deviation of the control's repeats.
         sd: f64,
     },
-    /// Two metrics disagree about an arm, and at least one difference is not clear.
-    MetricsDisagree {
-        /// The arm and the control.
-        arms: [String; 2],
-        /// The metrics.
-        metrics: [String; 2],
-    },
-    /// A perplexity that is not the exponential of its loss.
-    PerplexityMismatch {
-        /// The loss.
-        loss: f64,
-        /// The perplexity stated for it.
-        perplexity: f64,
-    },
 }
 
 impl Finding {
@@ -110,8 +96,6 @@ impl Finding {
             Finding::QuantisedMetric { .. } => "QUANTISED METRIC",
             Finding::BestAtEdge { .. } => "BEST AT EDGE",
             Finding::BestWithinNoise { .. } => "BEST WITHIN NOISE",
-            Finding::MetricsDisagree { .. } => "TIE",
-            Finding::PerplexityMismatch { .. } => "INCONSISTENT",
         }
     }
 
@@ -147,10 +131,6 @@ impl Finding {
                 "{arm}: the best evaluation is better than the last by {gap:.4} on average, within twice the sd of the control's repeats ({sd:.4}). \
                  The smallest of many evaluations is partly luck; this is no sign that the run got worse."
             ),
-            Finding::MetricsDisagree { arms: [arm, control], metrics: [first, second] } => {
-                format!("{arm} and {control}: {first} and {second} disagree, and at least one difference is not clear.")
-            }
-            Finding::PerplexityMismatch { loss, perplexity } => format!("ppl {perplexity} is not exp({loss}) = {:.4}.", loss.exp()),
         }
     }
 }
@@ -230,34 +210,6 @@ fn best_within_noise(arm: &Arm, sd: f64) -> Option<Finding> {
     let gaps = arm.best.iter().filter_map(|(seed, best)| Some((arm.value(*seed)? - best).abs()));
     let gap = Moments::of(gaps.filter(|gap| gap.is_finite())).mean;
     (gap > 0.0 && gap <= 2.0 * sd).then(|| Finding::BestWithinNoise { arm: arm.name.clone(), gap, sd })
-}
-
-/// The arms about which two metrics of the same runs disagree while at least one difference is not clear.
-pub fn disagreements(first: &Judgement, second: &Judgement) -> Vec<Finding> {
-    let is_better = |judgement: &Judgement, arm: &ArmJudgement| {
-        let mean = arm.mean.filter(|mean| *mean != 0.0)?;
-        Some((mean < 0.0) == (judgement.spec.better == Better::Lower))
-    };
-    let mut found = Vec::new();
-    for arm in &first.arms {
-        let Some(other) = second.arms.iter().find(|other| other.name == arm.name) else { continue };
-        let Some((here, there)) = is_better(first, arm).zip(is_better(second, other)) else { continue };
-        let are_clear = |verdict: Verdict| verdict.is_clear();
-        if here != there && !(are_clear(arm.verdict) && are_clear(other.verdict)) {
-            let arms = [arm.name.clone(), first.control.name.clone()];
-            found.push(Finding::MetricsDisagree { arms, metrics: [first.spec.metric.clone(), second.spec.metric.clone()] });
-        }
-    }
-    found
-}
-
-/// Whether `perplexity` is the exponential of `loss`, where both were rounded to the given number of decimals.
-pub fn perplexity_mismatch((loss, loss_decimals): (f64, u32), (perplexity, perplexity_decimals): (f64, u32)) -> Option<Finding> {
-    let half = |decimals: u32| 0.5 * 10.0_f64.powi(-(decimals as i32));
-    let (low, high) = ((loss - half(loss_decimals)).exp(), (loss + half(loss_decimals)).exp());
-    let slack = half(perplexity_decimals);
-    let agrees = perplexity >= low - slack && perplexity <= high + slack;
-    (!agrees).then_some(Finding::PerplexityMismatch { loss, perplexity })
 }
 
 fn everyone(comparison: &Comparison) -> impl Iterator<Item = &Arm> {

@@ -139,6 +139,15 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show what a rule would have decided about finished runs, at each evaluation.
     Gates(gates::GatesArgs),
+    /// Make one run of a study's plan: for engines that distribute runs. Does nothing if it is made.
+    Run {
+        /// The plan, in the folder of the study's runs.
+        #[arg(long, value_name = "PLAN.JSONL")]
+        plan: PathBuf,
+        /// The run's place in the plan, from 0.
+        #[arg(long)]
+        index: usize,
+    },
     /// Run studies: arms that are compared, each with several seeds.
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
@@ -170,6 +179,7 @@ fn main() -> ExitCode {
         Command::Adapters => inspect::adapters(&common).and_then(exit::result),
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
         Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
+        Command::Run { plan, index } => suite::run_planned(&common, &plan, index),
         Command::Suite(command) => suite::suite(&common, command),
         Command::Match(args) => matching::match_configs(&common, &args).and_then(exit::result),
         Command::LrRange(args) => search::lr_range(&common, &args).and_then(exit::result),

@@ -136,6 +136,14 @@ pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
     }
 }
 
+/// Makes one run of the plan in a study's folder.
+pub fn run_planned(common: &Common, plan: &Path, index: usize) -> Result<ExitReason> {
+    let folder = plan.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let study = StudyArgs { study: folder.to_path_buf(), out: None, sets: Vec::new() };
+    ensure!(plan.is_file(), "{}: there is no such plan; `moelab suite plan` makes it", print::path(plan));
+    slots::run_one(common, &study.open()?, index)
+}
+
 /// A study that was read, with its plan.
 pub struct Opened {
     /// The study.

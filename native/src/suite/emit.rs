@@ -21,7 +21,7 @@ pub enum Engine {
 pub fn script(engine: Engine, study: &Path, folder: &Path, runs: usize) -> String {
     let (study, folder) = (quoted(study), quoted(folder));
     let last = runs.saturating_sub(1);
-    let run = format!("moelab suite run {study} --out {folder} --index");
+    let run = format!("moelab run --plan {folder}/plan.jsonl --index");
     let again = format!(
         "# Then `moelab suite promote {study} --out {folder}` decides which arms continue and which repeats are added.\n\
          # While it prints decisions, run the array again: runs that are made end at once with 0.\n\

@@ -80,7 +80,8 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
         }
         SuiteEvent::RunEnded { run, status, val_ce, seconds, .. } => {
             let loss = val_ce.map_or(String::new(), |loss| format!(", validation {loss:.4}"));
-            format!("{run}: {}{loss}, {}", status.words(), duration(*seconds))
+            let problem = if let RunStatus::Failed(problem) = status { format!(": {}", print::name(problem)) } else { String::new() };
+            format!("{run}: {}{problem}{loss}, {}", status.words(), duration(*seconds))
         }
         SuiteEvent::Warning { run, text } => match run {
             Some(run) => format!("warning: {run}: {}", print::name(text)),

@@ -1,0 +1,165 @@
+//! Studies in the binary: planned, run, killed, continued, distributed, judged.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Two arms with two seeds and a stage, of a model so small that a run takes a moment.
+const STUDY: &str = "question = \"Is the balance loss needed?\"
+base = \"base.toml\"
+repeats = 2
+[arms.none]
+set = [\"model.balance.coefficient=0.0\"]
+[stages]
+screen = \"50%\"
+";
+
+const BASE: &str = "[model]
+vocabulary = 256
+width = 16
+context = 16
+depth.layers = 1
+attention.heads = 2
+ffn.width = 16
+router = { experts = 4, top_k = 2 }
+[data]
+sequence_length = 16
+batch = 2
+[train]
+updates = 8
+micro_batches = 1
+evaluation = { every = 4, windows = 4 }
+[sample]
+prompts = []
+";
+
+fn study(folder: &Path, text: &str) {
+    fs::write(folder.join("study.toml"), text).unwrap();
+    fs::write(folder.join("base.toml"), BASE).unwrap();
+}
+
+fn suite(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+    let (name, rest) = arguments.split_first().unwrap();
+    command.current_dir(ROOT).arg("suite").arg(name).arg(folder.join("study.toml")).arg("--out").arg(folder.join("runs"));
+    command.args(rest).stdin(Stdio::null());
+    command
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> Output {
+    suite(folder, arguments).output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The final losses by run.
+fn losses(folder: &Path) -> BTreeMap<String, String> {
+    let rows = lines(&output(folder, &["status", "--json"]));
+    rows.iter().map(|row| (row["run"].as_str().unwrap().into(), row["final_val_ce"].to_string())).collect()
+}
+
+#[test]
+fn a_study_is_planned_run_killed_continued_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    study(folder, STUDY);
+    let plan = lines(&output(folder, &["plan", "--json"]));
+    let ids: Vec<&str> = plan.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["control-s1", "none-s1", "control-s2", "none-s2"]);
+    assert_eq!((&plan[1]["stage"], &plan[1]["until"], &plan[1]["updates"]), (&"screen".into(), &4.into(), &8.into()));
+
+    // Killed while it runs.
+    let mut killed = suite(folder, &["run"]).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !folder.join("runs/none-s1/metrics.jsonl").exists() && start.elapsed() < Duration::from_secs(120) {
+        sleep(Duration::from_millis(5));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // Another study is not run in its folder.
+    study(folder, &STUDY.replace("0.0", "0.5"));
+    let refused = output(folder, &["run"]);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("`model.balance.coefficient` was 0.0, is 0.5"), "{message}");
+    study(folder, STUDY);
+
+    let run = output(folder, &["run"]);
+    let (text, shown) = (String::from_utf8_lossy(&run.stdout).into_owned(), String::from_utf8_lossy(&run.stderr).into_owned());
+    assert_eq!(run.status.code(), Some(0), "{shown}");
+    assert!(text.contains("Nothing can be said about none against control"), "{text}");
+    assert!(shown.contains("4 of 4 runs are over"), "{shown}");
+    // A single run of the same settings has the same bits: stages, resumes and the shared device change nothing.
+    let alone = folder.join("alone");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+    command.current_dir(ROOT).arg("train").arg(folder.join("base.toml")).arg("--out").arg(&alone);
+    let alone_run = command.args(["--set", "model.balance.coefficient=0.0", "--set", "seed=2"]).output().unwrap();
+    assert!(alone_run.status.success(), "{}", String::from_utf8_lossy(&alone_run.stderr));
+    let hash = |folder: &Path| {
+        let summary: Value = serde_json::from_slice(&fs::read(folder.join("summary.json")).unwrap()).unwrap();
+        (summary["weights_sha256"].clone(), summary["final_val_ce"].clone())
+    };
+    assert_eq!(hash(&alone), hash(&folder.join("runs/none-s2")));
+    // Nothing is run twice.
+    let times = |name: &str| fs::metadata(folder.join("runs").join(name).join("metrics.jsonl")).unwrap().modified().unwrap();
+    let before: Vec<_> = ids.iter().map(|id| times(id)).collect();
+    assert_eq!(output(folder, &["run"]).status.code(), Some(0));
+    assert_eq!(before, ids.iter().map(|id| times(id)).collect::<Vec<_>>());
+
+    // A job array makes the same runs: each index, up to the stage that the decisions allow, and again after they are made.
+    let array = folder.join("array");
+    fs::create_dir(&array).unwrap();
+    study(&array, STUDY);
+    assert!(output(&array, &["plan"]).status.success());
+    for _ in 0..2 {
+        for index in ["0", "1", "2", "3", "1"] {
+            let made = output(&array, &["run", "--index", index]);
+            assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        assert!(output(&array, &["promote"]).status.success());
+    }
+    assert_eq!(losses(&array), losses(folder));
+    let mut made = Command::new(env!("CARGO_BIN_EXE_moelab"));
+    let made = made.arg("run").arg("--plan").arg(array.join("runs/plan.jsonl")).args(["--index", "3"]).output().unwrap();
+    assert!(made.status.success() && String::from_utf8_lossy(&made.stderr).contains("none-s2: done, nothing to do"), "{made:?}");
+    let beyond = output(&array, &["run", "--index", "4"]);
+    assert!(String::from_utf8_lossy(&beyond.stderr).contains("the plan has 4 runs"), "{beyond:?}");
+}
+
+#[test]
+fn a_run_that_fails_is_shown_and_the_others_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let arm = "[arms.none]\nset = [\"data.kind=text\", \"data.paths=['absent.txt']\"]\n[overrides]\neval-mismatch = \"it fails\"\n";
+    study(folder, &format!("question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n{arm}"));
+    let run = output(folder, &["run"]);
+    let shown = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("none-s1: failed: ") && shown.contains("absent.txt"), "{shown}");
+    let rows = lines(&output(folder, &["status", "--json"]));
+    assert_eq!(rows[0]["status"], serde_json::json!({ "ended": "completed" }));
+}
+
+#[test]
+fn scripts_for_other_engines_run_every_index() {
+    let folder = tempfile::tempdir().unwrap();
+    study(folder.path(), STUDY);
+    for (engine, wanted) in [("hyperqueue", "hq submit --wait --array 0-3"), ("slurm", "#SBATCH --array=0-3"), ("parallel", "--index 3\n")]
+    {
+        let script = output(folder.path(), &["emit", "--to", engine]);
+        let text = String::from_utf8_lossy(&script.stdout).into_owned();
+        assert!(text.contains(wanted) && text.contains("suite promote"), "{text}");
+    }
+}

@@ -10,6 +10,7 @@
 //   d_p_{n,e} = d_loss balance_coefficient E load_{s,e} / N        d_logsumexp_n = d_loss z_coefficient 2 logsumexp_n / N
 // load is f, f_s [B, E], r, or K / L mean_l f_l of the loss in use: a count, without gradient.
 // metrics = a value in each slot (METRIC_*), then a row of E values each (ROW_*), without coefficients. The host finds them by name.
+//   gate_e = sum_{n,k: expert = e} gate_{n,k} / N, 0 where it is not measured
 
 import package::lib::index::flat_workgroup;
 import package::lib::step::{real_of, step};
@@ -24,6 +25,7 @@ struct Params {
     balances: u32,            // 0: the z-loss alone
     by_sequence: u32,         // the loss is `sequence`, load has a row a sequence
     has_running_load: u32,    // the loss is `global batch`
+    has_gate: u32,            // the gate weights are summed, too
     layer: u32,
     layers: u32,
 }
@@ -33,7 +35,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> logsumexp: array<f32>;
 @group(0) @binding(3) var<storage, read> entropy: array<f32>;
 @group(0) @binding(4) var<storage, read> expert: array<u32>;
-@group(0) @binding(5) var<storage, read_write> sums: array<f32>; // [blocks, 2E + 2]: of p_e, assignments, logsumexp^2, entropy
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>; // [blocks, columns]: of p_e, assignments, logsumexp^2, entropy, gate weights of e
 @group(0) @binding(6) var<storage, read> saved_sums: array<f32>;
 @group(0) @binding(7) var<storage, read> running_load: array<f32>;
 @group(0) @binding(8) var<storage, read_write> loss: array<f32>;
@@ -46,6 +48,7 @@ struct Params {
 @group(0) @binding(15) var<storage, read> d_loss: array<f32>;
 @group(0) @binding(16) var<storage, read_write> d_probabilities: array<f32>;
 @group(0) @binding(17) var<storage, read_write> d_logsumexp: array<f32>;
+@group(0) @binding(18) var<storage, read> gate: array<f32>;
 
 const INVOCATIONS = 64u; // no fewer than experts
 
@@ -56,7 +59,8 @@ const METRIC_SEQUENCE = 3u;
 const SCALARS = 4u;        // slots, before the rows
 const ROW_LOAD = 0u;             // f
 const ROW_MEAN_PROBABILITY = 1u; // P
-const ROWS = 2u;
+const ROW_GATE = 2u;             // mean over tokens of the gate weight
+const ROWS = 3u;
 
 var<workgroup> sh_load: array<f32, INVOCATIONS>;
 var<workgroup> sh_mean: array<f32, INVOCATIONS>;     // P
@@ -71,11 +75,23 @@ fn count(owned: u32, first: u32, end: u32) -> u32 {
     return total;
 }
 
+fn gate_sum(owned: u32, first: u32, end: u32) -> f32 {
+    var total = 0.0;
+    for (var a = first * params.experts_per_token; a < end * params.experts_per_token; a++) {
+        total += select(0.0, gate[a], expert[a] == owned);
+    }
+    return total;
+}
+
+fn columns_of_sums() -> u32 {
+    return 2u * params.experts + 2u + params.has_gate * params.experts;
+}
+
 // An invocation owns one column of one block, all of whose tokens are in one sequence, and walks them in order.
 // grid: len(sums) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
-    let columns = 2u * params.experts + 2u;
+    let columns = columns_of_sums();
     let column = id.x % columns;
     let block = id.x / columns;
     let start = block / params.blocks_per_sequence * params.sequence_length;
@@ -95,21 +111,24 @@ fn block_sums(@builtin(global_invocation_id) id: vec3<u32>) {
         for (var n = first; n < end; n++) {
             sum = fma(logsumexp[n], logsumexp[n], sum);
         }
-    } else {
+    } else if (column == 2u * params.experts + 1u) {
         for (var n = first; n < end; n++) {
             sum += entropy[n];
         }
+    } else {
+        sum = gate_sum(column - 2u * params.experts - 2u, first, end);
     }
     sums[id.x] = sum;
 }
 
 // f and P of an expert, and its load of the loss in use.
 fn expert_means(e: u32) {
-    let columns = 2u * params.experts + 2u;
+    let columns = columns_of_sums();
     let tokens = real_of(params.tokens);
     var sum = 0.0;
     var assignments = 0.0;
     var products = 0.0;
+    var gates = 0.0;
     for (var s = 0u; s < tokens / params.sequence_length; s++) {
         var sequence_sum = 0.0;
         var sequence_assignments = 0.0;
@@ -118,6 +137,9 @@ fn expert_means(e: u32) {
             sum += block_sum;
             sequence_sum += block_sum;
             sequence_assignments += saved_sums[b * columns + params.experts + e];
+            if (params.has_gate != 0u) {
+                gates += saved_sums[b * columns + 2u * params.experts + 2u + e];
+            }
         }
         assignments += sequence_assignments;
         products = fma(sequence_assignments, sequence_sum, products);
@@ -130,6 +152,7 @@ fn expert_means(e: u32) {
     sh_sequence[e] = products;
     metrics[SCALARS + ROW_LOAD * params.experts + e] = sh_load[e];
     metrics[SCALARS + ROW_MEAN_PROBABILITY * params.experts + e] = sh_mean[e];
+    metrics[SCALARS + ROW_GATE * params.experts + e] = gates / f32(tokens);
     if (params.has_running_load != 0u) {
         load[e] = running_load[e];
     } else if (params.by_sequence == 0u) {
@@ -146,7 +169,7 @@ fn forward(@builtin(local_invocation_index) local: u32) {
         expert_means(local);
     }
     if (local < 2u) {
-        let columns = 2u * params.experts + 2u;
+        let columns = columns_of_sums();
         var sum = 0.0;
         for (var b = 0u; b < tokens / params.sequence_length * params.blocks_per_sequence; b++) {
             sum += saved_sums[b * columns + 2u * params.experts + local];

@@ -4,6 +4,7 @@
 //   p = score / sum_e score        entropy = -sum_e p_e log p_e
 //   choice score = score + selection_bias (arXiv 2408.15664); a group's is the sum of the two best of its experts
 //   expert_k = the k-th largest choice score in the kept_groups best of the groups, ties to the lowest index
+//   or, if balance is forced, expert_k of token n = (n K + k) mod E
 //   gate_k = scale score of expert_k, divided by the sum of the K scores if it renormalizes
 //   d_logits_e = l_e (p_e (d_p_e - sum_j p_j d_p_j) + sum_{k: expert_k = e} gate_k d_gate_k - share_e g)
 //              + softmax_e(logits) d_logsumexp, g = sum_k gate_k d_gate_k
@@ -25,6 +26,7 @@ struct Params {
     is_sigmoid: u32,
     renormalizes: u32,
     scale: f32,
+    forces_balance: u32,
     groups: u32,
     kept_groups: u32,
     chooses_by_logit: u32,  // no selection bias and one group: scores need not be compared
@@ -226,13 +228,15 @@ fn top_k(@builtin(global_invocation_id) id: vec3<u32>) {
         kept = best_groups(row, peak, whole);
     }
     let members = params.experts / params.groups;
+    let is_forced = params.forces_balance != 0u;
+    let searched = select(params.experts, 0u, is_forced);
     var taken = vec2<u32>();
     var selected = array<f32, MAX_EXPERTS_PER_TOKEN>(); // raw scores
     var selected_total = EPSILON;
     for (var k = 0u; k < params.experts_per_token; k++) {
-        var best = params.experts;
+        var best = select(params.experts, (id.x * params.experts_per_token + k) % params.experts, is_forced);
         var best_score = 0.0;
-        for (var e = 0u; e < params.experts; e++) {
+        for (var e = 0u; e < searched; e++) {
             let score = choice_score(row + e, e, peak, whole);
             if (has_bit(kept, e / members) && !has_bit(taken, e) && (best == params.experts || score > best_score)) {
                 best = e;

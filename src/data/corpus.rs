@@ -61,6 +61,11 @@ impl Corpus {
         }
     }
 
+    /// The domain of each token of a batch of the validation set, where it is known; see [`Dataset::validation_domains`].
+    pub fn validation_domains(&self, index: usize) -> Option<Vec<u32>> {
+        self.dataset()?.validation_domains(index)
+    }
+
     /// Number of sequences of `tokens` tokens in the validation set, without padding.
     pub fn validation_sequences(&self, tokens: u32) -> u64 {
         match self {

@@ -384,7 +384,7 @@ impl<'a> Model<'a> {
 
     /// Loss sum, targets and correct predictions of a batch.
     fn evaluate(&mut self, batch: &Batch) -> Result<Vec<f32>, TrainError> {
-        let download = self.evaluation.submit(self.device, &mut self.memory, batch, u32::MAX)?;
+        let download = self.evaluation.submit(self.device, &mut self.memory, batch, u32::MAX, None)?;
         download.wait_ready(self.device)?;
         Ok(self.evaluation.poll(self.device, &download)?.map(|outputs| outputs.statistics).unwrap_or_default())
     }

@@ -160,16 +160,17 @@ impl<'a> Reader<'a> {
     fn gather(&self, series: &Series, range: &RangeInclusive<u32>, limit: usize) -> Result<(Vec<usize>, Buckets), StoreError> {
         if series.is_array()
             && let Some(records) = self.records()?
-            && let Some((shape, values)) = records.place(series.name)
+            && let Some((shape, place)) = records.place(series.read_from())
         {
-            let mut buckets = Buckets::new(limit.min(BASE_VALUES / (values.len() / 4).max(1)));
-            records.each(self.store, series.record, range, values, |update, values| {
+            let empty = series.derive(shape, &vec![f64::NAN; place.len() / 4]);
+            let mut buckets = Buckets::new(limit.min(BASE_VALUES / empty.1.len().max(1)));
+            records.each(self.store, series.record, range, place, |update, values| {
                 // All are NaN if the series was not measured.
                 if !values.iter().all(|value| value.is_nan()) {
-                    buckets.add(update, values);
+                    buckets.add(update, &series.derive(shape, values).1);
                 }
             })?;
-            return Ok((shape.to_vec(), buckets));
+            return Ok((empty.0, buckets));
         }
         let mut gathered: Option<(Vec<usize>, Buckets)> = None;
         let only = match series.record {
@@ -193,7 +194,7 @@ impl<'a> Reader<'a> {
 
 /// Shape and values of a series in a record; `None` if it was not measured.
 fn measured<R: Record>(record: &R, series: &Series) -> Option<(Vec<usize>, Vec<f64>)> {
-    let column = R::COLUMNS.iter().find(|column| column.series.name == series.name)?;
+    let column = R::COLUMNS.iter().find(|column| column.series.name == series.read_from())?;
     let values = (column.values)(record);
-    (!values.is_empty()).then(|| ((column.shape)(record), values))
+    (!values.is_empty()).then(|| series.derive(&(column.shape)(record), &values))
 }

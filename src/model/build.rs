@@ -15,7 +15,12 @@ pub enum Mode {
         counts_assignments: bool,
     },
     /// Loss without gradients, dropout or noise.
-    Evaluate,
+    Evaluate {
+        /// Whether the routing is measured in full: the gate weights of each expert, and its assignments by domain.
+        measures_routing: bool,
+        /// Number of domains of the tokens, which are then an input `domains`, u32 `[N]`; 0 if they are not known.
+        domains: u32,
+    },
     /// Logits of one position, as in evaluation.
     Sample {
         /// The position, a u32 tensor `[1]`.

@@ -13,6 +13,8 @@ use crate::{
 /// One call of a router, for its losses and metrics.
 pub(super) struct Routed {
     routing: Routing,
+    /// The router's weight [E, D].
+    weight: Tensor,
     /// Each expert's share of the assignments over the update's micro-batches so far `[E]`, if it is counted.
     running_load: Option<Tensor>,
     /// Whether it receives gradients; otherwise it does not contribute to the loss.
@@ -43,7 +45,8 @@ pub(super) fn moe(g: &mut Graph, x: Tensor, mut residual: Tensor, w: &Weights, b
         SelectionBias::LossFree => Some(selection_bias(g, &w, build)),
     };
     let biases = RouterBiases { logits: w.find("router.bias"), selection };
-    let routing = g.router(x, w.get("router.weight"), biases, options(build)); // gate [N, K], probabilities [N, E]
+    let weight = w.get("router.weight"); // [E, D]
+    let routing = g.router(x, weight, biases, options(build)); // gate [N, K], probabilities [N, E]
     let permutation = g.permute(&routing);
     let running_load = counts(g, &w, build).map(|counts| g.count_assignments(counts, &permutation)); // [E]
     let rows = g.gather_rows(x, &permutation); // [A, D], A = N K
@@ -52,7 +55,7 @@ pub(super) fn moe(g: &mut Graph, x: Tensor, mut residual: Tensor, w: &Weights, b
     let activation = model.ffn.activation;
     let out = g.expert_ffn(rows, permutation.offsets, &weights, &biases, activation, inner_dropout); // [A, D]
     let y = g.combine(out, &routing, &permutation, Some(residual), dropout); // [N, D]
-    (y, Routed { routing, running_load, has_gradient: true })
+    (y, Routed { routing, weight, running_load, has_gradient: true })
 }
 
 fn options(build: &Build) -> RouterOptions {
@@ -62,6 +65,7 @@ fn options(build: &Build) -> RouterOptions {
         noise_std: build.noise(router.noise),
         scores: Scores { kind: router.scores, softmax: router.softmax, normalize: router.normalize },
         scale: router.scale as f32,
+        force_balance: router.force_balance,
         groups: router.groups,
         kept_groups: router.kept_groups,
     }
@@ -96,8 +100,25 @@ pub fn router_states(g: &Graph) -> Vec<RouterState> {
     routers.map(state).collect()
 }
 
-/// The balance losses `[1]` and, of every router in the order of the forward pass, its metrics.
-pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<Tensor>, Vec<Tensor>) {
+/// What is measured of a router call.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterCall {
+    /// The router's weight [E, D].
+    pub weight: Tensor,
+    /// See [`BalanceLoss::metrics`].
+    pub metrics: Tensor,
+    /// See [`Graph::domain_counts`].
+    pub domain_counts: Option<Tensor>,
+}
+
+/// The balance losses `[1]` and what is measured of every router call, in the order of the forward pass.
+pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<Tensor>, Vec<RouterCall>) {
+    let (measures_gates, domains) = match build.mode {
+        Mode::Evaluate { measures_routing: true, domains } => (true, domains),
+        _ => (false, 0),
+    };
+    let tokens = routed.first().map_or(0, |router| router.routing.dims()[0]);
+    let domain = (tokens > 0 && domains > 0).then(|| g.input("domains", [tokens], DType::U32)); // [N]
     let options = &build.model.balance;
     let (mut losses, mut balanced) = (Vec::new(), Vec::new());
     for router in routed {
@@ -107,7 +128,8 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
             (kind, _) => kind,
         };
         let running_load = router.running_load.filter(|_| kind == BalanceKind::GlobalBatch);
-        let balance = g.balance_loss(&router.routing, BalanceOptions { kind, running_load, sequence_length: build.sequence_length });
+        let sequence_length = build.sequence_length;
+        let balance = g.balance_loss(&router.routing, BalanceOptions { kind, running_load, sequence_length, measures_gates });
         let is_trained = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
         if build.mode.trains() && router.has_gradient && is_trained {
             losses.push(balance.loss);
@@ -118,5 +140,10 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
     if build.mode.trains() && options.kind == BalanceKind::HfMixtral && !trained.is_empty() {
         losses.push(g.balance_loss_over_layers(&trained));
     }
-    (losses, balanced.into_iter().map(|(_, balance, _)| balance.metrics).collect())
+    let call = |(router, (routing, balance, _)): (&Routed, &(Routing, BalanceLoss, bool))| RouterCall {
+        weight: router.weight,
+        metrics: balance.metrics,
+        domain_counts: domain.map(|domain| g.domain_counts(routing, domain, domains)),
+    };
+    (losses, routed.iter().zip(&balanced).map(call).collect())
 }

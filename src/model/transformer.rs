@@ -3,7 +3,7 @@
 //! Every published system is a combination of axes in the [config](crate::run::model); no system is named here.
 
 pub use super::build::Mode;
-pub use super::moe::{RouterState, router_states};
+pub use super::moe::{RouterCall, RouterState, router_states};
 use super::{
     build::{Build, Weights},
     depth::depth,
@@ -23,8 +23,8 @@ pub struct Recorded {
     pub statistics: Option<Tensor>,
     /// Logits of the requested position [1, V], when sampling.
     pub logits: Option<Tensor>,
-    /// Routing metrics of each MoE layer: see `BalanceLoss::metrics`.
-    pub routing: Vec<Tensor>,
+    /// What is measured of each router call, in the order of the forward pass.
+    pub routing: Vec<RouterCall>,
 }
 
 /// Records the model over `sequences` of `sequence_length` tokens (inputs `tokens` and `targets`, u32 `[N]`).

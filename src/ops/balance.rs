@@ -28,6 +28,8 @@ pub struct BalanceOptions {
     pub running_load: Option<Tensor>,
     /// T: the N tokens are consecutive whole sequences.
     pub sequence_length: u32,
+    /// Whether the metrics include the gate weights of each expert (slot `gate`), else zeros.
+    pub measures_gates: bool,
 }
 
 /// The auxiliary loss of one layer.
@@ -66,12 +68,12 @@ impl Graph {
     /// If N is not a multiple of T.
     pub fn balance_loss(&mut self, routing: &Routing, options: BalanceOptions) -> BalanceLoss {
         let BalanceOptions { running_load, sequence_length, .. } = options;
-        let Routing { expert, probabilities, logsumexp, entropy, .. } = *routing;
+        let Routing { expert, gate, probabilities, logsumexp, entropy, .. } = *routing;
         let params = params(routing, options);
         let Params { tokens, experts, blocks_per_sequence, .. } = params;
         let sequences = tokens / sequence_length; // B
-        let sums = self.tensor("balance.sums", [sequences * blocks_per_sequence, 2 * experts + 2]);
-        self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, expert, sums });
+        let sums = self.tensor("balance.sums", [sequences * blocks_per_sequence, 2 * experts + 2 + params.has_gate * experts]);
+        self.dispatch(BlockSums { params, probabilities, logsumexp, entropy, expert, gate, sums });
         let loss = self.tensor("balance.loss", [1]);
         let metrics = self.tensor("balance.metrics", [SCALARS + ROWS * experts]);
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
@@ -134,7 +136,8 @@ impl Graph {
 }
 
 /// Blocks of at least 32 tokens, about 256 of them, and none across sequences.
-fn params(routing: &Routing, BalanceOptions { kind, running_load, sequence_length }: BalanceOptions) -> Params {
+fn params(routing: &Routing, options: BalanceOptions) -> Params {
+    let BalanceOptions { kind, running_load, sequence_length, measures_gates } = options;
     let [tokens, experts, experts_per_token] = routing.dims();
     assert!(
         sequence_length > 0 && tokens.is_multiple_of(sequence_length),
@@ -152,6 +155,7 @@ fn params(routing: &Routing, BalanceOptions { kind, running_load, sequence_lengt
         balances: (!matches!(kind, BalanceKind::Off | BalanceKind::HfMixtral)).into(),
         by_sequence: matches!(kind, BalanceKind::Sequence).into(),
         has_running_load: (kind == BalanceKind::GlobalBatch).into(),
+        has_gate: measures_gates.into(),
         ..Default::default()
     }
 }

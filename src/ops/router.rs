@@ -6,6 +6,10 @@
 //! Without a selection bias and with one group the K largest logits are selected, which is the same as the K largest
 //! scores except for scores that round to equal numbers.
 //!
+//! With [`RouterOptions::force_balance`] tokens are assigned to experts in turn instead, whatever their scores, as torchtitan's
+//! `_debug_force_load_balance` and OLMo-core's `uniform_expert_assignment` do: assignment a = n K + k goes to expert a mod E. Loads
+//! then differ by at most one assignment. The gate weights are the scores of these experts.
+//!
 //! Experts outside of the kept groups cannot be selected: their selection score is -inf, as in DeepSeek's code and in Hugging
 //! Face transformers 5. Older versions of the latter used 0 instead, which is the same if K selection scores of the kept groups
 //! are positive.
@@ -67,6 +71,8 @@ pub struct RouterOptions {
     pub scores: Scores,
     /// Factor on the gate weights, above 0.
     pub scale: f32,
+    /// Assigns tokens to experts in turn instead of by score.
+    pub force_balance: bool,
     /// Number of groups, of E / groups consecutive experts each.
     pub groups: u32,
     /// Number of groups that a token may choose from: those whose two best selection scores have the largest sum.
@@ -77,7 +83,7 @@ impl RouterOptions {
     /// Softmax over the selected experts, without noise and groups.
     pub fn new(experts_per_token: u32) -> RouterOptions {
         let scores = Scores::softmax(SoftmaxOver::Selected);
-        RouterOptions { experts_per_token, noise_std: 0.0, scores, scale: 1.0, groups: 1, kept_groups: 1 }
+        RouterOptions { experts_per_token, noise_std: 0.0, scores, scale: 1.0, force_balance: false, groups: 1, kept_groups: 1 }
     }
 }
 
@@ -215,7 +221,7 @@ impl Graph {
 /// The checked options for `sizes` (tokens, width, experts).
 fn router_params(sizes: Params, biases: RouterBiases, options: RouterOptions) -> Params {
     let experts = sizes.experts;
-    let RouterOptions { experts_per_token, noise_std, scores, scale, groups, kept_groups } = options;
+    let RouterOptions { experts_per_token, noise_std, scores, scale, force_balance, groups, kept_groups } = options;
     assert!(experts <= MAX_EXPERTS, "router: {experts} experts, at most {MAX_EXPERTS}");
     assert!(
         groups > 0 && experts.is_multiple_of(groups) && (1..=groups).contains(&kept_groups),
@@ -232,6 +238,7 @@ fn router_params(sizes: Params, biases: RouterBiases, options: RouterOptions) ->
         is_sigmoid: (scores.kind == RouterScores::Sigmoid).into(),
         renormalizes: scores.renormalizes().into(),
         scale,
+        forces_balance: force_balance.into(),
         groups,
         kept_groups,
         chooses_by_logit: (groups == 1 && biases.selection.is_none()).into(),

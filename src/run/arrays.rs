@@ -6,11 +6,12 @@
 //! numpy reads a file of records in one line, [`Layout::numpy_line`].
 //!
 //! The layout is fixed when a run starts and stored next to the records, so that a later release continues to use it: series that
-//! the layout lacks stay in the line of the log.
+//! the layout lacks stay in the line of the log. So do arrays that only evaluations have: there are few evaluations, and a place for
+//! them in the records of updates would be empty.
 
 use super::{
     digest::check_word,
-    series::{Column, Lengths, Record, RecordKind, Series},
+    series::{Column, Lengths, Record, RecordKind, Series, UpdateRecord},
 };
 use serde::{Deserialize, Serialize};
 
@@ -88,21 +89,17 @@ pub struct ArrayHead {
 }
 
 impl Layout {
-    /// All series of the table that have axes. Empty for a model without routers.
+    /// All series of updates that have axes; evaluations use the same fields. Empty for a model without routers.
     pub fn of(lengths: Lengths) -> Layout {
-        let mut fields: Vec<ArrayField> = Vec::new();
-        for series in Series::all().filter(|series| series.is_array() && lengths.layers > 0) {
-            if fields.iter().all(|field| field.name != series.name) {
-                fields.push(ArrayField {
-                    name: series.name.to_string(),
-                    shape: lengths.shape(series),
-                    axes: series.axes.to_vec(),
-                    unit: series.unit.to_string(),
-                    doc: series.doc().to_string(),
-                });
-            }
-        }
-        Layout { fields }
+        let arrays = UpdateRecord::COLUMNS.iter().map(|column| &column.series).filter(|series| series.is_array() && lengths.layers > 0);
+        let field = |series: &Series| ArrayField {
+            name: series.name.to_string(),
+            shape: lengths.shape(series),
+            axes: series.axes.to_vec(),
+            unit: series.unit.to_string(),
+            doc: series.doc().to_string(),
+        };
+        Layout { fields: arrays.map(field).collect() }
     }
 
     /// Whether there are no arrays, and so no records.

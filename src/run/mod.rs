@@ -16,6 +16,7 @@ pub mod model;
 pub mod protocol;
 pub mod quote;
 pub mod records;
+pub mod routing;
 pub mod schedule;
 pub mod series;
 pub mod state;

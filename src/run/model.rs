@@ -282,6 +282,9 @@ options! {
         normalize: bool = true;
         /// Factor on the gate weights.
         scale: f64 = 1.0 => 1e-6..=1e3;
+        /// Ignores the scores in the selection and assigns tokens to experts in turn, for the throughput at perfect balance. Gate weights
+        /// are the scores of the assigned experts. The model does not learn to route: its losses are no result.
+        force_balance: bool = false;
         /// Number of groups of consecutive experts.
         groups: u32 = 1 => 1..=64;
         /// Number of groups that a token may choose from: those whose two best scores have the largest sum.
@@ -466,6 +469,22 @@ impl ModelConfig {
     /// Router calls in one forward pass that receive gradients.
     pub fn router_uses(&self) -> u32 {
         self.routers_in(|call| call.has_gradient)
+    }
+
+    /// The names of the router calls in one forward pass, in order, without the dense layers: `layer 1`, `depth step 0` of a shared
+    /// block, `call 2 (high), layer 0` of a recursive network.
+    pub fn router_labels(&self) -> Vec<String> {
+        let layers = || (0..self.depth.layers).filter(|layer| self.is_moe(*layer));
+        match self.depth.kind {
+            DepthKind::Indexed => layers().map(|layer| format!("layer {layer}")).collect(),
+            DepthKind::Shared => layers().map(|layer| format!("depth step {layer}")).collect(),
+            DepthKind::Recursive => {
+                let state = |call: &Call| if call.is_high { "high" } else { "low" };
+                let plan = self.depth.recursion.plan();
+                let calls = plan.iter().enumerate().map(|(index, call)| format!("call {index} ({})", state(call)));
+                calls.flat_map(|call| layers().map(move |layer| format!("{call}, layer {layer}"))).collect()
+            }
+        }
     }
 
     fn routers_in(&self, counts: impl Fn(&Call) -> bool) -> u32 {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     exact,
     records::{EvalRecord, Event, IncidentRecord, RewoundRecord, SampleRecord, Time, UpdateRecord},
-    series::Record,
+    series::{Record, RecordKind, Series},
     summary::{ExitReason, Summary},
 };
 use crate::config_file::{Class, Problems};
@@ -147,7 +147,7 @@ impl Subscription {
     /// # Errors
     /// Names that are no series of updates, or a time that is none.
     pub fn check(&self) -> Result<(), Problem> {
-        let names = || UpdateRecord::COLUMNS.iter().map(|column| column.series.name);
+        let names = || Series::all().filter(|series| series.record == RecordKind::Update).map(|series| series.name);
         let unknown: Vec<&str> = self.series.iter().map(String::as_str).filter(|series| !names().any(|name| name == *series)).collect();
         if !unknown.is_empty() {
             let (found, wanted) = (unknown.join(", "), names().collect::<Vec<_>>().join(", "));
@@ -335,10 +335,12 @@ impl SeriesBlock {
         self.updates.push(record.update);
         self.times.push(record.time);
         for column in &mut self.columns {
-            let Some(source) = UpdateRecord::COLUMNS.iter().find(|source| source.series.name == column.series) else { continue };
-            let values = (source.values)(record);
+            let is_it = |series: &&Series| series.record == RecordKind::Update && series.name == column.series;
+            let Some(series) = Series::all().find(is_it) else { continue };
+            let Some(source) = UpdateRecord::COLUMNS.iter().find(|source| source.series.name == series.read_from()) else { continue };
+            let (_, values) = series.derive(&(source.shape)(record), &(source.values)(record));
             // Values that were not measured keep their place, so that a row of the block is an update.
-            let unmeasured = (values.is_empty() && !source.series.is_array()).then_some(Value(None));
+            let unmeasured = (values.is_empty() && !series.is_array()).then_some(Value(None));
             column.values.extend(values.into_iter().map(|value| Value(Some(value))).chain(unmeasured));
         }
     }

@@ -16,16 +16,22 @@
 //!
 //! To add a metric of the routers, compute it in a new slot in `shaders/balance.wgsl` and add a row. A new row must be `measured`,
 //! `by_layer` or `by_expert`, so that older records can still be read.
+//!
+//! Measures of the load ([`LoadMeasure`]) are rows as well, but are not stored: they are computed from the stored load when they are
+//! read, so that they cost nothing in a run and exist for runs of earlier releases.
+//!
+//! The layers of these series are the router calls of one forward pass: blocks, depth steps of a shared block, or blocks in the calls of
+//! a recursive network, as [`ModelConfig::router_labels`] names them.
 
 use self::Source::{Clip, Host, Routing, Statistics};
-use super::{exact, model::ModelConfig, records::Time};
+use super::{exact, model::ModelConfig, records::Time, routing::LoadMeasure};
 use serde::{Deserialize, Serialize};
 
 /// An axis of a series, besides the update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
-    /// L: the router calls in one forward pass, in order.
+    /// L: the router calls in one forward pass, in order; see [`ModelConfig::router_labels`].
     Layer,
     /// E: the experts of a layer.
     Expert,
@@ -53,8 +59,14 @@ pub enum Source {
     Routing(&'static str),
     /// A slot of `clip`, the output of the gradient norm for the optimizers.
     Clip(&'static str),
+    /// The norms of the routers' gradients `[L]`, after the last micro-batch.
+    RouterGradient,
+    /// Assignments by domain and expert, summed over an evaluation. Only where the domains are known.
+    Domains,
     /// Computed from other measurements.
     Derived(Derived),
+    /// Computed from the `expert_load` of the same record when it is read; not stored.
+    OfLoad(LoadMeasure),
 }
 
 /// Values computed from several outputs.
@@ -64,6 +76,8 @@ pub enum Derived {
     BalanceGlobalBatch,
     /// K E sum_e f_e P_e, with f and P over the whole update and all layers.
     BalanceHfMixtral,
+    /// Each expert's gate weights over those of all experts of its layer.
+    GateMass,
     /// Whether the gradient was not finite.
     Skipped,
 }
@@ -124,10 +138,33 @@ impl Series {
         !self.axes.is_empty()
     }
 
-    /// All rows, those of updates first.
-    pub fn all() -> impl Iterator<Item = &'static Series> {
+    /// The rows that are stored, those of updates first.
+    pub fn stored() -> impl Iterator<Item = &'static Series> {
         let (updates, evals) = (UpdateRecord::COLUMNS.iter(), EvalRecord::COLUMNS.iter());
         updates.map(|column| &column.series).chain(evals.map(|column| &column.series))
+    }
+
+    /// All rows, including those that are computed when they are read.
+    pub fn all() -> impl Iterator<Item = &'static Series> {
+        Self::stored().chain(MEASURES)
+    }
+
+    /// The stored series of the same record from which it is read: itself, or the load.
+    pub fn read_from(&self) -> &'static str {
+        match self.source {
+            Source::OfLoad(_) => LOAD,
+            _ => self.name,
+        }
+    }
+
+    /// Its shape and values from those of the series that [`Series::read_from`] names.
+    pub fn derive(&self, shape: &[usize], values: &[f64]) -> (Vec<usize>, Vec<f64>) {
+        match (self.source, shape) {
+            (Source::OfLoad(measure), [layers, experts]) => {
+                (vec![*layers], values.chunks((*experts).max(1)).map(|load| measure.of(load)).collect())
+            }
+            _ => (shape.to_vec(), values.to_vec()),
+        }
     }
 
     /// The row with this [`Series::key`].
@@ -141,6 +178,47 @@ impl Series {
     pub fn find(key: &str) -> Option<&'static Series> {
         Self::all().find(|series| series.key() == key)
     }
+}
+
+/// The series that the measures of the load are computed from.
+const LOAD: &str = "expert_load";
+
+/// The rows of the measures of the load, of updates and of evaluations.
+macro_rules! measures {
+    ($($(#[doc = $doc:literal])+ $name:ident: $unit:literal, $measure:ident;)+) => {
+        const MEASURES: &[Series] = &[
+            $(measures!(@ Update $name $unit $measure $($doc)+),)+
+            $(measures!(@ Eval $name $unit $measure $($doc)+),)+
+        ];
+    };
+    (@ $kind:ident $name:ident $unit:literal $measure:ident $($doc:literal)+) => {
+        Series {
+            record: RecordKind::$kind,
+            name: stringify!($name),
+            unit: $unit,
+            axes: &[Axis::Layer],
+            source: Source::OfLoad(LoadMeasure::$measure),
+            reduction: Reduction::Last,
+            text: concat!($($doc),+),
+        }
+    };
+}
+
+measures! {
+    /// Entropy of the load; ln E at balance, ln K if all tokens go to the same experts.
+    load_entropy: "nats", Entropy;
+    /// Effective number of experts, exp(entropy of the load), over E; 1 at balance, K / E if all tokens go to the same experts.
+    expert_diversity: "", Diversity;
+    /// Smallest share of the assignments.
+    load_min: "share of assignments", Minimum;
+    /// Largest share of the assignments.
+    load_max: "share of assignments", Maximum;
+    /// Largest over mean share of the assignments; 1 at balance.
+    load_imbalance: "", Imbalance;
+    /// Coefficient of variation of the load: standard deviation (over E - 1) over mean; 0 at balance.
+    load_cv: "", Cv;
+    /// Share of the experts without any assignment.
+    dead_expert_frac: "share of experts", DeadFraction;
 }
 
 /// A row together with its field.
@@ -349,6 +427,11 @@ records! {
         expert_load: by_expert, "share of assignments", Routing("load"), ByTokens;
         /// Mean entropy of the router's distribution over experts.
         router_entropy: by_layer, "nats", Routing("entropy"), ByTokens;
+        /// Router z-loss of each layer before its coefficient: mean square of the logsumexp of a token's logits.
+        router_z: by_layer, "", Routing("z"), ByTokens;
+        /// L2 norm of the gradient of the router's weight over the whole update, before clipping. Calls that share a router share
+        /// its gradient, and have the same value.
+        router_grad_norm: by_layer, "", Source::RouterGradient, Last;
     }
 
     /// One evaluation: cross-entropy alone, weighted by tokens, over a fixed set.
@@ -361,6 +444,15 @@ records! {
         targets: count, "targets", Statistics("targets"), Sum;
         /// Share of the assignments that each expert took.
         expert_load: by_expert, "share of assignments", Routing("load"), ByTokens;
+        /// Mean entropy of the router's distribution over experts.
+        router_entropy: by_layer, "nats", Routing("entropy"), ByTokens;
+        /// Router z-loss of each layer before its coefficient: mean square of the logsumexp of a token's logits.
+        router_z: by_layer, "", Routing("z"), ByTokens;
+        /// Share of the gate weights that each expert got; equal to its load if it weighs as much as it is used.
+        gate_mass: by_expert, "share of gate weights", Source::Derived(Derived::GateMass), ByTokens;
+        /// Agreement of experts with the known domains of the corpus: normalized mutual information of expert and domain, adjusted for
+        /// chance; 0 if experts ignore domains. Not measured if the corpus has no domains or the router no choice.
+        domain_nmi: by_layer, "", Source::Domains, Sum;
     }
 }
 

@@ -118,7 +118,8 @@ impl Default for MicroBatch {
 pub struct TrainStep {
     replay: Replay,
     recorded: Training,
-    of_update: [TensorId; 2],
+    /// Read after each update: clip, damage, then the norms of the routers.
+    of_update: Vec<TensorId>,
     /// Reused from micro-batch to micro-batch.
     inputs: MicroBatch,
 }
@@ -139,6 +140,8 @@ pub struct UpdateOutputs {
     pub clip: Vec<f32>,
     /// See [`Training::damage`].
     pub is_damaged: bool,
+    /// The gradient norm of the router of each call, see [`Training::router_norms`].
+    pub router_norms: Vec<f32>,
 }
 
 impl TrainStep {
@@ -150,7 +153,8 @@ impl TrainStep {
         let mut outputs = vec![recorded.statistics];
         outputs.extend(&recorded.routing);
         let replay = Replay::new(device, memory, &recorded.program, outputs, options)?;
-        let of_update = [recorded.clip, recorded.damage];
+        let mut of_update = vec![recorded.clip, recorded.damage];
+        of_update.extend(recorded.router_norms.as_ref().map(|routers| routers.norms));
         Ok(TrainStep { replay, recorded, of_update, inputs: MicroBatch::default() })
     }
 
@@ -244,8 +248,13 @@ impl TrainStep {
                 micro_batches.push(outputs.into_iter().map(floats).collect());
                 bytes = rest;
             }
-            let (clip, damage) = bytes.split_at(if tail > 0 { self.replay.plan.bytes_of(&self.of_update[..1]) as usize } else { 0 });
-            (floats(clip), damage.iter().any(|byte| *byte != 0))
+            if tail == 0 {
+                return None;
+            }
+            let ends = |count: usize| self.replay.plan.bytes_of(&self.of_update[..count]) as usize;
+            let (clip, damage, norms) = (&bytes[..ends(1)], &bytes[ends(1)..ends(2)], floats(&bytes[ends(2)..]));
+            let router_of = self.recorded.router_norms.iter().flat_map(|routers| &routers.router_of);
+            Some((floats(clip), damage.iter().any(|byte| *byte != 0), router_of.map(|router| norms[*router]).collect()))
         };
         for download in before {
             if download.poll_with(device, |bytes| take(bytes, 0))?.is_none() {
@@ -253,8 +262,8 @@ impl TrainStep {
             }
         }
         let tail = self.replay.plan.bytes_of(&self.of_update) as usize;
-        let Some((clip, is_damaged)) = last.poll_with(device, |bytes| take(bytes, tail))? else { return Ok(None) };
-        Ok(Some(UpdateOutputs { micro_batches, clip, is_damaged }))
+        let Some((clip, is_damaged, router_norms)) = last.poll_with(device, |bytes| take(bytes, tail))?.flatten() else { return Ok(None) };
+        Ok(Some(UpdateOutputs { micro_batches, clip, is_damaged, router_norms }))
     }
 
     /// Blocks until a completely submitted update can be polled. Only works natively.
@@ -282,8 +291,10 @@ pub struct EvalStep {
 pub struct EvalOutputs {
     /// Cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: Vec<f32>,
-    /// Routing metrics of each MoE layer, as [`Training::routing`].
+    /// Routing metrics of each router call, as [`Training::routing`].
     pub routing: Vec<Vec<f32>>,
+    /// Assignments by domain and expert of each router call, see [`Evaluation::domain_counts`].
+    pub domain_counts: Vec<Vec<f32>>,
 }
 
 impl EvalStep {
@@ -293,27 +304,36 @@ impl EvalStep {
     /// If it does not fit the device.
     pub fn new(device: &Device, memory: &mut Memory, recorded: Evaluation, options: PlanOptions) -> Result<EvalStep, GpuError> {
         let mut outputs = vec![recorded.statistics];
-        outputs.extend(&recorded.routing);
+        outputs.extend(recorded.routing.iter().chain(&recorded.domain_counts));
         let replay = Replay::new(device, memory, &recorded.program, outputs, options)?;
         Ok(EvalStep { replay, recorded })
     }
 
-    /// MoE layers whose routing is measured.
-    pub fn layers(&self) -> usize {
-        self.recorded.routing.len()
-    }
-
-    /// Submits a batch, of which the first `real_tokens` tokens count in the routing.
+    /// Submits a batch, of which the first `real_tokens` tokens count in the routing. `domains` `[N]` are those of its tokens, if they are
+    /// known.
     ///
     /// # Errors
     /// Any device error reported so far.
-    pub fn submit(&mut self, device: &Device, memory: &mut Memory, batch: &Batch, real_tokens: u32) -> Result<Download, GpuError> {
+    pub fn submit(
+        &mut self,
+        device: &Device,
+        memory: &mut Memory,
+        batch: &Batch,
+        real_tokens: u32,
+        domains: Option<&[u32]>,
+    ) -> Result<Download, GpuError> {
         // Without dropout, noise and updates nothing else of a step is read.
         let step = Step { inverse_targets: 1.0 / batch.target_count().max(1) as f32, real_tokens, ..Step::default() };
         let EvalStep { replay, recorded } = self;
         replay.submit(device, memory, Group { micro_batches: 0..1, begins: false, ends: None }, |_, submission| {
             submission.write(recorded.tokens, bytemuck::cast_slice(&batch.tokens));
             submission.write(recorded.targets, bytemuck::cast_slice(&batch.targets));
+            if let Some(input) = recorded.domains {
+                match domains {
+                    Some(domains) => submission.write(input, bytemuck::cast_slice(domains)),
+                    None => submission.write(input, bytemuck::cast_slice(&vec![Batch::IGNORED; batch.tokens.len()])),
+                }
+            }
             submission.set_step(&step);
         })
     }
@@ -325,7 +345,9 @@ impl EvalStep {
     pub fn poll(&self, device: &Device, download: &Download) -> Result<Option<EvalOutputs>, GpuError> {
         download.poll_with(device, |bytes| {
             let mut outputs = self.replay.split(bytes).0.into_iter().map(floats);
-            EvalOutputs { statistics: outputs.next().unwrap_or_default(), routing: outputs.collect() }
+            let statistics = outputs.next().unwrap_or_default();
+            let routing = outputs.by_ref().take(self.recorded.routing.len()).collect();
+            EvalOutputs { statistics, routing, domain_counts: outputs.collect() }
         })
     }
 }

@@ -4,11 +4,11 @@ use super::optimizer;
 use crate::run::{
     ModelConfig,
     checkpoint::Expected,
-    config::{Config, IdleExperts},
+    config::{Config, DataKind, IdleExperts},
 };
 use crate::{
     gpu::{Capabilities, DType, Program, Role, Tensor, TensorId},
-    model::transformer::{Mode, RouterState, router_states, transformer},
+    model::transformer::{Mode, RouterCall, RouterState, router_states, transformer},
     ops::Graph,
 };
 
@@ -26,12 +26,23 @@ pub struct Training {
     pub loss_seed: TensorId,
     /// Read after each micro-batch: cross-entropy sum, targets, correct predictions `[3]`.
     pub statistics: TensorId,
-    /// Read after each micro-batch, one per MoE layer: routing metrics, see `BalanceLoss::metrics`.
+    /// Read after each micro-batch, one per router call: routing metrics, see `BalanceLoss::metrics`.
     pub routing: Vec<TensorId>,
+    /// Read after each update, the gradient norms of the routers; `None` without routers.
+    pub router_norms: Option<RouterNorms>,
     /// Read after each update: gradient norm, clip factor (0 = skipped).
     pub clip: TensorId,
     /// Read after each update: whether its result is not finite, see [`Graph::update_damage`].
     pub damage: TensorId,
+}
+
+/// The gradient norms of the routers, each once.
+#[derive(Clone, Debug)]
+pub struct RouterNorms {
+    /// See [`Graph::gradient_norms`].
+    pub norms: TensorId,
+    /// The router of each call, an index into the norms.
+    pub router_of: Vec<usize>,
 }
 
 /// One batch forward, without gradients, dropout or noise.
@@ -46,6 +57,11 @@ pub struct Evaluation {
     pub statistics: TensorId,
     /// As in [`Training`].
     pub routing: Vec<TensorId>,
+    /// Input, u32 `[N]`: the domain of each token, if the domains are known.
+    pub domains: Option<TensorId>,
+    /// Read after the batch if the domains are known, one per router call: assignments by domain and expert, see
+    /// [`Graph::domain_counts`].
+    pub domain_counts: Vec<TensorId>,
 }
 
 /// Sequences forward to the logits of some positions.
@@ -88,6 +104,11 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
 
 /// Records training.
 pub fn training(config: &Config, tier: Capabilities) -> Training {
+    training_with(config, tier, true)
+}
+
+/// Records training, with what only the log needs of the routing, or without.
+pub fn training_with(config: &Config, tier: Capabilities, measures_routing: bool) -> Training {
     let mut g = Graph::new(tier);
     let mode = Mode::Train { counts_assignments: config.optimizer.idle_experts == IdleExperts::Skip };
     let recorded = transformer(&mut g, &config.model, mode, config.data.batch, config.data.sequence_length);
@@ -95,8 +116,9 @@ pub fn training(config: &Config, tier: Capabilities) -> Training {
     let statistics = recorded.statistics.expect("training records statistics");
     g.backward(loss);
     g.output("statistics", statistics);
-    let routing = outputs(&mut g, &recorded.routing, "routing");
+    let routing = outputs(&mut g, &recorded.routing.iter().map(|call| call.metrics).collect::<Vec<_>>(), "routing");
     let clip = optimizer::record(&mut g, config);
+    let router_norms = if measures_routing { router_norms(&mut g, &recorded.routing) } else { None };
     for RouterState { selection_bias, counts } in router_states(&g) {
         match selection_bias {
             Some(bias) => g.selection_bias_update(bias, counts, clip, config.model.router.selection_bias_rate as f32),
@@ -106,18 +128,47 @@ pub fn training(config: &Config, tier: Capabilities) -> Training {
     let (tokens, targets, loss_seed) = (id(&g, "tokens"), id(&g, "targets"), id(&g, "loss_seed"));
     let fresh = g.find("fresh").map(|t| t.id);
     let (statistics, clip, damage) = (statistics.id, clip.id, g.update_damage().id);
-    Training { program: g.finish(), tokens, targets, fresh, loss_seed, statistics, routing, clip, damage }
+    Training { program: g.finish(), tokens, targets, fresh, loss_seed, statistics, routing, router_norms, clip, damage }
+}
+
+/// The gradient norms of the routers of these calls. Calls that share a router share its weight.
+fn router_norms(g: &mut Graph, calls: &[RouterCall]) -> Option<RouterNorms> {
+    let mut weights: Vec<Tensor> = Vec::new();
+    let mut router_of = Vec::new();
+    for call in calls {
+        let found = weights.iter().position(|weight| weight.id == call.weight.id);
+        router_of.push(found.unwrap_or(weights.len()));
+        if found.is_none() {
+            weights.push(call.weight);
+        }
+    }
+    if weights.is_empty() {
+        return None;
+    }
+    let norms = g.gradient_norms(&weights);
+    g.output("router_norms", norms);
+    Some(RouterNorms { norms: norms.id, router_of })
 }
 
 /// Records evaluation.
 pub fn evaluation(config: &Config, tier: Capabilities) -> Evaluation {
+    evaluation_with(config, tier, true)
+}
+
+/// Records evaluation, with everything that is measured of the routing, or only with what the losses are computed from.
+pub fn evaluation_with(config: &Config, tier: Capabilities, measures_routing: bool) -> Evaluation {
     let mut g = Graph::new(tier);
-    let recorded = transformer(&mut g, &config.model, Mode::Evaluate, config.data.batch, config.data.sequence_length);
+    let domains = if config.data.kind == DataKind::Language { config.data.language.domains } else { 0 };
+    let mode = Mode::Evaluate { measures_routing, domains };
+    let recorded = transformer(&mut g, &config.model, mode, config.data.batch, config.data.sequence_length);
     let statistics = recorded.statistics.expect("evaluation records statistics");
     g.output("statistics", statistics);
-    let routing = outputs(&mut g, &recorded.routing, "routing");
+    let routing = outputs(&mut g, &recorded.routing.iter().map(|call| call.metrics).collect::<Vec<_>>(), "routing");
+    let counts: Vec<Tensor> = recorded.routing.iter().filter_map(|call| call.domain_counts).collect();
+    let domain_counts = outputs(&mut g, &counts, "domain_counts");
+    let domains = g.find("domains").map(|t| t.id);
     let (tokens, targets) = (id(&g, "tokens"), id(&g, "targets"));
-    Evaluation { program: g.finish(), tokens, targets, statistics: statistics.id, routing }
+    Evaluation { program: g.finish(), tokens, targets, statistics: statistics.id, routing, domains, domain_counts }
 }
 
 /// Records sampling: the logits of one position of one window as long as those trained on.

@@ -1,14 +1,17 @@
-//! Reduces the kernel outputs of an update's micro-batches to the record of the update, by the table of series.
+//! Reduces the kernel outputs of an update's micro-batches to the record of the update, and those of an evaluation's batches to the
+//! record of the evaluation, by the table of series.
 //!
 //! The row of a series defines the slot and output that it reads, and how micro-batches are reduced
 //! ([`run::series`](crate::run::series)); ops provide the position of a slot in an output. Sums are in f64, in the order of the
 //! micro-batches.
 
+use super::engine::EvalOutputs;
 use crate::{
     ops::{self, BalanceLoss, LossHead},
     run::{
         config::{Config, Weighting},
-        records::UpdateRecord,
+        records::{EvalRecord, UpdateRecord},
+        routing::domain_agreement,
         series::{Axis, Derived, Record, Reduction, Series, Source},
     },
 };
@@ -30,6 +33,8 @@ pub(super) struct Reduced<'a> {
     pub weights: &'a [MicroWeight],
     /// The output of the gradient norm `[4]`.
     pub clip: &'a [f32],
+    /// The gradient norm of the router of each call.
+    pub router_norms: &'a [f32],
     pub config: &'a Config,
 }
 
@@ -43,7 +48,9 @@ impl Reduced<'_> {
                 Source::Statistics(slot) => vec![self.statistic(slot, series.reduction)],
                 Source::Clip(slot) => vec![f64::from(self.clip[clip_slot(slot)])],
                 Source::Routing(slot) => over_axes(self.routing(slot, series.reduction), series),
+                Source::RouterGradient => self.router_norms.iter().map(|norm| f64::from(*norm)).collect(),
                 Source::Derived(derived) => self.derived(derived).into_iter().collect(),
+                Source::Domains | Source::OfLoad(_) => continue,
             };
             let row = if series.axes.contains(&Axis::Expert) { values.len() / self.layers().max(1) } else { 1 };
             (column.set)(record, &values, row);
@@ -94,9 +101,14 @@ impl Reduced<'_> {
 
     /// `None` for routing series in a model without a router.
     fn derived(&self, derived: Derived) -> Option<f64> {
-        if derived == Derived::Skipped {
-            let is_finite = self.clip[clip_slot("finite")].to_bits() != 0;
-            return Some(f64::from(u8::from(!is_finite)));
+        match derived {
+            Derived::Skipped => {
+                let is_finite = self.clip[clip_slot("finite")].to_bits() != 0;
+                return Some(f64::from(u8::from(!is_finite)));
+            }
+            // Measured in evaluations only.
+            Derived::GateMass => return None,
+            Derived::BalanceGlobalBatch | Derived::BalanceHfMixtral => {}
         }
         let layers = self.layers() as f64;
         let load = self.routing("load", Reduction::ByTokens);
@@ -113,6 +125,75 @@ impl Reduced<'_> {
         let pooled = product(&|e| over_layers(&load, e), &|e| over_layers(&probability, e));
         Some(f64::from(self.config.model.router.top_k) * pooled)
     }
+}
+
+/// Sums over the batches of an evaluation.
+#[derive(Default)]
+pub(super) struct EvalSums {
+    /// Of the loss head's statistics.
+    statistics: Vec<f64>,
+    /// The metrics of each router call, means over the tokens of the batches so far.
+    metrics: Vec<Vec<f64>>,
+    /// Assignments of each router call by domain and expert.
+    domain_counts: Vec<Vec<f64>>,
+}
+
+impl EvalSums {
+    /// Adds a batch. Its means are divided by `divisor`: the tokens of the whole set over its own.
+    pub fn add(&mut self, outputs: &EvalOutputs, divisor: f64) {
+        let add = |sums: &mut Vec<f64>, values: &[f32], divisor: f64| {
+            sums.resize(values.len(), 0.0);
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value) / divisor);
+        };
+        add(&mut self.statistics, &outputs.statistics, 1.0);
+        let by_call = [(&mut self.metrics, &outputs.routing, divisor), (&mut self.domain_counts, &outputs.domain_counts, 1.0)];
+        for (sums, values, divisor) in by_call {
+            sums.resize(values.len(), Vec::new());
+            sums.iter_mut().zip(values).for_each(|(sums, values)| add(sums, values, divisor));
+        }
+    }
+
+    /// Sets every series of the record.
+    pub fn write(&self, record: &mut EvalRecord, config: &Config) {
+        let statistic = |slot: &str| LossHead::slot(slot).and_then(|slot| self.statistics.get(slot)).copied().unwrap_or_default();
+        for column in EvalRecord::COLUMNS {
+            let series = &column.series;
+            let values = match series.source {
+                Source::Statistics(slot) if series.reduction == Reduction::PerTarget => {
+                    vec![statistic(slot) / statistic("targets").max(1.0)]
+                }
+                Source::Statistics(slot) => vec![statistic(slot)],
+                Source::Routing(slot) => over_axes(self.metrics.iter().map(|m| BalanceLoss::values(m, slot).to_vec()).collect(), series),
+                Source::Derived(Derived::GateMass) => {
+                    self.metrics.iter().flat_map(|metrics| shares(BalanceLoss::values(metrics, "gate"))).collect()
+                }
+                Source::Domains => self.domain_agreement(config),
+                Source::Host | Source::Clip(_) | Source::RouterGradient | Source::Derived(_) | Source::OfLoad(_) => continue,
+            };
+            let row = if series.axes.contains(&Axis::Expert) { values.len() / self.metrics.len().max(1) } else { 1 };
+            (column.set)(record, &values, row);
+        }
+    }
+
+    /// NaN for a layer in which it is not defined; empty if it is defined in none.
+    fn domain_agreement(&self, config: &Config) -> Vec<f64> {
+        let router = &config.model.router;
+        let of_layer = |counts: &Vec<f64>| {
+            let table: Vec<Vec<f64>> = counts.chunks(router.experts as usize).map(<[f64]>::to_vec).collect();
+            domain_agreement(&table, router.top_k)
+        };
+        let layers: Vec<Option<f64>> = self.domain_counts.iter().map(of_layer).collect();
+        if layers.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        layers.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect()
+    }
+}
+
+/// Values over their sum.
+fn shares(values: &[f64]) -> impl Iterator<Item = f64> {
+    let sum: f64 = values.iter().sum();
+    values.iter().map(move |value| value / sum)
 }
 
 /// The mean over layers, unless the series has a value per layer; empty without layers.
@@ -143,11 +224,14 @@ mod tests {
                 Source::Statistics(slot) => LossHead::slot(slot).is_some(),
                 Source::Routing(slot) => BalanceLoss::slot(slot, 100).is_some(),
                 Source::Clip(slot) => ops::clip_slot(slot).is_some(),
-                Source::Host | Source::Derived(_) => true,
+                Source::Host | Source::RouterGradient | Source::Domains | Source::Derived(_) => true,
+                // Computed from another row.
+                Source::OfLoad(_) => false,
             };
             assert!(is_there, "{source:?}");
         }
         assert!(BalanceLoss::slot("none", 100).is_none());
-        assert_eq!(BalanceLoss::slot("mean_probability", 4 + 2 * 3), Some(7..10));
+        assert_eq!(BalanceLoss::slot("mean_probability", 4 + 3 * 3), Some(7..10));
+        assert_eq!(BalanceLoss::slot("gate", 4 + 3 * 3), Some(10..13));
     }
 }

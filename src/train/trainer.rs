@@ -18,7 +18,7 @@ use super::{
     error::TrainError,
     micro_batches::MicroBatches,
     recording,
-    reduce::{MicroWeight, Reduced},
+    reduce::{EvalSums, MicroWeight, Reduced},
 };
 use crate::{
     data::{corpus::Corpus, dataset::Batch},
@@ -33,7 +33,6 @@ use crate::{
 };
 use crate::{
     gpu::{Compilation, Device, Download, Memory, PlanOptions},
-    ops::BalanceLoss,
     run::model::parameters::{self, ParamSpec},
 };
 
@@ -98,8 +97,7 @@ enum Phase {
     /// the whole set's real tokens over its own.
     Evaluating {
         next: usize,
-        sums: [f64; 3],
-        loads: Vec<Vec<f64>>,
+        sums: EvalSums,
         pending: VecDeque<(Download, f64)>,
         /// Whether it was requested and is not part of the run.
         is_requested: bool,
@@ -443,7 +441,8 @@ impl Trainer {
         while let Some(flight) = self.in_flight.front() {
             let Some(outputs) = self.training.poll(&self.device, &flight.run)? else { return Ok(()) };
             let Some(Flight { mut record, weights, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-            Reduced { outputs: &outputs.micro_batches, weights: &weights, clip: &outputs.clip, config: &self.config }.write(&mut record);
+            let (clip, router_norms) = (&outputs.clip, &outputs.router_norms);
+            Reduced { outputs: &outputs.micro_batches, weights: &weights, clip, router_norms, config: &self.config }.write(&mut record);
             self.state.update = record.update;
             self.state.micro_step = record.micro_steps;
             self.state.tokens = record.tokens;
@@ -517,37 +516,25 @@ impl Trainer {
         let batches = self.corpus.validation_batches();
         let sequence_length = self.config.data.sequence_length;
         let sequences = self.corpus.validation_sequences(sequence_length) as f64;
-        let Phase::Evaluating { next, sums, loads, pending, is_requested } = &mut self.phase else { return Ok(()) };
+        let Phase::Evaluating { next, sums, pending, is_requested } = &mut self.phase else { return Ok(()) };
         while let Some((download, divisor)) = pending.front() {
-            let divisor = *divisor;
             let Some(outputs) = self.evaluation.poll(&self.device, download)? else { break };
+            sums.add(&outputs, *divisor);
             pending.pop_front();
-            outputs.statistics.iter().zip(sums.iter_mut()).for_each(|(v, s)| *s += f64::from(*v));
-            for (layer, values) in loads.iter_mut().zip(&outputs.routing) {
-                let found = BalanceLoss::load(values);
-                layer.resize(found.len(), 0.0);
-                layer.iter_mut().zip(found).for_each(|(s, v)| *s += f64::from(*v) / divisor);
-            }
         }
         while *next < batches && pending.len() < IN_FLIGHT {
             let batch: Batch = self.corpus.validation_batch(*next);
             let real = batch.real_sequences(sequence_length);
-            let download = self.evaluation.submit(&self.device, &mut self.memory, &batch, real * sequence_length)?;
+            let domains = self.corpus.validation_domains(*next);
+            let download = self.evaluation.submit(&self.device, &mut self.memory, &batch, real * sequence_length, domains.as_deref())?;
             pending.push_back((download, sequences / f64::from(real)));
             *next += 1;
         }
         if *next < batches || !pending.is_empty() {
             return Ok(());
         }
-        let [ce, targets, correct] = *sums;
-        let record = EvalRecord {
-            update: self.state.update,
-            val_ce: ce / targets.max(1.0),
-            accuracy: correct / targets.max(1.0),
-            targets: targets as u64,
-            expert_load: loads.iter().map(|l| l.iter().map(|v| *v as f32).collect()).collect(),
-            time: Default::default(),
-        };
+        let mut record = EvalRecord { update: self.state.update, ..EvalRecord::default() };
+        sums.write(&mut record, &self.config);
         if *is_requested {
             progress.push(Progress::Requested(record));
             self.phase = Phase::Training;
@@ -614,8 +601,7 @@ impl Trainer {
 
     /// Evaluates next, regardless of the schedule; [`Trainer::advance`] then returns the record.
     pub fn begin_evaluation(&mut self) {
-        let layers = vec![Vec::new(); self.evaluation.layers()];
-        self.phase = Phase::Evaluating { next: 0, sums: [0.0; 3], loads: layers, pending: VecDeque::new(), is_requested: false };
+        self.phase = Phase::Evaluating { next: 0, sums: EvalSums::default(), pending: VecDeque::new(), is_requested: false };
     }
 
     /// Sets a part of a tensor of this run's checkpoints: name, offset in bytes, and its bytes. [`Trainer::restore_state`] comes next.

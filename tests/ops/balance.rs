@@ -49,7 +49,14 @@ fn product(load: &[f64], mean: &[f64]) -> f64 {
     load.len() as f64 * load.iter().zip(mean).map(|(f, p)| f * p).sum::<f64>()
 }
 
-/// [loss] and [switch, z, mean entropy, sequence, load .., mean probability ..].
+/// Mean over tokens of the gate weight of each expert.
+fn mean_gates(r: &Routed, experts: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; experts];
+    r.expert.iter().zip(&r.gate.data).for_each(|(e, gate)| sums[*e as usize] += gate / r.gate.shape[0] as f64);
+    sums
+}
+
+/// [loss] and [switch, z, mean entropy, sequence, load .., mean probability .., mean gate weight ..].
 pub fn twin(r: &Routed, sequence_length: usize, trained: Trained) -> Vec<Array> {
     let [tokens, experts] = [r.probabilities.shape[0], r.probabilities.shape[1]];
     let (f, p) = (load(&r.expert, experts), mean_rows(&r.probabilities.data, experts));
@@ -67,7 +74,7 @@ pub fn twin(r: &Routed, sequence_length: usize, trained: Trained) -> Vec<Array> 
         Trained::GlobalBatch(earlier) => product(&load(&[earlier, &r.expert].concat(), experts), &p),
     };
     let loss = f64::from(STEP.balance_coefficient) * balance + f64::from(STEP.z_coefficient) * z;
-    let metrics: Vec<f64> = [switch, z, entropy, sequence].into_iter().chain(f).chain(p).collect();
+    let metrics: Vec<f64> = [switch, z, entropy, sequence].into_iter().chain(f).chain(p).chain(mean_gates(r, experts)).collect();
     vec![Array::new([1], vec![loss]), Array::new([metrics.len()], metrics)]
 }
 
@@ -144,7 +151,7 @@ fn outcome(case: Case, sizes: Sizes, real: u32, trained: Trained) -> Result<(), 
                 Trained::Sequence => (BalanceKind::Sequence, None),
                 Trained::GlobalBatch(_) => (BalanceKind::GlobalBatch, Some(running_load(g, t, experts))),
             };
-            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, running_load, sequence_length });
+            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, running_load, sequence_length, measures_gates: true });
             vec![balance.loss, balance.metrics]
         },
         |a| twin(&routed(a, &expert, tokens), sequence_length as usize, trained),
@@ -192,7 +199,8 @@ fn rows_that_fill_up_have_no_part_in_it() {
         ];
         let mut g = Graph::new(tier);
         let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
-        let balance = g.balance_loss(&routing(&tensors), BalanceOptions { kind, running_load: None, sequence_length: t });
+        let balance =
+            g.balance_loss(&routing(&tensors), BalanceOptions { kind, running_load: None, sequence_length: t, measures_gates: true });
         g.backward(balance.loss);
         g.output("metrics", balance.metrics);
         for (name, of) in [("d_probabilities", 0), ("d_logsumexp", 1)] {
@@ -233,6 +241,15 @@ fn mutants_are_caught() {
     catches(&[("balance", "step.z_coefficient * 2.0 *", "step.z_coefficient *")], |case| outcome(case, sizes, 3, Trained::Off));
     // What the rows that fill up would do in each of the numbers.
     let all = "real_of(params.tokens)";
+    let gates = [
+        ("balance", "select(0.0, gate[a], expert[a] == owned)", "gate[a]"),
+        (
+            "balance",
+            "gates += saved_sums[b * columns + 2u * params.experts + 2u + e];",
+            "gates = saved_sums[b * columns + 2u * params.experts + 2u + e];",
+        ),
+    ];
+    catches(&gates, |case| outcome(case, sizes, 3, Trained::Off));
     let mutants = [("balance", all, "params.tokens"), ("selection_bias", all, "params.tokens")];
     catches(&mutants, |case| outcome(case, sizes, 2, Trained::GlobalBatch(&earlier)));
     catches(&mutants[..1], |case| outcome(case, sizes, 2, Trained::Sequence));
@@ -252,7 +269,13 @@ fn balanced_routing_costs_one_and_k_over_layers() {
     let tiers = tiers(&device());
     for tier in tiers {
         let found = run(tier, &inputs, |g, t| {
-            vec![g.balance_loss(&routing(t), BalanceOptions { kind: BalanceKind::Off, running_load: None, sequence_length: 12 }).metrics]
+            vec![
+                g.balance_loss(
+                    &routing(t),
+                    BalanceOptions { kind: BalanceKind::Off, running_load: None, sequence_length: 12, measures_gates: true },
+                )
+                .metrics,
+            ]
         });
         let metrics = &found[0];
         let is = |found: f32, wanted: f32| assert!((found - wanted).abs() < 1e-6, "wanted {wanted}, found {found}");
@@ -283,7 +306,10 @@ fn two_layers(case: Case, width: u32, scores: [Scores; 2], over_layers: bool) ->
             for (w, options) in [t[1], t[2]].into_iter().zip(options) {
                 let routing = g.router(t[0], w, RouterBiases::default(), options);
                 let kind = if over_layers { BalanceKind::Off } else { BalanceKind::Sequence };
-                layers.push((routing, g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 22 })));
+                layers.push((
+                    routing,
+                    g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 22, measures_gates: true }),
+                ));
             }
             let mut losses: Vec<Tensor> = layers.iter().map(|(_, balance)| balance.loss).collect();
             if over_layers {
@@ -328,7 +354,7 @@ fn the_router_learns_from_the_auxiliary_losses_alone() {
             let mut g = Graph::new(tier);
             let t: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
             let routing = g.router(t[0], t[1], RouterBiases::default(), RouterOptions::new(1));
-            let balance = g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 10 });
+            let balance = g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 10, measures_gates: true });
             let d_gate = g.input("d_gate", routing.gate.shape, DType::F32);
             let seed = g.loss_seed();
             g.backward_from(&[(routing.gate, d_gate), (balance.loss, seed)]);

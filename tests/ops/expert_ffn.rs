@@ -152,7 +152,8 @@ fn block(g: &mut Graph, t: &[Tensor], experts_per_token: u32) -> Vec<Tensor> {
     let weights = FfnWeights { up: t[2], gate: None, down: t[3] };
     let out = g.expert_ffn(rows, permutation.offsets, &weights, &ExpertBiases::default(), Activation::Silu, 0.0);
     let y = g.combine(out, &routing, &permutation, Some(t[0]), 0.0);
-    let options = BalanceOptions { kind: BalanceKind::Switch, running_load: None, sequence_length: t[0].shape.as_slice()[0] };
+    let options =
+        BalanceOptions { kind: BalanceKind::Switch, running_load: None, sequence_length: t[0].shape.as_slice()[0], measures_gates: true };
     vec![y, g.balance_loss(&routing, options).loss]
 }
 

@@ -76,7 +76,10 @@ pub fn twin_with(x: &Array, w: &Array, biases: Biases, options: RouterOptions) -
         let total: f64 = scores.iter().sum();
         let p: Vec<f64> = scores.iter().map(|s| s / total).collect();
         let choice: Vec<f64> = scores.iter().enumerate().map(|(e, s)| s + bias_of(biases.selection, e)).collect();
-        let chosen = top_k(&limited(&choice, options.groups as usize, options.kept_groups as usize, f64::NEG_INFINITY), k);
+        let chosen = match options.force_balance {
+            true => (n * k..(n + 1) * k).map(|assignment| (assignment % experts) as u32).collect(),
+            false => top_k(&limited(&choice, options.groups as usize, options.kept_groups as usize, f64::NEG_INFINITY), k),
+        };
         let chosen_total: f64 = chosen.iter().map(|e| scores[*e as usize]).sum();
         let over = match options.scores {
             scores if scores == SELECTED || scores == NORMALIZED => chosen_total,
@@ -153,8 +156,13 @@ impl Variant {
     /// Sizes, scores, scale, groups, kept groups, noise, whether it has a bias on the logits and one on the choice.
     fn new(sizes: Sizes, scores: Scores, scale: f32, groups: [u32; 2], noise_std: f32, biases: [bool; 2]) -> Variant {
         let [groups, kept_groups] = groups;
-        let options = RouterOptions { experts_per_token: sizes[3], noise_std, scores, scale, groups, kept_groups };
+        let options = RouterOptions { noise_std, scores, scale, groups, kept_groups, ..RouterOptions::new(sizes[3]) };
         Variant { sizes, options, has_bias: biases[0], has_selection_bias: biases[1] }
+    }
+
+    fn in_turn(mut self) -> Variant {
+        self.options.force_balance = true;
+        self
     }
 
     /// x, w, bias on the logits, bias on the choice.
@@ -213,6 +221,10 @@ fn variants() -> Vec<Variant> {
         v([31, 64, 12, 3], ALL, 2.5, [4, 2], 0.0, [true, false]),
         v([67, 13, 9, 2], ALL, 2.5, [3, 2], 0.0, [true, true]),
         v([521, 5, 4, 1], ALL, 1.0, [1, 1], 0.0, [true, true]),
+        v([67, 13, 5, 2], SELECTED, 1.0, [1, 1], 0.1, [false, false]).in_turn(),
+        v([37, 64, 8, 3], ALL, 2.5, [1, 1], 0.0, [true, true]).in_turn(),
+        v([33, 7, 64, 16], NORMALIZED, 1.0, [1, 1], 0.0, [false, true]).in_turn(),
+        v([9, 5, 4, 4], SIGMOID, 1.0, [1, 1], 0.0, [false, false]).in_turn(),
     ]
 }
 
@@ -328,6 +340,24 @@ fn each_token_gets_different_experts_of_its_kept_groups() {
                 groups.dedup();
                 assert!(groups.len() <= variant.options.kept_groups as usize, "{variant:?}: {token:?}");
             }
+        }
+    }
+}
+
+/// However many tokens there are, and whatever their scores: loads differ by at most one assignment.
+#[test]
+fn forced_balance_gives_every_expert_its_share() {
+    let tiers = tiers(&device());
+    for [tokens, experts, k] in [[1_u32, 5, 2], [7, 5, 2], [66, 8, 3], [130, 4, 4], [3, 64, 1]] {
+        let variant = Variant::new([tokens, 6, experts, k], SELECTED, 1.0, [1, 1], 0.0, [false, true]).in_turn();
+        for &tier in &tiers {
+            let found = run_u32(tier, &variant.inputs(), |g, t| {
+                let routing = variant.record(g, t);
+                vec![g.permute(&routing).offsets]
+            });
+            let loads: Vec<u32> = found[0].windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let (least, most) = (loads.iter().min().unwrap(), loads.iter().max().unwrap());
+            assert!(most - least <= 1 && loads.iter().sum::<u32>() == tokens * k, "{tokens} tokens, {k} of {experts}: {loads:?}");
         }
     }
 }

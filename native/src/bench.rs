@@ -109,6 +109,7 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
         for kernel in &measured.kernels {
             print::json(&kernel);
         }
+        measured.routing.iter().for_each(print::json);
         return Ok(());
     }
     let step = &measured.step;
@@ -133,6 +134,14 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
             shown(k.gflops, 2),
             shown(k.share_of_flops.map(|s| 100.0 * s), 1),
             shown(k.share_of_flops.map(|s| k.share / s), 1)
+        );
+    }
+    if let Some(cost) = &measured.routing {
+        let share = |with: f64, without: f64| format!("{with:.2} ms, {without:.2} ms without ({:+.1} %)", 100.0 * (with / without - 1.0));
+        out!(
+            "routing health: {} per update; {} per batch of an evaluation",
+            share(cost.update_ms, cost.update_without_ms),
+            share(cost.eval_ms, cost.eval_without_ms)
         );
     }
     out!("sum of the kernels timed individually: {:.1} ms", measured.kernels.iter().map(|k| k.ms).sum::<f64>());

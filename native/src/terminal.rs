@@ -151,6 +151,12 @@ pub fn result_table(summary: &Summary) -> String {
     if let Some(update) = summary.blew_up_at {
         let _ = writeln!(text, "it blew up: from update {update} on its loss was far too high");
     }
+    for (incident, update) in &summary.routing_alarms {
+        let _ = writeln!(text, "from update {update} on: {}", incident.words());
+    }
+    if summary.forced_balance {
+        let _ = writeln!(text, "tokens were assigned to experts in turn: a measurement of throughput, the losses are no result");
+    }
     text.push('\n');
     let _ = writeln!(text, "  {:<24} {:>12} {:>11} {:>14}", "validation", "nats/token", "perplexity", "final minus");
     let mut row = |name: &str, ce: Option<f64>| {

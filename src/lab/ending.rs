@@ -186,7 +186,8 @@ fn write_png(folder: &mut RunFolder, of: &Material, plot: &Figure, warn: &mut dy
 
 fn write_report(folder: &mut RunFolder, of: &Material, summary: &Summary, overview: &Overview) -> Result<(), StoreError> {
     let config = of.config.to_effective_toml();
-    let report = Report { summary, overview, config: &config, plot: Some("loss.svg") };
+    let routers = of.config.model.router_labels();
+    let report = Report { summary, overview, config: &config, routers: &routers, plot: Some("loss.svg") };
     folder.write("report.md", report.to_markdown().as_bytes())
 }
 
@@ -204,6 +205,8 @@ fn summarize(ending: &Ending, of: &Material, overview: &Overview) -> Summary {
         skipped_updates: state.skipped.non_finite,
         rollbacks: state.skipped.rollbacks,
         blew_up_at: overview.blew_up_at,
+        routing_alarms: overview.routing_alarms.clone(),
+        forced_balance: of.config.model.router.force_balance && of.config.model.router_calls() > 0,
         tokens: state.tokens,
         tokens_per_second: overview.tokens_per_second(),
         adapter: state.identity.adapter.clone(),

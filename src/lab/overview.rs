@@ -35,10 +35,14 @@ pub struct Overview {
     pub incident_count: usize,
     /// The first updates whose loss or gradient was not finite.
     pub not_finite: Vec<u32>,
-    /// The first update of the first alarm.
+    /// The first update of the first alarm of a loss.
     pub blew_up_at: Option<u32>,
+    /// The first update of the first alarm of each kind about the routers.
+    pub routing_alarms: BTreeMap<Incident, u32>,
     /// For each measured series of updates, its mean over the last tenth of the updates, and its last value.
     pub recent: Vec<(&'static Series, Recent)>,
+    /// Each measured series of evaluations with a value per layer, or per layer and expert, at the newest evaluation.
+    pub routing: Vec<(&'static Series, Vec<f64>)>,
     /// For each start, tokens and seconds at its first and at its last update.
     starts: BTreeMap<u32, [(u64, f64); 2]>,
 }
@@ -64,10 +68,15 @@ impl Overview {
         let Some((_, last)) = reader.updates() else { return Ok(overview) };
         let first = last - last.div_ceil(10) + 1;
         let only = |block: Block| block.buckets.into_iter().next().map(|bucket| (block.shape, bucket.mean));
-        for series in Series::all().filter(|series| series.record == RecordKind::Update) {
+        for series in Series::stored().filter(|series| series.record == RecordKind::Update) {
             let recent = only(reader.read(series, first..=last, 1)?).zip(only(reader.read(series, last..=last, 1)?));
             let recent = recent.map(|((shape, mean), (_, last))| Recent { shape, mean, last });
             overview.recent.extend(recent.map(|recent| (series, recent)));
+        }
+        if let Some(update) = overview.last_eval.as_ref().map(|eval| eval.update) {
+            for series in Series::all().filter(|series| series.record == RecordKind::Eval && series.is_array()) {
+                overview.routing.extend(only(reader.read(series, update..=update, 1)?).map(|(_, values)| (series, values)));
+            }
         }
         Ok(overview)
     }
@@ -97,6 +106,9 @@ impl Overview {
                 }
                 if record.incident == Incident::BlowUp {
                     self.blew_up_at = self.blew_up_at.or(Some(record.since.unwrap_or(record.update)));
+                }
+                if record.incident.is_of_routing() {
+                    self.routing_alarms.entry(record.incident).or_insert(record.since.unwrap_or(record.update));
                 }
                 if self.incidents.len() < INCIDENTS {
                     self.incidents.push(record);

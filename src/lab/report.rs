@@ -6,6 +6,7 @@
 use super::chart::thousands;
 use super::overview::{INCIDENTS, Overview, Recent};
 use crate::run::records::SampleRecord;
+use crate::run::routing::gate_load_distance;
 use crate::run::series::{Axis, Series};
 use crate::run::summary::{Baselines, Summary};
 use std::fmt::Write;
@@ -21,6 +22,8 @@ pub struct Report<'a> {
     pub overview: &'a Overview,
     /// The effective config, as TOML.
     pub config: &'a str,
+    /// The names of the router calls, see [`ModelConfig::router_labels`](crate::run::ModelConfig::router_labels).
+    pub routers: &'a [String],
     /// File name of the loss plot next to the report.
     pub plot: Option<&'a str>,
 }
@@ -36,7 +39,7 @@ impl Report<'_> {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let (summary, overview) = (self.summary, self.overview);
         writeln!(text, "# {}\n\n{}\n", inline(&summary.name), verdict(summary))?;
-        let warnings = warnings(summary, overview);
+        let warnings = self.warnings();
         if !warnings.is_empty() {
             writeln!(text, "## Warnings\n\n- {}\n", warnings.join("\n- "))?;
         }
@@ -45,7 +48,8 @@ impl Report<'_> {
             writeln!(text, "![Training and validation loss by update]({plot})\n")?;
         }
         write_series(text, overview)?;
-        write_experts(text, overview)?;
+        self.write_routing(text)?;
+        self.write_experts(text)?;
         write_samples(text, overview)?;
         if !overview.incidents.is_empty() {
             writeln!(text, "## Incidents\n")?;
@@ -60,11 +64,166 @@ impl Report<'_> {
         write_origin(text, summary)?;
         writeln!(text, "## Config\n\n{}", fenced("toml", self.config))
     }
+
+    /// Reasons to doubt the result.
+    fn warnings(&self) -> Vec<String> {
+        let (summary, overview) = (self.summary, self.overview);
+        let mut warnings = Vec::new();
+        if summary.skipped_updates > 0 {
+            let at: Vec<String> = overview.not_finite.iter().map(u32::to_string).collect();
+            let skipped = summary.skipped_updates;
+            warnings.push(format!("Updates skipped for a non-finite loss or gradient: {skipped} (first: {}).", at.join(", ")));
+        }
+        if summary.rollbacks > 0 {
+            warnings.push(format!("The run rolled back to a checkpoint {} times.", summary.rollbacks));
+        }
+        if !summary.changes.is_empty() {
+            let changes: Vec<String> =
+                summary.changes.iter().map(|change| format!("{} (after update {})", inline(&change.to_string()), change.update)).collect();
+            warnings.push(format!("Settings were changed during the run, so it is not a run of a single config: {}.", changes.join("; ")));
+        }
+        if overview.evals_not_finite > 0 {
+            warnings.push(format!("{} of {} evaluations were not finite.", overview.evals_not_finite, overview.evals));
+        }
+        match (summary.final_val_ce, summary.best_val_ce, summary.best_update) {
+            (None, ..) => warnings.push("The final validation loss is unknown.".to_string()),
+            (Some(ce), ..) if summary.baselines.is_some_and(|baselines| ce >= baselines.bigram) => {
+                warnings.push("The model is no better than counting pairs of tokens.".to_string());
+            }
+            (Some(ce), Some(best), Some(update)) if ce > best + 0.02 => {
+                warnings.push(format!("The final loss is {:.4} above the best, at update {update}: the loss rose again.", ce - best));
+            }
+            _ => {}
+        }
+        if let (Some(best), Some(entropy)) = (summary.best_val_ce, summary.baselines.and_then(|baselines| baselines.entropy))
+            && best < entropy - 0.01
+        {
+            warnings.push("The loss is below the entropy of the source: the validation text leaked, or is too short.".to_string());
+        }
+        for (incident, update) in &summary.routing_alarms {
+            warnings.push(format!("From update {update} on: {} (see the incidents below).", incident.words()));
+        }
+        for (layer, load) in rows(overview, "expert_load").enumerate() {
+            let starved = load.iter().filter(|share| **share * (load.len() as f64) < STARVED).count();
+            if starved > 0 {
+                let fair = 100.0 * STARVED;
+                warnings.push(format!(
+                    "{}: {starved} of {} experts received less than {fair:.0} % of a fair share.",
+                    capitalized(&self.router(layer)),
+                    load.len()
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// The state of each router at the last evaluation: one row for each call, one column for each series of layers.
+    fn write_routing(&self, text: &mut String) -> std::fmt::Result {
+        let (overview, routing) = (self.overview, &self.overview.routing);
+        let Some(eval) = overview.last_eval.as_ref().filter(|_| !routing.is_empty()) else { return Ok(()) };
+        let calls = self.routers.len();
+        let mut columns: Vec<(&str, &str, Vec<f64>)> = Vec::new();
+        for (series, values) in routing.iter().filter(|(series, values)| series.axes == [Axis::Layer] && values.len() == calls) {
+            columns.push((series.name, series.doc(), values.clone()));
+        }
+        let gradient = overview.recent.iter().find(|(series, recent)| series.name == "router_grad_norm" && recent.last.len() == calls);
+        columns.extend(gradient.map(|(series, recent)| (series.name, series.doc(), recent.last.clone())));
+        let of_experts = |name: &str| routing.iter().find(|(series, _)| series.name == name).map(|(_, values)| values);
+        if let (Some(mass), Some(load)) = (of_experts("gate_mass"), of_experts("expert_load"))
+            && mass.len() == load.len()
+        {
+            let rows = mass.chunks((mass.len() / calls.max(1)).max(1)).zip(load.chunks((load.len() / calls.max(1)).max(1)));
+            columns.push((
+                "gate_load_distance",
+                "Half the sum over experts of |gate mass - load|; 0 if every expert weighs as much as it is used.",
+                rows.map(|(mass, load)| gate_load_distance(mass, load)).collect(),
+            ));
+        }
+        if columns.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            text,
+            "## Routing\n\nAt the evaluation after update {}, with one row for each router call of a forward pass.",
+            eval.update
+        )?;
+        for (index, (incident, update)) in self.summary.routing_alarms.iter().enumerate() {
+            let before = if index == 0 { "\n" } else { "" };
+            writeln!(text, "{before}- **Alarm: {} from update {update} on.**", incident.words())?;
+        }
+        let names: Vec<String> = columns.iter().map(|(name, ..)| format!("`{name}`")).collect();
+        writeln!(text, "\n| router | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()))?;
+        for call in 0..calls {
+            let cell = |values: &Vec<f64>| {
+                values.get(call).map_or(String::new(), |value| if value.is_nan() { String::new() } else { short(*value) })
+            };
+            let cells: Vec<String> = columns.iter().map(|(.., values)| cell(values)).collect();
+            writeln!(text, "| {} | {} |", self.router(call), cells.join(" | "))?;
+        }
+        writeln!(text)?;
+        for (name, doc, _) in &columns {
+            writeln!(text, "- `{name}`: {doc}")?;
+        }
+        writeln!(text)
+    }
+
+    /// One table for each series of experts, with a column for each series of layers in the first.
+    fn write_experts(&self, text: &mut String) -> std::fmt::Result {
+        let overview = self.overview;
+        let with_axes = |axes: &'static [Axis]| overview.recent.iter().filter(move |(series, _)| series.axes == axes);
+        let mut columns: Vec<&(&Series, Recent)> = with_axes(&[Axis::Layer]).collect();
+        let mut is_first = true;
+        for (series, recent) in with_axes(&[Axis::Layer, Axis::Expert]) {
+            let experts = recent.shape.last().copied().unwrap_or_default();
+            if experts < 2 {
+                continue;
+            }
+            if is_first {
+                writeln!(text, "## Experts\n")?;
+                is_first = false;
+            }
+            let is_share = series.unit.starts_with("share");
+            let (title, scale) = match is_share {
+                true => ("in percent of a fair share (100 is balanced)".to_string(), 100.0 * experts as f64),
+                false => (format!("in {}", series.unit), 1.0),
+            };
+            writeln!(text, "`{}` {title}, mean over the last tenth of the updates.", series.name)?;
+            writeln!(text, "{}", series.doc())?;
+            for (column, _) in &columns {
+                writeln!(text, "`{}` in {}, in the last update: {}", column.name, column.unit, column.doc())?;
+            }
+            let names: Vec<String> = (0..experts).map(|expert| expert.to_string()).collect();
+            let names = names.into_iter().chain(columns.iter().map(|(column, _)| format!("`{}`", column.name)));
+            let names: Vec<String> = names.collect();
+            writeln!(text, "\n| router | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()))?;
+            for (layer, row) in by_layer(recent).enumerate() {
+                let cell = |value: &f64| if is_share { format!("{:.0}", value * scale) } else { format!("{value:.3}") };
+                let of_layer =
+                    columns.iter().map(|(_, column)| column.last.get(layer).map_or(String::new(), |value| format!("{value:.3}")));
+                let cells: Vec<String> = row.iter().map(cell).chain(of_layer).collect();
+                writeln!(text, "| {} | {} |", self.router(layer), cells.join(" | "))?;
+            }
+            writeln!(text)?;
+            columns.clear();
+        }
+        Ok(())
+    }
+
+    /// The name of a router call.
+    fn router(&self, call: usize) -> String {
+        self.routers.get(call).cloned().unwrap_or_else(|| format!("layer {call}"))
+    }
 }
 
 /// The result of the run, in a sentence or two; a blow-up comes first.
 fn verdict(summary: &Summary) -> String {
     let mut text = String::new();
+    if summary.forced_balance {
+        let _ = write!(
+            text,
+            "**Tokens were assigned to experts in turn (`model.router.force_balance`): this run measures throughput, its losses are no result.** "
+        );
+    }
     if let Some(update) = summary.blew_up_at {
         let _ = write!(text, "**The run blew up: from update {update} on its loss was far too high** (see the incidents below). ");
     }
@@ -93,50 +252,6 @@ fn verdict(summary: &Summary) -> String {
         }
     }
     text + "."
-}
-
-/// Reasons to doubt the result.
-fn warnings(summary: &Summary, overview: &Overview) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if summary.skipped_updates > 0 {
-        let at: Vec<String> = overview.not_finite.iter().map(u32::to_string).collect();
-        let skipped = summary.skipped_updates;
-        warnings.push(format!("Updates skipped for a non-finite loss or gradient: {skipped} (first: {}).", at.join(", ")));
-    }
-    if summary.rollbacks > 0 {
-        warnings.push(format!("The run rolled back to a checkpoint {} times.", summary.rollbacks));
-    }
-    if !summary.changes.is_empty() {
-        let changes: Vec<String> =
-            summary.changes.iter().map(|change| format!("{} (after update {})", inline(&change.to_string()), change.update)).collect();
-        warnings.push(format!("Settings were changed during the run, so it is not a run of a single config: {}.", changes.join("; ")));
-    }
-    if overview.evals_not_finite > 0 {
-        warnings.push(format!("{} of {} evaluations were not finite.", overview.evals_not_finite, overview.evals));
-    }
-    match (summary.final_val_ce, summary.best_val_ce, summary.best_update) {
-        (None, ..) => warnings.push("The final validation loss is unknown.".to_string()),
-        (Some(ce), ..) if summary.baselines.is_some_and(|baselines| ce >= baselines.bigram) => {
-            warnings.push("The model is no better than counting pairs of tokens.".to_string());
-        }
-        (Some(ce), Some(best), Some(update)) if ce > best + 0.02 => {
-            warnings.push(format!("The final loss is {:.4} above the best, at update {update}: the loss rose again.", ce - best));
-        }
-        _ => {}
-    }
-    if let (Some(best), Some(entropy)) = (summary.best_val_ce, summary.baselines.and_then(|baselines| baselines.entropy))
-        && best < entropy - 0.01
-    {
-        warnings.push("The loss is below the entropy of the source: the validation text leaked, or is too short.".to_string());
-    }
-    for (layer, load) in rows(overview, "expert_load").enumerate() {
-        let starved = load.iter().filter(|share| **share * (load.len() as f64) < STARVED).count();
-        if starved > 0 {
-            let fair = 100.0 * STARVED;
-            warnings.push(format!("Layer {layer}: {starved} of {} experts received less than {fair:.0} % of a fair share.", load.len()));
-        }
-    }
-    warnings
 }
 
 fn write_losses(text: &mut String, summary: &Summary, overview: &Overview) -> std::fmt::Result {
@@ -199,46 +314,6 @@ fn short(value: f64) -> String {
     }
 }
 
-/// One table for each series of experts, with a column for each series of layers in the first.
-fn write_experts(text: &mut String, overview: &Overview) -> std::fmt::Result {
-    let with_axes = |axes: &'static [Axis]| overview.recent.iter().filter(move |(series, _)| series.axes == axes);
-    let mut columns: Vec<&(&Series, Recent)> = with_axes(&[Axis::Layer]).collect();
-    let mut is_first = true;
-    for (series, recent) in with_axes(&[Axis::Layer, Axis::Expert]) {
-        let experts = recent.shape.last().copied().unwrap_or_default();
-        if experts < 2 {
-            continue;
-        }
-        if is_first {
-            writeln!(text, "## Experts\n")?;
-            is_first = false;
-        }
-        let is_share = series.unit.starts_with("share");
-        let (title, scale) = match is_share {
-            true => ("in percent of a fair share (100 is balanced)".to_string(), 100.0 * experts as f64),
-            false => (format!("in {}", series.unit), 1.0),
-        };
-        writeln!(text, "`{}` {title}, mean over the last tenth of the updates.", series.name)?;
-        writeln!(text, "{}", series.doc())?;
-        for (column, _) in &columns {
-            writeln!(text, "`{}` in {}, in the last update: {}", column.name, column.unit, column.doc())?;
-        }
-        let names: Vec<String> = (0..experts).map(|expert| expert.to_string()).collect();
-        let names = names.into_iter().chain(columns.iter().map(|(column, _)| format!("`{}`", column.name)));
-        let names: Vec<String> = names.collect();
-        writeln!(text, "\n| layer | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()))?;
-        for (layer, row) in by_layer(recent).enumerate() {
-            let cell = |value: &f64| if is_share { format!("{:.0}", value * scale) } else { format!("{value:.3}") };
-            let of_layer = columns.iter().map(|(_, column)| column.last.get(layer).map_or(String::new(), |value| format!("{value:.3}")));
-            let cells: Vec<String> = row.iter().map(cell).chain(of_layer).collect();
-            writeln!(text, "| {layer} | {} |", cells.join(" | "))?;
-        }
-        writeln!(text)?;
-        columns.clear();
-    }
-    Ok(())
-}
-
 fn write_samples(text: &mut String, overview: &Overview) -> std::fmt::Result {
     if overview.samples.is_empty() {
         return Ok(());
@@ -269,6 +344,11 @@ fn write_origin(text: &mut String, summary: &Summary) -> std::fmt::Result {
         writeln!(text, "| {name} | {} |", inline(value))?;
     }
     writeln!(text)
+}
+
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
 /// Untrusted text within a line: no Markdown, no HTML, no line break.

@@ -10,14 +10,15 @@
 //! An alarm is one incident with its first update; it is raised again only after a loss within the limit. The run continues,
 //! because it may recover, and the user decides what to do. Non-finite losses are handled by [`Nan`](super::config::Nan) and
 //! ignored here.
+//! Alarms of the routers are in [`routing_alarms`](super::routing_alarms).
 //! The state is part of the checkpoint, so that a resumed run raises the same alarms.
 
 use serde::{Deserialize, Serialize};
 
-use super::config::Alarms;
+use super::{config::Alarms, records::Incident, routing_alarms::RoutingAlarmState};
 
 /// The state of the alarms between updates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmState {
     /// Finite training losses so far.
@@ -30,6 +31,9 @@ pub struct AlarmState {
     risen: Excursion,
     /// Whether the newest evaluation was above the uniform baseline.
     validation_is_above: bool,
+    /// Of the routers.
+    #[serde(default, skip_serializing_if = "RoutingAlarmState::is_empty")]
+    pub routing: RoutingAlarmState,
 }
 
 /// Consecutive updates with a loss that is too high.
@@ -59,7 +63,9 @@ impl Excursion {
 /// An alarm: the first update and the reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alarm {
-    /// The first update whose loss was too high.
+    /// What happened.
+    pub incident: Incident,
+    /// The first update that it concerns.
     pub since: u32,
     /// The reason as text, with numbers.
     pub detail: String,
@@ -84,7 +90,7 @@ impl AlarmState {
                 "the training loss has been above {limit:.4} since update {since} ({} times the uniform baseline): {loss:.4} at update {update}; {REMEDY}",
                 config.above_uniform
             );
-            alarms.push(Alarm { since, detail });
+            alarms.push(Alarm { incident: Incident::BlowUp, since, detail });
         }
         let limit = self.lowest.filter(|_| config.perplexity_rise > 0.0).map(|lowest| lowest + config.perplexity_rise.ln());
         if self.risen.note(update, limit.is_some_and(|limit| loss > limit), window) {
@@ -94,7 +100,7 @@ impl AlarmState {
                 config.perplexity_rise.ln(),
                 config.perplexity_rise
             );
-            alarms.push(Alarm { since, detail });
+            alarms.push(Alarm { incident: Incident::BlowUp, since, detail });
         }
         self.losses += 1;
         self.running += (loss - self.running) / self.losses.min(u64::from(window)) as f64;
@@ -120,7 +126,7 @@ impl AlarmState {
             let detail = format!(
                 "the validation loss at update {update} is {loss:.4}, above {limit:.4} ({times} times the uniform baseline), since update {since}; {REMEDY}"
             );
-            Alarm { since, detail }
+            Alarm { incident: Incident::BlowUp, since, detail }
         })
     }
 }
@@ -129,7 +135,8 @@ impl AlarmState {
 mod tests {
     use super::*;
 
-    const CONFIG: Alarms = Alarms { window: 4, above_uniform: 1.1, perplexity_rise: 3.0 };
+    const CONFIG: Alarms =
+        Alarms { window: 4, above_uniform: 1.1, perplexity_rise: 3.0, collapsed_spread: 0.1, dead_experts: true, starved_load: 0.1 };
     const UNIFORM: f64 = 5.0;
 
     /// Updates at which an alarm was raised, each with its first update.

@@ -188,14 +188,25 @@ options! {
 }
 
 options! {
-    /// When a finite loss counts as a blow-up, which is logged as an incident, warned about and reported. The run continues.
+    /// When a finite loss counts as a blow-up, and a router as failing, which is logged as an incident, warned about and reported. The run
+    /// continues.
     pub struct Alarms: bookkeeping {
-        /// Consecutive updates with a training loss that is too high; 0 disables all alarms.
+        /// Consecutive updates after which a training loss that is too high, or a router that fails, raises an alarm; 0 disables all alarms.
         window: u32 = 20 => 0..=10_000;
         /// Maximum training or validation loss after the warm-up, as a multiple of the uniform baseline ln V; 0 for no limit.
         above_uniform: f64 = 1.1 => 0.0..=1e6;
         /// Maximum training perplexity, as a multiple of its lowest running value; 0 for no limit.
         perplexity_rise: f64 = 3.0 => 0.0..=1e9;
+        /// Minimum spread of a layer's load, (exp(entropy of the load) - K) / (E - K), which is 0 if all tokens go to the same K experts and
+        /// 1 at balance; below it the router has collapsed. 0 for no limit.
+        #[when("model.ffn.kind" = "moe")]
+        collapsed_spread: f64 = 0.1 => 0.0..=1.0;
+        /// Whether experts without tokens raise an alarm.
+        #[when("model.ffn.kind" = "moe")]
+        dead_experts: bool = true;
+        /// Minimum load of an expert, as a multiple of the mean load; below it the expert is starved. 0 for no limit.
+        #[when("model.ffn.kind" = "moe")]
+        starved_load: f64 = 0.1 => 0.0..=1.0;
     }
 }
 

@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod quote;
 pub mod records;
 pub mod routing;
+pub mod routing_alarms;
 pub mod schedule;
 pub mod series;
 pub mod state;

@@ -111,7 +111,7 @@ pub struct RewoundRecord {
 }
 
 /// The kinds of incidents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Incident {
     /// A loss or gradient was not finite and the update was skipped.
@@ -120,6 +120,12 @@ pub enum Incident {
     RolledBack,
     /// The loss is finite but far too high (see [`alarms`](super::alarms)); the run continued.
     BlowUp,
+    /// Nearly all tokens of a layer go to the same experts (see [`routing_alarms`](super::routing_alarms)); the run continued.
+    RouterCollapsed,
+    /// Experts without tokens; the run continued.
+    ExpertDead,
+    /// Experts with far fewer tokens than the mean; the run continued.
+    ExpertStarved,
     /// The device was lost and opened again.
     DeviceLost,
     /// A checkpoint could not be saved; the run continued.
@@ -135,12 +141,20 @@ pub enum Incident {
 }
 
 impl Incident {
+    /// Whether it is an alarm of the routers.
+    pub fn is_of_routing(self) -> bool {
+        matches!(self, Self::RouterCollapsed | Self::ExpertDead | Self::ExpertStarved)
+    }
+
     /// As text.
     pub fn words(self) -> &'static str {
         match self {
             Self::NonFinite => "not finite",
             Self::RolledBack => "rolled back",
             Self::BlowUp => "blew up",
+            Self::RouterCollapsed => "router collapsed",
+            Self::ExpertDead => "experts dead",
+            Self::ExpertStarved => "experts starved",
             Self::DeviceLost => "device lost",
             Self::CheckpointFailed => "checkpoint not saved",
             Self::CheckpointDamaged => "checkpoint damaged",

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::exact;
 use super::identity::Change;
+use super::records::Incident;
 use crate::config_file::Class;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,13 @@ pub struct Summary {
     /// The first update of the first alarm: a loss that was finite but far too high.
     #[serde(default)]
     pub blew_up_at: Option<u32>,
+    /// The first update of the first alarm of each kind about the routers: collapse, dead experts, starved experts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routing_alarms: BTreeMap<Incident, u32>,
+    /// Whether tokens were assigned to experts in turn (`model.router.force_balance`): a measurement of throughput, whose losses are no
+    /// result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced_balance: bool,
     /// Training tokens seen.
     pub tokens: u64,
     /// Training tokens per second, without the first update after each start, evaluations and checkpoints included. `None` if

@@ -388,24 +388,18 @@ impl Trainer {
     }
 
     fn raise(&self, alarm: Alarm, progress: &mut Vec<Progress>) {
-        let Alarm { since, detail } = alarm;
+        let Alarm { incident, since, detail } = alarm;
         let update = self.state.update;
-        progress.push(Progress::Incident(IncidentRecord {
-            update,
-            incident: Incident::BlowUp,
-            detail,
-            since: Some(since),
-            time: Default::default(),
-        }));
+        progress.push(Progress::Incident(IncidentRecord { update, incident, detail, since: Some(since), time: Default::default() }));
     }
 
     /// Records an update in the alarms.
-    fn watch(&mut self, loss: f64, progress: &mut Vec<Progress>) {
+    fn watch(&mut self, loss: f64, load: &[Vec<f32>], progress: &mut Vec<Progress>) {
         let (update, uniform) = (self.state.update, self.uniform());
         let is_warm = self.schedule.is_warm(update.saturating_sub(1));
-        for alarm in self.state.alarms.note_update(&self.config.alarms, update, loss, uniform, is_warm) {
-            self.raise(alarm, progress);
-        }
+        let mut alarms = self.state.alarms.note_update(&self.config.alarms, update, loss, uniform, is_warm);
+        alarms.extend(self.state.alarms.routing.note_update(&self.config, update, load));
+        alarms.into_iter().for_each(|alarm| self.raise(alarm, progress));
     }
 
     /// Makes one submission of the next update, which is the whole of it unless it is too large for one.
@@ -448,10 +442,11 @@ impl Trainer {
             self.state.tokens = record.tokens;
             self.state.schedule.updates = record.update;
             self.state.schedule.micro_steps = record.micro_steps;
-            let (skipped, loss) = (record.skipped, record.train_ce);
+            let skipped = record.skipped;
+            let watched = (!skipped && !outputs.is_damaged).then(|| (record.train_ce, record.expert_load.clone()));
             progress.push(Progress::Update(record));
-            if !skipped && !outputs.is_damaged {
-                self.watch(loss, progress);
+            if let Some((loss, load)) = watched {
+                self.watch(loss, &load, progress);
             }
             if outputs.is_damaged {
                 self.note_damage(progress)?;

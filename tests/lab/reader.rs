@@ -8,6 +8,7 @@ use moelab::lab::run_folder::{RunFolder, Start};
 use moelab::lab::store::Store;
 use moelab::run::digest::sha256_hex;
 use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, Time, UpdateRecord};
+use moelab::run::routing::LoadMeasure;
 use moelab::run::series::{Lengths, Series};
 
 const UPDATES: u32 = 3000;
@@ -91,6 +92,11 @@ fn any_range_of(folder: &RunFolder) {
             assert_eq!(block.shape, [2, 3], "{what}");
             assert_buckets(&block.buckets, |update| f64::from(load(update, 1, 2)), 5, (from, to), &what);
             assert_buckets(&read("router_entropy").buckets, |update| f64::from(load(update, 9, 1)), 1, (from, to), &what);
+            // Not stored: its smallest and largest are those of the updates, not of their mean load.
+            let block = read("load_imbalance");
+            assert_eq!(block.shape, [2], "{what}");
+            let imbalance = |update| LoadMeasure::Imbalance.of(&[0, 1, 2].map(|expert| f64::from(load(update, 1, expert))));
+            assert_buckets(&block.buckets, imbalance, 1, (from, to), &what);
         }
     }
     let reader = folder.reader().expect("memory is sound");
@@ -146,10 +152,13 @@ fn the_readme_says_how_to_read_the_arrays() {
             (parts[0].trim_matches('"').to_string(), shape.split(',').filter_map(|length| length.trim().parse::<usize>().ok()).product())
         })
         .collect();
-    assert_eq!(fields.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["check", "update", "kind", "expert_load", "router_entropy"]);
+    assert_eq!(
+        fields.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+        ["check", "update", "kind", "expert_load", "router_entropy", "router_z", "router_grad_norm"]
+    );
     let bytes = folder.read("series.bin").expect("memory is sound").expect("it is there");
     let record = 4 * fields.iter().map(|(_, count)| count).sum::<usize>();
-    assert_eq!((fields[3].1, record, bytes.len() % record, bytes.len() / record), (6, 44, 0, 10));
+    assert_eq!((fields[3].1, record, bytes.len() % record, bytes.len() / record), (6, 60, 0, 10));
     let mut at = 0;
     for (_, count) in &mut fields {
         at += std::mem::replace(count, at);
@@ -190,7 +199,7 @@ fn a_damaged_array_record_is_left_out() {
         let block =
             Reader::open(&memory).and_then(|reader| reader.read(series("expert_load"), 0..=u32::MAX, 100)).expect("memory is sound");
         let mut wanted = whole.buckets.clone();
-        wanted.remove(bit / 8 / 44);
+        wanted.remove(bit / 8 / 60);
         assert_eq!(block.buckets, wanted, "bit {bit}");
     }
 }

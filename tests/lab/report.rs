@@ -22,6 +22,8 @@ fn summary() -> Summary {
         skipped_updates: 0,
         rollbacks: 0,
         blew_up_at: None,
+        routing_alarms: Default::default(),
+        forced_balance: false,
         tokens: 40 * 4096,
         tokens_per_second: Some(18_204.4),
         adapter: "llvmpipe".into(),
@@ -54,7 +56,18 @@ fn events() -> Vec<Event> {
         }));
         if update % 10 == 0 {
             let val_ce = if update == 30 { 1.5 } else { 4.1 - f64::from(update) * 0.06 };
-            events.push(Event::Eval(EvalRecord { update, val_ce, accuracy: 0.5, targets: 16_384, ..EvalRecord::default() }));
+            events.push(Event::Eval(EvalRecord {
+                update,
+                val_ce,
+                accuracy: 0.5,
+                targets: 16_384,
+                expert_load: vec![vec![0.25; 4], vec![0.5, 0.25, 0.25, 0.0]],
+                router_entropy: vec![1.25, 1.0],
+                router_z: vec![2.5, 3.0],
+                gate_mass: vec![vec![0.25; 4], vec![0.625, 0.25, 0.125, 0.0]],
+                domain_nmi: vec![0.125, f32::NAN],
+                ..EvalRecord::default()
+            }));
         }
     }
     events.push(Event::Sample(SampleRecord {
@@ -71,7 +84,8 @@ fn events() -> Vec<Event> {
 fn markdown(summary: &Summary, events: &[Event]) -> String {
     let folder = folder_with(&Start { lengths: Lengths { layers: 2, experts: 4 }, ..START }, events);
     let overview = Overview::of(&folder.reader().expect("memory is sound")).expect("memory is sound");
-    Report { summary, overview: &overview, config: "seed = 1\n", plot: Some("loss.svg") }.to_markdown()
+    let routers = ["layer 0", "layer 1"].map(String::from);
+    Report { summary, overview: &overview, config: "seed = 1\n", routers: &routers, plot: Some("loss.svg") }.to_markdown()
 }
 
 #[test]

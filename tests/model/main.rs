@@ -18,6 +18,7 @@ mod pairwise;
 mod probe;
 mod ranges;
 mod real_tokens;
+mod routing;
 mod sampling;
 mod sanity;
 mod session;

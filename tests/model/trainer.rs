@@ -543,7 +543,8 @@ fn what_is_logged_of_an_update_follows_from_its_micro_batches() {
             assert_close(&found_load, &shares, 1e-6, "load");
             assert!((found_load.iter().sum::<f64>() - 1.0).abs() < 1e-6);
             let entropy = mean(&|row| BalanceLoss::values(row, "entropy")[0], &layer(l));
-            assert!((f64::from(found.router_entropy[l]) - entropy).abs() < 1e-6);
+            let z = mean(&|row| BalanceLoss::values(row, "z")[0], &layer(l));
+            assert_close(&[f64::from(found.router_entropy[l]), f64::from(found.router_z[l])], &[entropy, z], 1e-6, "entropy and z");
         }
         assert_eq!((found.micro_steps, found.tokens), (3, 48));
 

@@ -35,6 +35,8 @@ fn write(path: &Path, updates: u32) {
             lr_adamw: 1e-3,
             expert_load: (0..LENGTHS.layers).map(|layer| (0..LENGTHS.experts).map(|expert| value(40 * layer + expert)).collect()).collect(),
             router_entropy: (0..LENGTHS.layers).map(|layer| value(500 + layer)).collect(),
+            router_z: (0..LENGTHS.layers).map(|layer| value(520 + layer)).collect(),
+            router_grad_norm: (0..LENGTHS.layers).map(|layer| value(540 + layer)).collect(),
             ..UpdateRecord::default()
         };
         run.append(&Event::Update(record)).expect("the disk is sound");
@@ -52,7 +54,7 @@ fn an_update_of_twelve_layers_with_forty_experts_is_two_and_a_half_kilobytes() {
     let path = temporary.path().join("run");
     write(&path, 100);
     let [log, series] = bytes(&path);
-    assert_eq!(series, 100 * 1980);
+    assert_eq!(series, 100 * 2076);
     assert!(log < 100 * 600, "{log}");
 }
 

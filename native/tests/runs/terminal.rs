@@ -62,6 +62,8 @@ fn summary() -> Summary {
         skipped_updates: 1,
         rollbacks: 0,
         blew_up_at: None,
+        routing_alarms: Default::default(),
+        forced_balance: false,
         tokens: 1_638_400,
         tokens_per_second: Some(18_204.4),
         adapter: "llvmpipe".into(),

@@ -1,4 +1,5 @@
-//! A whole update on random tokens: its time, and the share of each kernel in time and in arithmetic.
+//! A whole update on random tokens: its time, the share of each kernel in time and in arithmetic, and the cost of what is measured of
+//! the routing for the log alone.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,8 +15,8 @@ use crate::{
         model::{cost::cost, parameters::initial_values},
     },
     train::{
-        engine::{MicroBatch, TrainStep, UpdateRun},
-        recording::training,
+        engine::{EvalStep, MicroBatch, TrainStep, UpdateRun},
+        recording::{evaluation_with, training, training_with},
         trainer::IN_FLIGHT,
     },
 };
@@ -69,6 +70,21 @@ pub struct KernelShare {
     pub share_of_flops: Option<f64>,
 }
 
+/// What it costs to measure the routing: medians of rounds with and without, in turn.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RoutingCost {
+    /// `routing health`.
+    pub kernel: &'static str,
+    /// Milliseconds per update.
+    pub update_ms: f64,
+    /// The same without the gradient norms of the routers.
+    pub update_without_ms: f64,
+    /// Milliseconds per batch of an evaluation.
+    pub eval_ms: f64,
+    /// The same without gate weights and domains.
+    pub eval_without_ms: f64,
+}
+
 /// An update and its kernels, the longest first.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -76,6 +92,8 @@ pub struct Measured {
     pub step: StepRecord,
     /// The parts.
     pub kernels: Vec<KernelShare>,
+    /// For a model with routers.
+    pub routing: Option<RoutingCost>,
 }
 
 /// A compiled update with its weights and tokens set.
@@ -83,6 +101,7 @@ struct Ready<'a> {
     device: &'a Device,
     config: &'a Config,
     train: TrainStep,
+    evaluation: EvalStep,
     memory: Memory,
     inputs: MicroBatch,
     in_flight: VecDeque<UpdateRun>,
@@ -93,11 +112,12 @@ struct Ready<'a> {
 /// # Errors
 /// A first loss that is not that of random tokens, a gradient that is not finite, or a device error.
 pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<Measured, BenchError> {
-    let mut ready = prepare(device, config)?;
+    let mut ready = prepare(device, config, true)?;
     let step = ready.time(rounds, now)?;
     let kernels = ready.shares(now)?;
     ready.check_finite()?;
-    Ok(Measured { step, kernels })
+    let routing = if config.model.router_calls() > 0 { Some(routing_cost(&mut ready, rounds, now)?) } else { None };
+    Ok(Measured { step, kernels, routing })
 }
 
 /// Times updates of a config's model, without its kernels.
@@ -105,15 +125,57 @@ pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> 
 /// # Errors
 /// As [`measure`].
 pub fn time(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<StepRecord, BenchError> {
-    let mut ready = prepare(device, config)?;
+    let mut ready = prepare(device, config, true)?;
     let step = ready.time(rounds, now)?;
     ready.check_finite()?;
     Ok(step)
 }
 
-fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuError> {
+/// Seconds of each of some pieces of work: the median of rounds of all of them in turn, each repeated for [`ROUND_SECONDS`].
+fn in_rounds<const W: usize>(
+    device: &Device,
+    rounds: u32,
+    now: &dyn Fn() -> f64,
+    mut works: [&mut dyn FnMut() -> Result<(), GpuError>; W],
+) -> Result<[f64; W], GpuError> {
+    let mut repeats = [1; W];
+    for (work, repeats) in works.iter_mut().zip(&mut repeats) {
+        let start = now();
+        work()?;
+        device.wait_idle()?;
+        *repeats = (ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32;
+    }
+    let mut seconds = [const { Vec::new() }; W];
+    for _ in 0..rounds.max(1) {
+        for ((work, repeats), seconds) in works.iter_mut().zip(repeats).zip(&mut seconds) {
+            let start = now();
+            for _ in 0..repeats {
+                work()?;
+            }
+            device.wait_idle()?;
+            seconds.push((now() - start) / f64::from(repeats));
+        }
+    }
+    Ok(seconds.map(median))
+}
+
+/// Times updates and evaluations with everything that is measured of the routing, and with only what the losses need.
+fn routing_cost(ready: &mut Ready, rounds: u32, now: &dyn Fn() -> f64) -> Result<RoutingCost, GpuError> {
+    let device = ready.device;
+    let mut without = prepare(device, ready.config, false)?;
+    let [update, update_without] = in_rounds(device, rounds, now, [&mut || ready.update(), &mut || without.update()])?;
+    let [eval, eval_without] = in_rounds(device, rounds, now, [&mut || ready.evaluate(), &mut || without.evaluate()])?;
+    let [update_ms, update_without_ms, eval_ms, eval_without_ms] =
+        [update, update_without, eval, eval_without].map(|seconds| 1e3 * seconds);
+    Ok(RoutingCost { kernel: "routing health", update_ms, update_without_ms, eval_ms, eval_without_ms })
+}
+
+fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -> Result<Ready<'a>, GpuError> {
     let mut memory = Memory::default();
-    let train = TrainStep::new(device, &mut memory, training(config, device.capabilities), PlanOptions::default())?;
+    let recorded = training_with(config, device.capabilities, measures_routing);
+    let train = TrainStep::new(device, &mut memory, recorded, PlanOptions::default())?;
+    let evaluation = evaluation_with(config, device.capabilities, measures_routing);
+    let evaluation = EvalStep::new(device, &mut memory, evaluation, PlanOptions::default())?;
     for spec in config.parameters() {
         memory.write(device, &spec.name, bytemuck::cast_slice(&initial_values(&spec, config.seed)));
     }
@@ -139,27 +201,15 @@ fn prepare<'a>(device: &'a Device, config: &'a Config) -> Result<Ready<'a>, GpuE
         inverse_targets: 1.0 / count as f32,
         ..Step::default()
     };
-    Ok(Ready { device, config, train, memory, inputs, in_flight: VecDeque::new() })
+    Ok(Ready { device, config, train, evaluation, memory, inputs, in_flight: VecDeque::new() })
 }
 
 impl Ready<'_> {
     /// The median time of an update, after a check of the first.
     fn time(&mut self, rounds: u32, now: &dyn Fn() -> f64) -> Result<StepRecord, BenchError> {
         self.check()?;
-        let start = now();
-        self.update()?;
-        self.device.wait_idle()?;
-        let updates = (ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32;
-        let mut seconds = Vec::new();
-        for _ in 0..rounds.max(1) {
-            let start = now();
-            for _ in 0..updates {
-                self.update()?;
-            }
-            self.device.wait_idle()?;
-            seconds.push((now() - start) / f64::from(updates));
-        }
-        Ok(self.record(median(seconds)))
+        let [seconds] = in_rounds(self.device, rounds, now, [&mut || self.update()])?;
+        Ok(self.record(seconds))
     }
 
     /// Submits one update as the trainer does: with the measurements read back, and only a few in flight.
@@ -180,6 +230,15 @@ impl Ready<'_> {
         while !self.train.proceed(self.device, &mut self.memory, &mut update, &mut fill)? {}
         self.in_flight.push_back(update);
         Ok(())
+    }
+
+    /// Evaluates the batch, all of it of one domain, and waits for the result.
+    fn evaluate(&mut self) -> Result<(), GpuError> {
+        let batch = &self.inputs.batch;
+        let domains = vec![0; batch.tokens.len()];
+        let download = self.evaluation.submit(self.device, &mut self.memory, batch, u32::MAX, Some(&domains))?;
+        download.wait_ready(self.device)?;
+        self.evaluation.poll(self.device, &download).map(drop)
     }
 
     fn wrong(&self, problem: String) -> BenchError {

@@ -186,8 +186,7 @@ fn write_png(folder: &mut RunFolder, of: &Material, plot: &Figure, warn: &mut dy
 
 fn write_report(folder: &mut RunFolder, of: &Material, summary: &Summary, overview: &Overview) -> Result<(), StoreError> {
     let config = of.config.to_effective_toml();
-    let routers = of.config.model.router_labels();
-    let report = Report { summary, overview, config: &config, routers: &routers, plot: Some("loss.svg") };
+    let report = Report { summary, overview, config: &config, plot: Some("loss.svg") };
     folder.write("report.md", report.to_markdown().as_bytes())
 }
 

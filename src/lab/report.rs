@@ -22,8 +22,6 @@ pub struct Report<'a> {
     pub overview: &'a Overview,
     /// The effective config, as TOML.
     pub config: &'a str,
-    /// The names of the router calls, see [`ModelConfig::router_labels`](crate::run::ModelConfig::router_labels).
-    pub routers: &'a [String],
     /// File name of the loss plot next to the report.
     pub plot: Option<&'a str>,
 }
@@ -39,7 +37,8 @@ impl Report<'_> {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let (summary, overview) = (self.summary, self.overview);
         writeln!(text, "# {}\n\n{}\n", inline(&summary.name), verdict(summary))?;
-        let warnings = self.warnings();
+        let routers = Routers::of(self.config);
+        let warnings = self.warnings(&routers);
         if !warnings.is_empty() {
             writeln!(text, "## Warnings\n\n- {}\n", warnings.join("\n- "))?;
         }
@@ -48,8 +47,8 @@ impl Report<'_> {
             writeln!(text, "![Training and validation loss by update]({plot})\n")?;
         }
         write_series(text, overview)?;
-        self.write_routing(text)?;
-        self.write_experts(text)?;
+        self.write_routing(text, &routers)?;
+        self.write_experts(text, &routers)?;
         write_samples(text, overview)?;
         if !overview.incidents.is_empty() {
             writeln!(text, "## Incidents\n")?;
@@ -66,7 +65,7 @@ impl Report<'_> {
     }
 
     /// Reasons to doubt the result.
-    fn warnings(&self) -> Vec<String> {
+    fn warnings(&self, routers: &Routers) -> Vec<String> {
         let (summary, overview) = (self.summary, self.overview);
         let mut warnings = Vec::new();
         if summary.skipped_updates > 0 {
@@ -107,41 +106,19 @@ impl Report<'_> {
             let starved = load.iter().filter(|share| **share * (load.len() as f64) < STARVED).count();
             if starved > 0 {
                 let fair = 100.0 * STARVED;
-                warnings.push(format!(
-                    "{}: {starved} of {} experts received less than {fair:.0} % of a fair share.",
-                    capitalized(&self.router(layer)),
-                    load.len()
-                ));
+                let (router, experts) = (capitalized(&routers.name(layer, rows(overview, "expert_load").count())), load.len());
+                warnings.push(format!("{router}: {starved} of {experts} experts received less than {fair:.0} % of a fair share."));
             }
         }
         warnings
     }
 
     /// The state of each router at the last evaluation: one row for each call, one column for each series of layers.
-    fn write_routing(&self, text: &mut String) -> std::fmt::Result {
-        let (overview, routing) = (self.overview, &self.overview.routing);
-        let Some(eval) = overview.last_eval.as_ref().filter(|_| !routing.is_empty()) else { return Ok(()) };
-        let calls = self.routers.len();
-        let mut columns: Vec<(&str, &str, Vec<f64>)> = Vec::new();
-        for (series, values) in routing.iter().filter(|(series, values)| series.axes == [Axis::Layer] && values.len() == calls) {
-            columns.push((series.name, series.doc(), values.clone()));
-        }
-        let gradient = overview.recent.iter().find(|(series, recent)| series.name == "router_grad_norm" && recent.last.len() == calls);
-        columns.extend(gradient.map(|(series, recent)| (series.name, series.doc(), recent.last.clone())));
-        let of_experts = |name: &str| routing.iter().find(|(series, _)| series.name == name).map(|(_, values)| values);
-        if let (Some(mass), Some(load)) = (of_experts("gate_mass"), of_experts("expert_load"))
-            && mass.len() == load.len()
-        {
-            let rows = mass.chunks((mass.len() / calls.max(1)).max(1)).zip(load.chunks((load.len() / calls.max(1)).max(1)));
-            columns.push((
-                "gate_load_distance",
-                "Half the sum over experts of |gate mass - load|; 0 if every expert weighs as much as it is used.",
-                rows.map(|(mass, load)| gate_load_distance(mass, load)).collect(),
-            ));
-        }
-        if columns.is_empty() {
+    fn write_routing(&self, text: &mut String, routers: &Routers) -> std::fmt::Result {
+        let columns = routing_columns(self.overview);
+        let Some((eval, calls)) = self.overview.last_eval.as_ref().zip(columns.first().map(|(.., values)| values.len())) else {
             return Ok(());
-        }
+        };
         writeln!(
             text,
             "## Routing\n\nAt the evaluation after update {}, with one row for each router call of a forward pass.",
@@ -158,7 +135,7 @@ impl Report<'_> {
                 values.get(call).map_or(String::new(), |value| if value.is_nan() { String::new() } else { short(*value) })
             };
             let cells: Vec<String> = columns.iter().map(|(.., values)| cell(values)).collect();
-            writeln!(text, "| {} | {} |", self.router(call), cells.join(" | "))?;
+            writeln!(text, "| {} | {} |", routers.name(call, calls), cells.join(" | "))?;
         }
         writeln!(text)?;
         for (name, doc, _) in &columns {
@@ -168,7 +145,7 @@ impl Report<'_> {
     }
 
     /// One table for each series of experts, with a column for each series of layers in the first.
-    fn write_experts(&self, text: &mut String) -> std::fmt::Result {
+    fn write_experts(&self, text: &mut String, routers: &Routers) -> std::fmt::Result {
         let overview = self.overview;
         let with_axes = |axes: &'static [Axis]| overview.recent.iter().filter(move |(series, _)| series.axes == axes);
         let mut columns: Vec<&(&Series, Recent)> = with_axes(&[Axis::Layer]).collect();
@@ -190,28 +167,64 @@ impl Report<'_> {
             writeln!(text, "`{}` {title}, mean over the last tenth of the updates.", series.name)?;
             writeln!(text, "{}", series.doc())?;
             for (column, _) in &columns {
-                writeln!(text, "`{}` in {}, in the last update: {}", column.name, column.unit, column.doc())?;
+                let unit = if column.unit.is_empty() { String::new() } else { format!("in {}, ", column.unit) };
+                writeln!(text, "`{}` {unit}in the last update: {}", column.name, column.doc())?;
             }
             let names: Vec<String> = (0..experts).map(|expert| expert.to_string()).collect();
             let names = names.into_iter().chain(columns.iter().map(|(column, _)| format!("`{}`", column.name)));
             let names: Vec<String> = names.collect();
             writeln!(text, "\n| router | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()))?;
+            let layers = by_layer(recent).len();
             for (layer, row) in by_layer(recent).enumerate() {
                 let cell = |value: &f64| if is_share { format!("{:.0}", value * scale) } else { format!("{value:.3}") };
                 let of_layer =
                     columns.iter().map(|(_, column)| column.last.get(layer).map_or(String::new(), |value| format!("{value:.3}")));
                 let cells: Vec<String> = row.iter().map(cell).chain(of_layer).collect();
-                writeln!(text, "| {} | {} |", self.router(layer), cells.join(" | "))?;
+                writeln!(text, "| {} | {} |", routers.name(layer, layers), cells.join(" | "))?;
             }
             writeln!(text)?;
             columns.clear();
         }
         Ok(())
     }
+}
 
-    /// The name of a router call.
-    fn router(&self, call: usize) -> String {
-        self.routers.get(call).cloned().unwrap_or_else(|| format!("layer {call}"))
+/// A name, its definition, and a value for each router call at the last evaluation.
+type RoutingColumn = (&'static str, &'static str, Vec<f64>);
+
+/// The series of evaluations with a value per router call, the gradient norms of the last update, and the distance of gate mass and load.
+fn routing_columns(overview: &Overview) -> Vec<RoutingColumn> {
+    let by_call = overview.routing.iter().filter(|(series, _)| series.axes == [Axis::Layer]);
+    let mut columns: Vec<RoutingColumn> = by_call.map(|(series, values)| (series.name, series.doc(), values.clone())).collect();
+    let Some(calls) = columns.first().map(|(.., values)| values.len().max(1)) else { return columns };
+    let gradient = overview.recent.iter().find(|(series, _)| series.name == "router_grad_norm");
+    columns.extend(gradient.map(|(series, recent)| (series.name, series.doc(), recent.last.clone())));
+    let of_experts = |name: &str| overview.routing.iter().find(|(series, _)| series.name == name).map(|(_, values)| values);
+    if let Some((mass, load)) = of_experts("gate_mass").zip(of_experts("expert_load")) {
+        let rows = |values: &'_ [f64]| values.chunks((values.len() / calls).max(1)).map(<[f64]>::to_vec).collect::<Vec<_>>();
+        let distances = rows(mass).iter().zip(rows(load)).map(|(mass, load)| gate_load_distance(mass, &load)).collect();
+        columns.push((
+            "gate_load_distance",
+            "Half the sum over experts of |gate mass - load|; 0 if every expert weighs as much as it is used.",
+            distances,
+        ));
+    }
+    columns
+}
+
+/// The names of the router calls of a model.
+struct Routers(Vec<String>);
+
+impl Routers {
+    /// Those of an effective config; none if it cannot be read.
+    fn of(config: &str) -> Routers {
+        let config = crate::run::config::load(&|_| Ok(config.to_string()), "config", &[]);
+        Routers(config.map(|config| config.model.router_labels()).unwrap_or_default())
+    }
+
+    /// The name of a call, one of so many.
+    fn name(&self, call: usize, calls: usize) -> String {
+        self.0.get(call).filter(|_| self.0.len() == calls).cloned().unwrap_or_else(|| format!("layer {call}"))
     }
 }
 

@@ -84,8 +84,7 @@ fn events() -> Vec<Event> {
 fn markdown(summary: &Summary, events: &[Event]) -> String {
     let folder = folder_with(&Start { lengths: Lengths { layers: 2, experts: 4 }, ..START }, events);
     let overview = Overview::of(&folder.reader().expect("memory is sound")).expect("memory is sound");
-    let routers = ["layer 0", "layer 1"].map(String::from);
-    Report { summary, overview: &overview, config: "seed = 1\n", routers: &routers, plot: Some("loss.svg") }.to_markdown()
+    Report { summary, overview: &overview, config: "seed = 1\n", plot: Some("loss.svg") }.to_markdown()
 }
 
 #[test]

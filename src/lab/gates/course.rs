@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::exact;
+use crate::run::{
+    exact,
+    routing::{LoadMeasure, spread},
+};
 
 /// The curves of a run, in the order of updates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,13 +65,10 @@ impl Routing {
     pub fn of(loads: &[Vec<f64>], top_k: u32) -> Option<Routing> {
         let mut routing = Routing { entropy: 0.0, max_load: 0.0, spread: 1.0 };
         for load in loads {
-            let (experts, top_k) = (load.len() as f64, f64::from(top_k));
-            let nats: f64 = -load.iter().filter(|share| **share > 0.0).map(|share| share * share.ln()).sum::<f64>();
-            routing.entropy += if load.len() > 1 { nats / experts.ln() } else { 1.0 } / loads.len() as f64;
-            routing.max_load = load.iter().map(|share| share * experts).fold(routing.max_load, f64::max);
-            if experts > top_k {
-                routing.spread = routing.spread.min(((nats.exp() - top_k) / (experts - top_k)).clamp(0.0, 1.0));
-            }
+            let experts = load.len() as f64;
+            routing.entropy += if load.len() > 1 { LoadMeasure::Entropy.of(load) / experts.ln() } else { 1.0 } / loads.len() as f64;
+            routing.max_load = routing.max_load.max(LoadMeasure::Imbalance.of(load));
+            routing.spread = spread(load, top_k).map_or(routing.spread, |spread| routing.spread.min(spread.clamp(0.0, 1.0)));
         }
         (!loads.is_empty()).then_some(routing)
     }

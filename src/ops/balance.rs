@@ -54,11 +54,6 @@ impl BalanceLoss {
     pub fn values<'a, T>(metrics: &'a [T], slot: &str) -> &'a [T] {
         Self::slot(slot, metrics.len()).and_then(|slot| metrics.get(slot)).unwrap_or_default()
     }
-
-    /// Each expert's share of the assignments `[E]`, from the metrics; the sum is 1.
-    pub fn load<T>(metrics: &[T]) -> &[T] {
-        Self::values(metrics, "load")
-    }
 }
 
 impl Graph {

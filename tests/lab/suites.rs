@@ -244,6 +244,8 @@ impl World {
             skipped_updates: 0,
             rollbacks: 0,
             blew_up_at: None,
+            routing_alarms: Default::default(),
+            forced_balance: false,
             tokens: 0,
             tokens_per_second: None,
             adapter: "pretended".into(),

@@ -5,7 +5,7 @@ use moelab::{
         Corpus,
         prepare::{self, NoFiles, Purpose},
     },
-    gpu::{Device, PlanOptions},
+    gpu::PlanOptions,
     run::{Config, config::load, records::EvalRecord, routing::domain_agreement},
     train::trainer::{Progress, Trainer},
 };
@@ -16,8 +16,9 @@ use crate::{
 };
 
 /// The L2 norm of what a trainer holds under a name.
-fn norm(trainer: &Trainer, device: &Device, name: &str) -> f64 {
-    let bytes = trainer.download_parameters(&[name.to_string()]).wait(device).unwrap().remove(0);
+fn norm(trainer: &mut Trainer, name: &str) -> f64 {
+    let (device, memory) = trainer.device_and_memory();
+    let bytes = memory.download(device, &[name.to_string()]).wait(device).unwrap().remove(0);
     bytemuck::cast_slice::<u8, f32>(&bytes).iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
 }
 
@@ -38,7 +39,7 @@ fn the_norm_of_a_router_is_that_of_its_accumulated_gradient() {
             let mut trainer = trainer(&config, device, corpus, PlanOptions::default());
             let update = drive(&mut trainer).updates.remove(0);
             assert_eq!(config.model.router_labels().len(), routers.len(), "{set}");
-            let wanted = routers.iter().map(|block| norm(&trainer, device, &format!("d_{block}.moe.router.weight")));
+            let wanted = routers.iter().map(|block| norm(&mut trainer, &format!("d_{block}.moe.router.weight")));
             for (found, wanted) in update.router_grad_norm.iter().zip(wanted) {
                 assert!((f64::from(*found) / wanted - 1.0).abs() < 1e-5, "{set}: {found}, wanted {wanted}");
             }

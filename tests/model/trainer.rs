@@ -516,7 +516,7 @@ fn what_is_logged_of_an_update_follows_from_its_micro_batches() {
         let mean = |value: &dyn Fn(&Vec<f64>) -> f64, of: &[&Vec<f64>]| of.iter().map(|row| value(row)).sum::<f64>() / of.len() as f64;
         let layer = |l: usize| rows.iter().map(|micro| &micro[l]).collect::<Vec<_>>();
         let all: Vec<&Vec<f64>> = rows.iter().flatten().collect();
-        let load = |e: usize| move |row: &Vec<f64>| BalanceLoss::load(row)[e];
+        let load = |e: usize| move |row: &Vec<f64>| BalanceLoss::values(row, "load")[e];
         let probability = |e: usize| move |row: &Vec<f64>| BalanceLoss::values(row, "mean_probability")[e];
         // E times the sum over experts of share times mean probability, both over `of`.
         let product = |of: &[&Vec<f64>]| E as f64 * (0..E).map(|e| mean(&load(e), of) * mean(&probability(e), of)).sum::<f64>();

@@ -282,7 +282,7 @@ fn balanced_routing_costs_one_and_k_over_layers() {
         is(BalanceLoss::values(metrics, "switch")[0], 1.0);
         is(BalanceLoss::values(metrics, "sequence")[0], 1.0);
         is(BalanceLoss::values(metrics, "entropy")[0], 6.0_f32.ln());
-        for shares in [BalanceLoss::load(metrics), BalanceLoss::values(metrics, "mean_probability")] {
+        for shares in [BalanceLoss::values(metrics, "load"), BalanceLoss::values(metrics, "mean_probability")] {
             assert_eq!(shares.len(), 6);
             shares.iter().for_each(|share| is(*share, 1.0 / 6.0));
         }

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use moelab::{
-    lab::suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, SuiteStore, planned},
+    lab::suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, planned},
     run::{
         suite::{self, Plan, Suite},
         summary::ExitReason,
@@ -261,7 +261,7 @@ fn status(common: &Common, opened: &Opened) -> Result<bool> {
     };
     let mut rows = Vec::new();
     for run in &plan.runs {
-        let (status, summary) = RunStatus::of(folders.run(&run.id)?.as_deref())?;
+        let (status, summary) = RunStatus::of(&folders, &run.id)?;
         rows.push((run, status, summary));
     }
     let is_done = rows.iter().all(|(_, status, _)| status.is_over());

@@ -150,6 +150,13 @@ fn a_run_that_fails_is_shown_and_the_others_are_made() {
     assert!(shown.contains("none-s1: failed: ") && shown.contains("absent.txt"), "{shown}");
     let rows = lines(&output(folder, &["status", "--json"]));
     assert_eq!(rows[0]["status"], serde_json::json!({ "ended": "completed" }));
+    assert!(rows[1]["status"]["failed"].as_str().unwrap().contains("absent.txt"), "{rows:?}");
+    // It is skipped, unless it is to be tried again.
+    let again = output(folder, &["run"]);
+    let shown = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(shown.contains("2 of them are over") && !shown.contains("none-s1: started"), "{shown}");
+    let retried = output(folder, &["run", "--retry-failed"]);
+    assert!(String::from_utf8_lossy(&retried.stderr).contains("none-s1: started"), "{retried:?}");
 }
 
 #[test]

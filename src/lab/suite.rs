@@ -14,7 +14,7 @@
 //! | no summary, or one that says interrupted, device lost or not saved | is resumed |
 //! | completed, stopped early, or stopped by a gate | is done |
 //! | diverged | is done; it counts as missing, and is shown |
-//! | failed | is skipped and shown; `--retry-failed` tries again |
+//! | failed | is skipped and shown; `--retry-failed` tries again. `failed-RUN.txt` beside the folder says why, for there may be none |
 //!
 //! **Stages.** All runs of a study reach the end of a stage before a gate decides which arms continue. The decision is made for arms,
 //! from all their seeds, never for single runs, so that gates do not choose which seeds enter a comparison.
@@ -26,6 +26,8 @@ mod outcome;
 mod pace;
 
 pub use coordinator::{Coordinator, Options, Order, SuiteEvent};
-pub use folder::{DECISIONS, PLAN, RunStatus, SUITE, SuiteError, SuiteFolder, SuiteStore, decisions, planned, target};
+pub use folder::{
+    DECISIONS, PLAN, RunStatus, SUITE, SuiteError, SuiteFolder, SuiteStore, decisions, failure_file, is_started, planned, target,
+};
 pub use outcome::Outcome;
 pub use pace::{Pace, Progress};

@@ -427,7 +427,7 @@ fn two_hundred_runs_with_faults_and_kills_are_each_made_once() {
     let mut again = coordinator(&world, &suite, &plan, options);
     drive(&mut world, &mut again, usize::MAX);
     let tried: BTreeSet<&String> = world.made.iter().filter(|(run, made)| before.get(*run) != Some(made)).map(|(run, _)| run).collect();
-    assert!(tried.iter().all(|run| matches!((world.fate)(run), Fate::Fails | Fate::LosesDevice)), "{tried:?}");
+    assert!(tried.is_empty(), "{tried:?}");
 }
 
 #[test]

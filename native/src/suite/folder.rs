@@ -1,16 +1,19 @@
 //! The folders of a study as directories.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use moelab::{
     lab::{
         store::{Store, StoreError, check_name},
-        suite::{SuiteStore, planned},
+        suite::{SuiteStore, failure_file, planned},
     },
     run::suite::PlannedRun,
 };
-use moelab_native::{print, store::Directory};
+use moelab_native::{atomic, print, store::Directory};
 
 /// A study's folder and those of its runs below it.
 pub struct Folders {
@@ -29,6 +32,16 @@ impl Folders {
     pub fn read_only(path: &Path) -> Result<Folders> {
         let root = Directory::read_only(path).with_context(|| format!("{}: `moelab suite run` makes it", print::path(path)))?;
         Ok(Folders { path: path.to_path_buf(), root })
+    }
+
+    /// Records why a run failed, or that it is tried again. Each run has a file of its own, so this needs no lock.
+    pub fn set_failure(&self, run: &str, problem: Option<&str>) -> Result<()> {
+        let path = self.path.join(failure_file(run));
+        match problem {
+            Some(problem) => atomic::write(&path, format!("{problem}\n").as_bytes()).with_context(|| print::path(&path)),
+            None if path.exists() => fs::remove_file(&path).with_context(|| print::path(&path)),
+            None => Ok(()),
+        }
     }
 
     /// The runs in `plan.jsonl`.

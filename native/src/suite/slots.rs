@@ -11,7 +11,7 @@ use moelab::{
     gpu::AdapterChoice,
     lab::{
         host::{Activity, Host},
-        suite::{Coordinator, RunStatus, SuiteEvent, SuiteStore, target},
+        suite::{Coordinator, RunStatus, SuiteEvent, is_started, target},
     },
     run::{
         protocol::{Command, SessionEvent},
@@ -103,10 +103,10 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
         bail!("--index {index}: the plan has {} runs, from 0; `moelab suite plan` makes it", runs.len());
     };
     let until = target(&folders, &opened.suite, &opened.plan, run)?;
-    let (status, summary) = RunStatus::of(folders.run(&run.id)?.as_deref())?;
+    let (status, summary) = RunStatus::of(&folders, &run.id)?;
     let is_made = match (&status, until) {
         (_, None) => true,
-        (status, _) if status.is_over() => true,
+        (RunStatus::Ended(_), _) => true,
         (RunStatus::Partial(update), Some(until)) => *update >= until,
         _ => false,
     };
@@ -118,9 +118,11 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
         }));
     }
     let until = until.unwrap_or(run.updates);
-    let command = match status {
-        RunStatus::Waiting => Command::Start { run: run.id.clone(), config: run.config()?.to_effective_toml(), sets: Vec::new() },
-        _ => Command::Resume { run: run.id.clone(), sets: Vec::new(), allow: Vec::new() },
+    // A run that failed is tried again: an engine repeats a task for that.
+    folders.set_failure(&run.id, None)?;
+    let command = match is_started(&folders, &run.id)? {
+        false => Command::Start { run: run.id.clone(), config: run.config()?.to_effective_toml(), sets: Vec::new() },
+        true => Command::Resume { run: run.id.clone(), sets: Vec::new(), allow: Vec::new() },
     };
     let stop = signals::stop_requested()?;
     let mut host = Host::new(Slot::new(common.clone(), opened.folder.clone()));
@@ -149,7 +151,12 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
                 SessionEvent::Evaluated { record, .. } => {
                     err!("{}  update {}/{}  validation {:.4}", print::name(&run.id), record.update, run.updates, record.val_ce);
                 }
-                SessionEvent::Failed(problem) => return Err((*problem).into()),
+                SessionEvent::Failed(problem) => {
+                    if problem.reason == ExitReason::Failed && !problem.is_temporary {
+                        folders.set_failure(&run.id, Some(&problem.to_string()))?;
+                    }
+                    return Err((*problem).into());
+                }
                 SessionEvent::Ended(summary) => {
                     if common.json {
                         print::json(&summary);

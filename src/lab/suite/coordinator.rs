@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    folder::{DECISIONS, RunStatus, SuiteError, SuiteFolder, SuiteStore, decisions, until},
+    folder::{DECISIONS, RunStatus, SuiteError, SuiteFolder, SuiteStore, decisions, is_started, until},
     gating,
     outcome::{self, Outcome},
     pace::{Pace, Progress},
@@ -169,6 +169,8 @@ pub struct Coordinator<S> {
     attempts: Vec<u32>,
     /// Runs that this process leaves alone: another one holds them, or they have just failed.
     set_aside: BTreeSet<usize>,
+    /// Runs whose failure is to be recorded.
+    failures: Vec<usize>,
     /// Evaluations of runs, as far as they were read.
     evaluations: BTreeMap<String, Vec<EvalPoint>>,
     slots: Vec<Option<Active>>,
@@ -193,16 +195,13 @@ impl<S: SuiteStore> Coordinator<S> {
     /// If its folder cannot be read.
     pub fn new(folder: SuiteFolder<S>, suite: Suite, options: Options, clock: fn() -> f64) -> Result<Coordinator<S>, SuiteError> {
         let decisions = decisions(folder.store.root())?;
-        let status: Vec<RunStatus> = folder
-            .plan
-            .runs
-            .iter()
-            .map(|run| Ok(RunStatus::of(folder.store.run(&run.id)?.as_deref())?.0))
-            .collect::<Result<_, StoreError>>()?;
+        let status: Vec<RunStatus> =
+            folder.plan.runs.iter().map(|run| Ok(RunStatus::of(&folder.store, &run.id)?.0)).collect::<Result<_, StoreError>>()?;
         let slots = options.slots.max(1);
         let mut coordinator = Coordinator {
             attempts: vec![0; status.len()],
             set_aside: BTreeSet::new(),
+            failures: Vec::new(),
             evaluations: BTreeMap::new(),
             slots: (0..slots).map(|_| None).collect(),
             is_subscribed: vec![false; slots],
@@ -221,11 +220,11 @@ impl<S: SuiteStore> Coordinator<S> {
             clock,
         };
         if coordinator.options.retry_failed {
-            coordinator
-                .status
-                .iter_mut()
-                .filter(|status| matches!(status, RunStatus::Failed(_)))
-                .for_each(|status| *status = RunStatus::Partial(0));
+            for (run, status) in coordinator.folder.plan.runs.iter().zip(&mut coordinator.status) {
+                if matches!(status, RunStatus::Failed(_)) {
+                    *status = if is_started(&coordinator.folder.store, &run.id)? { RunStatus::Partial(0) } else { RunStatus::Waiting };
+                }
+            }
         }
         let plan = &coordinator.folder.plan;
         let opened = SuiteEvent::Opened {
@@ -385,6 +384,11 @@ impl<S: SuiteStore> Coordinator<S> {
     /// # Errors
     /// If the study's folder cannot be read or written.
     pub fn advance(&mut self, now: f64) -> Result<Vec<Order>, SuiteError> {
+        for run in std::mem::take(&mut self.failures) {
+            if let RunStatus::Failed(problem) = &self.status[run] {
+                self.folder.set_failure(&self.folder.plan.runs[run].id.clone(), Some(problem))?;
+            }
+        }
         while !self.is_stopping && !self.is_paused && !self.has_ended {
             let mut is_idle = true;
             while let (Some(slot), Some(run)) = (self.slots.iter().position(Option::is_none), self.next_run()) {
@@ -484,6 +488,10 @@ impl<S: SuiteStore> Coordinator<S> {
 
     fn start(&mut self, slot: usize, run: usize, now: f64) -> Result<(), SuiteError> {
         let until = self.until(run);
+        let id = self.folder.plan.runs[run].id.clone();
+        if self.options.retry_failed {
+            self.folder.set_failure(&id, None)?;
+        }
         let planned = &self.folder.plan.runs[run];
         let is_resumed = !matches!(self.status[run], RunStatus::Waiting);
         let command = if is_resumed {
@@ -556,6 +564,9 @@ impl<S: SuiteStore> Coordinator<S> {
 
     fn close(&mut self, active: Active, val_ce: Option<f64>, now: f64) {
         let seconds = now - active.ordered;
+        if matches!(self.status[active.run], RunStatus::Failed(_)) {
+            self.failures.push(active.run);
+        }
         if active.is_open {
             self.pace.end(seconds - active.training);
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::gating;
 use crate::{
     lab::{
-        files::EFFECTIVE_CONFIG,
+        files::{EFFECTIVE_CONFIG, METRICS},
         gates::DecisionRecord,
         results,
         store::{Store, StoreError},
@@ -48,6 +48,21 @@ pub trait SuiteStore {
     fn run_mut(&mut self, id: &str) -> Result<Box<dyn Store>, StoreError>;
 }
 
+/// Whether a run was started, so that it must be resumed.
+///
+/// # Errors
+/// If its folder cannot be read.
+pub fn is_started<S: SuiteStore>(folders: &S, run: &str) -> Result<bool, StoreError> {
+    let Some(store) = folders.run(run)? else { return Ok(false) };
+    // The first line of the log commits the start.
+    Ok(store.read(EFFECTIVE_CONFIG)?.is_some() && store.read_at(METRICS, 0, 1)?.is_some_and(|log| !log.is_empty()))
+}
+
+/// Name of the file in a study's folder that says why a run failed: one that could not be opened has no folder of its own.
+pub fn failure_file(run: &str) -> String {
+    format!("failed-{run}.txt")
+}
+
 /// What has become of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,24 +78,26 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// Of a run in its folder.
+    /// Of a run, by its folder; and its summary, if it has ended.
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub fn of(store: Option<&dyn Store>) -> Result<(RunStatus, Option<Summary>), StoreError> {
-        let Some(store) = store else { return Ok((RunStatus::Waiting, None)) };
-        if store.read(EFFECTIVE_CONFIG)?.is_none() || store.read("metrics.jsonl")?.is_none_or(|log| log.is_empty()) {
-            return Ok((RunStatus::Waiting, None));
-        }
-        let summary = results::summary(store)?;
+    pub fn of<S: SuiteStore>(folders: &S, run: &str) -> Result<(RunStatus, Option<Summary>), StoreError> {
+        let failure = || -> Result<Option<RunStatus>, StoreError> {
+            let bytes = folders.root().read(&failure_file(run))?;
+            Ok(bytes.map(|bytes| RunStatus::Failed(String::from_utf8_lossy(&bytes).trim_end().to_string())))
+        };
+        let unstarted = || Ok((failure()?.unwrap_or(RunStatus::Waiting), None));
+        let (true, Some(store)) = (is_started(folders, run)?, folders.run(run)?) else { return unstarted() };
+        let summary = results::summary(&*store)?;
         let status = match &summary {
-            None => RunStatus::Partial(0),
+            None => failure()?.unwrap_or(RunStatus::Partial(0)),
             Some(summary) => match summary.exit {
                 ExitReason::Completed | ExitReason::EarlyStopped | ExitReason::StoppedByGate | ExitReason::Diverged => {
                     RunStatus::Ended(summary.exit)
                 }
                 ExitReason::Failed => RunStatus::Failed(summary.detail.clone().unwrap_or_default()),
-                _ => RunStatus::Partial(summary.updates),
+                _ => failure()?.unwrap_or(RunStatus::Partial(summary.updates)),
             },
         };
         Ok((status, summary))
@@ -183,6 +200,17 @@ impl<S: SuiteStore> SuiteFolder<S> {
         }
         root.append(file, format!("{line}\n").as_bytes())?;
         root.sync(file)
+    }
+
+    /// Records why a run failed, or that it is tried again.
+    ///
+    /// # Errors
+    /// If the file cannot be written or removed.
+    pub fn set_failure(&mut self, run: &str, problem: Option<&str>) -> Result<(), StoreError> {
+        match problem {
+            Some(problem) => self.replace(&failure_file(run), &format!("{problem}\n")),
+            None => self.store.root_mut().remove(&failure_file(run)),
+        }
     }
 
     /// Creates or replaces a file of the study, whole or not at all.

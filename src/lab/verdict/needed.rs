@@ -44,8 +44,8 @@ impl<'a> Forecast<'a> {
         let sd = moments.sd().unwrap_or_default();
         let settled_at = |normals: &[f64]| {
             let mut so_far = moments;
-            for n in moments.n + 1..normals.len() {
-                so_far.push(moments.mean + sd * normals[n]);
+            for (n, normal) in normals.iter().enumerate().skip(moments.n + 1) {
+                so_far.push(moments.mean + sd * normal);
                 if verdict(self.spec, self.thresholds[n], &so_far).is_settled() {
                     return n as f64;
                 }

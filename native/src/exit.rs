@@ -2,8 +2,9 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | success; for a run: it made all its updates or stopped early |
-//! | 2 | invalid input, or any other error |
+//! | 0 | success; for a run: it made all its updates or stopped early; for an audit: nothing above a note |
+//! | 1 | an audit found reasons to doubt, but none to refuse a conclusion |
+//! | 2 | invalid input, or any other error; an audit refuses a conclusion |
 //! | 3 | the run diverged |
 //! | 4 | the device was lost |
 //! | 74 | the last checkpoint, the summary or a result could not be written (as `EX_IOERR` in sysexits.h) |
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use moelab::{
     config_file::Problems,
-    lab::{session::SessionError, store::StoreError},
+    lab::{audit::Severity, session::SessionError, store::StoreError},
     run::{protocol::Problem, summary::ExitReason},
 };
 use moelab_native::{err, print};
@@ -45,6 +46,20 @@ pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
         err!("error: {}", format!("{error:#}").replace('\n', "\n  "));
     }
     ExitCode::from(code(&error))
+}
+
+/// Prints the error, if any, and returns the exit code of an audit: that of its most severe finding.
+pub fn audited(outcome: anyhow::Result<Option<Severity>>) -> ExitCode {
+    let code = match &outcome {
+        Ok(None | Some(Severity::Note)) => 0,
+        Ok(Some(Severity::Warn)) => 1,
+        Ok(Some(Severity::Refuse)) => 2,
+        Err(_) => return report(outcome.map(|_| ExitReason::Completed)),
+    };
+    match report(result(())) {
+        written if written == ExitCode::SUCCESS => ExitCode::from(code),
+        lost => lost,
+    }
 }
 
 /// The exit code of a successful command other than a run: fails if the result could not be written.

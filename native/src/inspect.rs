@@ -2,56 +2,15 @@
 
 use anyhow::Result;
 use moelab::{
-    gpu::{AdapterSummary, Capabilities, Program, Role, memory::plan_memory},
-    run::{
-        Config,
-        model::cost::{cost, counts},
-    },
+    gpu::{AdapterSummary, Capabilities, Role, memory::plan_memory},
+    lab::footprint::Footprint,
+    run::model::cost::{cost, counts},
     train::recording,
 };
 use moelab_native::{err, out, print};
 use serde_json::{Value, json};
 
 use crate::{Common, ConfigArgs, open};
-
-/// Sizes in bytes of the buffers that a run creates on its adapter.
-struct MemoryEstimate {
-    parameters: u64,
-    gradients: u64,
-    moments: u64,
-    activations: u64,
-    evaluation: u64,
-    inputs: u64,
-    largest_tensor: u64,
-    largest_name: String,
-    largest_role: Role,
-}
-
-impl MemoryEstimate {
-    fn of(config: &Config, tier: Capabilities) -> MemoryEstimate {
-        let program = recording::training(config, tier).program;
-        let evaluation = recording::evaluation(config, tier).program;
-        let sum =
-            |program: &Program, roles: &[Role]| program.tensors.iter().filter(|t| roles.contains(&t.role)).map(|t| t.bytes()).sum::<u64>();
-        let inputs = [Role::Input, Role::Output, Role::Constant];
-        let largest = program.tensors.iter().max_by_key(|t| t.bytes()).expect("a model has tensors");
-        MemoryEstimate {
-            parameters: sum(&program, &[Role::Parameter]),
-            gradients: sum(&program, &[Role::ParameterGradient]),
-            moments: sum(&program, &[Role::State]),
-            activations: plan_memory(&program, true).total_bytes(),
-            evaluation: plan_memory(&evaluation, true).total_bytes(),
-            inputs: sum(&program, &inputs) + sum(&evaluation, &inputs),
-            largest_tensor: largest.bytes(),
-            largest_name: largest.name.clone(),
-            largest_role: largest.role,
-        }
-    }
-
-    fn total(&self) -> u64 {
-        self.parameters + self.gradients + self.moments + self.activations + self.evaluation + self.inputs
-    }
-}
 
 /// What the total excludes.
 const NOT_COUNTED: &str =
@@ -65,6 +24,11 @@ fn machine_memory() -> Option<(u64, u64)> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
     };
     Some((1024 * kibibytes("MemTotal")?, 1024 * kibibytes("MemAvailable")?))
+}
+
+/// The memory of an adapter in bytes, if it is known.
+pub fn memory_of(adapter: &AdapterSummary) -> Option<u64> {
+    machine_memory().filter(|_| uses_machine_memory(adapter)).map(|(all, _)| all)
 }
 
 /// Whether the adapter uses the machine's memory, as a CPU rasteriser does.
@@ -96,7 +60,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::fill_vocabulary(&mut config)?;
     let device = open::device(common)?;
-    let estimate = MemoryEstimate::of(&config, device.capabilities);
+    let estimate = Footprint::of(&config, device.capabilities);
     let (most, total) = (device.adapter.max_binding_bytes, estimate.total());
     let machine = machine_memory().filter(|_| uses_machine_memory(&device.adapter));
     let parts = [

@@ -3,6 +3,7 @@
 //! Exit codes: see [`exit`].
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod audit;
 mod bench;
 mod cache;
 mod corpus;
@@ -148,6 +149,8 @@ enum Command {
         #[arg(long)]
         index: usize,
     },
+    /// Audit a study: its arms before they run, its runs afterwards.
+    Audit(audit::AuditArgs),
     /// Run studies: arms that are compared, each with several seeds.
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
@@ -178,6 +181,7 @@ fn main() -> ExitCode {
         Command::Listing { config, tier } => inspect::listing(&config, tier).and_then(exit::result),
         Command::Adapters => inspect::adapters(&common).and_then(exit::result),
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
+        Command::Audit(args) => return exit::audited(audit::audit(&common, &args)),
         Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
         Command::Run { plan, index } => suite::run_planned(&common, &plan, index),
         Command::Suite(command) => suite::suite(&common, command),

@@ -28,7 +28,7 @@ pub fn probe(common: &Common, args: &ConfigArgs) -> Result<()> {
             Outcome::Skipped(detail) => ("skipped", "skip", detail),
         };
         if common.json {
-            print::json(&json!({ "claim": claim, "outcome": name, "detail": detail }));
+            print::json(&json!({ "check": check.id, "claim": claim, "outcome": name, "detail": detail }));
         } else {
             out!("{mark}  {claim}: {detail}");
         }

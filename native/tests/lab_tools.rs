@@ -1,4 +1,4 @@
-//! The binary's commands around studies, on tiny runs: gates on finished runs, learning-rate range tests, matched configs.
+//! The binary's commands around studies, on tiny runs: gates on finished runs, learning-rate range tests, matched configs, audits.
 
 use std::{
     fs,
@@ -200,4 +200,59 @@ fn a_duration_is_matched_on_this_machine() {
     // How close it comes depends on what else the machine does.
     let width = json["changes"]["model.ffn.width"]["to"].as_u64().unwrap();
     assert!((200..4096).contains(&width) && json["target"].as_f64().unwrap() > 0.0, "{json}");
+}
+
+/// The published study in the repository.
+fn published(file: &str) -> String {
+    format!("{}/../configs/{file}.toml", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_exit_code_of_an_audit_is_that_of_its_worst_finding() {
+    let place = Place::new();
+    let audit = |paths: &[&str], more: &[&str]| {
+        let paths: Vec<String> = paths.iter().map(|path| published(path)).collect();
+        let arguments: Vec<&str> =
+            ["audit", "--plan-only"].into_iter().chain(paths.iter().map(String::as_str)).chain(more.iter().copied()).collect();
+        let output = place.run(&arguments);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (code, text) = audit(&["exp8/baseline", "exp8/no_lb"], &[]);
+    assert_eq!((code, text.contains("0 refusals, 0 warnings")), (Some(0), true), "{text}");
+    let (code, text) = audit(&["exp8/as_run/baseline"], &[]);
+    assert!(code == Some(2) && text.contains("refuse  schedule-unit: SCHEDULE UNIT  cosine horizon 1000 is in micro-batches"), "{text}");
+    let (code, text) = audit(&["exp8/as_run/baseline"], &["--override", "schedule-unit=as published"]);
+    assert!(code == Some(1) && text.contains("(overridden: as published)") && text.contains("partial-batch"), "{text}");
+    let (code, text) = audit(&["exp8/as_run/baseline"], &["--override", "schedules=as published"]);
+    assert!(code == Some(2) && text.contains("no check is called `schedules`"), "{text}");
+    let (_, text) = audit(&["exp8/as_run/baseline"], &["--override", "schedule-unit=as published", "--json"]);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        lines.iter().any(|line| line["check"] == "schedule-unit" && line["severity"] == "refuse" && line["overridden"] == "as published")
+    );
+}
+
+#[test]
+fn published_results_are_audited_against_their_claims() {
+    let place = Place::new();
+    let fixtures = format!("{}/../tests/fixtures/audit", env!("CARGO_MANIFEST_DIR"));
+    let all: Value = serde_json::from_str(&fs::read_to_string(format!("{fixtures}/claims.json")).unwrap()).unwrap();
+    fs::write(place.path("claims.json"), all["exp8"].to_string()).unwrap();
+    let (control, dropout) = (published("exp8/as_run/baseline"), published("exp8/as_run/higher_dropout"));
+    let results = format!("{fixtures}/exp8.json");
+    let output = place.run(&["audit", "--plan-only", &control, &dropout, &results, "--claims", "claims.json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("does not stand  79M params (28.4 % active)"), "{text}");
+    assert!(text.contains("corr(dropout, degradation) = -0.53, n = 9"), "{text}");
+}
+
+#[test]
+fn an_audit_of_runs_compares_what_was_run_with_the_plan() {
+    let place = Place::new();
+    place.train("control", &[]);
+    place.train("wide", &["model.ffn.width=48"]);
+    let output = place.run(&["audit", "--plan-only", "control", "wide"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(0) && text.contains("2 arms, 2 runs: 0 refusals, 0 warnings"), "{text}");
 }

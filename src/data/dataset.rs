@@ -114,6 +114,14 @@ impl Dataset {
         }
     }
 
+    /// The training windows, in the order of the documents; `None` if the documents are endless.
+    pub fn training_windows(&self) -> Option<&Windows> {
+        match &self.training {
+            Training::Epochs { windows, .. } => Some(windows),
+            Training::Endless => None,
+        }
+    }
+
     /// Replaces the content of `batch` by the training batch of a micro-step, counted from 0 over the whole run.
     pub fn fill_batch(&self, micro_step: u64, batch: &mut Batch) {
         let Some(per_epoch) = self.batches_per_epoch() else {

@@ -2,6 +2,9 @@
 //!
 //! What reads and shows runs compiles without the feature `engine`; what trains, or writes checkpoints, needs it.
 
+pub mod audit;
+#[cfg(feature = "engine")]
+pub mod audit_device;
 #[cfg(feature = "engine")]
 pub mod bench;
 pub mod chart;
@@ -12,6 +15,8 @@ mod error;
 pub mod export;
 pub mod figure;
 pub mod files;
+#[cfg(feature = "engine")]
+pub mod footprint;
 pub mod gates;
 #[cfg(feature = "engine")]
 pub mod host;

@@ -51,23 +51,30 @@ const CLOSE: f64 = 1e-4;
 /// A structure check.
 #[derive(Clone, Copy)]
 pub struct Check {
+    /// Its id.
+    pub id: &'static str,
     /// What should hold.
     pub claim: &'static str,
     see: fn(&Probe) -> Result<Outcome, TrainError>,
 }
 
 /// Every check.
-pub const CHECKS: [Check; 10] = [
-    Check { claim: "a token affects no logits before its position", see: |p| p.causality() },
-    Check { claim: "a sequence affects no other sequence of its batch", see: |p| p.sequences() },
-    Check { claim: "a micro-batch does not affect the next", see: |p| p.micro_batches() },
-    Check { claim: "a gradient reaches every parameter", see: |p| p.reach() },
-    Check { claim: "the balance loss reaches every router", see: |p| p.balance() },
-    Check { claim: "a single expert equals a dense FFN", see: |p| p.one_expert() },
-    Check { claim: "experts with equal weights equal one", see: |p| p.equal_experts() },
-    Check { claim: "all experts with equal weights equal one", see: |p| p.all_experts() },
-    Check { claim: "shared weights equal copies of them, and their gradient is the sum of the copies'", see: |p| p.sharing() },
-    Check { claim: "every parameter is counted once", see: |p| p.counts() },
+pub const CHECKS: [Check; 11] = [
+    Check { id: "not-causal", claim: "a token affects no logits before its position", see: |p| p.causality() },
+    Check { id: "no-token-mixing", claim: "a token affects logits after its position", see: |p| p.mixing() },
+    Check { id: "sequence-leak", claim: "a sequence affects no other sequence of its batch", see: |p| p.sequences() },
+    Check { id: "state-leak", claim: "a micro-batch does not affect the next", see: |p| p.micro_batches() },
+    Check { id: "dead-parameter", claim: "a gradient reaches every parameter", see: |p| p.reach() },
+    Check { id: "dropped-term", claim: "the balance loss reaches every router", see: |p| p.balance() },
+    Check { id: "one-expert", claim: "a single expert equals a dense FFN", see: |p| p.one_expert() },
+    Check { id: "equal-experts", claim: "experts with equal weights equal one", see: |p| p.equal_experts() },
+    Check { id: "all-experts", claim: "all experts with equal weights equal one", see: |p| p.all_experts() },
+    Check {
+        id: "weight-sharing",
+        claim: "shared weights equal copies of them, and their gradient is the sum of the copies'",
+        see: |p| p.sharing(),
+    },
+    Check { id: "parameter-count", claim: "every parameter is counted once", see: |p| p.counts() },
 ];
 
 impl Check {
@@ -124,15 +131,22 @@ impl Probe<'_> {
                 return Ok(Outcome::Fails(seen));
             }
         }
+        Ok(Outcome::Holds(format!("{changed} positions bit-equal")))
+    }
+
+    fn mixing(&self) -> Result<Outcome, TrainError> {
+        let mut model = self.model(&self.config)?;
+        let t = self.config.data.sequence_length as usize;
+        let tokens = draw(&self.config, 1).tokens[..t].to_vec();
+        let changed = t / 2;
+        let mut other = tokens.clone();
+        other[changed] = (other[changed] + 1) % self.config.model.vocabulary;
         let own = largest(&model.logits(&tokens, changed)?, &model.logits(&other, changed)?);
         let last = largest(&model.logits(&tokens, t - 1)?, &model.logits(&other, t - 1)?);
-        Ok(match own > 0.0 && last > 0.0 {
-            true => Outcome::Holds(format!(
-                "{changed} positions bit-equal; the token's own logits change by {own:.2e}, the last ones by {last:.2e}"
-            )),
-            false => Outcome::Fails(format!(
-                "the model ignores its input: token {changed} changes its own logits by {own:.2e}, the last ones by {last:.2e}"
-            )),
+        Ok(match (own > 0.0, last > 0.0) {
+            (true, true) => Outcome::Holds(format!("token {changed} changes its own logits by {own:.2e}, the last ones by {last:.2e}")),
+            (true, false) => Outcome::Fails(format!("the logits of token {} do not depend on token {changed}", t - 1)),
+            (false, _) => Outcome::Fails(format!("the model ignores its input: token {changed} does not change its own logits")),
         })
     }
 

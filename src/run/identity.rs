@@ -24,6 +24,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -232,12 +233,18 @@ pub fn class_hashes(settings: &Settings) -> BTreeMap<Class, String> {
     Class::ALL.iter().filter(|class| **class != Class::Bookkeeping).map(|class| (*class, hash(class))).collect()
 }
 
+/// The default of every key, as TOML.
+pub fn defaults() -> &'static BTreeMap<String, String> {
+    static DEFAULTS: LazyLock<BTreeMap<String, String>> =
+        LazyLock::new(|| config::explain().into_iter().map(|key| (key.key, key.default)).collect());
+    &DEFAULTS
+}
+
 /// The settings in which `now` differs from `before`, in the order of the classes.
 pub fn changes(before: &Settings, now: &Settings, update: u32) -> Vec<Change> {
-    let defaults: BTreeMap<String, String> = config::explain().into_iter().map(|key| (key.key, key.default)).collect();
     let value = |settings: &Settings, class: &Class, key: &str| {
         let stated = settings.get(class).and_then(|keys| keys.get(key));
-        stated.or(defaults.get(key)).cloned().unwrap_or_else(|| "unknown to this release".into())
+        stated.or(defaults().get(key)).cloned().unwrap_or_else(|| "unknown to this release".into())
     };
     let mut keys: Vec<(Class, &String)> =
         before.iter().chain(now).flat_map(|(class, keys)| keys.keys().map(move |key| (*class, key))).collect();

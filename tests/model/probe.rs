@@ -61,6 +61,10 @@ fn planted_faults_are_caught() {
         mutate(p, "attention", "+ NEXT <= vec4<u32>(query", "+ NEXT <= vec4<u32>(1u + query");
         mutate(p, "attention", "u) <= rows)", "u) <= 1u + rows)");
     });
+    let own_token_only: Fault = (INDEXED, &|p| {
+        mutate(p, "attention", "+ NEXT <= vec4<u32>(query", "+ NEXT == vec4<u32>(query");
+        mutate(p, "attention", "t) <= rows)", "t) == rows)");
+    });
     let keys_of_the_last_sequence: Fault = (INDEXED, &|p| {
         mutate(p, "attention", "load_rows(kv, place.k + c, keys)", "load_rows(kv, place.k + c, keys % params.tokens + params.tokens)");
         mutate(p, "attention", "key_index(place.batch, head,", "key_index(1u, head,");
@@ -94,6 +98,7 @@ fn planted_faults_are_caught() {
     });
     let faults = [
         no_mask,
+        own_token_only,
         keys_of_the_last_sequence,
         carry_leaks,
         no_weight_gradient,

@@ -1,0 +1,58 @@
+//! The memory that a run needs on its adapter.
+
+use crate::{
+    gpu::{Capabilities, Program, Role, memory::plan_memory},
+    run::Config,
+    train::recording,
+};
+
+/// Sizes in bytes of the buffers that a run creates on its adapter.
+#[derive(Clone, Debug)]
+pub struct Footprint {
+    /// Weights.
+    pub parameters: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// State of the optimizers, and states carried between micro-batches.
+    pub moments: u64,
+    /// Activations of training.
+    pub activations: u64,
+    /// Activations of evaluation.
+    pub evaluation: u64,
+    /// Inputs, outputs and constants.
+    pub inputs: u64,
+    /// The largest tensor.
+    pub largest_tensor: u64,
+    /// Its name.
+    pub largest_name: String,
+    /// Its role.
+    pub largest_role: Role,
+}
+
+impl Footprint {
+    /// The buffers of a run of `config` with the kernels of `tier`.
+    pub fn of(config: &Config, tier: Capabilities) -> Footprint {
+        let program = recording::training(config, tier).program;
+        let evaluation = recording::evaluation(config, tier).program;
+        let sum =
+            |program: &Program, roles: &[Role]| program.tensors.iter().filter(|t| roles.contains(&t.role)).map(|t| t.bytes()).sum::<u64>();
+        let inputs = [Role::Input, Role::Output, Role::Constant];
+        let largest = program.tensors.iter().max_by_key(|t| t.bytes()).expect("a model has tensors");
+        Footprint {
+            parameters: sum(&program, &[Role::Parameter]),
+            gradients: sum(&program, &[Role::ParameterGradient]),
+            moments: sum(&program, &[Role::State]),
+            activations: plan_memory(&program, true).total_bytes(),
+            evaluation: plan_memory(&evaluation, true).total_bytes(),
+            inputs: sum(&program, &inputs) + sum(&evaluation, &inputs),
+            largest_tensor: largest.bytes(),
+            largest_name: largest.name.clone(),
+            largest_role: largest.role,
+        }
+    }
+
+    /// All buffers.
+    pub fn total(&self) -> u64 {
+        self.parameters + self.gradients + self.moments + self.activations + self.evaluation + self.inputs
+    }
+}

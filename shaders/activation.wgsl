@@ -6,7 +6,7 @@
 
 import package::lib::activation::{activate, activate_slope};
 import package::lib::dropout::dropout_scale4;
-import package::lib::operand::{Operand, Result};
+import package::lib::operand::{Operand, Result, WHOLE_GROUPS};
 import package::lib::rows::{COLUMNS, REPEATS, ROWS, TILE_ROWS, TILE_WIDTH, place};
 
 struct Params {
@@ -70,7 +70,8 @@ fn forward_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_inv
     }
 }
 
-// d_x = f'(x) up m d_y and d_up = f(x) m d_y, x the gate.
+// d_x = f'(x) up m d_y and d_up = f(x) m d_y, x the gate. Images multiply d_y by m, buffers f and f': each keeps its order of
+// products, so that a run gives the same bits from release to release.
 // grid: width / TILE_WIDTH, n / width / TILE_ROWS
 @compute @workgroup_size(COLUMNS, ROWS)
 fn backward_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -78,9 +79,11 @@ fn backward_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         let at = place(workgroup, local, repeat);
         if (is_inside(at)) {
             let a = load_x_of(at, params.width, params.n);
-            let d = load_d_y_of(at, params.width, params.n) * mask(at);
-            store_d_x_of(at, params.width, params.n, activate_slope(a) * load_up_of(at, params.width, params.n) * d);
-            store_d_up_of(at, params.width, params.n, activate(a) * d);
+            let m = mask(at);
+            let m_first = select(m, vec4<f32>(1.0), WHOLE_GROUPS);
+            let d = load_d_y_of(at, params.width, params.n) * select(vec4<f32>(1.0), m, WHOLE_GROUPS);
+            store_d_x_of(at, params.width, params.n, activate_slope(a) * m_first * load_up_of(at, params.width, params.n) * d);
+            store_d_up_of(at, params.width, params.n, activate(a) * m_first * d);
         }
     }
 }

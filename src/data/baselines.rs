@@ -11,102 +11,149 @@
 //! Counts are over at most [`MAX_PAIRS`] training pairs, the first in the order of the documents. With a tokenizer that merges
 //! bytes the entropy is only a bound: an id at which a window cuts its document is scored as its bytes.
 
+mod bigram;
+
 use super::dataset::Dataset;
 use crate::run::summary::Baselines;
+pub use bigram::Bigram;
+use bigram::BigramFit;
 
 /// Maximum number of training pairs that are counted.
 pub const MAX_PAIRS: usize = 4_000_000;
 /// Number of pairs to count from an endless source.
 const ENDLESS_PAIRS: usize = 1_000_000;
 
-/// Fits on the training side of a dataset and scores its validation targets.
-pub fn of(dataset: &Dataset) -> Baselines {
-    let vocabulary = dataset.tokenizer().vocabulary();
-    let most = if dataset.batches_per_epoch().is_some() { MAX_PAIRS } else { ENDLESS_PAIRS };
-    let model = Bigram::fit(dataset.training_pairs(most), vocabulary);
-    let (windows, used) = dataset.validation();
-    let pairs = windows.pairs(0..used).collect::<Vec<_>>();
-    let mean = |nats: &dyn Fn(u32, u32) -> f64| pairs.iter().map(|(a, b)| nats(*a, *b)).sum::<f64>() / pairs.len() as f64;
-    Baselines {
-        uniform: f64::from(vocabulary).ln(),
-        unigram: mean(&|_, b| -model.unigram(b).ln()),
-        bigram: mean(&|a, b| -model.bigram(a, b).ln()),
-        entropy: entropy(dataset).filter(|nats| nats.is_finite()),
-    }
+/// Tokens or pairs that one call of [`Fit::proceed`] handles, if a window or a document has no more.
+const SLICE: usize = 1 << 11;
+
+/// Baselines that are being computed: fitted on the training side of a dataset, scored on its validation targets.
+pub struct Fit {
+    most: usize,
+    stage: Stage,
+    /// The bigram model, once it is fitted.
+    model: Option<Bigram>,
+    /// Sums over the validation pairs so far: unigram, bigram.
+    sums: [f64; 2],
+    pairs: usize,
+    /// True nats of each token of the validation stream so far, and its pieces so far.
+    nats_of: Vec<f64>,
+    pieces: usize,
+    /// True nats of the validation targets so far, and their number.
+    entropy: (f64, u64),
 }
 
-/// True nats per validation target, if the documents are from the embedded language.
-fn entropy(dataset: &Dataset) -> Option<f64> {
-    let (language, (windows, used)) = (dataset.language()?, dataset.validation());
-    let (stream, tokenizer) = (windows.stream(), dataset.tokenizer());
-    let mut nats_of = Vec::with_capacity(stream.len());
-    for piece in windows.pieces() {
-        // A piece starts with a separator, which the scorer assumes when it starts.
-        nats_of.push(0.0);
-        let mut scorer = language.scorer();
-        for id in stream.slice(piece).skip(1) {
-            nats_of.push(tokenizer.spelling(id).iter().map(|byte| scorer.read(*byte)).sum::<f64>());
+/// The windows that were handled so far.
+enum Stage {
+    Counting(usize, Box<BigramFit>),
+    Fitting(Box<BigramFit>),
+    Scoring(usize),
+    /// The validation stream is scored by the language.
+    Language,
+    Summing(usize),
+}
+
+impl Fit {
+    /// Starts. The dataset is passed to each call.
+    pub fn new(dataset: &Dataset) -> Fit {
+        Fit {
+            most: if dataset.batches_per_epoch().is_some() { MAX_PAIRS } else { ENDLESS_PAIRS },
+            stage: Stage::Counting(0, Box::new(BigramFit::new(dataset.tokenizer().vocabulary()))),
+            model: None,
+            sums: [0.0; 2],
+            pairs: 0,
+            nats_of: Vec::new(),
+            pieces: 0,
+            entropy: (0.0, 0),
         }
     }
-    let targets = (0..used).flat_map(|window| windows.target_range(window));
-    let (sum, count) = targets.fold((0.0, 0u64), |(sum, count), at| (sum + nats_of[at], count + 1));
-    Some(sum / count as f64)
-}
 
-/// A smoothed bigram model. Only pairs that occur have counts.
-pub struct Bigram {
-    unigram: Vec<f64>,
-    /// How often each id occurs as the first of a pair.
-    followed: Vec<u32>,
-    /// (a << 32 | b, count), ascending.
-    counts: Vec<(u64, u32)>,
-    strength: f64,
-}
-
-impl Bigram {
-    /// Counts (token, target) pairs, ids below `vocabulary`.
-    pub fn fit(pairs: impl IntoIterator<Item = (u32, u32)>, vocabulary: u32) -> Self {
-        let mut keys: Vec<u64> = pairs.into_iter().map(|(a, b)| u64::from(a) << 32 | u64::from(b)).collect();
-        keys.sort_unstable();
-        let total = keys.len() as f64 + f64::from(vocabulary);
-        let mut unigram = vec![1.0; vocabulary as usize];
-        let mut followed = vec![0; vocabulary as usize];
-        let mut counts: Vec<(u64, u32)> = Vec::new();
-        for key in keys {
-            unigram[key as u32 as usize] += 1.0;
-            followed[(key >> 32) as usize] += 1;
-            match counts.last_mut() {
-                Some((last, count)) if *last == key => *count += 1,
-                _ => counts.push((key, 1)),
+    /// Continues for a few milliseconds; returns the baselines when they are complete.
+    pub fn proceed(&mut self, dataset: &Dataset) -> Option<Baselines> {
+        let (windows, used) = dataset.validation();
+        // Windows of a slice.
+        let slice = |first: usize| first..first + SLICE.div_ceil(dataset.window_targets().max(1) as usize);
+        let stage = std::mem::replace(&mut self.stage, Stage::Language);
+        self.stage = match stage {
+            Stage::Counting(first, mut fit) => {
+                let range = slice(first);
+                let (end, before) = (range.end, fit.pairs());
+                fit.count(dataset.training_pairs(range).into_iter().take(self.most - before));
+                if fit.pairs() > before && fit.pairs() < self.most { Stage::Counting(end, fit) } else { Stage::Fitting(fit) }
             }
-        }
-        unigram.iter_mut().for_each(|count| *count /= total);
-        let mut model = Self { unigram, followed, counts, strength: 1.0 };
-        let strengths = (-3..=8).map(|power| 4f64.powi(power));
-        let best = strengths.map(|s| (s, model.left_out(s))).max_by(|a, b| a.1.total_cmp(&b.1));
-        model.strength = best.expect("the list of strengths is not empty").0;
-        model
-    }
-
-    /// ln of the probability of the training pairs under strength `s`, each predicted from all others.
-    fn left_out(&self, s: f64) -> f64 {
-        let one = |&(key, count): &(u64, u32)| {
-            let [count, followed] = [count, self.followed[(key >> 32) as usize]].map(f64::from);
-            count * ((count - 1.0 + s * self.unigram(key as u32)) / (followed - 1.0 + s)).ln()
+            Stage::Fitting(mut fit) => {
+                self.model = fit.proceed();
+                if self.model.is_none() { Stage::Fitting(fit) } else { Stage::Scoring(0) }
+            }
+            Stage::Scoring(first) => {
+                let range = first..slice(first).end.min(used);
+                let end = range.end;
+                for (a, b) in windows.pairs(range) {
+                    let Some(model) = &self.model else { break };
+                    self.sums[0] += -model.unigram(b).ln();
+                    self.sums[1] += -model.bigram(a, b).ln();
+                    self.pairs += 1;
+                }
+                match dataset.language() {
+                    _ if end < used => Stage::Scoring(end),
+                    Some(_) => Stage::Language,
+                    None => return Some(self.finish(dataset)),
+                }
+            }
+            Stage::Language => {
+                self.score(dataset);
+                if self.nats_of.len() < windows.stream().len() { Stage::Language } else { Stage::Summing(0) }
+            }
+            Stage::Summing(first) => {
+                let nats_of = &self.nats_of;
+                let range = first..slice(first).end.min(used);
+                let end = range.end;
+                let targets = range.flat_map(|window| windows.target_range(window));
+                self.entropy = targets.fold(self.entropy, |(sum, count), at| (sum + nats_of[at], count + 1));
+                if end == used {
+                    return Some(self.finish(dataset));
+                }
+                Stage::Summing(end)
+            }
         };
-        self.counts.iter().map(one).sum()
+        None
     }
 
-    /// P(b).
-    pub fn unigram(&self, b: u32) -> f64 {
-        self.unigram[b as usize]
+    /// Scores the next documents of the validation stream. A slice ends after a document, where the scorer starts anew anyway.
+    fn score(&mut self, dataset: &Dataset) {
+        let (Some(language), (windows, _)) = (dataset.language(), dataset.validation()) else { return };
+        let (tokenizer, end) = (dataset.tokenizer(), self.nats_of.len() + SLICE);
+        let (mut scorer, mut is_between) = (language.scorer(), true);
+        for piece in windows.pieces().skip(self.pieces) {
+            let rest = piece.start.max(self.nats_of.len())..piece.end;
+            if !is_between {
+                scorer = language.scorer();
+            }
+            for at in rest {
+                is_between = false;
+                let id = windows.stream().get(at);
+                // A piece starts with a separator, which the scorer assumes when it starts.
+                let nats = |byte: &u8| scorer.read(*byte);
+                self.nats_of.push(if at == piece.start { 0.0 } else { tokenizer.spelling(id).iter().map(nats).sum::<f64>() });
+                if Some(id) == tokenizer.end_of_document() {
+                    is_between = true;
+                    if self.nats_of.len() >= end {
+                        self.pieces += usize::from(at + 1 == piece.end);
+                        return;
+                    }
+                }
+            }
+            self.pieces += 1;
+        }
     }
 
-    /// P(b | a).
-    pub fn bigram(&self, a: u32, b: u32) -> f64 {
-        let key = u64::from(a) << 32 | u64::from(b);
-        let count = self.counts.binary_search_by_key(&key, |(key, _)| *key).map_or(0, |at| self.counts[at].1);
-        let followed = f64::from(self.followed[a as usize]);
-        (f64::from(count) + self.strength * self.unigram(b)) / (followed + self.strength)
+    fn finish(&self, dataset: &Dataset) -> Baselines {
+        let mean = |sum: f64| sum / self.pairs as f64;
+        let entropy = dataset.language().map(|_| self.entropy.0 / self.entropy.1 as f64);
+        Baselines {
+            uniform: f64::from(dataset.tokenizer().vocabulary()).ln(),
+            unigram: mean(self.sums[0]),
+            bigram: mean(self.sums[1]),
+            entropy: entropy.filter(|nats| nats.is_finite()),
+        }
     }
 }

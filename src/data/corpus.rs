@@ -1,11 +1,9 @@
 //! The data of a run: a dataset, or batches in memory.
 
 use super::{
-    baselines,
     dataset::{Batch, Dataset},
     tokenizer::Tokenizer,
 };
-use crate::run::summary::Baselines;
 
 /// Training batches by micro-step, and the validation set in order. Both are pure functions of their index.
 pub enum Corpus {
@@ -95,11 +93,6 @@ impl Corpus {
             Corpus::Dataset(data) => Some(data),
             Corpus::Batches { .. } => None,
         }
-    }
-
-    /// The baselines on the validation set, if there is text.
-    pub fn baselines(&self) -> Option<Baselines> {
-        self.dataset().map(baselines::of)
     }
 }
 

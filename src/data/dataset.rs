@@ -190,15 +190,15 @@ impl Dataset {
         (&self.validation, self.validation_used)
     }
 
-    /// At most `most` (token, target) training pairs, the first in the order of the documents, or of the run if they are
-    /// endless.
-    pub(super) fn training_pairs(&self, most: usize) -> Vec<(u32, u32)> {
+    /// The (token, target) pairs of training windows, in the order of the documents, or of the run if they are endless. Windows beyond
+    /// the last have none.
+    pub(super) fn training_pairs(&self, range: Range<usize>) -> Vec<(u32, u32)> {
         match &self.training {
-            Training::Epochs { windows, .. } => windows.pairs(0..windows.len()).take(most).collect(),
-            Training::Endless => {
-                let windows = most.div_ceil(self.rule.targets(self.tokens as u32) as usize);
-                self.endless_windows(0..windows as u64).pairs(0..windows).take(most).collect()
+            Training::Epochs { windows, .. } => {
+                let end = range.end.min(windows.len());
+                windows.pairs(range.start.min(end)..end).collect()
             }
+            Training::Endless => self.endless_windows(range.start as u64..range.end as u64).pairs(0..range.len()).collect(),
         }
     }
 

@@ -8,7 +8,12 @@
 use std::fmt;
 
 use super::{
-    error::SessionError, figure::Figure, opening::Rasterize, overview::Overview, plot::LossPlot, report::Report, run_folder::RunFolder,
+    error::SessionError,
+    opening::{Raster, Rasterize},
+    overview::{Overview, Survey},
+    plot::LossPlot,
+    report::Report,
+    run_folder::RunFolder,
     store::StoreError,
 };
 use crate::gpu::GpuError;
@@ -96,92 +101,106 @@ pub(super) struct Material<'a> {
     pub rasterize: Option<Rasterize>,
 }
 
-/// Writes the final files of a run, one per call, so that a call is short. A file other than the summary that cannot be written
-/// becomes a warning, and the exit reason if the run had ended well.
+/// Writes the final files of a run in short steps. A file other than the summary that cannot be written becomes a warning, and the
+/// exit reason if the run had ended well.
 pub(super) struct Files {
-    next: File,
+    next: Step,
+    ending: Ending,
     overview: Overview,
-    summary: Summary,
-    plot: Option<Figure>,
+    /// Once the overview is complete.
+    summary: Option<Summary>,
     /// Why plot and report were not written.
     failed: [(&'static str, Option<StoreError>); 2],
 }
 
-#[derive(Clone, Copy)]
-enum File {
+enum Step {
+    Open,
+    Survey(Box<Survey>),
     Svg,
-    Png,
+    Png(Box<dyn Raster>),
     Report,
     Summary,
 }
 
 impl Files {
-    /// Reads the inputs of the files.
-    pub fn new(folder: &RunFolder, ending: &Ending, of: &Material, warn: &mut dyn FnMut(String)) -> Files {
-        let overview = folder.reader().and_then(|reader| Overview::of(&reader)).unwrap_or_else(|error| {
-            warn(format!("the report is without the metrics: {error}"));
-            Overview::default()
-        });
-        let summary = summarize(ending, of, &overview);
-        Files { next: File::Svg, overview, summary, plot: None, failed: [("plot", None), ("report", None)] }
+    /// Writes nothing yet.
+    pub fn new(ending: Ending) -> Files {
+        Files { next: Step::Open, ending, overview: Overview::default(), summary: None, failed: [("plot", None), ("report", None)] }
     }
 
-    /// Writes the next file. Returns the summary when all are written.
+    /// How the run ended.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
+    }
+
+    /// Makes the next step. Returns the summary when all files are written.
     ///
     /// # Errors
     /// If the summary cannot be written.
     pub fn proceed(&mut self, folder: &mut RunFolder, of: &Material, warn: &mut dyn FnMut(String)) -> Result<Option<Summary>, StoreError> {
         let [(_, plot), (_, report)] = &mut self.failed;
-        self.next = match self.next {
-            File::Svg => {
-                match write_svg(folder, of, &self.summary) {
-                    Ok(figure) => self.plot = Some(figure),
-                    Err(error) => *plot = Some(error),
+        let summary = &*self.summary.get_or_insert_with(|| summarize(&self.ending, of, &self.overview));
+        self.next = match std::mem::replace(&mut self.next, Step::Summary) {
+            Step::Open => match Survey::open(folder.store()) {
+                Ok(survey) => Step::Survey(Box::new(survey)),
+                Err(error) => self.without_metrics(error, warn),
+            },
+            Step::Survey(mut survey) => match survey.proceed(folder.store()) {
+                Ok(None) => Step::Survey(survey),
+                Ok(Some(overview)) => {
+                    (self.overview, self.summary) = (overview, None);
+                    Step::Svg
                 }
-                File::Png
-            }
-            File::Png => {
-                if let Some(figure) = self.plot.take() {
-                    *plot = write_png(folder, of, &figure, warn).err();
+                Err(error) => self.without_metrics(error, warn),
+            },
+            Step::Svg => {
+                let figure = LossPlot::from_run(of.name, summary, &self.overview).figure();
+                *plot = folder.write("loss.svg", figure.to_svg().as_bytes()).err();
+                match of.rasterize {
+                    Some(rasterize) if plot.is_none() => Step::Png(rasterize(figure)),
+                    _ => Step::Report,
                 }
-                File::Report
             }
-            File::Report => {
-                *report = write_report(folder, of, &self.summary, &self.overview).err();
-                File::Summary
+            Step::Png(mut raster) => match raster.proceed() {
+                Ok(None) => Step::Png(raster),
+                Ok(Some(png)) => {
+                    *plot = folder.write("loss.png", &png).err();
+                    Step::Report
+                }
+                Err(problem) => {
+                    warn(format!("loss.png was not drawn: {problem}"));
+                    Step::Report
+                }
+            },
+            Step::Report => {
+                *report = write_report(folder, of, summary, &self.overview).err();
+                Step::Summary
             }
-            File::Summary => return self.write_summary(folder, warn).map(Some),
+            Step::Summary => return self.write_summary(folder, warn),
         };
         Ok(None)
     }
 
-    fn write_summary(&mut self, folder: &mut RunFolder, warn: &mut dyn FnMut(String)) -> Result<Summary, StoreError> {
+    /// What comes next if the log cannot be read: no plot.
+    fn without_metrics(&mut self, error: StoreError, warn: &mut dyn FnMut(String)) -> Step {
+        warn(format!("the report is without the metrics: {error}"));
+        self.failed[0].1 = Some(error);
+        Step::Report
+    }
+
+    fn write_summary(&mut self, folder: &mut RunFolder, warn: &mut dyn FnMut(String)) -> Result<Option<Summary>, StoreError> {
+        let Some(mut summary) = self.summary.take() else { return Ok(None) };
         for (what, error) in &self.failed {
             let Some(error) = error else { continue };
             warn(format!("the {what} was not written: {error}"));
-            if self.summary.exit.exit_code() == 0 {
+            if summary.exit.exit_code() == 0 {
                 let ending = Ending::unsaved(error);
-                (self.summary.exit, self.summary.detail) = (ending.reason, ending.detail);
+                (summary.exit, summary.detail) = (ending.reason, ending.detail);
             }
         }
-        folder.write("summary.json", self.summary.to_json().as_bytes())?;
-        Ok(self.summary.clone())
+        folder.write("summary.json", summary.to_json().as_bytes())?;
+        Ok(Some(summary))
     }
-}
-
-fn write_svg(folder: &mut RunFolder, of: &Material, summary: &Summary) -> Result<Figure, StoreError> {
-    let plot = LossPlot::from_run(of.name, summary, &folder.reader()?)?.figure();
-    folder.write("loss.svg", plot.to_svg().as_bytes())?;
-    Ok(plot)
-}
-
-fn write_png(folder: &mut RunFolder, of: &Material, plot: &Figure, warn: &mut dyn FnMut(String)) -> Result<(), StoreError> {
-    match of.rasterize.map(|draw| draw(plot)) {
-        Some(Ok(png)) => folder.write("loss.png", &png)?,
-        Some(Err(problem)) => warn(format!("loss.png was not drawn: {problem}")),
-        None => {}
-    }
-    Ok(())
 }
 
 fn write_report(folder: &mut RunFolder, of: &Material, summary: &Summary, overview: &Overview) -> Result<(), StoreError> {

@@ -3,15 +3,24 @@
 //! A host runs where its trainer runs: in the command line's loop, on a thread of a desktop app, in a browser's worker. It owns an
 //! [`Environment`], which is created there too, so that only messages cross threads, never devices, stores or clocks.
 //!
-//! **Budget.** [`Host::advance`] works in slices and starts none once its budget is used up. Indivisible work has its own
-//! slice: requesting a device, reading the data, compiling one kernel, creating the model's buffers, fitting the baselines, creating
-//! or reading the run folder, one submission. [`SessionEvent::Opening`] announces all of them except submissions.
+//! **Budget.** [`Host::advance`] works in slices and starts none once its budget is used up, so that it exceeds its budget by one
+//! slice at most. A slice computes for a few milliseconds, whatever the length of the run and the size of the model: a piece of a
+//! checkpoint, a part of the initial values, of the baselines, of the log that a report needs, a band of the plot. Longer are only:
+//! - a call of the driver that cannot be interrupted: opening the device, compiling one pipeline (tens of milliseconds, more on some
+//!   drivers), creating the buffers and bind groups of one program, releasing those of a run that has ended;
+//! - reading the data, which the [`Environment`] does in one call;
+//! - creating a run folder, or reading that of a resumed run with its newest checkpoint; an index of the log when the run ends;
+//! - what a slice waits for: the medium that makes a file durable, and a driver that executes submissions one by one and blocks the next
+//!   (lavapipe does; a native front end would wait for the submission before it in any case).
+//!
+//! [`SessionEvent::Opening`] announces the phases with such slices, and each pipeline.
 //!
 //! One run at a time: a command to start another is rejected until the current one has ended.
 
 use std::{
     collections::VecDeque,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -25,18 +34,18 @@ use super::{
 };
 pub use super::{
     publisher::Clock,
-    session::{Activity, Opening, Rasterize},
+    session::{Activity, Opening, Raster, RasterError, Rasterize},
 };
 use crate::{
     config_file::{Class, Unreadable},
-    data::{Corpus, tokenizer::Tokenizer},
+    data::{Corpus, baselines::Fit, tokenizer::Tokenizer},
     gpu::{Compilation, Device, PlanOptions},
     run::{
         Config, config,
         protocol::{Command, OpeningPhase, Problem, SessionEvent},
         summary::ExitReason,
     },
-    train::{generate::Prompt, trainer::Trainer},
+    train::{builder::TrainerBuilder, generate::Prompt, trainer::Trainer},
 };
 
 /// The machine-dependent inputs of a run.
@@ -96,13 +105,21 @@ struct Plan {
     resumed: Option<(Box<dyn Store>, Vec<Class>)>,
 }
 
+/// The folder of a run that is being opened.
+struct Target {
+    run: String,
+    store: Box<dyn Store>,
+    /// For a resumed run: the classes of settings that may differ.
+    allowed: Option<Vec<Class>>,
+}
+
 enum Stage {
     Closed,
     Device(Plan, DeviceFuture),
     Data(Plan, Rc<Device>),
     Kernels(Plan, Rc<Device>, Corpus, Compilation),
-    Model(Plan, Rc<Device>, Corpus),
-    Baselines(Opening, Option<Vec<Class>>),
+    Model(Box<Target>, TrainerBuilder),
+    Baselines(Opening, Option<Vec<Class>>, Option<Box<Fit>>),
     Folder(Opening, Option<Vec<Class>>),
     Open(Box<Session>),
 }
@@ -261,30 +278,43 @@ impl<E: Environment> Host<E> {
                     (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
                 } else {
                     self.announce(OpeningPhase::Model);
-                    (Stage::Model(plan, device, corpus), Activity::Busy)
+                    let Plan { run, config, resumed } = plan;
+                    let (store, allowed) = match resumed {
+                        Some((store, allowed)) => (store, Some(allowed)),
+                        None => (self.environment.store(&run)?, None),
+                    };
+                    let builder = TrainerBuilder::new(config, device, corpus, PlanOptions::default());
+                    (Stage::Model(Box::new(Target { run, store, allowed }), builder), Activity::Busy)
                 }
             }
-            Stage::Model(Plan { run, config, resumed }, device, corpus) => {
-                let (store, allowed) = match resumed {
-                    Some((store, allowed)) => (store, Some(allowed)),
-                    None => (self.environment.store(&run)?, None),
-                };
-                let opening = Opening {
-                    trainer: Trainer::new(config, device, corpus, PlanOptions::default())?,
-                    store,
-                    tag: self.environment.tag(),
-                    clock: self.clock.clone(),
-                    baselines: None,
-                    rasterize: self.environment.rasterize(),
-                    name: self.environment.name(&run),
-                };
-                self.announce(OpeningPhase::Baselines);
-                (Stage::Baselines(opening, allowed), Activity::Busy)
-            }
-            Stage::Baselines(mut opening, allowed) => {
-                opening.baselines = opening.trainer.corpus().baselines();
-                self.announce(OpeningPhase::Folder);
-                (Stage::Folder(opening, allowed), Activity::Busy)
+            Stage::Model(target, builder) => match builder.proceed()? {
+                ControlFlow::Continue(builder) => (Stage::Model(target, builder), Activity::Busy),
+                ControlFlow::Break(trainer) => {
+                    let Target { run, store, allowed } = *target;
+                    let fit = trainer.corpus().dataset().map(|dataset| Box::new(Fit::new(dataset)));
+                    let opening = Opening {
+                        trainer,
+                        store,
+                        tag: self.environment.tag(),
+                        clock: self.clock.clone(),
+                        baselines: None,
+                        rasterize: self.environment.rasterize(),
+                        name: self.environment.name(&run),
+                    };
+                    self.announce(OpeningPhase::Baselines);
+                    (Stage::Baselines(opening, allowed, fit), Activity::Busy)
+                }
+            },
+            Stage::Baselines(mut opening, allowed, mut fit) => {
+                if let (Some(fit), Some(dataset)) = (&mut fit, opening.trainer.corpus().dataset()) {
+                    opening.baselines = fit.proceed(dataset);
+                }
+                if fit.is_some() && opening.baselines.is_none() {
+                    (Stage::Baselines(opening, allowed, fit), Activity::Busy)
+                } else {
+                    self.announce(OpeningPhase::Folder);
+                    (Stage::Folder(opening, allowed), Activity::Busy)
+                }
             }
             Stage::Folder(opening, allowed) => {
                 let session = match allowed {

@@ -1,5 +1,7 @@
 //! The inputs for opening a run, and the initial files of its folder.
 
+use std::error::Error;
+
 use super::{
     figure::Figure,
     files::{EFFECTIVE_CONFIG, TOKENIZER},
@@ -18,7 +20,7 @@ pub struct Opening {
     pub tag: String,
     /// Seconds since any fixed moment.
     pub clock: Clock,
-    /// Reference values for the run's losses ([`Corpus::baselines`](crate::data::Corpus::baselines)).
+    /// Reference values for the run's losses ([`Fit`](crate::data::baselines::Fit)).
     pub baselines: Option<Baselines>,
     /// Renders a figure as PNG, if the environment can.
     pub rasterize: Option<Rasterize>,
@@ -26,8 +28,20 @@ pub struct Opening {
     pub name: String,
 }
 
-/// Renders a figure as PNG.
-pub type Rasterize = fn(&Figure) -> Result<Vec<u8>, String>;
+/// Starts to render a figure as PNG.
+pub type Rasterize = fn(Figure) -> Box<dyn Raster>;
+
+/// A figure that is being rendered as PNG. One implementation: the native front ends', where a page has no need of one.
+pub trait Raster {
+    /// Continues for a few milliseconds; returns the file when it is complete.
+    ///
+    /// # Errors
+    /// A figure that is too large, or a fault of the encoder. Not to be called again.
+    fn proceed(&mut self) -> Result<Option<Vec<u8>>, RasterError>;
+}
+
+/// Why a figure cannot be rendered.
+pub type RasterError = Box<dyn Error + Send + Sync>;
 
 /// The initial files of a run folder.
 pub(super) fn start_files<'a>(effective: &'a str, tokenizer: Option<&'a str>) -> Vec<(&'a str, &'a [u8])> {

@@ -1,14 +1,18 @@
-//! The data of a run for report, plot and summary beyond its series, collected in one pass over its events.
+//! The data of a run for report, plot and summary, collected in short steps: one pass over its events, then its array records.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
 
 use super::{
-    reader::{Block, Reader},
-    store::StoreError,
+    plot::POINTS,
+    reader::{BASE_BUCKETS, Block, Bucket, Buckets, Index, Reader},
+    store::{Store, StoreError},
 };
 use crate::run::{
-    records::{EvalRecord, Event, Incident, IncidentRecord, RATE_SECONDS, SampleRecord},
-    series::{RecordKind, Series},
+    records::{EvalRecord, Event, Incident, IncidentRecord, RATE_SECONDS, SampleRecord, UpdateRecord},
+    series::{Column, Record, RecordKind, Series},
 };
 
 /// Number of samples kept, the last ones.
@@ -39,6 +43,10 @@ pub struct Overview {
     pub blew_up_at: Option<u32>,
     /// The first update of the first alarm of each kind about the routers.
     pub routing_alarms: BTreeMap<Incident, u32>,
+    /// Training and validation cross-entropy over the whole run, in buckets for a plot.
+    pub curves: [Vec<Bucket>; 2],
+    /// All updates without a finite gradient, as they are marked in a plot.
+    pub skipped: Vec<u32>,
     /// For each measured series of updates, its mean over the last tenth of the updates, and its last value.
     pub recent: Vec<(&'static Series, Recent)>,
     /// Each measured series of evaluations with a value per layer, or per layer and expert, at the newest evaluation.
@@ -58,27 +66,146 @@ pub struct Recent {
     pub last: Vec<f64>,
 }
 
-impl Overview {
-    /// Collects the overview of a run.
-    pub fn of(reader: &Reader) -> Result<Overview, StoreError> {
-        let mut overview = Overview::default();
-        for event in reader.events() {
-            overview.note(event?);
+/// Updates whose events one step reads.
+const UPDATES: u32 = 256;
+
+/// An [`Overview`] that is being collected.
+pub struct Survey {
+    overview: Overview,
+    index: Option<Index>,
+    stage: Stage,
+    /// The last tenth of the updates, if there are any.
+    recent: Option<RangeInclusive<u32>>,
+    /// For each scalar series of updates, the last tenth and the last update.
+    scalars: Vec<(&'static Column<UpdateRecord>, [Buckets; 2])>,
+    curves: [Buckets; 2],
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Events of updates from this one on.
+    Events(u32),
+    /// The series of this index: those of updates, then those of evaluations with several values.
+    Series(usize),
+}
+
+impl Survey {
+    /// Starts: looks through the log for an index.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn open(store: &dyn Store) -> Result<Survey, StoreError> {
+        let reader = Reader::open(store)?;
+        let scalars = UpdateRecord::COLUMNS.iter().filter(|column| !column.series.is_array());
+        Ok(Survey {
+            overview: Overview::default(),
+            stage: Stage::Events(reader.updates().map_or(0, |(first, _)| first)),
+            recent: reader.updates().map(|(_, last)| last - last.div_ceil(10) + 1..=last),
+            index: Some(reader.into_index()),
+            scalars: scalars.map(|column| (column, [Buckets::new(1), Buckets::new(1)])).collect(),
+            curves: [Buckets::new(BASE_BUCKETS), Buckets::new(BASE_BUCKETS)],
+        })
+    }
+
+    /// Continues for a few milliseconds, with the same store; returns the overview when it is complete.
+    ///
+    /// # Errors
+    /// If the log cannot be read. Not to be called again.
+    pub fn proceed(&mut self, store: &dyn Store) -> Result<Option<Overview>, StoreError> {
+        let Some(index) = self.index.take() else { return Ok(None) };
+        let reader = Reader::with_index(store, index);
+        let is_complete = match self.stage {
+            Stage::Events(from) => {
+                self.read_events(&reader, from)?;
+                false
+            }
+            Stage::Series(index) => {
+                let updates = Series::stored().filter(|series| series.record == RecordKind::Update);
+                let evals = Series::all().filter(|series| series.record == RecordKind::Eval && series.is_array());
+                let series = updates.chain(evals).nth(index);
+                if let Some(series) = series {
+                    self.read_series(&reader, series)?;
+                }
+                self.stage = Stage::Series(index + 1);
+                series.is_none()
+            }
+        };
+        if is_complete {
+            self.overview.curves = self.curves.each_ref().map(|curve| curve.at_most(POINTS).finish());
+            return Ok(Some(std::mem::take(&mut self.overview)));
         }
-        let Some((_, last)) = reader.updates() else { return Ok(overview) };
-        let first = last - last.div_ceil(10) + 1;
-        let only = |block: Block| block.buckets.into_iter().next().map(|bucket| (block.shape, bucket.mean));
-        for series in Series::stored().filter(|series| series.record == RecordKind::Update) {
-            let recent = only(reader.read(series, first..=last, 1)?).zip(only(reader.read(series, last..=last, 1)?));
-            let recent = recent.map(|((shape, mean), (_, last))| Recent { shape, mean, last });
-            overview.recent.extend(recent.map(|recent| (series, recent)));
+        self.index = Some(reader.into_index());
+        Ok(None)
+    }
+
+    fn read_events(&mut self, reader: &Reader, from: u32) -> Result<(), StoreError> {
+        let (first, last) = reader.updates().unwrap_or_default();
+        let is_last = from.saturating_add(UPDATES) > last;
+        // What is before the first or after the last logged update belongs to these.
+        let range = if from == first { 0 } else { from }..=if is_last { u32::MAX } else { from + UPDATES - 1 };
+        for event in reader.events_within(range) {
+            let event = event?;
+            match &event {
+                Event::Update(record) => self.note_update(record),
+                Event::Eval(record) => self.curves[1].add(record.update, &[record.val_ce]),
+                _ => {}
+            }
+            self.overview.note(event);
         }
-        if let Some(update) = overview.last_eval.as_ref().map(|eval| eval.update) {
-            for series in Series::all().filter(|series| series.record == RecordKind::Eval && series.is_array()) {
-                overview.routing.extend(only(reader.read(series, update..=update, 1)?).map(|(_, values)| (series, values)));
+        self.stage = if is_last { Stage::Series(0) } else { Stage::Events(from + UPDATES) };
+        Ok(())
+    }
+
+    fn note_update(&mut self, record: &UpdateRecord) {
+        self.curves[0].add(record.update, &[record.train_ce]);
+        let Some(recent) = self.recent.as_ref().filter(|recent| recent.contains(&record.update)) else { return };
+        for (column, [tenth, last]) in &mut self.scalars {
+            let values = (column.values)(record);
+            if values.is_empty() {
+                continue;
+            }
+            tenth.add(record.update, &values);
+            if record.update == *recent.end() {
+                last.add(record.update, &values);
             }
         }
-        Ok(overview)
+    }
+
+    fn read_series(&mut self, reader: &Reader, series: &'static Series) -> Result<(), StoreError> {
+        let Some(recent) = self.recent.clone() else { return Ok(()) };
+        let only = |block: Block| block.buckets.into_iter().next().map(|bucket| (block.shape, bucket.mean));
+        if series.record == RecordKind::Eval {
+            let Some(update) = self.overview.last_eval.as_ref().map(|eval| eval.update) else { return Ok(()) };
+            let found = only(reader.read(series, update..=update, 1)?);
+            self.overview.routing.extend(found.map(|(_, values)| (series, values)));
+            return Ok(());
+        }
+        let found = if series.is_array() {
+            let last = *recent.end()..=*recent.end();
+            only(reader.read(series, recent, 1)?).zip(only(reader.read(series, last, 1)?))
+        } else {
+            let only = |buckets: &Buckets| buckets.finish().into_iter().next().map(|bucket| (Vec::new(), bucket.mean));
+            let scalar = self.scalars.iter().find(|(column, _)| column.series.name == series.name);
+            scalar.and_then(|(_, [tenth, last])| only(tenth).zip(only(last)))
+        };
+        let recent = found.map(|((shape, mean), (_, last))| Recent { shape, mean, last });
+        self.overview.recent.extend(recent.map(|recent| (series, recent)));
+        Ok(())
+    }
+}
+
+impl Overview {
+    /// The overview of a run, collected in one call.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn of(store: &dyn Store) -> Result<Overview, StoreError> {
+        let mut survey = Survey::open(store)?;
+        loop {
+            if let Some(overview) = survey.proceed(store)? {
+                return Ok(overview);
+            }
+        }
     }
 
     fn note(&mut self, event: Event) {
@@ -101,8 +228,11 @@ impl Overview {
             }
             Event::Incident(record) => {
                 self.incident_count += 1;
-                if record.incident == Incident::NonFinite && self.not_finite.len() < NOT_FINITE {
-                    self.not_finite.push(record.update);
+                if record.incident == Incident::NonFinite {
+                    self.skipped.push(record.update);
+                    if self.not_finite.len() < NOT_FINITE {
+                        self.not_finite.push(record.update);
+                    }
                 }
                 if record.incident == Incident::BlowUp {
                     self.blew_up_at = self.blew_up_at.or(Some(record.since.unwrap_or(record.update)));

@@ -12,10 +12,8 @@ use super::chart::{
     thousands,
 };
 use super::figure::{Anchor, Color, Figure, Mark, line, text};
-use super::reader::{Bucket, Reader};
-use super::store::StoreError;
-use crate::run::records::Incident;
-use crate::run::series::Series;
+use super::overview::Overview;
+use super::reader::Bucket;
 use crate::run::summary::{Baselines, Summary};
 
 const WIDTH: f64 = 900.0;
@@ -28,7 +26,7 @@ const RIGHT: f64 = 690.0;
 const BOTTOM: f64 = 452.0;
 const TITLE_CHARACTERS: usize = 80;
 /// Buckets of a series: four per pixel column.
-const POINTS: usize = 4 * (RIGHT - LEFT) as usize;
+pub(super) const POINTS: usize = 4 * (RIGHT - LEFT) as usize;
 
 /// The loss of one or several updates.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,37 +92,24 @@ pub struct LossPlot {
 
 impl LossPlot {
     /// The plot of a finished run.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn from_run(title: &str, summary: &Summary, reader: &Reader) -> Result<Self, StoreError> {
+    pub fn from_run(title: &str, summary: &Summary, overview: &Overview) -> Self {
         let mut subtitle = format!("{} updates, {} tokens", thousands(u64::from(summary.updates)), thousands(summary.tokens));
         if summary.skipped_updates > 0 {
             subtitle += &format!(", {} skipped", summary.skipped_updates);
         }
-        Self::new(title, &format!("{subtitle}, on {}", summary.adapter), summary.baselines.as_ref(), reader)
-    }
-
-    /// The plot of a run that may be in progress.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn new(title: &str, subtitle: &str, baselines: Option<&Baselines>, reader: &Reader) -> Result<Self, StoreError> {
-        let mut plot = Self { title: title.to_string(), subtitle: subtitle.to_string(), ..Self::default() };
-        for (key, points) in [("train_ce", &mut plot.train), ("eval.val_ce", &mut plot.validation)] {
-            if let Some(series) = Series::find(key) {
-                points.extend(reader.read(series, 0..=u32::MAX, POINTS)?.buckets.iter().map(Point::from));
-            }
+        let points = |curve: &[Bucket]| curve.iter().map(Point::from).collect();
+        let [train, validation] = &overview.curves;
+        let baselines = summary.baselines.iter().flat_map(Baselines::named);
+        Self {
+            title: title.to_string(),
+            subtitle: format!("{subtitle}, on {}", summary.adapter),
+            train: points(train),
+            validation: points(validation),
+            skipped: overview.skipped.iter().map(|update| f64::from(*update)).collect(),
+            baselines: baselines.map(|(name, value)| (name.to_string(), value)).collect(),
+            entropy: summary.baselines.and_then(|baselines| baselines.entropy),
+            ..Self::default()
         }
-        for record in reader.incidents() {
-            let record = record?;
-            if record.incident == Incident::NonFinite {
-                plot.skipped.push(f64::from(record.update));
-            }
-        }
-        plot.baselines = baselines.into_iter().flat_map(Baselines::named).map(|(name, value)| (name.to_string(), value)).collect();
-        plot.entropy = baselines.and_then(|baselines| baselines.entropy);
-        Ok(plot)
     }
 
     /// Draws the plot. Without any finite point it shows the baselines and a note that there is no data.

@@ -32,13 +32,13 @@ use crate::run::{
     series::{Record, RecordKind, Series},
 };
 pub use buckets::Bucket;
-use buckets::Buckets;
+pub(super) use buckets::Buckets;
 use lines::{Entry, Lines};
 use records::Records;
 
 /// Values of the cached level of a series: enough for 4096 buckets of a scalar, and for 512 of 12 layers with 40 experts.
 const BASE_VALUES: usize = 1 << 18;
-const BASE_BUCKETS: usize = 4096;
+pub(super) const BASE_BUCKETS: usize = 4096;
 
 /// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,7 +70,24 @@ pub struct Reader<'a> {
     bases: RefCell<HashMap<String, (Vec<usize>, Buckets)>>,
 }
 
+/// What a reader has found in a run, without the store: a long run is read in several steps that do not borrow the store in between.
+pub(super) struct Index {
+    lines: Lines,
+    records: OnceCell<Option<Records>>,
+    bases: RefCell<HashMap<String, (Vec<usize>, Buckets)>>,
+}
+
 impl<'a> Reader<'a> {
+    /// The reader again, of the same store.
+    pub(super) fn with_index(store: &'a dyn Store, Index { lines, records, bases }: Index) -> Reader<'a> {
+        Reader { store, lines, records, bases }
+    }
+
+    /// What it has found so far.
+    pub(super) fn into_index(self) -> Index {
+        Index { lines: self.lines, records: self.records, bases: self.bases }
+    }
+
     /// Opens the run in a store; a run without a log has no events.
     pub fn open(store: &'a dyn Store) -> Result<Reader<'a>, StoreError> {
         Ok(Reader { store, lines: Lines::scan(store)?, records: OnceCell::new(), bases: RefCell::default() })

@@ -112,7 +112,7 @@ pub fn conclude(store: &mut dyn Store, reason: &str) -> Result<(), StoreError> {
     let Some(mut summary) = summary(store)? else { return Ok(()) };
     summary.exit = ExitReason::StoppedByGate;
     summary.detail = Some(reason.to_string());
-    let overview = Overview::of(&Reader::open(store)?)?;
+    let overview = Overview::of(store)?;
     let config = store.read(EFFECTIVE_CONFIG)?.unwrap_or_default();
     let plot = store.read("loss.svg")?.map(|_| "loss.svg");
     let report = Report { summary: &summary, overview: &overview, config: &String::from_utf8_lossy(&config), plot }.to_markdown();

@@ -252,6 +252,11 @@ impl RunFolder {
         Reader::open(&*self.store)
     }
 
+    /// The files of the run.
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     /// How often this run has been started before, available after [`RunFolder::rewind`].
     pub fn sessions(&self) -> u32 {
         self.sessions

@@ -42,7 +42,7 @@ use crate::{
 
 pub use super::{
     error::SessionError,
-    opening::{Opening, Rasterize},
+    opening::{Opening, Raster, RasterError, Rasterize},
 };
 
 /// What a session waits for.
@@ -66,8 +66,8 @@ enum Phase {
     },
     /// Summary and report come next.
     Ending(Ending),
-    /// They are being written; how the run ended, as text.
-    Writing(Box<ending::Files>, String),
+    /// They are being written.
+    Writing(Box<ending::Files>),
     Finished,
 }
 
@@ -263,12 +263,10 @@ impl Session {
         std::mem::take(&mut self.warnings).into_iter().for_each(|text| out.warn(text));
         match &self.phase {
             Phase::Ending(ending) => {
-                let of = material(&self.trainer, &self.name, self.baselines, self.saved.as_ref(), self.rasterize);
-                let files = ending::Files::new(&self.folder, ending, &of, &mut |warning| out.warn(warning));
-                self.phase = Phase::Writing(Box::new(files), ending.to_string());
+                self.phase = Phase::Writing(Box::new(ending::Files::new(ending.clone())));
                 Ok(Activity::Busy)
             }
-            Phase::Writing(..) => self.finish(out),
+            Phase::Writing(_) => self.finish(out),
             Phase::Finished => Ok(Activity::Idle),
             Phase::Training | Phase::Sampling { .. } => Ok(self.proceed(out).unwrap_or_else(|error| {
                 self.phase = Phase::Ending(Ending::from(&error));
@@ -430,7 +428,7 @@ impl Session {
             (Phase::Training, Some(Serving::Sample { text, .. })) => text.wait(device),
             (Phase::Training, _) => self.trainer.wait(),
             (Phase::Sampling { texts, next, .. }, _) => texts.get(*next).map_or(Ok(()), |(_, text)| text.wait(device)),
-            (Phase::Ending(_) | Phase::Writing(..) | Phase::Finished, _) => Ok(()),
+            (Phase::Ending(_) | Phase::Writing(_) | Phase::Finished, _) => Ok(()),
         };
         if let Err(error) = waited {
             self.phase = Phase::Ending(Ending::from(&SessionError::from(error)));
@@ -621,21 +619,21 @@ impl Session {
         Ok(Activity::Busy)
     }
 
-    /// Writes the next file of the run's end.
+    /// Continues with the files of the run's end.
     fn finish(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
-        let Phase::Writing(mut files, ended) = std::mem::replace(&mut self.phase, Phase::Finished) else { return Ok(Activity::Idle) };
+        let Phase::Writing(mut files) = std::mem::replace(&mut self.phase, Phase::Finished) else { return Ok(Activity::Idle) };
         let Session { trainer, folder, name, baselines, saved, rasterize, .. } = self;
         let of = material(trainer, name, *baselines, saved.as_ref(), *rasterize);
         match files.proceed(folder, &of, &mut |warning| out.warn(warning)) {
             Ok(None) => {
-                self.phase = Phase::Writing(files, ended);
+                self.phase = Phase::Writing(files);
                 Ok(Activity::Busy)
             }
             Ok(Some(summary)) => {
                 out.push(SessionEvent::Ended(Box::new(summary)));
                 Ok(Activity::Idle)
             }
-            Err(error) => Err(SessionError::Unwritten { ended, error: Box::new(error) }),
+            Err(error) => Err(SessionError::Unwritten { ended: files.ending().to_string(), error: Box::new(error) }),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Training: the trainer, its optimizers and checkpoints, and text generation. No files, no clocks.
 
+pub mod builder;
 pub mod checkpoint;
 mod checkpoint_values;
 pub mod encoder;

@@ -10,9 +10,10 @@
 //!
 //! Long because it is one state machine, with every phase and transition.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 
 use super::{
+    builder::TrainerBuilder,
     encoder::SnapshotReader,
     engine::{EvalStep, TrainStep, UpdateRun},
     error::TrainError,
@@ -141,21 +142,31 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Compiles the run's programs and sets the initial weights.
+    /// Compiles the run's programs and sets the initial weights, like [`TrainerBuilder`] in one call.
     ///
     /// # Errors
     /// If the model does not fit the device.
     pub fn new(config: Config, device: Rc<Device>, corpus: Corpus, options: PlanOptions) -> Result<Trainer, TrainError> {
-        let mut memory = Memory::default();
-        let training = recording::training(&config, device.capabilities);
-        let training = TrainStep::new(&device, &mut memory, training, options)?;
-        let evaluation = EvalStep::new(&device, &mut memory, recording::evaluation(&config, device.capabilities), options)?;
-        for spec in config.parameters() {
-            let values = parameters::initial_values(&spec, config.seed);
-            memory.write(&device, &spec.name, bytemuck::cast_slice(&values));
+        let mut builder = TrainerBuilder::new(config, device, corpus, options);
+        loop {
+            match builder.proceed()? {
+                ControlFlow::Continue(next) => builder = next,
+                ControlFlow::Break(trainer) => return Ok(trainer),
+            }
         }
+    }
+
+    /// A trainer of compiled programs, in a memory with the initial weights.
+    pub(super) fn assemble(
+        config: Config,
+        device: Rc<Device>,
+        corpus: Corpus,
+        memory: Memory,
+        training: TrainStep,
+        evaluation: EvalStep,
+    ) -> Trainer {
         let identity = Identity::new(&config, &corpus.hash(), &corpus.tokenizer_hash(), &device.adapter.name, &device.adapter.driver);
-        Ok(Trainer {
+        Trainer {
             schedule: config.learning_rates(),
             state: TrainState::new(config.seed, identity),
             config,
@@ -174,7 +185,7 @@ impl Trainer {
             limit: None,
             save_requested: false,
             failed: None,
-        })
+        }
     }
 
     /// The kernels that [`Trainer::new`] needs, to be compiled one at a time before it.

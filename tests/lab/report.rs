@@ -1,7 +1,8 @@
 //! The report says what happened to a reader who was not there.
 
-use super::folders::folder_with;
+use super::folders::folder_in;
 use super::runs::START;
+use moelab::lab::memory::Memory;
 use moelab::lab::overview::Overview;
 use moelab::lab::report::Report;
 use moelab::lab::run_folder::Start;
@@ -82,8 +83,9 @@ fn events() -> Vec<Event> {
 }
 
 fn markdown(summary: &Summary, events: &[Event]) -> String {
-    let folder = folder_with(&Start { lengths: Lengths { layers: 2, experts: 4 }, ..START }, events);
-    let overview = Overview::of(&folder.reader().expect("memory is sound")).expect("memory is sound");
+    let memory = Memory::default();
+    folder_in(&memory, &Start { lengths: Lengths { layers: 2, experts: 4 }, ..START }, events);
+    let overview = Overview::of(&memory).expect("memory is sound");
     Report { summary, overview: &overview, config: "seed = 1\n", plot: Some("loss.svg") }.to_markdown()
 }
 

@@ -1,10 +1,16 @@
 //! Baselines against numbers worked out by hand, and the language far below its bigram.
 
-use moelab::data::baselines::{self, Bigram};
+use moelab::data::baselines::{Bigram, Fit};
 use moelab::data::dataset::Dataset;
 use moelab::data::tokenizer::Tokenizer;
 use moelab::run::config::Data;
 use moelab::run::config::LanguageOptions;
+use moelab::run::summary::Baselines;
+
+fn baselines_of(dataset: &Dataset) -> Baselines {
+    let mut fit = Fit::new(dataset);
+    std::iter::repeat_with(|| fit.proceed(dataset)).flatten().next().unwrap()
+}
 
 #[test]
 fn counts_are_smoothed_as_stated() {
@@ -48,7 +54,7 @@ fn pairs_that_come_once_foretell_nothing() {
 #[test]
 fn the_language_lies_far_below_its_bigram() {
     let data = Data { sequence_length: 128, batch: 8, ..Data::default() };
-    let baselines = baselines::of(&Dataset::from_language(Tokenizer::bytes(), &data, 0, 64).unwrap());
+    let baselines = baselines_of(&Dataset::from_language(Tokenizer::bytes(), &data, 0, 64).unwrap());
     let entropy = baselines.entropy.unwrap();
     assert!((baselines.uniform - 256f64.ln()).abs() < 1e-12);
     assert!(baselines.uniform > baselines.unigram && baselines.unigram > baselines.bigram + 0.5, "{baselines:?}");
@@ -68,7 +74,7 @@ fn the_entropy_is_that_of_the_validation_targets() {
         let mut scorer = corpus.language().unwrap().scorer();
         sum += bytes.iter().map(|byte| scorer.read(*byte)).sum::<f64>();
     }
-    let entropy = baselines::of(&corpus).entropy.unwrap();
+    let entropy = baselines_of(&corpus).entropy.unwrap();
     assert!((entropy - sum / 320.0).abs() < 1e-12, "{entropy} against {}", sum / 320.0);
 }
 
@@ -82,7 +88,7 @@ fn merged_tokens_carry_the_nats_of_their_bytes() {
     let merged = Tokenizer::train(texts.iter(), 400).unwrap().tokenizer;
     let nats_of_all = |tokenizer: Tokenizer| {
         let corpus = Dataset::from_language(tokenizer, &data, 0, 0).unwrap();
-        baselines::of(&corpus).entropy.unwrap() * corpus.validation_windows() as f64 * f64::from(corpus.window_targets())
+        baselines_of(&corpus).entropy.unwrap() * corpus.validation_windows() as f64 * f64::from(corpus.window_targets())
     };
     let [bytes, merged] = [nats_of_all(Tokenizer::bytes()), nats_of_all(merged)];
     assert!((bytes / merged - 1.0).abs() < 0.01, "{bytes} nats in bytes, {merged} in merged tokens");
@@ -94,7 +100,7 @@ fn text_has_no_known_entropy() {
     let mut shard = moelab::data::shards::Shard::new(256, tokenizer.digest());
     (0..20).for_each(|number| shard.push(&tokenizer.encode(&format!("text number {number}")).unwrap()).unwrap());
     let data = Data { sequence_length: 4, batch: 1, ..Data::default() };
-    let baselines = baselines::of(&Dataset::from_documents(&shard, tokenizer, &data, 0, 0).unwrap());
+    let baselines = baselines_of(&Dataset::from_documents(&shard, tokenizer, &data, 0, 0).unwrap());
     assert_eq!(baselines.entropy, None);
     assert!(baselines.bigram < baselines.unigram && baselines.unigram < baselines.uniform);
 }

@@ -67,6 +67,6 @@ impl Environment for Slot {
     }
 
     fn rasterize(&self) -> Option<Rasterize> {
-        Some(raster::png)
+        Some(raster::raster)
     }
 }

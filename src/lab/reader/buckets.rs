@@ -70,7 +70,7 @@ impl Slot {
 
 /// At most `limit` buckets of equal width, a power of two, over updates that come in order.
 #[derive(Clone, Debug)]
-pub(super) struct Buckets {
+pub(in crate::lab) struct Buckets {
     limit: usize,
     width: u32,
     slots: Vec<Slot>,

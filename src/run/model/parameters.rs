@@ -5,7 +5,7 @@
 //! matrix of a 3-D expert tensor [E, out, in]. AdamW updates embedding, head, gains and biases. Overrides by name pattern may
 //! move parameters; each parameter is always in exactly one group.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use serde::Serialize;
 
@@ -109,13 +109,19 @@ impl ParamSpec {
 
 /// The initial values of a parameter, row-major: normals of stream (seed, parameter), element by element.
 pub fn initial_values(spec: &ParamSpec, seed: u64) -> Vec<f32> {
-    let elements = u32::try_from(spec.len()).expect("a checked config has parameters of fewer than 2^32 elements");
+    initial_part(spec, seed, 0..u32::MAX)
+}
+
+/// Those of a range of its elements; beyond the last there are none.
+pub fn initial_part(spec: &ParamSpec, seed: u64, range: Range<u32>) -> Vec<f32> {
+    let end = u32::try_from(spec.len()).expect("a checked config has parameters of fewer than 2^32 elements").min(range.end);
+    let elements = range.start..end;
     // No training step has this number, so no dropout mask reuses these random numbers.
     let stream = Stream { seed, step: u32::MAX, stream: spec.stream };
     match spec.init {
-        Init::Constant(value) => vec![value; elements as usize],
-        Init::Normal { std } => (0..elements).map(|element| std * stream.normal(element)).collect(),
-        Init::Uniform { bound } => (0..elements).map(|element| bound * (2.0 * stream.uniform(element) - 1.0)).collect(),
+        Init::Constant(value) => vec![value; elements.len()],
+        Init::Normal { std } => elements.map(|element| std * stream.normal(element)).collect(),
+        Init::Uniform { bound } => elements.map(|element| bound * (2.0 * stream.uniform(element) - 1.0)).collect(),
     }
 }
 

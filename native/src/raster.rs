@@ -1,4 +1,4 @@
-//! A [`Figure`] as PNG: its SVG, rasterised by resvg with the Ubuntu font that egui ships, mark by mark, and encoded in bands of rows.
+//! A [`Figure`] as PNG: its SVG, rasterised by resvg with the Ubuntu font that egui ships, and encoded in bands of rows.
 //!
 //! There is one drawing code, so the PNG shows what the SVG says. No font of the system is used, so the same figure results in the
 //! same bytes on every machine.
@@ -38,8 +38,8 @@ pub fn raster(figure: Figure) -> Box<dyn Raster> {
 /// A figure that is being rendered.
 enum Drawing {
     Figure(Figure),
-    /// So many marks are on the page.
-    Page(Box<Tree>, Pixmap, usize),
+    /// Its marks, and the white page.
+    Parsed(Box<Tree>, Pixmap),
     Encoding(Encoding),
     Finished,
 }
@@ -59,19 +59,13 @@ impl Raster for Drawing {
                 let [width, height] = [figure.width, figure.height].map(|side| (side as f32 * SCALE).ceil() as u32);
                 let mut page = Pixmap::new(width, height).ok_or_else(|| format!("an image of {width} x {height} cannot be created"))?;
                 page.fill(tiny_skia::Color::WHITE);
-                *self = Drawing::Page(Box::new(parse(figure)?), page, 0);
+                *self = Drawing::Parsed(Box::new(parse(figure)?), page);
             }
-            Drawing::Page(tree, page, drawn) => match tree.root().children().get(*drawn) {
-                Some(node) => {
-                    // A single node is moved to the origin, from where its place moves it back.
-                    if let Some(place) = node.abs_layer_bounding_box() {
-                        let transform = Transform::from_scale(SCALE, SCALE).pre_translate(place.x(), place.y());
-                        resvg::render_node(node, transform, &mut page.as_mut());
-                    }
-                    *drawn += 1;
-                }
-                None => *self = Drawing::Encoding(Encoding::of(page.clone())?),
-            },
+            // resvg cannot be interrupted; the longest part is the curve of a long run.
+            Drawing::Parsed(tree, page) => {
+                resvg::render(tree, Transform::from_scale(SCALE, SCALE), &mut page.as_mut());
+                *self = Drawing::Encoding(Encoding::of(page.clone())?);
+            }
             Drawing::Encoding(encoding) => {
                 if encoding.write_band()? {
                     return Ok(None);

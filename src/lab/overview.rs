@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::{
-    plot::POINTS,
     reader::{BASE_BUCKETS, Block, Bucket, Buckets, Index, Reader},
     store::{Store, StoreError},
 };
@@ -66,6 +65,8 @@ pub struct Recent {
     pub last: Vec<f64>,
 }
 
+/// Buckets of a curve: four for each pixel column of a plot.
+const POINTS: usize = 2536;
 /// Updates whose events one step reads.
 const UPDATES: u32 = 256;
 

@@ -25,8 +25,6 @@ const TOP: f64 = 86.0;
 const RIGHT: f64 = 690.0;
 const BOTTOM: f64 = 452.0;
 const TITLE_CHARACTERS: usize = 80;
-/// Buckets of a series: four per pixel column.
-pub(super) const POINTS: usize = 4 * (RIGHT - LEFT) as usize;
 
 /// The loss of one or several updates.
 #[derive(Clone, Copy, Debug, PartialEq)]

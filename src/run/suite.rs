@@ -272,7 +272,7 @@ impl Suite {
         for (key, values) in &self.grid {
             if known.find(key).is_none_or(|kind| matches!(kind, Kind::Table(_))) {
                 let place = format!("grid.{key:?}");
-                refuse(&place, "no such key", format!("`{key}` is not a key of a config"), "`moelab explain` lists the keys");
+                refuse(&place, "no such key", format!("`{key}` is not a key of a config"), "the file `config.effective.toml` of a run lists every key");
             } else if values.0.is_empty() {
                 refuse(
                     &format!("grid.{key:?}"),
@@ -289,7 +289,7 @@ impl Suite {
                     &format!("scale.{key:?}"),
                     "no number",
                     format!("`{key}` is not the key of a number"),
-                    "`moelab explain` lists the keys",
+                    "the file `config.effective.toml` of a run lists every key",
                 );
             } else if !(divisor.is_finite() && *divisor > 0.0) {
                 refuse(

@@ -2,6 +2,7 @@
 //!
 //! The logic is in `moelab::lab::suite`; here are folders, threads and the terminal.
 
+mod audit;
 mod emit;
 mod folder;
 mod machine;
@@ -237,6 +238,7 @@ fn list(common: &Common, folder: &Path) -> Result<()> {
 
 fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
     let opened = study.open()?;
+    audit::show(&audit::findings(&opened, None::<&Folders>)?);
     let folder = opened.folder()?;
     if common.json {
         folder.plan.runs.iter().for_each(print::json);
@@ -248,6 +250,15 @@ fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
 }
 
 fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<moelab::gpu::AdapterChoice>]) -> Result<ExitReason> {
+    let findings = audit::findings(opened, None::<&Folders>)?;
+    audit::show(&findings);
+    let refused = findings.iter().filter(|finding| finding.is_unresolved()).count();
+    ensure!(
+        refused == 0,
+        "the audit refuses this study for {refused} reasons, above: correct it, or state in its [overrides] why each does not matter, \
+         for example {} = \"...\"",
+        findings.iter().find(|finding| finding.is_unresolved()).map_or("", |finding| finding.check.as_str())
+    );
     let coordinator = opened.coordinator(options)?;
     slots::run(common, opened, coordinator, adapters)
 }
@@ -297,11 +308,22 @@ fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
 }
 
 fn report(common: &Common, opened: &Opened) -> Result<()> {
-    let outcomes = opened.coordinator(Options { slots: 1, ..Options::default() })?.judge()?;
+    let mut coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
+    judged(common, opened, &mut coordinator)
+}
+
+/// Prints the judgement of a study. Arms that a refusal of the audit is about get no verdict.
+fn judged(common: &Common, opened: &Opened, coordinator: &mut Coordinator<Folders>) -> Result<()> {
+    let outcomes = coordinator.judge()?;
+    let findings = audit::findings(opened, Some(&coordinator.folder().store))?;
+    audit::show(&findings);
+    let withheld = moelab::lab::audit::without_verdict(&findings, &opened.plan.arms);
     if common.json {
-        outcomes.iter().for_each(print::json);
+        for outcome in &outcomes {
+            print::json(&serde_json::json!({ "outcome": outcome, "without_verdict": withheld }));
+        }
     } else {
-        out!("{}", table::outcomes(&outcomes));
+        out!("{}", table::outcomes(&outcomes, &withheld));
     }
     Ok(())
 }

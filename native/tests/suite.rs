@@ -170,3 +170,22 @@ fn scripts_for_other_engines_run_every_index() {
         assert!(text.contains(wanted) && text.contains("suite promote"), "{text}");
     }
 }
+
+#[test]
+fn a_study_that_the_audit_refuses_is_not_run_unless_it_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let same = "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n[arms.same]\nset = [\"model.router.top_k=2\"]\n";
+    study(folder, same);
+    let refused = output(folder, &["run"]);
+    let shown = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("the audit refuses this study") && shown.contains("identical-arms"), "{shown}");
+    assert!(!folder.join("runs/control-s1").exists());
+    study(folder, &format!("{same}[overrides]\nidentical-arms = \"replicas on purpose\"\ninert-knob = \"replicas on purpose\"\n"));
+    let run = output(folder, &["run"]);
+    let shown = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("(overridden: replicas on purpose)"), "{shown}");
+    assert!(String::from_utf8_lossy(&run.stdout).contains("IDENTICAL") || shown.contains("identical"), "{run:?}");
+}

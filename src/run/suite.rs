@@ -272,7 +272,12 @@ impl Suite {
         for (key, values) in &self.grid {
             if known.find(key).is_none_or(|kind| matches!(kind, Kind::Table(_))) {
                 let place = format!("grid.{key:?}");
-                refuse(&place, "no such key", format!("`{key}` is not a key of a config"), "the file `config.effective.toml` of a run lists every key");
+                refuse(
+                    &place,
+                    "no such key",
+                    format!("`{key}` is not a key of a config"),
+                    "the file `config.effective.toml` of a run lists every key",
+                );
             } else if values.0.is_empty() {
                 refuse(
                     &format!("grid.{key:?}"),

@@ -18,9 +18,9 @@ use moelab::{
         summary::ExitReason,
     },
 };
-use moelab_native::{err, out, print, runner::Runner};
+use moelab_native::{err, print, runner::Runner};
 
-use super::{Opened, folder::Folders, machine::Slot, reason, show, table};
+use super::{Opened, folder::Folders, judged, machine::Slot, reason, show, table};
 use crate::{Common, signals};
 
 /// How long to wait for an event before signals are looked for.
@@ -85,12 +85,7 @@ pub fn run(
             err!("failed: {}: {}", print::name(&run.id), print::name(problem));
         }
     }
-    let outcomes = coordinator.judge()?;
-    if common.json {
-        outcomes.iter().for_each(print::json);
-    } else {
-        out!("{}", table::outcomes(&outcomes));
-    }
+    judged(common, opened, &mut coordinator)?;
     Ok(reason(is_complete, is_stopping, coordinator.status().iter().filter(|status| matches!(status, RunStatus::Failed(_))).count()))
 }
 

@@ -120,14 +120,23 @@ pub fn end(progress: &Progress) -> String {
     format!("{} of {} runs are over{failed}{overhead}", progress.over, progress.runs)
 }
 
-/// What a study shows, sentence by sentence.
-pub fn outcomes(outcomes: &[Outcome]) -> String {
+/// What a study shows, sentence by sentence; nothing about the arms `withheld`.
+pub fn outcomes(outcomes: &[Outcome], withheld: &[&str]) -> String {
     let mut text = String::new();
     for Outcome { stage, at, judgement } in outcomes {
         let place = if outcomes.len() > 1 { format!(" (stage {stage}, at {at})") } else { String::new() };
         let _ = writeln!(text, "verdict{place}");
-        for sentence in judgement.sentences() {
+        if withheld.contains(&judgement.control.name.as_str()) {
+            let _ = writeln!(text, "  withheld: the audit refuses a conclusion, see above");
+            continue;
+        }
+        let mut shown = judgement.clone();
+        shown.arms.retain(|arm| !withheld.contains(&arm.name.as_str()));
+        for sentence in shown.sentences() {
             let _ = writeln!(text, "  {}", print::name(&sentence));
+        }
+        for arm in judgement.arms.iter().filter(|arm| withheld.contains(&arm.name.as_str())) {
+            let _ = writeln!(text, "  {}: withheld, because the audit refuses a conclusion about it, see above", arm.name);
         }
     }
     text.trim_end().to_string()

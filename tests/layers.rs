@@ -263,9 +263,24 @@ fn modules_of_the_lab_have_no_circle() {
     assert!(circle.is_empty(), "{}", circle.join("\n"));
 }
 
-/// What only tests call, and why it is there. `src/ops` is left out: its ops are what a model of one's own is recorded from, whether or not
+/// What only tests call, by the start of its path and name, and why it is there. `src/ops` is left out: its ops are what a model of one's own is recorded from, whether or not
 /// those of the configs need them.
-const UNUSED: [(&str, &str); 0] = [];
+const UNUSED: [(&str, &str); 11] = [
+    (
+        "src/data/dataset.rs: validation_domains",
+        "the agreement of experts with the latent domains of the embedded language is measured against it",
+    ),
+    ("src/data/language.rs: domain_of", "as validation_domains"),
+    ("src/lab/reader.rs: audit", "an audit of a run sees the lines of rewound updates and the damaged ones"),
+    ("web/src/lib.rs: is_idle", "the worker calls it"),
+    ("src/lab/export/", "no command offers these exports of a study yet"),
+    ("src/lab/matched.rs", "for the report of a study"),
+    ("src/lab/measured.rs", "as matched.rs"),
+    ("src/lab/statistics/", "for verdicts over runs that are not paired"),
+    ("src/lab/study_report/", "no command writes the report of a study yet"),
+    ("src/lab/suite/", "for front ends that drive a suite"),
+    ("src/lab/verdict", "for the report of a study"),
+];
 
 /// A name in a source, with the word before it, the character before it and the one after it.
 struct Word<'a> {
@@ -319,8 +334,8 @@ fn what_only_tests_call_goes() {
             let is_declared = is_public && ["fn", "const"].contains(&word.before) && word.name != "fn";
             // Generics come before the parameters; a bound in them may have parentheses, but never `self`.
             let parameters = word.right.split_once('(').map_or("", |(_, rest)| rest);
-            let is_method =
-                ["self", "&self", "&mut self", "mut self"].contains(&parameters.split([',', ')']).next().unwrap_or_default().trim());
+            let first = parameters.split([',', ')']).next().unwrap_or_default().trim();
+            let is_method = first.ends_with("self") && !first.contains(':');
             let used = if is_method { &methods } else { &others };
             if is_declared && !used.contains(word.name) {
                 unused.push(format!("{path}: {}", word.name));
@@ -330,9 +345,12 @@ fn what_only_tests_call_goes() {
         }
     }
     for (known, reason) in UNUSED {
-        let (path, name) = known.split_once(": ").unwrap();
-        assert!(sources.iter().any(|(found, code)| found == path && code.contains(name)), "{known} is gone, and with it: {reason}");
+        let (path, name) = known.split_once(": ").unwrap_or((known, ""));
+        assert!(
+            sources.iter().any(|(found, code)| found.starts_with(path) && code.contains(name)),
+            "{known} is gone, and with it: {reason}"
+        );
     }
-    unused.retain(|found| UNUSED.iter().all(|(known, _)| known != found));
+    unused.retain(|found| !UNUSED.iter().any(|(known, _)| found.starts_with(known)));
     assert!(unused.is_empty(), "only tests use these: delete them or move them to the tests:\n{}", unused.join("\n"));
 }

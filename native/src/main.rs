@@ -6,6 +6,7 @@
 mod audit;
 mod bench;
 mod cache;
+mod compare;
 mod corpus;
 mod environment;
 mod exit;
@@ -109,6 +110,10 @@ enum Command {
     },
     /// Export a run's best checkpoint for other tools.
     Export(interop::ExportArgs),
+    /// Compare finished runs: what differs, what they reached with equal means, what may be concluded.
+    Compare(compare::CompareArgs),
+    /// Export the metrics of runs for other tools: TensorBoard, CSV, and the JSON files of the original trainers.
+    ExportMetrics(compare::ExportMetricsArgs),
     /// Create a run from an external model, to evaluate, sample from or train further.
     Import(interop::ImportArgs),
     /// Report every problem of a config, and compare the memory it needs with the adapter's.
@@ -174,6 +179,8 @@ fn main() -> ExitCode {
             train::sample(&common, &run, &request).and_then(exit::result)
         }
         Command::Export(args) => interop::export(&common, &args).and_then(exit::result),
+        Command::Compare(args) => compare::compare(&common, &args).and_then(exit::result),
+        Command::ExportMetrics(args) => compare::export_metrics(&common, &args).and_then(exit::result),
         Command::Import(args) => interop::import(&common, &args).and_then(exit::result),
         Command::Check { config } => inspect::check(&common, &config).and_then(exit::result),
         Command::Params { config } => inspect::params(&common, &config).and_then(exit::result),

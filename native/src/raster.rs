@@ -35,6 +35,19 @@ pub fn raster(figure: Figure) -> Box<dyn Raster> {
     Box::new(Drawing::Figure(figure))
 }
 
+/// The figure as a PNG file, in one call.
+///
+/// # Errors
+/// A figure that is too large, or a fault of the encoder.
+pub fn png(figure: &Figure) -> Result<Vec<u8>, RasterError> {
+    let mut raster = raster(figure.clone());
+    loop {
+        if let Some(file) = raster.proceed()? {
+            return Ok(file);
+        }
+    }
+}
+
 /// A figure that is being rendered.
 enum Drawing {
     Figure(Figure),

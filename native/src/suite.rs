@@ -6,6 +6,7 @@ mod audit;
 mod emit;
 mod folder;
 mod machine;
+mod report;
 mod slots;
 mod table;
 
@@ -17,7 +18,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use moelab::{
-    lab::suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, planned},
+    lab::{
+        study_report::{Beside, gather},
+        suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, planned},
+    },
     run::{
         suite::{self, Plan, Suite},
         summary::ExitReason,
@@ -127,7 +131,7 @@ pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
         }
         SuiteCommand::Status { study } => status(common, &study.open()?).map(|_| ()).and_then(crate::exit::result),
         SuiteCommand::Promote { study, dry_run } => promote(common, &study.open()?, dry_run).and_then(crate::exit::result),
-        SuiteCommand::Report { study } => report(common, &study.open()?).and_then(crate::exit::result),
+        SuiteCommand::Report { study } => report(common, &study, &study.open()?).and_then(crate::exit::result),
         SuiteCommand::Watch { study } => watch(common, &study.open()?).and_then(crate::exit::result),
         SuiteCommand::Emit { study, to } => {
             let opened = study.open()?;
@@ -307,8 +311,19 @@ fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
     Ok(())
 }
 
-fn report(common: &Common, opened: &Opened) -> Result<()> {
+/// Writes the report of a study beside its plan, and prints the judgement.
+fn report(common: &Common, study: &StudyArgs, opened: &Opened) -> Result<()> {
     let mut coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
+    let file = print::path(&study.study);
+    let beside = Beside {
+        name: open::name(&opened.folder),
+        findings: Some(audit::findings(opened, Some(&coordinator.folder().store))?),
+        commands: vec![format!("moelab suite run {file}"), format!("moelab suite report {file}")],
+        ..Beside::default()
+    };
+    let gathered = gather(&mut coordinator, &opened.suite, beside)?;
+    let files = report::write(&opened.folder, &gathered)?;
+    err!("{} files in {}, {} first", files.len(), print::path(&opened.folder), files[0]);
     judged(common, opened, &mut coordinator)
 }
 

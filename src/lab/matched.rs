@@ -98,7 +98,7 @@ impl Reached {
 }
 
 /// The unit after a number.
-fn unit(axis: Axis) -> &'static str {
+pub(super) fn unit(axis: Axis) -> &'static str {
     match axis {
         Axis::Updates => "updates",
         Axis::Tokens => "tokens",

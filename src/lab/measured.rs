@@ -188,6 +188,14 @@ impl MeasuredRun {
     }
 }
 
+/// The arm of a run of a study, from its name `ARM-sSEED`; other names are arms of their own.
+pub fn arm_of(id: &str) -> &str {
+    match id.rsplit_once("-s") {
+        Some((arm, seed)) if !arm.is_empty() && !seed.is_empty() && seed.bytes().all(|byte| byte.is_ascii_digit()) => arm,
+        _ => id,
+    }
+}
+
 fn summary(store: &dyn Store) -> Result<Option<Summary>, StoreError> {
     let Some(bytes) = store.read("summary.json")? else { return Ok(None) };
     let unreadable = |error| StoreError::Unreadable(format!("summary.json is damaged: {error}. `moelab resume` writes it again"));

@@ -8,6 +8,7 @@ pub mod audit_device;
 #[cfg(feature = "engine")]
 pub mod bench;
 pub mod chart;
+pub mod compare;
 #[cfg(feature = "engine")]
 mod ending;
 #[cfg(feature = "engine")]
@@ -49,5 +50,6 @@ pub mod run_folder;
 pub mod session;
 pub mod statistics;
 pub mod store;
+pub mod study_report;
 pub mod suite;
 pub mod verdict;

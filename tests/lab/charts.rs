@@ -207,7 +207,7 @@ fn labels_of_many_arms_do_not_overlap() {
     let mut crowded = curves();
     crowded.arms = (0..24).map(|i| arm(&format!("arm {i} with a name that is long"), i as usize, 2, 0.0001 * f64::from(i))).collect();
     let figure = crowded.figure();
-    let mut places: Vec<f64> = texts(&figure).iter().filter(|(_, at)| at[0] > 670.0 && at[1] > 90.0).map(|(_, at)| at[1]).collect();
+    let mut places: Vec<f64> = texts(&figure).iter().filter(|(_, at)| at[0] > 650.0 && at[1] > 90.0).map(|(_, at)| at[1]).collect();
     places.sort_by(f64::total_cmp);
     assert!(places.len() > 26, "{places:?}");
     assert!(places.windows(2).all(|pair| pair[1] - pair[0] > 15.0), "{places:?}");

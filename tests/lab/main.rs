@@ -7,6 +7,7 @@ mod checkpoint;
 mod checkpoints;
 mod crash;
 mod disk;
+mod exports;
 mod folders;
 mod gates;
 #[path = "../helpers/log.rs"]
@@ -23,5 +24,6 @@ mod report;
 mod run_folder;
 mod runs;
 mod statistics;
+mod study_report;
 mod suites;
 mod verdict;

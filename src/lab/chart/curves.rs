@@ -11,20 +11,22 @@ use std::collections::BTreeMap;
 use super::{
     Scale, arm_color, arm_dash,
     axis::{Axis, Frame, draw_grid, draw_x_axis, pieces},
-    labels::{LABEL_SPACING, Label, draw_labels, fit},
+    labels::{LABEL_SPACING, Label, backed, draw_labels, fit, text_width},
 };
 use crate::lab::figure::{Anchor, Color, Figure, Mark, line, text};
 
 const WIDTH: f64 = 900.0;
 const LEFT: f64 = 60.0;
 const TOP: f64 = 96.0;
-const RIGHT: f64 = 664.0;
+const RIGHT: f64 = 640.0;
 /// Width of the labels to the right of the data.
 const LABEL_WIDTH: f64 = WIDTH - RIGHT - 28.0;
 const DATA_HEIGHT: f64 = 340.0;
 const STRIP_HEIGHT: f64 = 52.0;
 /// More epochs than this are drawn as ticks without a word each.
 const NAMED_EPOCHS: usize = 8;
+/// A line that ends this many pixels before the right end says where.
+const ENDS_EARLY: f64 = 12.0;
 /// Epoch ends closer than this many pixels are not drawn one by one.
 const EPOCH_SPACING: f64 = 3.0;
 
@@ -110,8 +112,6 @@ impl Curves {
             text([20.0, TOP - 22.0], 12.0, Color::GREY, &format!("{}{hidden}", self.y_title)),
         ];
         draw_grid(&mut marks, &frame, &x, &y, 7.0);
-        self.draw_epochs(&mut marks, &frame, &x);
-        self.draw_moments(&mut marks, &frame, &x);
         let mut labels = Vec::new();
         for (name, value) in self.levels.iter().filter(|(_, value)| y.scale.accepts(*value) && y.contains(*value)) {
             let at = y.place(*value);
@@ -122,6 +122,8 @@ impl Curves {
         for arm in &self.arms {
             labels.extend(self.draw_arm(&mut marks, arm, &x, &y));
         }
+        self.draw_epochs(&mut marks, &frame, &x);
+        self.draw_moments(&mut marks, &frame, &x);
         if !self.arms.iter().flat_map(|arm| &arm.seeds).flatten().any(|point| point[1].is_finite()) {
             let middle = [(LEFT + RIGHT) / 2.0, (frame.top + frame.bottom) / 2.0];
             marks.push(text(middle, 14.0, Color::GREY, "no data yet").anchor(Anchor::Middle));
@@ -200,12 +202,32 @@ impl Curves {
             let mark = line(piece, color, 2.0);
             marks.push(dash.map_or(mark.clone(), |dash| mark.dash(dash)));
         }
-        let [at, ce] = mean.iter().rev().find(|point| y.scale.accepts(point[1])).copied()?;
+        self.arm_label(arm, &mean, x, y)
+    }
+
+    /// The last mean of an arm; or, if no position within the window has all seeds, the seeds that are left.
+    fn arm_label(&self, arm: &ArmCurves, mean: &[[f64; 2]], x: &Axis, y: &Axis) -> Option<Label> {
         let n = arm.seeds.len();
-        let value = if n > 1 { format!(" {ce:.3} ({n} seeds)") } else { format!(" {ce:.3}") };
-        let name = fit(&arm.name, 13.0, LABEL_WIDTH - 7.0 * value.len() as f64);
-        let place = [x.place(at), y.place(ce)];
-        Some(Label { ink: Color::INK, ..Label::new(place[0], place[1], format!("{name}{value}"), color, false) })
+        let mean = mean.iter().rev().find(|point| y.scale.accepts(point[1])).copied();
+        let ([at, value], said) = match mean {
+            Some([at, ce]) => {
+                let is_last = RIGHT - x.place(at) < ENDS_EARLY;
+                let early = if is_last { String::new() } else { format!(" at {at}") };
+                let seeds = if n > 1 { format!(" ({n} seeds)") } else { String::new() };
+                ([at, ce], format!(" {ce:.3}{early}{seeds}"))
+            }
+            None => {
+                let drawable = |point: &&[f64; 2]| self.is_shown(point[0]) && y.scale.accepts(point[1]);
+                let lasts: Vec<[f64; 2]> = arm.seeds.iter().filter_map(|seed| seed.iter().rfind(drawable)).copied().collect();
+                let at = lasts.iter().map(|point| point[0]).max_by(f64::total_cmp)?;
+                let value = lasts.iter().map(|point| point[1]).sum::<f64>() / lasts.len() as f64;
+                ([at, value], format!(" ({} of {n} seeds)", lasts.len()))
+            }
+        };
+        let name = fit(&arm.name, 13.0, LABEL_WIDTH - text_width(&said, 13.0));
+        let place = [x.place(at), y.place(value)];
+        let label = Label::new(place[0], place[1], format!("{name}{said}"), arm_color(arm.index), false);
+        Some(Label { ink: Color::INK, is_far: RIGHT - place[0] >= ENDS_EARLY, ..label })
     }
 
     fn draw_epochs(&self, marks: &mut Vec<Mark>, frame: &Frame, x: &Axis) {
@@ -220,11 +242,13 @@ impl Curves {
             if !x.contains(*at) {
                 continue;
             }
-            let top = if shown.len() <= NAMED_EPOCHS { frame.top } else { frame.bottom - 10.0 };
-            marks.push(line(vec![[*place, top], [*place, frame.bottom]], Color::GREY, 0.8).dash([2.0, 3.0]).opacity(0.7));
-            if shown.len() <= NAMED_EPOCHS {
+            let is_named = shown.len() <= NAMED_EPOCHS;
+            let [top, bottom] = if is_named { [frame.top, frame.bottom + 24.0] } else { [frame.bottom - 10.0, frame.bottom] };
+            marks.push(line(vec![[*place, top], [*place, bottom]], Color::GREY, 0.8).dash([2.0, 3.0]).opacity(0.7));
+            // The title of the axis stands at its end.
+            if is_named && *place < frame.right - 70.0 {
                 let note = format!("epoch {}", number + 1);
-                marks.push(text([place - 3.0, frame.bottom - 6.0], 11.0, Color::GREY, &note).anchor(Anchor::End));
+                marks.push(text([*place, frame.bottom + 36.0], 11.0, Color::GREY, &note).anchor(Anchor::Middle));
             }
         }
         if shown.len() > NAMED_EPOCHS {
@@ -239,7 +263,7 @@ impl Curves {
             marks.push(line(vec![[at, frame.top - 4.0], [at, frame.bottom]], Color::PURPLE, 1.0).dash([5.0, 3.0]));
             let (place, anchor) = if at > frame.left + 80.0 { (at - 4.0, Anchor::End) } else { (at + 4.0, Anchor::Start) };
             let name = fit(&stage.text, 11.0, 150.0);
-            marks.push(text([place, frame.top + 8.0], 11.0, Color::PURPLE, &name).anchor(anchor));
+            marks.extend(backed([place, frame.top + 10.0], 11.0, Color::PURPLE, &name, anchor));
         }
         let mut ends: BTreeMap<u64, f64> = BTreeMap::new();
         for (number, decision) in self.decisions.iter().enumerate().filter(|(_, decision)| self.is_shown(decision.at)) {

@@ -1,7 +1,7 @@
 //! Direct labels at the ends of lines, and the widths of texts.
 
 use super::axis::Frame;
-use crate::lab::figure::{Color, Mark, line, text};
+use crate::lab::figure::{Anchor, Color, Mark, area, line, text};
 
 /// Vertical distance of labels.
 pub(in crate::lab) const LABEL_SPACING: f64 = 17.0;
@@ -20,12 +20,14 @@ pub(in crate::lab) struct Label {
     pub bold: bool,
     /// Whether a leader joins it to its line.
     pub leader: bool,
+    /// Whether its line ends within the data, so that the leader crosses them: it is dotted.
+    pub is_far: bool,
 }
 
 impl Label {
     /// A label with a leader, both in the colour of the line.
     pub fn new(x: f64, y: f64, text: String, color: Color, bold: bool) -> Self {
-        Self { from: [x, y], text, color, ink: color, bold, leader: true }
+        Self { from: [x, y], text, color, ink: color, bold, leader: true, is_far: false }
     }
 }
 
@@ -67,11 +69,24 @@ pub(in crate::lab) fn draw_labels(marks: &mut Vec<Mark>, mut labels: Vec<Label>,
             let [x, y] = label.from;
             let right = frame.right;
             let leader = vec![[x, y], [right + 2.0, y], [right + 12.0, at], [right + 16.0, at]];
-            marks.push(line(leader, label.color, 0.8).opacity(0.6));
+            let leader = line(leader, label.color, 0.8).opacity(0.6);
+            marks.push(if label.is_far { leader.dash([1.0, 4.0]) } else { leader });
         }
         let mark = text([frame.right + 20.0, at + 4.0], 13.0, label.ink, &label.text);
         marks.push(if label.bold { mark.bold() } else { mark });
     }
+}
+
+/// A small text on a white ground, so that it can be read over lines.
+pub(in crate::lab) fn backed(at: [f64; 2], size: f64, color: Color, said: &str, anchor: Anchor) -> [Mark; 2] {
+    let width = text_width(said, size);
+    let left = match anchor {
+        Anchor::Start => at[0],
+        Anchor::Middle => at[0] - width / 2.0,
+        Anchor::End => at[0] - width,
+    };
+    let ground = area([left - 1.0, at[1] - size + 1.0], [left + width + 1.0, at[1] + 3.0], Color::WHITE, 0.85);
+    [ground, text(at, size, color, said).anchor(anchor)]
 }
 
 /// The width of a text in pixels, rounded up: fonts differ, so it is that of a wide one.

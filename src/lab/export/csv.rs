@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::name_of;
 use crate::config_file::{self, Class};
 use crate::lab::measured::MeasuredRun;
 
@@ -53,7 +54,7 @@ pub fn runs(runs: &[MeasuredRun]) -> String {
             quoted(&run.id),
             quoted(&run.arm),
             run.seed.to_string(),
-            summary.map_or("unfinished".to_string(), |summary| exit_name(summary.exit)),
+            summary.map_or("unfinished".to_string(), |summary| name_of(&summary.exit)),
             of(|summary| quoted(summary.detail.as_deref().unwrap_or_default())),
             of(|summary| summary.updates.to_string()),
             of(|summary| summary.skipped_updates.to_string()),
@@ -108,11 +109,6 @@ fn settings(run: &MeasuredRun) -> BTreeMap<String, String> {
     let mut settings = config_file::settings(&run.config);
     settings.remove(&Class::Bookkeeping);
     settings.into_values().flatten().collect()
-}
-
-/// The name of an exit reason as in `summary.json`.
-pub(in crate::lab) fn exit_name(exit: crate::run::summary::ExitReason) -> String {
-    serde_json::to_value(exit).ok().and_then(|name| name.as_str().map(str::to_string)).unwrap_or_default()
 }
 
 fn row(cells: impl Iterator<Item = String>) -> String {

@@ -7,3 +7,10 @@
 pub mod csv;
 pub mod originals;
 pub mod tensorboard;
+
+use serde::Serialize;
+
+/// The name of a choice as the files have it.
+pub(in crate::lab) fn name_of(choice: &impl Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|name| name.as_str().map(str::to_string)).unwrap_or_default()
+}

@@ -59,7 +59,7 @@ pub fn scalars(reader: &Reader) -> Result<Vec<Scalar>, StoreError> {
         }
         latest = time.seconds.max(latest);
         let seconds = earlier + time.seconds;
-        times.insert(update, seconds);
+        times.entry(update).or_insert(seconds);
         let mut add = |tag: String, value: f64| scalars.push(Scalar { tag, step: update, seconds, value: value as f32 });
         match &event {
             Event::Update(record) => each_scalar(record, &mut add),

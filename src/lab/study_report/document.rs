@@ -40,6 +40,11 @@ pub fn code(text: impl Into<String>) -> Text {
     vec![Span::Code(text.into())]
 }
 
+/// The name of a figure's files: without what a file system or a link may refuse.
+pub fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
+}
+
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
@@ -107,7 +112,7 @@ h3{font-size:15px;margin:24px 0 8px}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;margin:8px 0 16px;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:#5e6468;font-size:13px;padding-bottom:4px}
-th,td{padding:4px 12px 4px 0;border-bottom:1px solid #e3e3e0;text-align:left;vertical-align:top;font-weight:normal}
+th,td{padding:4px 16px 4px 0;border-bottom:1px solid #e3e3e0;text-align:left;vertical-align:top;font-weight:normal}
 thead th{color:#5e6468;font-size:13px}
 .number{text-align:right}
 figure{margin:16px 0}

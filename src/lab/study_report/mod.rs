@@ -1,0 +1,118 @@
+//! The report of a study: one Markdown file and one self-contained HTML file, from what its runs stored.
+//!
+//! Every number is computed from the runs, none is typed. Arms are never ranked: they stand in the order of the study, each with its interval and
+//! its verdict. While a refusal of the audit is unresolved, the report gives no answer and no verdict, and says why; a refusal that was
+//! overridden is stated beside the answer, with its reason. Runs that failed or are missing are counted.
+//!
+//! [`report`] makes the [`Document`]; `study.rs` is its input, `sections.rs` its evidence, `charts.rs` its figures.
+
+mod charts;
+mod document;
+mod gather;
+mod sections;
+mod study;
+
+pub use document::{Block, Document, Span, Table};
+
+pub use gather::{Beside, gather};
+pub use study::{Judged, Missing, Study, StudyArm};
+
+use super::verdict::{CAVEATS, Judgement, Verdict};
+use document::{Text, plain, strong};
+
+/// The report of a study.
+pub fn report(study: &Study) -> Document {
+    let mut blocks = vec![Block::Heading(1, study.question.clone())];
+    blocks.extend(answer(study));
+    blocks.push(Block::Heading(2, "Arms".into()));
+    blocks.extend(sections::arms(study));
+    blocks.push(Block::Heading(2, "Curves".into()));
+    blocks.extend(charts::curves(study));
+    blocks.extend(charts::loads(study));
+    blocks.extend(charts::rates(study));
+    blocks.push(Block::Heading(2, "Decisions".into()));
+    blocks.extend(sections::decisions(study));
+    blocks.push(Block::Heading(2, "Audit".into()));
+    blocks.extend(sections::audit(study));
+    blocks.push(Block::Heading(2, "Baselines".into()));
+    blocks.extend(sections::baselines(study));
+    blocks.push(Block::Heading(2, "Configs".into()));
+    blocks.extend(sections::configs(study));
+    blocks.push(Block::Heading(2, "Runs".into()));
+    blocks.extend(sections::runs(study));
+    blocks.push(Block::Heading(2, "How to repeat it".into()));
+    blocks.extend(sections::repeat(study));
+    Document { title: study.question.clone(), blocks }
+}
+
+/// The answer, or why there is none.
+fn answer(study: &Study) -> Vec<Block> {
+    let unresolved: Vec<Text> = study.unresolved().map(|finding| plain(format!("{}: {}", finding.check, finding.message))).collect();
+    if !unresolved.is_empty() {
+        let refusals = if unresolved.len() == 1 { "a refusal".to_string() } else { format!("{} refusals", unresolved.len()) };
+        let text = format!(
+            "No answer: {refusals} of the audit must be resolved first. What the runs measured is below, without verdicts. \
+             Correct the study, or override a check in its `[overrides]` with the reason."
+        );
+        return vec![Block::Notice(strong(text)), Block::List(unresolved)];
+    }
+    let Some(last) = study.judged.first() else {
+        return vec![Block::Notice(strong("No answer yet: no arm has been compared with the control."))];
+    };
+    let mut blocks = vec![Block::Paragraph(strong(sentence(&last.judgement)))];
+    for judged in &study.judged {
+        let sentences = judged.judgement.sentences();
+        if study.judged.len() > 1 {
+            blocks.push(Block::Paragraph(plain(format!("Compared {}:", judged.place))));
+        }
+        blocks.push(Block::List(sentences.into_iter().map(plain).collect()));
+    }
+    let overridden: Vec<Text> = study
+        .findings
+        .iter()
+        .flatten()
+        .filter_map(|finding| finding.overridden.as_ref().map(|reason| (finding, reason)))
+        .map(|(finding, reason)| plain(format!("{}: {} Overridden: {reason}", finding.check, finding.message)))
+        .collect();
+    if !overridden.is_empty() {
+        blocks.push(Block::Notice(plain("This answer stands over checks of the audit that were overridden:")));
+        blocks.push(Block::List(overridden));
+    }
+    blocks
+        .push(Block::Details("What the verdicts assume".into(), vec![Block::List(CAVEATS.iter().map(|caveat| plain(*caveat)).collect())]));
+    blocks
+}
+
+/// The verdicts in one sentence.
+fn sentence(judgement: &Judgement) -> String {
+    let (spec, control) = (&judgement.spec, &judgement.control.name);
+    if let [arm] = &judgement.arms[..] {
+        return arm.sentence(spec, control);
+    }
+    let of = |kind: Verdict, phrase: &str| {
+        let names: Vec<&str> = judgement.arms.iter().filter(|arm| arm.verdict == kind).map(|arm| arm.name.as_str()).collect();
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        match (&names[..], kind) {
+            ([], _) => None,
+            (_, Verdict::Unknown) => Some(format!("nothing can be said about {}", names.join(", "))),
+            _ => Some(format!("{} {verb} {phrase}", names.join(", "))),
+        }
+    };
+    let said: Vec<String> = [
+        of(Verdict::Better, "clearly better"),
+        of(Verdict::BetterAndEquivalent, "clearly better, by less than the margin"),
+        of(Verdict::Equivalent, "equivalent within the margin"),
+        of(Verdict::WorseAndEquivalent, "clearly worse, by less than the margin"),
+        of(Verdict::Worse, "clearly worse"),
+        of(Verdict::Identical, "identical to it: what they change has no effect"),
+        of(Verdict::NotClear, "not clear"),
+        of(Verdict::Unknown, ""),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if said.is_empty() {
+        return format!("No arm has been compared with {control}.");
+    }
+    format!("Against {control}, by the {} and with a margin of {}: {}.", spec.metric, spec.margin, said.join("; "))
+}

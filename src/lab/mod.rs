@@ -45,4 +45,5 @@ pub mod session;
 pub mod statistics;
 pub mod store;
 pub mod suite;
+pub mod trials;
 pub mod verdict;

@@ -24,4 +24,5 @@ mod run_folder;
 mod runs;
 mod statistics;
 mod suites;
+mod trials;
 mod verdict;

@@ -1,13 +1,21 @@
 //! `moelab gates`: the dry run of a gate's rule on runs that have been made.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use moelab::{
     lab::{
-        gates::{Course, Decision, Verdict, decide_each, halving},
+        gates::{
+            Course, Decision, Verdict, decide_each,
+            economy::{self, Runs, Truth},
+            halving,
+        },
         reader::Reader,
+        verdict::Spec,
     },
     run::gates::{GateOptions, GateRule, load},
 };
@@ -31,6 +39,16 @@ pub struct GatesArgs {
     /// Set one option of the rule, for example gates.stop.min_gain=0.01. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Replay whole policies instead, with the rule at the end of stages: what each would have cost and answered. Needs every run made to
+    /// its end, with the same seeds in every arm; runs that differ only in the seed are named ARM-sSEED.
+    #[arg(long, requires = "reference")]
+    economy: bool,
+    /// Updates at which the stages before the last end, for --economy.
+    #[arg(long, value_delimiter = ',', value_name = "UPDATES", requires = "economy")]
+    stages: Vec<u32>,
+    /// The smallest difference that counts as better, for --economy.
+    #[arg(long, default_value_t = Spec::default().margin, requires = "economy")]
+    margin: f64,
 }
 
 /// A run and what halving needs to know of it.
@@ -45,6 +63,9 @@ pub fn gates(common: &Common, args: &GatesArgs) -> Result<()> {
     let options = load(&sets)?;
     let runs = args.runs.iter().map(|run| read(run)).collect::<Result<Vec<Run>>>()?;
     let reference = args.reference.as_deref().map(read).transpose()?;
+    if let (true, Some(reference)) = (args.economy, &reference) {
+        return economy(common, args, &options, &runs, reference);
+    }
     if options.rule == GateRule::Halving {
         return halving(common, &options, &runs, reference.as_ref());
     }
@@ -56,10 +77,34 @@ pub fn gates(common: &Common, args: &GatesArgs) -> Result<()> {
     Ok(())
 }
 
+/// The arm of a run: its name without the seed.
+fn arm_of(run: &Run) -> String {
+    run.course.name.strip_suffix(&format!("-s{}", run.seed)).unwrap_or(&run.course.name).to_owned()
+}
+
+/// Replays policies on the runs.
+fn economy(common: &Common, args: &GatesArgs, options: &GateOptions, runs: &[Run], reference: &Run) -> Result<()> {
+    let mut arms: BTreeMap<String, Runs> = BTreeMap::new();
+    for run in runs.iter().chain([reference]) {
+        arms.entry(arm_of(run)).or_default().insert(run.seed, run.course.clone());
+    }
+    let control = arms.remove(&arm_of(reference)).unwrap_or_default();
+    let mut stages = args.stages.clone();
+    stages.sort_unstable();
+    let truth = Truth { control, arms, stages };
+    let spec = Spec { margin: args.margin, ..Spec::default() };
+    let rows = economy::economy(&truth, options, &spec).map_err(|problem| anyhow!(problem))?;
+    if common.json {
+        rows.iter().for_each(print::json);
+    } else {
+        out!("{}", economy::to_markdown(&rows).trim_end());
+    }
+    Ok(())
+}
+
 /// Decides at every number of updates at which all runs were evaluated. Runs that differ only in the seed, by their names
 /// `ARM-sSEED`, are one arm.
 fn halving(common: &Common, options: &GateOptions, runs: &[Run], reference: Option<&Run>) -> Result<()> {
-    let arm_of = |run: &Run| run.course.name.strip_suffix(&format!("-s{}", run.seed)).unwrap_or(&run.course.name).to_owned();
     let control = reference.map(arm_of);
     let all: Vec<&Run> =
         runs.iter().chain(reference.filter(|reference| runs.iter().all(|run| run.course.name != reference.course.name))).collect();

@@ -1,4 +1,4 @@
-//! Commands for studies: list, plan, run, status, promote, report, watch, emit.
+//! Commands for studies: list, plan, run, status, promote, report, watch, emit, ask, tell.
 //!
 //! The logic is in `moelab::lab::suite`; here are folders, threads and the terminal.
 
@@ -9,6 +9,7 @@ mod machine;
 mod report;
 mod slots;
 mod table;
+mod trials;
 
 use std::{
     path::{Path, PathBuf},
@@ -112,6 +113,21 @@ pub enum SuiteCommand {
         #[arg(long, value_enum)]
         to: emit::Engine,
     },
+    /// Print the run to make for the parameters that a sampler such as Optuna proposes, as a line of JSON: trial, state, command.
+    Ask {
+        #[command(flatten)]
+        study: StudyArgs,
+        /// Keys of the config and their values, for example {"optimizer.muon.lr": 0.003}.
+        #[arg(long, value_name = "JSON")]
+        params: String,
+    },
+    /// Print what is known of trials, each as a line of JSON: state, value, losses by update.
+    Tell {
+        #[command(flatten)]
+        study: StudyArgs,
+        /// Trials. Default: all that were asked for.
+        trials: Vec<String>,
+    },
 }
 
 /// Runs a command.
@@ -133,6 +149,8 @@ pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
         SuiteCommand::Promote { study, dry_run } => promote(common, &study.open()?, dry_run).and_then(crate::exit::result),
         SuiteCommand::Report { study } => report(common, &study, &study.open()?).and_then(crate::exit::result),
         SuiteCommand::Watch { study } => watch(common, &study.open()?).and_then(crate::exit::result),
+        SuiteCommand::Ask { study, params } => trials::ask(&study.open()?, &params).and_then(crate::exit::result),
+        SuiteCommand::Tell { study, trials } => trials::tell(&study.open()?, &trials).and_then(crate::exit::result),
         SuiteCommand::Emit { study, to } => {
             let opened = study.open()?;
             out!("{}", emit::script(to, &study.study, &opened.folder, opened.plan.runs.len()));

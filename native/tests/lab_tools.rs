@@ -256,3 +256,52 @@ fn an_audit_of_runs_compares_what_was_run_with_the_plan() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(0) && text.contains("2 arms, 2 runs: 0 refusals, 0 warnings"), "{text}");
 }
+
+/// What an outside sampler does: asks for a run, makes it, is told its value.
+#[test]
+fn a_trial_is_asked_for_made_and_told() {
+    let place = Place::new();
+    fs::write(place.path("study.toml"), "question = \"Which rate?\"\nbase = \"tiny.toml\"\nset = [\"train.updates=4\"]\n").unwrap();
+    let ask = |params: &str| place.lines(&["suite", "ask", "study.toml", "--out", "runs/search", "--params", params])[0].clone();
+    let tell = |trials: &[&str]| place.lines(&[&["suite", "tell", "study.toml", "--out", "runs/search"], trials].concat());
+    let asked = ask(r#"{"optimizer.muon.lr": 0.003}"#);
+    let trial = asked["trial"].as_str().unwrap();
+    assert_eq!((asked["state"].as_str(), tell(&[trial])[0]["state"].as_str()), (Some("WAITING"), Some("WAITING")));
+    let command: Vec<&str> = asked["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(command[1], "train");
+    place.out(&command[1..]);
+    let told = &tell(&[])[0];
+    assert_eq!((told["trial"].as_str(), told["state"].as_str()), (Some(trial), Some("COMPLETE")));
+    let losses = place.val_ce(asked["run"].as_str().unwrap());
+    assert_eq!(told["value"].as_f64(), losses.last().copied());
+    assert_eq!(told["intermediate_values"], serde_json::json!([[2, losses[0]], [4, losses[1]]]));
+    // The same parameters are the same trial, which is made.
+    let again = ask(r#"{"optimizer.muon.lr": 3e-3}"#);
+    assert_eq!((&again["trial"], &again["state"], &again["command"]), (&asked["trial"], &Value::from("COMPLETE"), &serde_json::json!([])));
+    let output = place.run(&["suite", "ask", "study.toml", "--out", "runs/search", "--params", r#"{"optimizer.muon.rate": 0.003}"#]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("optimizer.muon.rate"));
+}
+
+/// The example, with a real sampler: `pip install optuna==5.0.0`, then `cargo test --test lab_tools -- --ignored`.
+#[test]
+#[ignore = "needs Python with the package optuna"]
+fn optuna_searches() {
+    let place = Place::new();
+    fs::write(place.path("study.toml"), "question = \"Which rates?\"\nbase = \"tiny.toml\"\nset = [\"train.updates=4\"]\n").unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/optuna/search.py");
+    let search = |trials: &str| {
+        let mut command = Command::new("python3");
+        command.current_dir(place.0.path()).args([script, "study.toml", "--trials", trials, "--moelab", env!("CARGO_BIN_EXE_moelab")]);
+        let output = command.output().expect("python3 runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let lines = search("3");
+    assert_eq!(lines.len(), 4);
+    let values = lines[..3].iter().map(|line| line["value"].as_f64().unwrap());
+    assert_eq!(lines[3]["value"].as_f64(), values.reduce(f64::min));
+    // It continues where it stopped: one more trial, and the result.
+    assert_eq!(search("4").len(), 2);
+}

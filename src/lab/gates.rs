@@ -10,6 +10,7 @@
 
 mod course;
 pub mod early_stopping;
+pub mod economy;
 pub mod gap;
 pub mod half_parameters;
 pub mod halving;

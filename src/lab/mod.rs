@@ -52,4 +52,5 @@ pub mod statistics;
 pub mod store;
 pub mod study_report;
 pub mod suite;
+pub mod trials;
 pub mod verdict;

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, fs};
 
 use moelab::lab::gates::{
     Course, Decision, DecisionRecord, EvalPoint, Routing, Verdict, decide, decide_each,
+    economy::{Runs, Truth, economy, to_markdown},
     half_parameters::Rating,
     halving::{self, Arm},
 };
+use moelab::lab::verdict::Spec;
 use moelab::run::gates::{GateOptions, GateRule, HalfParameterOptions, HalvingOptions, Undecided};
 
 #[derive(serde::Deserialize)]
@@ -278,4 +280,42 @@ fn what_happens_without_a_decision_is_an_option() {
     assert!(decision.continues(&rule));
     rule.undecided = Undecided::Stop;
     assert!(!decision.continues(&rule));
+}
+
+/// Six runs of 100 updates, evaluated every 10: `loss(update)`, and a thousandth of the seed's noise.
+fn runs(loss: impl Fn(u32) -> f64) -> Runs {
+    let noise = |seed: u64, update: u32| 0.001 * ((crate::runs::mix(1000 * seed + u64::from(update)) >> 11) as f64 * 2f64.powi(-53) - 0.5);
+    let eval = |seed: u64, update: u32| EvalPoint { update, tokens: 0, val_ce: loss(update) + noise(seed, update), routing: None };
+    let course = |seed: u64| Course { name: "run".into(), evals: (1..=10).map(|i| eval(seed, 10 * i)).collect(), ..Course::default() };
+    (1..=6).map(|seed| (seed, course(seed))).collect()
+}
+
+#[test]
+fn the_economy_of_gates_is_counted() {
+    let fall = |update: u32| 5.0 - 0.01 * f64::from(update);
+    let arms = [("better", -0.2), ("a", 0.2), ("b", 0.3), ("c", 0.4)];
+    let arms = arms.map(|(name, difference)| (name.to_string(), runs(move |update| fall(update) + difference)));
+    let truth = Truth { control: runs(fall), arms: arms.into_iter().collect(), stages: vec![20, 60] };
+    let rows = economy(&truth, &options(GateRule::Gap), &Spec::default()).unwrap();
+    // Six seeds of five runs of 100. Halving, a seed: 2 of the 4 arms make 20, 1 makes 60, 1 and the control make 100. The gap rule stops
+    // three arms at 20. With adaptive repeats, it does so with three seeds, and a fourth pair settles the arm that is left.
+    let updates: Vec<f64> = rows.iter().map(|row| row.updates).collect();
+    assert_eq!(updates, [3000.0, 6.0 * 300.0, 6.0 * 260.0, 3.0 * 260.0 + 200.0]);
+    assert!(rows.iter().all(|row| (row.right, row.wrong, row.open, row.keeps_best) == (1.0, 0.0, 0.0, 1.0)), "{rows:?}");
+    let table = to_markdown(&rows);
+    assert!(table.contains("| halving | 1800 | 60.0 % | 100.0 % | 0.0 % | 0.0 % | 100.0 % |"), "{table}");
+
+    // An arm that overtakes the control only after the first stage.
+    let late = runs(|update| if update <= 30 { fall(update) + 0.3 } else { fall(update) - 0.3 });
+    let truth = Truth { arms: [("late".to_string(), late), ("a".to_string(), truth.arms["a"].clone())].into(), ..truth };
+    let rows = economy(&truth, &options(GateRule::Gap), &Spec::default()).unwrap();
+    let answers: Vec<(f64, f64, f64)> = rows.iter().map(|row| (row.right, row.wrong, row.keeps_best)).collect();
+    assert_eq!(answers, [(1.0, 0.0, 1.0), (0.5, 0.5, 0.0), (0.5, 0.5, 0.0), (0.5, 0.5, 0.0)]);
+
+    let few = |runs: &Runs| runs.clone().into_iter().take(3).collect::<Runs>();
+    let truth = Truth { control: few(&truth.control), ..truth };
+    assert_eq!(
+        economy(&truth, &options(GateRule::Gap), &Spec::default()).unwrap_err(),
+        "2 arms with 3 seeds in common: at least one arm and 4 seeds are needed"
+    );
 }

@@ -26,4 +26,5 @@ mod runs;
 mod statistics;
 mod study_report;
 mod suites;
+mod trials;
 mod verdict;

@@ -91,6 +91,37 @@ impl Course {
         self.evals.iter().find(|eval| eval.update == update)
     }
 
+    /// The mean of the courses of an arm, by seed, at the updates that all of them have.
+    pub fn mean(name: &str, courses: &[(u64, Course)]) -> Course {
+        let Some(((_, first), others)) = courses.split_first() else { return Course { name: name.into(), ..Course::default() } };
+        let n = courses.len() as f64;
+        let eval = |eval: &EvalPoint| {
+            let all = others.iter().map(|(_, course)| course.at(eval.update).copied()).chain([Some(*eval)]).collect::<Option<Vec<_>>>()?;
+            let routing = all.iter().map(|eval| eval.routing).collect::<Option<Vec<Routing>>>().map(|all| Routing {
+                entropy: all.iter().map(|routing| routing.entropy).sum::<f64>() / n,
+                max_load: all.iter().map(|routing| routing.max_load).sum::<f64>() / n,
+                spread: all.iter().map(|routing| routing.spread).fold(f64::INFINITY, f64::min),
+            });
+            Some(EvalPoint { val_ce: all.iter().map(|eval| eval.val_ce).sum::<f64>() / n, routing, ..*eval })
+        };
+        let loss = |(update, ce): &(u32, f64)| {
+            let at =
+                |course: &Course| course.train.binary_search_by_key(update, |(update, _)| *update).ok().map(|place| course.train[place].1);
+            let rest = others.iter().map(|(_, course)| at(course)).sum::<Option<f64>>()?;
+            Some((*update, (ce + rest) / n))
+        };
+        let mut faults: Vec<u32> = courses.iter().flat_map(|(_, course)| course.faults.iter().copied()).collect();
+        faults.sort_unstable();
+        Course {
+            name: name.into(),
+            evals: first.evals.iter().filter_map(eval).collect(),
+            train: first.train.iter().filter_map(loss).collect(),
+            faults,
+            flops_per_token: first.flops_per_token,
+            parameters: first.parameters,
+        }
+    }
+
     /// The evaluation with the lowest finite loss; the first of several.
     pub fn best(&self) -> Option<&EvalPoint> {
         let finite = self.evals.iter().filter(|eval| eval.val_ce.is_finite());
@@ -108,5 +139,23 @@ impl Course {
         let slope = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / spread;
         let change = slope * f64::from(to - from + 1);
         (points.len() > 1 && change.is_finite()).then_some(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_course_has_what_all_seeds_have() {
+        let course = |evals: &[(u32, f64)], train: &[(u32, f64)]| Course {
+            evals: evals.iter().map(|(update, val_ce)| EvalPoint { update: *update, tokens: 0, val_ce: *val_ce, routing: None }).collect(),
+            train: train.to_vec(),
+            ..Course::default()
+        };
+        let courses = [(1, course(&[(10, 2.0), (20, 1.0)], &[(1, 3.0), (2, 2.5)])), (2, course(&[(10, 4.0)], &[(1, 5.0)]))];
+        let mean = Course::mean("arm", &courses);
+        assert_eq!(mean.evals.iter().map(|eval| (eval.update, eval.val_ce)).collect::<Vec<_>>(), [(10, 3.0)]);
+        assert_eq!(mean.train, [(1, 4.0)]);
     }
 }

@@ -335,7 +335,7 @@ fn what_only_tests_call_goes() {
             // Generics come before the parameters; a bound in them may have parentheses, but never `self`.
             let parameters = word.right.split_once('(').map_or("", |(_, rest)| rest);
             let first = parameters.split([',', ')']).next().unwrap_or_default().trim();
-            let is_method = first.ends_with("self") && !first.contains(':');
+            let is_method = word.before == "fn" && first.ends_with("self") && !first.contains(':');
             let used = if is_method { &methods } else { &others };
             if is_declared && !used.contains(word.name) {
                 unused.push(format!("{path}: {}", word.name));

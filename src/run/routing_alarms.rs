@@ -12,10 +12,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::model::ModelConfig;
 use super::{
     alarms::Alarm,
     config::{Alarms, Config},
-    model::ModelConfig,
     records::Incident,
     routing::spread,
 };

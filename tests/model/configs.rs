@@ -36,7 +36,7 @@ fn committed(folder: &str) -> Vec<String> {
             let path = format!("{folder}/{}", entry.file_name().into_string().unwrap());
             if entry.path().is_dir() { committed(&path) } else { vec![path] }
         })
-        .filter(|path| path.ends_with(".toml"))
+        .filter(|path| path.ends_with(".toml") && !path.ends_with("/suite.toml"))
         .collect();
     found.sort();
     found

@@ -16,9 +16,13 @@ use moelab::{
             study::{Measured, differences},
         },
         audit_device,
+        files::EFFECTIVE_CONFIG,
         measured::MeasuredRun,
     },
-    run::{Config, suite},
+    run::{
+        Config,
+        suite::{self, Plan, Suite},
+    },
 };
 use moelab_native::{err, out, print, store::Directory};
 use serde_json::json;
@@ -94,6 +98,22 @@ fn show(common: &Common, study: &Study, findings: &[Finding]) -> Result<()> {
         count(Severity::Note)
     );
     Ok(())
+}
+
+/// The findings about a suite, as far as its runs are made, with the overrides that it states.
+pub fn of_suite(suite: &Suite, plan: &Plan, folder: &Path) -> Result<Vec<Finding>> {
+    let mut study = Study { arms: plan.arms.clone(), ..Study::default() };
+    for run in &plan.runs {
+        let path = folder.join(&run.id);
+        if path.join(EFFECTIVE_CONFIG).exists() {
+            let store = Directory::read_only(&path).with_context(|| print::path(&path))?;
+            let measured = MeasuredRun::read(&store, &run.id, &run.arm).with_context(|| print::path(&path))?;
+            study.runs.push(Measured::from(&measured));
+        }
+    }
+    let mut findings = all(&study);
+    audit::apply_overrides(&mut findings, &suite.overrides).map_err(anyhow::Error::msg)?;
+    Ok(findings)
 }
 
 /// Every finding that needs neither data nor a device, once.

@@ -16,7 +16,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use moelab::{
-    lab::suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, planned},
+    lab::{
+        audit::{Severity, without_verdict},
+        suite::{Coordinator, Options, Outcome, RunStatus, SuiteEvent, SuiteFolder, planned},
+    },
     run::{
         suite::{self, Plan, Suite},
         summary::ExitReason,
@@ -154,6 +157,16 @@ pub struct Opened {
     pub folder: PathBuf,
 }
 
+impl Opened {
+    /// Its runs: those in its folder, if it has begun.
+    fn current_plan(&self) -> Result<Plan> {
+        Ok(match Folders::read_only(&self.folder)?.plan()? {
+            runs if runs.is_empty() => self.plan.clone(),
+            runs => Plan::from_runs(&self.suite, runs)?,
+        })
+    }
+}
+
 impl StudyArgs {
     /// Reads the study: from its file, or as it is in the folder of its runs.
     fn open(&self) -> Result<Opened> {
@@ -255,10 +268,7 @@ fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<mo
 /// Prints the status of a study, and returns whether all its runs are made.
 fn status(common: &Common, opened: &Opened) -> Result<bool> {
     let folders = Folders::read_only(&opened.folder)?;
-    let plan = match folders.plan()? {
-        runs if runs.is_empty() => opened.plan.clone(),
-        runs => Plan::from_runs(&opened.suite, runs)?,
-    };
+    let plan = opened.current_plan()?;
     let mut rows = Vec::new();
     for run in &plan.runs {
         let (status, summary) = RunStatus::of(&folders, &run.id)?;
@@ -297,12 +307,31 @@ fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
 }
 
 fn report(common: &Common, opened: &Opened) -> Result<()> {
-    let outcomes = opened.coordinator(Options { slots: 1, ..Options::default() })?.judge()?;
+    let mut outcomes = opened.coordinator(Options { slots: 1, ..Options::default() })?.judge()?;
+    withhold(opened, &mut outcomes)?;
     if common.json {
         outcomes.iter().for_each(print::json);
     } else {
         out!("{}", table::outcomes(&outcomes));
     }
+    Ok(())
+}
+
+/// Prints what the audit finds above a note, and removes the verdicts that it refuses.
+///
+/// # Errors
+/// If it refuses all of them.
+fn withhold(opened: &Opened, outcomes: &mut [Outcome]) -> Result<()> {
+    let plan = opened.current_plan()?;
+    let findings = crate::audit::of_suite(&opened.suite, &plan, &opened.folder)?;
+    findings.iter().filter(|finding| finding.severity > Severity::Note).for_each(|finding| err!("{}", print::name(&finding.to_string())));
+    let withheld = without_verdict(&findings, &plan.arms);
+    ensure!(
+        withheld.is_empty() || withheld.len() < plan.arms.len(),
+        "no verdict: the audit refuses it, see above. Correct the study, or state under `overrides` why the findings do not matter"
+    );
+    withheld.iter().for_each(|arm| err!("no verdict about `{arm}`, see above"));
+    outcomes.iter_mut().for_each(|outcome| outcome.judgement.arms.retain(|arm| !withheld.contains(&arm.name.as_str())));
     Ok(())
 }
 

@@ -28,6 +28,8 @@ const TOKENS: u32 = 16;
 /// Validation windows and training tokens of which at most the overlap is measured.
 const MOST_WINDOWS: usize = 512;
 const MOST_TOKENS: usize = 4 << 20;
+/// Tokens of the shortest run whose recurrence tells of a leak.
+const SHORTEST_RUN: usize = 48;
 /// Keys whose effect depends on a threshold that a few updates need not reach.
 const THRESHOLDS: [&str; 5] = ["optimizer.clip_norm", "optimizer.idle_experts", "nan.", "alarms.", "train.early_stopping."];
 
@@ -250,12 +252,13 @@ pub fn data_facts(corpus: &Corpus, config: &Config) -> DataFacts {
             break;
         }
     }
-    // Nearly the whole window: shorter runs recur in any text.
+    // Nearly the whole window, and not short: short runs recur in any text.
     let run = t - t / 10;
+    let is_telling = run >= SHORTEST_RUN;
     DataFacts {
         training_windows: windows.map_or(0, |windows| windows.len() as u64),
         training_tokens: windows.map_or(0, |windows| windows.stream().len() as u64),
-        overlap: Some(overlap(pieces.iter().map(Vec::as_slice), &validation, run)),
+        overlap: is_telling.then(|| overlap(pieces.iter().map(Vec::as_slice), &validation, run)),
         target_shift,
     }
 }

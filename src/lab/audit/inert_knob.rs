@@ -10,7 +10,7 @@ use super::{Check, Found, Severity, Stage, found};
 use crate::run::Config;
 use crate::run::config::{DataKind, SplitRule};
 use crate::run::model::parameters::Group;
-use crate::run::model::{BalanceKind, DepthKind, FfnKind, RecursionGradient};
+use crate::run::model::{DepthKind, FfnKind, RecursionGradient};
 use crate::run::schedule::{Floor, ScheduleKind};
 
 pub const CHECK: Check = Check { id: "inert-knob", stage: Stage::Before, claim: "every setting that an arm changes has an effect", find };
@@ -98,9 +98,6 @@ pub fn without_effect(config: &Config) -> Vec<(&'static str, String)> {
             let keys = ["model.router.noise", "model.balance.kind", "model.balance.coefficient", "model.router.selection_bias"];
             add(&keys, "there is one expert, which every token takes".into());
         }
-        if model.balance.kind != BalanceKind::Off && config_lambda_is_zero(config) {
-            add(&["model.balance.reduction"], "the coefficient is 0 at every update".into());
-        }
     }
     let recursion = &model.depth.recursion;
     let steps_in_reach = recursion.low_gradient_steps >= recursion.low_cycles && recursion.gradient == RecursionGradient::LowSteps;
@@ -115,9 +112,4 @@ pub fn without_effect(config: &Config) -> Vec<(&'static str, String)> {
         add(&["schedule.decay"], "the floor is the peak".into());
     }
     inert
-}
-
-fn config_lambda_is_zero(config: &Config) -> bool {
-    use crate::run::schedule::balance_coefficient;
-    (0..config.train.updates).all(|done| balance_coefficient(&config.model.balance, done, config.train.updates) == 0.0)
 }

@@ -121,7 +121,7 @@ impl Download {
         outcome.map(|_| ()).map_err(|_| self.timed_out(device))
     }
 
-    /// Waits for the bytes. Only works natively: in a browser nothing may block, use [`Download::poll`].
+    /// Waits for the bytes. Only works natively: in a browser nothing may block.
     ///
     /// # Errors
     /// If the device is lost, faulty, or takes longer than two minutes.

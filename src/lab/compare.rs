@@ -1,7 +1,7 @@
 //! Comparing finished runs: what differs, what the runs reached with equal means, and what may be concluded.
 //!
 //! Runs with equal settings but for the seed are repeats of one *group*, named after its first run. The first group is the control: the others
-//! are compared with it in pairs of equal seeds ([`verdict`](super::verdict)), with the values that all had at an equal number of updates,
+//! are compared with it in pairs of equal seeds ([`verdict`]), with the values that all had at an equal number of updates,
 //! tokens, floating-point operations or seconds ([`matched`](super::matched)). Groups are never ranked. A difference is never attributed to one
 //! key when several differ: the keys and what follows from them are listed.
 //!

@@ -4,7 +4,7 @@
 //! reported with the neighbouring sizes and with every other quantity of both configs ([`compare`]): matching one rarely matches another.
 //!
 //! [`solve`] finds the size whose quantity is closest to the target (or closest below it); all quantities grow with every size in
-//! [`SIZES`]. With several sizes, the last is solved for every combination of the others within their ranges. Sizes that no config may
+//! `SIZES`. With several sizes, the last is solved for every combination of the others within their ranges. Sizes that no config may
 //! have, such as a width that its heads do not divide, are skipped. [`solve_measured`] does the same for the duration of an update: it takes
 //! the FLOP per update as its first guess, measures, and corrects the guess by the secant through its measurements.
 

@@ -5,7 +5,7 @@
 //! - *Dead.* An expert has no assignment.
 //! - *Starved.* An expert has less than `starved_load` times the mean load. Not raised for an expert that is reported as dead.
 //!
-//! A condition raises an alarm after `window` consecutive updates, or more if these have fewer than [`LEAST_ASSIGNMENTS`] assignments per
+//! A condition raises an alarm after `window` consecutive updates, or more if these have fewer than `LEAST_ASSIGNMENTS` assignments per
 //! expert, because with few tokens an expert may be idle by chance. All experts whose alarm is raised in the same update share one incident.
 //! It is raised again only after as many consecutive updates without the condition.
 //! The state is part of the checkpoint; it is empty while all experts are used.

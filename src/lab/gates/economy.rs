@@ -8,7 +8,7 @@
 //! - *gates, adaptive repeats*: the first seeds of every arm, the same rule at the end of each stage, then seeds for the arms that are
 //!   left, until their verdicts are settled.
 //!
-//! An arm that is stopped is answered with no. The others are answered by the [verdict](crate::lab::verdict) on their pairs at the end: clear
+//! An arm that is stopped is answered with no. The others are answered by the [verdict] on their pairs at the end: clear
 //! and not equivalent is a yes if better; any other settled verdict is a no; otherwise there is no answer. A wrong answer is worse than none.
 //! Results are means over orders of the seeds: all of them, or a fixed sample.
 

@@ -81,7 +81,7 @@ fn params_counts_the_published_models() {
 fn probe_checks_the_structure_of_a_published_config() {
     let lines = stdout(&["probe", "configs/rnn/shared.toml", "--reduced", "--json"]);
     let findings: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(findings.len(), 10, "{lines}");
+    assert_eq!(findings.len(), 11, "{lines}");
     assert!(findings.iter().all(|finding| finding["outcome"] != "fails"), "{lines}");
     let shares = findings.iter().find(|finding| finding["claim"].as_str().unwrap().starts_with("shared weights")).unwrap();
     assert_eq!(shares["outcome"], "holds", "{lines}");

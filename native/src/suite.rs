@@ -371,13 +371,13 @@ fn watch(common: &Common, opened: &Opened) -> Result<()> {
     }
 }
 
-/// The exit reason of a study: that nothing is left, or that it can be run again.
+/// The exit reason of a study. A run that another process holds is left alone, so the same command may succeed later.
 fn reason(is_complete: bool, is_stopped: bool, failed: usize) -> ExitReason {
-    match (is_complete, is_stopped) {
-        (_, true) => ExitReason::Interrupted,
-        (true, false) if failed == 0 => ExitReason::Completed,
-        _ if failed > 0 => ExitReason::Failed,
-        _ => ExitReason::Completed,
+    match (is_stopped, is_complete) {
+        (true, _) => ExitReason::Interrupted,
+        (false, _) if failed > 0 => ExitReason::Failed,
+        (false, true) => ExitReason::Completed,
+        (false, false) => ExitReason::Interrupted,
     }
 }
 

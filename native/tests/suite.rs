@@ -160,6 +160,20 @@ fn a_run_that_fails_is_shown_and_the_others_are_made() {
 }
 
 #[test]
+fn a_run_that_another_process_holds_is_left_alone_and_can_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n");
+    let held = moelab_native::store::Directory::open(&folder.join("runs/control-s1")).unwrap();
+    let busy = output(folder, &["run"]);
+    let shown = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert_eq!(busy.status.code(), Some(75), "{shown}");
+    assert!(shown.contains("control-s1: left alone") && shown.contains("the same command continues"), "{shown}");
+    drop(held);
+    assert_eq!(output(folder, &["run"]).status.code(), Some(0));
+}
+
+#[test]
 fn scripts_for_other_engines_run_every_index() {
     let folder = tempfile::tempdir().unwrap();
     study(folder.path(), STUDY);

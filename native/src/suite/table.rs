@@ -96,8 +96,10 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
             format!("{} after stage {}: {what}: {}", record.run, record.stage, print::name(&record.decision.reason))
         }
         SuiteEvent::Added { runs, reason } => format!("{} runs added ({reason}): {}", runs.len(), runs.join(", ")),
-        SuiteEvent::Ended { is_complete: true } => "all runs are made".into(),
-        SuiteEvent::Ended { is_complete: false } => "stopped; the same command continues".into(),
+        SuiteEvent::Ended { is_complete: true } => "all runs that were asked for are made".into(),
+        SuiteEvent::Ended { is_complete: false } => {
+            "not all runs are made: the same command continues, with --retry-failed for those that failed as well".into()
+        }
         SuiteEvent::RunOpening { .. } | SuiteEvent::RunAdvanced { .. } | SuiteEvent::RunEvaluated { .. } => return None,
     })
 }

@@ -140,7 +140,7 @@ pub enum SuiteEvent {
     },
     /// No run is under way, and none is left or the study was stopped.
     Ended {
-        /// Whether all its runs are made.
+        /// Whether all runs that were asked for are made, up to the stage that was asked for.
         is_complete: bool,
     },
 }
@@ -405,7 +405,7 @@ impl<S: SuiteStore> Coordinator<S> {
             self.has_ended = true;
         }
         if self.has_ended && !matches!(self.events.back(), Some(SuiteEvent::Ended { .. })) {
-            let is_complete = !self.is_stopping && self.options.until_stage.is_none() && self.set_aside.is_empty();
+            let is_complete = !self.is_stopping && self.set_aside.is_empty();
             self.events.push_back(SuiteEvent::Ended { is_complete });
         }
         Ok(self.orders.drain(..).collect())

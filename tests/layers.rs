@@ -265,21 +265,9 @@ fn modules_of_the_lab_have_no_circle() {
 
 /// What only tests call, by the start of its path and name, and why it is there. `src/ops` is left out: its ops are what a model of one's own is recorded from, whether or not
 /// those of the configs need them.
-const UNUSED: [(&str, &str); 11] = [
-    (
-        "src/data/dataset.rs: validation_domains",
-        "the agreement of experts with the latent domains of the embedded language is measured against it",
-    ),
-    ("src/data/language.rs: domain_of", "as validation_domains"),
+const UNUSED: [(&str, &str); 2] = [
     ("src/lab/reader.rs: audit", "an audit of a run sees the lines of rewound updates and the damaged ones"),
     ("web/src/lib.rs: is_idle", "the worker calls it"),
-    ("src/lab/export/", "no command offers these exports of a study yet"),
-    ("src/lab/matched.rs", "for the report of a study"),
-    ("src/lab/measured.rs", "as matched.rs"),
-    ("src/lab/statistics/", "for verdicts over runs that are not paired"),
-    ("src/lab/study_report/", "no command writes the report of a study yet"),
-    ("src/lab/suite/", "for front ends that drive a suite"),
-    ("src/lab/verdict", "for the report of a study"),
 ];
 
 /// A name in a source, with the word before it, the character before it and the one after it.

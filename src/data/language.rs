@@ -72,15 +72,6 @@ impl Language {
         scorer.restart();
         scorer
     }
-
-    /// The most probable domain of a document that starts with `text`; `None` if no domain can generate it.
-    pub fn domain_of(&self, text: &str) -> Option<u32> {
-        let mut scorer = self.scorer();
-        let possible = text.bytes().all(|byte| scorer.read(byte).is_finite());
-        let posterior = scorer.domains();
-        let best = (0..posterior.len()).rev().max_by(|&a, &b| posterior[a].total_cmp(&posterior[b]))?;
-        possible.then_some(best as u32)
-    }
 }
 
 /// Reads a stream of documents byte by byte: forward filtering over the latent domain.

@@ -214,11 +214,6 @@ impl Verdict {
         }
     }
 
-    /// Whether a difference is claimed.
-    pub fn is_clear(self) -> bool {
-        matches!(self, Verdict::Better | Verdict::Worse | Verdict::BetterAndEquivalent | Verdict::WorseAndEquivalent)
-    }
-
     /// Whether the question is answered, so that more repeats are not needed.
     pub fn is_settled(self) -> bool {
         !matches!(self, Verdict::NotClear | Verdict::Unknown)

@@ -243,7 +243,7 @@ fn validation_tokens_know_their_domain() {
                 for pair in ends.windows(2) {
                     let (text, labels) = (Tokenizer::bytes().decode(&row[pair[0] + 1..pair[1]]), &labels[pair[0] + 1..=pair[1]]);
                     assert!(labels.iter().all(|label| *label == labels[0]));
-                    right += u32::from(corpus.language().unwrap().domain_of(&text) == Some(labels[0]));
+                    right += u32::from(crate::language::domain_of(corpus.language().unwrap(), &text) == Some(labels[0]));
                     documents += 1;
                 }
             }

@@ -178,7 +178,6 @@ pub struct Coordinator<S> {
     /// The stage that runs are brought to now.
     stage: usize,
     decisions: Vec<DecisionRecord>,
-    is_paused: bool,
     is_stopping: bool,
     has_ended: bool,
     pace: Pace,
@@ -207,7 +206,6 @@ impl<S: SuiteStore> Coordinator<S> {
             is_subscribed: vec![false; slots],
             stage: gating::stage_reached(&folder.plan, &suite.gates, &decisions),
             decisions,
-            is_paused: false,
             is_stopping: false,
             has_ended: false,
             pace: Pace::default(),
@@ -242,11 +240,6 @@ impl<S: SuiteStore> Coordinator<S> {
         &self.folder
     }
 
-    /// The study's folder, to write its report.
-    pub fn folder_mut(&mut self) -> &mut SuiteFolder<S> {
-        &mut self.folder
-    }
-
     /// What has become of each run, in the order of the plan.
     pub fn status(&self) -> &[RunStatus] {
         &self.status
@@ -255,25 +248,6 @@ impl<S: SuiteStore> Coordinator<S> {
     /// The decisions of the gates so far.
     pub fn decisions(&self) -> &[DecisionRecord] {
         &self.decisions
-    }
-
-    /// Hands out no further run before [`Coordinator::resume`]; those under way are paused.
-    pub fn pause(&mut self) {
-        self.is_paused = true;
-        self.tell_all(&Command::Pause);
-    }
-
-    /// Ends a pause.
-    pub fn resume(&mut self) {
-        self.is_paused = false;
-        for slot in 0..self.slots.len() {
-            let Some(active) = &self.slots[slot] else { continue };
-            let command = match self.folder.plan.runs[active.run].updates {
-                updates if active.until < updates => Command::PauseAt { update: active.until },
-                _ => Command::Continue,
-            };
-            self.orders.push_back(Order { slot, command });
-        }
     }
 
     /// Stops: the runs under way save a checkpoint, and no other is started.
@@ -355,7 +329,7 @@ impl<S: SuiteStore> Coordinator<S> {
             SessionEvent::Evaluated { record, requested: false } => {
                 self.events.push_back(SuiteEvent::RunEvaluated { run: id, update: record.update, val_ce: record.val_ce });
             }
-            SessionEvent::Paused { update } if !self.is_paused && !active.is_stopping => {
+            SessionEvent::Paused { update } if !active.is_stopping => {
                 let command = if update >= active.until {
                     active.is_stopping = true;
                     Command::Stop
@@ -389,7 +363,7 @@ impl<S: SuiteStore> Coordinator<S> {
                 self.folder.set_failure(&self.folder.plan.runs[run].id.clone(), Some(problem))?;
             }
         }
-        while !self.is_stopping && !self.is_paused && !self.has_ended {
+        while !self.is_stopping && !self.has_ended {
             let mut is_idle = true;
             while let (Some(slot), Some(run)) = (self.slots.iter().position(Option::is_none), self.next_run()) {
                 self.start(slot, run, now)?;

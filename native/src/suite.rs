@@ -5,7 +5,6 @@
 mod audit;
 mod emit;
 mod folder;
-mod machine;
 mod report;
 mod slots;
 mod table;

@@ -110,7 +110,7 @@ pub fn free_folder(config: &Path) -> Result<PathBuf> {
 /// Opens a run with `command` and drives it to its end, with live progress on stderr and, with `--json`, every line of the metrics and
 /// then the summary on stdout. The first Ctrl-C or SIGTERM stops the run cleanly, the second ends the process.
 pub fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason> {
-    let mut host = Host::new(Machine::new(common, folder.to_path_buf()));
+    let mut host = Host::new(Machine::of_run(common, folder.to_path_buf()));
     let series = terminal::SERIES.map(str::to_string).to_vec();
     host.send(Command::Subscribe(Subscription { series, every_seconds: 0.0, records: common.json }));
     host.send(command);

@@ -173,6 +173,31 @@ fn a_run_that_another_process_holds_is_left_alone_and_can_be_tried_again() {
     assert_eq!(output(folder, &["run"]).status.code(), Some(0));
 }
 
+/// The text of a study is split like that of a single run: its validation documents are not trained on.
+#[test]
+fn a_run_of_a_study_on_text_has_the_bits_of_a_single_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for document in 0..30 {
+        let text = format!("document {document} says that {} and {} are words. ", document * 7, document * document).repeat(4);
+        fs::write(folder.join(format!("{document:02}.txt")), text).unwrap();
+    }
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n");
+    let data = format!("[data]\nkind = \"text\"\npaths = [{:?}]\n", folder.join("*.txt"));
+    fs::write(folder.join("base.toml"), BASE.replace("[data]\n", &data)).unwrap();
+    let run = output(folder, &["run"]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let mut alone = Command::new(env!("CARGO_BIN_EXE_moelab"));
+    alone.current_dir(ROOT).arg("train").arg(folder.join("base.toml")).arg("--out").arg(folder.join("alone")).args(["--set", "seed=1"]);
+    let alone = alone.output().unwrap();
+    assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
+    let result = |run: &str| -> Value {
+        let summary: Value = serde_json::from_slice(&fs::read(folder.join(run).join("summary.json")).unwrap()).unwrap();
+        ["weights_sha256", "data_sha256", "final_val_ce", "baselines"].map(|key| summary[key].clone()).to_vec().into()
+    };
+    assert_eq!(result("alone"), result("runs/control-s1"));
+}
+
 #[test]
 fn scripts_for_other_engines_run_every_index() {
     let folder = tempfile::tempdir().unwrap();

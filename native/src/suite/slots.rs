@@ -20,8 +20,8 @@ use moelab::{
 };
 use moelab_native::{err, print, runner::Runner};
 
-use super::{Opened, folder::Folders, judged, machine::Slot, reason, show, table};
-use crate::{Common, signals};
+use super::{Opened, folder::Folders, judged, reason, show, table};
+use crate::{Common, machine::Machine, signals};
 
 /// How long to wait for an event before signals are looked for.
 const WAIT: Duration = Duration::from_millis(20);
@@ -40,7 +40,7 @@ pub fn run(
     let stop = signals::stop_requested()?;
     let spawn = |adapter: &Option<AdapterChoice>| {
         let (common, folder): (Common, PathBuf) = (Common { adapter: adapter.clone(), ..common.clone() }, opened.folder.clone());
-        Runner::spawn(move || Slot::new(common, folder))
+        Runner::spawn(move || Machine::of_study(&common, folder))
     };
     let runners: Vec<Runner> = adapters.iter().map(spawn).collect::<std::io::Result<_>>()?;
     let (mut is_stopping, mut is_complete, mut told) = (false, false, Instant::now());
@@ -120,7 +120,7 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
         true => Command::Resume { run: run.id.clone(), sets: Vec::new(), allow: Vec::new() },
     };
     let stop = signals::stop_requested()?;
-    let mut host = Host::new(Slot::new(common.clone(), opened.folder.clone()));
+    let mut host = Host::new(Machine::of_study(common, opened.folder.clone()));
     host.send(command);
     if until < run.updates {
         host.send(Command::PauseAt { update: until });

@@ -11,6 +11,7 @@
 //! | `eio` | the operation fails and does nothing |
 //! | `enospc` | the same, with "no space left" |
 //! | `short` | a write writes half of its bytes and fails with "no space left"; other operations fail |
+//! | `panic` | the thread panics before the operation |
 //! | `full` | every write from the N-th on fails with "no space left" |
 //!
 //! `MOELAB_FAULT_DEVICE=N` loses the device after update N.
@@ -62,6 +63,7 @@ mod injected {
     enum Kind {
         Kill,
         Torn,
+        Panic,
         Error,
         NoSpace,
         Short,
@@ -74,6 +76,7 @@ mod injected {
         let kind = match kind {
             "kill" => Kind::Kill,
             "torn" => Kind::Torn,
+            "panic" => Kind::Panic,
             "eio" => Kind::Error,
             "enospc" => Kind::NoSpace,
             "short" => Kind::Short,
@@ -100,6 +103,7 @@ mod injected {
     fn failure(kind: Kind) -> io::Error {
         match kind {
             Kind::Kill | Kind::Torn => std::process::abort(),
+            Kind::Panic => panic!("injected panic"),
             Kind::Error => io::Error::other("injected I/O error"),
             Kind::NoSpace | Kind::Short | Kind::Full => io::Error::new(ErrorKind::StorageFull, "injected: no space left on device"),
         }

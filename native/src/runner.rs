@@ -1,7 +1,7 @@
 //! A host on a separate thread, for a desktop app: only messages cross threads, not the device, the data or the run folder.
 //!
-//! The thread ends when its [`Runner`] is dropped, after the run has saved a checkpoint. A panic of the trainer only ends
-//! the thread, and is reported as [`SessionEvent::Failed`].
+//! The thread ends when its [`Runner`] is dropped, after the run has saved a checkpoint. A panic of the trainer ends its run, is
+//! reported as [`SessionEvent::Failed`], and the next run gets a new environment, with a new device.
 
 use std::{
     any::Any,
@@ -29,15 +29,15 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts a thread, which creates its environment.
+    /// Starts a thread, which creates its environment, and creates it again after a panic.
     ///
     /// # Errors
     /// If the system cannot create a thread.
-    pub fn spawn<E: Environment>(make: impl FnOnce() -> E + Send + 'static) -> io::Result<Runner> {
+    pub fn spawn<E: Environment>(make: impl Fn() -> E + Send + 'static) -> io::Result<Runner> {
         let (commands, received) = channel();
         let (sender, events) = channel();
         let body = move || {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drive(&mut Host::new(make()), &received, &sender))) {
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| drive(&mut Host::new(make()), &received, &sender))) {
                 // The receiver may have been dropped.
                 let _ = sender.send(SessionEvent::Failed(Box::new(Problem::new(format!("the trainer stopped: {}", words(&*panic))))));
             }
@@ -46,7 +46,7 @@ impl Runner {
         Ok(Runner { commands: Some(commands), events, thread: Some(thread) })
     }
 
-    /// Sends a command. A command after the thread has failed is lost; the failure was reported.
+    /// Sends a command.
     pub fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(command);

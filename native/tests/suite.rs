@@ -173,6 +173,28 @@ fn a_run_that_another_process_holds_is_left_alone_and_can_be_tried_again() {
     assert_eq!(output(folder, &["run"]).status.code(), Some(0));
 }
 
+#[test]
+fn a_trainer_that_panics_takes_one_run_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 2\n");
+    let log = folder.join("operations");
+    assert!(suite(folder, &["run"]).env("MOELAB_FAULT_LOG", &log).output().unwrap().status.success());
+    let operations = fs::read_to_string(log).unwrap();
+    let of_log = operations.lines().enumerate().filter(|(_, line)| line.ends_with("control-s1/metrics.jsonl"));
+    let (at, _) = of_log.last().expect("the run appends to its log");
+    fs::remove_dir_all(folder.join("runs")).unwrap();
+    let run = suite(folder, &["run"]).env("MOELAB_FAULT", format!("panic:{at}")).output().unwrap();
+    let shown = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("control-s1: failed: the trainer stopped: injected panic"), "{shown}");
+    let rows = lines(&output(folder, &["status", "--json"]));
+    assert_eq!(rows[1]["status"], serde_json::json!({ "ended": "completed" }), "{rows:?}");
+    // Tried again, it is resumed.
+    let retried = output(folder, &["run", "--retry-failed"]);
+    assert_eq!(retried.status.code(), Some(0), "{}", String::from_utf8_lossy(&retried.stderr));
+}
+
 /// The text of a study is split like that of a single run: its validation documents are not trained on.
 #[test]
 fn a_run_of_a_study_on_text_has_the_bits_of_a_single_run() {

@@ -40,7 +40,7 @@ pub fn run(
     let stop = signals::stop_requested()?;
     let spawn = |adapter: &Option<AdapterChoice>| {
         let (common, folder): (Common, PathBuf) = (Common { adapter: adapter.clone(), ..common.clone() }, opened.folder.clone());
-        Runner::spawn(move || Machine::of_study(&common, folder))
+        Runner::spawn(move || Machine::of_study(&common, folder.clone()))
     };
     let runners: Vec<Runner> = adapters.iter().map(spawn).collect::<std::io::Result<_>>()?;
     let (mut is_stopping, mut is_complete, mut told) = (false, false, Instant::now());

@@ -174,7 +174,6 @@ pub struct Coordinator<S> {
     /// Evaluations of runs, as far as they were read.
     evaluations: BTreeMap<String, Vec<EvalPoint>>,
     slots: Vec<Option<Active>>,
-    is_subscribed: Vec<bool>,
     /// The stage that runs are brought to now.
     stage: usize,
     decisions: Vec<DecisionRecord>,
@@ -203,7 +202,6 @@ impl<S: SuiteStore> Coordinator<S> {
             failures: Vec::new(),
             evaluations: BTreeMap::new(),
             slots: (0..slots).map(|_| None).collect(),
-            is_subscribed: vec![false; slots],
             stage: gating::stage_reached(&folder.plan, &suite.gates, &decisions),
             decisions,
             is_stopping: false,
@@ -474,11 +472,9 @@ impl<S: SuiteStore> Coordinator<S> {
             let config = planned.config().map_err(|problems| StoreError::Unreadable(problems.to_string()))?;
             Command::Start { run: planned.id.clone(), config: config.to_effective_toml(), sets: Vec::new() }
         };
-        if !self.is_subscribed[slot] {
-            self.is_subscribed[slot] = true;
-            let subscription = Subscription { series: SERIES.map(str::to_string).to_vec(), every_seconds: EVERY_SECONDS, records: false };
-            self.orders.push_back(Order { slot, command: Command::Subscribe(subscription) });
-        }
+        // Again for each run: the slot may be a new one.
+        let subscription = Subscription { series: SERIES.map(str::to_string).to_vec(), every_seconds: EVERY_SECONDS, records: false };
+        self.orders.push_back(Order { slot, command: Command::Subscribe(subscription) });
         self.orders.push_back(Order { slot, command });
         if until < planned.updates {
             self.orders.push_back(Order { slot, command: Command::PauseAt { update: until } });

@@ -21,10 +21,12 @@ use super::statistics::{Moments, grid::grid, sequential::SequentialT};
 use serde::{Deserialize, Serialize};
 use std::{cell::LazyCell, collections::BTreeMap};
 
+mod claim;
 mod finding;
 mod needed;
 mod words;
 
+pub use claim::{Standing, claim_standing};
 pub use finding::{Finding, Side};
 use needed::Forecast;
 pub use needed::Needed;

@@ -66,6 +66,8 @@ options! {
         verdict: VerdictOptions;
         /// When arms are stopped at the end of a stage.
         gates: GateOptions;
+        /// What others have concluded about these arms. The report says what becomes of it.
+        claims: BTreeMap<String, Claim>;
         /// Checks of the audit that may fail, each with the reason, which the report states.
         overrides: BTreeMap<String, String>;
     }
@@ -79,6 +81,39 @@ options! {
         /// Changes to it, each `key=value`.
         set: Vec<String>;
     }
+}
+
+options! {
+    /// What is said about arms, each against the control.
+    pub struct Claim: bookkeeping {
+        /// The sentence, as it was published.
+        text: String;
+        /// Arms that it calls better.
+        better: Vec<String>;
+        /// Arms that it calls worse.
+        worse: Vec<String>;
+        /// Arms of which it says that the difference does not matter.
+        equal: Vec<String>;
+    }
+}
+
+impl Claim {
+    /// The arms with what is said about each.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, Relation)> {
+        let all = [(&self.better, Relation::Better), (&self.worse, Relation::Worse), (&self.equal, Relation::Equal)];
+        all.into_iter().flat_map(|(arms, relation)| arms.iter().map(move |arm| (arm.as_str(), relation)))
+    }
+}
+
+/// How an arm is said to compare with the control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Better.
+    Better,
+    /// Worse.
+    Worse,
+    /// No different, or not by enough to matter.
+    Equal,
 }
 
 options! {
@@ -336,6 +371,22 @@ impl Suite {
                     "an arm cannot choose its seed: arms are compared in pairs of equal seeds".into(),
                     "set `seed` and `repeats` of the study",
                 );
+            }
+        }
+        for (name, claim) in &self.claims {
+            let key = format!("claims.{name}");
+            if claim.text.trim().is_empty() || claim.parts().next().is_none() {
+                refuse(
+                    &key,
+                    "incomplete",
+                    format!("the claim `{name}` says nothing"),
+                    "state its `text`, and name the arms that it calls `better`, `worse` or `equal`",
+                );
+            }
+            for (arm, _) in claim.parts().filter(|(arm, _)| *arm == self.control || !arms.iter().any(|known| known.name == *arm)) {
+                let others: Vec<&str> = arms[1..].iter().map(|arm| arm.name.as_str()).collect();
+                let help = format!("a claim is about arms against the control: {}", others.join(", "));
+                refuse(&key, "names it", format!("`{arm}` is not an arm that is compared with `{}`", self.control), &help);
             }
         }
         for (name, end) in &self.stages {

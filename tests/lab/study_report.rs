@@ -12,6 +12,7 @@ use moelab::{
     run::{
         Config, config,
         gates::GateRule,
+        suite::Claim,
         summary::{Baselines, ExitReason, SCHEMA, Summary},
     },
 };
@@ -112,7 +113,9 @@ fn study() -> Study {
         subject: "no_lb".into(),
         overridden: None,
     };
+    let claim = Claim { text: "No balance loss is the <winner>".into(), better: vec!["no_lb".into()], ..Claim::default() };
     Study {
+        claims: [("winner".to_string(), claim)].into(),
         name: "balance".into(),
         question: "Does a lower balance weight <help>?".into(),
         arms: LOSSES.iter().zip(configs).map(|((name, _), config)| StudyArm { name: (*name).into(), config }).collect(),

@@ -63,6 +63,7 @@ pub fn gather<S: SuiteStore>(coordinator: &mut Coordinator<S>, suite: &Suite, be
         missing,
         judged,
         stages: stages.to_vec(),
+        claims: suite.claims.clone(),
         decisions: coordinator.decisions().to_vec(),
         findings: beside.findings,
         epoch_windows: beside.epoch_windows,

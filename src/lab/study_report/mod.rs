@@ -26,6 +26,10 @@ pub fn report(study: &Study) -> Document {
     blocks.extend(answer(study));
     blocks.push(Block::Heading(2, "Arms".into()));
     blocks.extend(sections::arms(study));
+    if !study.claims.is_empty() {
+        blocks.push(Block::Heading(2, "Claims".into()));
+        blocks.push(Block::Table(sections::claims(study)));
+    }
     blocks.push(Block::Heading(2, "Curves".into()));
     blocks.extend(charts::curves(study));
     blocks.extend(charts::loads(study));

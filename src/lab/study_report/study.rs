@@ -1,13 +1,15 @@
 //! The input of a report.
 
-use crate::lab::audit::Finding;
+use std::collections::BTreeMap;
+
 use crate::{
     lab::{
+        audit::Finding,
         gates::DecisionRecord,
         measured::MeasuredRun,
         verdict::{ArmJudgement, Judgement},
     },
-    run::{Config, summary::Baselines},
+    run::{Config, suite::Claim, summary::Baselines},
 };
 
 /// Name of the entropy of the source among the baselines.
@@ -61,6 +63,8 @@ pub struct Study {
     pub judged: Vec<Judged>,
     /// Name and last update of each stage.
     pub stages: Vec<(String, u32)>,
+    /// What others have concluded, by name.
+    pub claims: BTreeMap<String, Claim>,
     /// What gates decided.
     pub decisions: Vec<DecisionRecord>,
     /// What the audit found; `None` if there was none.

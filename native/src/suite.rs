@@ -98,6 +98,9 @@ pub enum SuiteCommand {
     Report {
         #[command(flatten)]
         study: StudyArgs,
+        /// Also keep the report in this folder: RESULTS.md, with its figures in results/.
+        #[arg(long, value_name = "FOLDER")]
+        keep: Option<PathBuf>,
     },
     /// Print the status of a study every two seconds until it is done.
     Watch {
@@ -146,7 +149,7 @@ pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
         }
         SuiteCommand::Status { study } => status(common, &study.open()?).map(|_| ()).and_then(crate::exit::result),
         SuiteCommand::Promote { study, dry_run } => promote(common, &study.open()?, dry_run).and_then(crate::exit::result),
-        SuiteCommand::Report { study } => report(common, &study, &study.open()?).and_then(crate::exit::result),
+        SuiteCommand::Report { study, keep } => report(common, &study, &study.open()?, keep.as_deref()).and_then(crate::exit::result),
         SuiteCommand::Watch { study } => watch(common, &study.open()?).and_then(crate::exit::result),
         SuiteCommand::Ask { study, params } => trials::ask(&study.open()?, &params).and_then(crate::exit::result),
         SuiteCommand::Tell { study, trials } => trials::tell(&study.open()?, &trials).and_then(crate::exit::result),
@@ -329,7 +332,7 @@ fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
 }
 
 /// Writes the report of a study beside its plan, and prints the judgement.
-fn report(common: &Common, study: &StudyArgs, opened: &Opened) -> Result<()> {
+fn report(common: &Common, study: &StudyArgs, opened: &Opened, keep: Option<&Path>) -> Result<()> {
     let mut coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
     let file = print::path(&study.study);
     let beside = Beside {
@@ -340,6 +343,9 @@ fn report(common: &Common, study: &StudyArgs, opened: &Opened) -> Result<()> {
     };
     let gathered = gather(&mut coordinator, &opened.suite, beside)?;
     let files = report::write(&opened.folder, &gathered)?;
+    if let Some(folder) = keep {
+        report::keep(folder, &gathered)?;
+    }
     err!("{} files in {}, {} first", files.len(), print::path(&opened.folder), files[0]);
     judged(common, opened, &mut coordinator)
 }

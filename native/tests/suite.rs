@@ -118,6 +118,23 @@ fn a_study_is_planned_run_killed_continued_and_judged() {
     assert_eq!(output(folder, &["run"]).status.code(), Some(0));
     assert_eq!(before, ids.iter().map(|id| times(id)).collect::<Vec<_>>());
 
+    // The report says what becomes of a claim, which may be added to a study that is made. What is kept of it stands alone.
+    study(folder, &format!("{STUDY}[claims.needed]\ntext = \"It is needed\"\nworse = [\"none\"]\n"));
+    let kept = folder.join("kept");
+    let report = output(folder, &["report", "--keep", kept.to_str().unwrap()]);
+    assert_eq!(report.status.code(), Some(0), "{}", String::from_utf8_lossy(&report.stderr));
+    let text = fs::read_to_string(kept.join("RESULTS.md")).unwrap();
+    assert!(text.contains("| `needed` | It is needed | **no verdict** | Nothing can be said about none against control"), "{text}");
+    let figures: Vec<&str> = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(".svg)")?.0)).collect();
+    assert!(figures.len() > 1, "{text}");
+    for figure in figures {
+        let [here, there] = [kept.join(figure), folder.join("runs").join(figure.strip_prefix("results/").unwrap())];
+        assert_eq!(fs::read(here.with_extension("svg")).unwrap(), fs::read(there.with_extension("svg")).unwrap());
+    }
+    for name in ["report.html", "results.csv", "evaluations.csv", "curves.png"] {
+        assert!(fs::metadata(folder.join("runs").join(name)).unwrap().len() > 100, "{name}");
+    }
+
     // A job array makes the same runs: each index, up to the stage that the decisions allow, and again after they are made.
     let array = folder.join("array");
     fs::create_dir(&array).unwrap();

@@ -140,7 +140,7 @@ fn without_config(text: &str) -> String {
 
 #[test]
 fn the_markdown_reads_as_ever() {
-    insta::assert_snapshot!(without_config(&report(&study()).to_markdown()));
+    insta::assert_snapshot!(without_config(&report(&study()).to_markdown("")));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn names_from_outside_are_only_text() {
     hostile.question = "<img src=x onerror=alert(1)> [a](b) `c`".into();
     hostile.decisions[0].decision.reason = "</td><script>alert(2)</script> | a".into();
     hostile.commands = vec!["```\n</code><script>alert(3)</script>".into()];
-    let (html, markdown) = (report(&hostile).to_html(), report(&hostile).to_markdown());
+    let (html, markdown) = (report(&hostile).to_html(), report(&hostile).to_markdown(""));
     for bad in ["<script", "<img", "href=", "http-equiv=\"refresh\"", "@import", "url("] {
         assert!(!html.contains(bad), "{bad}");
     }
@@ -191,7 +191,7 @@ fn an_unresolved_refusal_suppresses_the_answer() {
     };
     refused.findings = Some(vec![finding(None)]);
     let document = report(&refused);
-    let text = document.to_markdown();
+    let text = document.to_markdown("");
     assert!(text.contains("No answer: a refusal of the audit must be resolved first."), "{text}");
     for word in ["clear: better", "clearly", "not clear", "equivalent", "lower by", "| verdict |"] {
         assert!(!text.contains(word), "{word}: {text}");
@@ -200,14 +200,14 @@ fn an_unresolved_refusal_suppresses_the_answer() {
     assert!(document.figures().iter().all(|(name, _)| !name.starts_with("intervals")));
     assert!(text.contains("1.7003"), "what was measured is still there: {text}");
     refused.findings = Some(vec![finding(Some("replicas on purpose"))]);
-    let text = report(&refused).to_markdown();
+    let text = report(&refused).to_markdown("");
     assert!(text.contains("clear: better") && text.contains("This answer stands over checks"), "{text}");
     assert!(text.contains("Overridden: replicas on purpose"), "{text}");
 }
 
 #[test]
 fn a_study_that_was_not_audited_says_so() {
-    let found = |findings| report(&Study { findings, ..study() }).to_markdown();
+    let found = |findings| report(&Study { findings, ..study() }).to_markdown("");
     assert!(found(None).contains("This study was not audited") && !found(None).contains("The audit found nothing"));
     assert!(found(Some(Vec::new())).contains("The audit found nothing"));
 }
@@ -229,7 +229,7 @@ fn every_number_comes_from_the_input() {
         }
     }
     known.extend(study.judged[0].judgement.arms.iter().filter_map(|arm| arm.interval).flatten());
-    let markdown = report(&study).to_markdown();
+    let markdown = report(&study).to_markdown("");
     let (body, _) = markdown.split_once("Effective config of").expect("the config is in it");
     let mut checked = 0;
     for token in body.split(|c: char| !c.is_ascii_digit() && c != '.') {

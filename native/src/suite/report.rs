@@ -1,6 +1,6 @@
 //! The report of a study: its files beside the plan.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 use moelab::lab::{
@@ -9,6 +9,9 @@ use moelab::lab::{
 };
 use moelab_native::{atomic, print, raster};
 
+/// The folder of the figures of a report that is kept.
+const FIGURES: &str = "results";
+
 /// Writes `report.md`, `report.html`, `results.csv`, `evaluations.csv` and the figures as SVG and PNG into a folder. Returns their names.
 ///
 /// # Errors
@@ -16,7 +19,7 @@ use moelab_native::{atomic, print, raster};
 pub fn write(folder: &Path, study: &Study) -> Result<Vec<String>> {
     let document = report(study);
     let mut files = vec![
-        ("report.md".to_string(), document.to_markdown().into_bytes()),
+        ("report.md".to_string(), document.to_markdown("").into_bytes()),
         ("report.html".to_string(), document.to_html().into_bytes()),
         ("results.csv".to_string(), csv::runs(&study.runs).into_bytes()),
         ("evaluations.csv".to_string(), csv::evaluations(&study.runs).into_bytes()),
@@ -26,9 +29,28 @@ pub fn write(folder: &Path, study: &Study) -> Result<Vec<String>> {
         files
             .push((format!("{name}.png"), raster::png(figure).map_err(|error| anyhow::anyhow!(error)).with_context(|| print::name(name))?));
     }
-    for (name, bytes) in &files {
+    write_all(folder, &files)?;
+    Ok(files.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Writes `RESULTS.md` and, in `results`, its figures and `results.csv` into a folder: the part of a report that is kept with the study.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn keep(folder: &Path, study: &Study) -> Result<()> {
+    let document = report(study);
+    let figures = folder.join(FIGURES);
+    fs::create_dir_all(&figures).with_context(|| print::path(&figures))?;
+    let mut files = vec![("results.csv".to_string(), csv::runs(&study.runs).into_bytes())];
+    files.extend(document.figures().into_iter().map(|(name, figure)| (format!("{name}.svg"), figure.to_svg().into_bytes())));
+    write_all(&figures, &files)?;
+    write_all(folder, &[("RESULTS.md".to_string(), document.to_markdown(&format!("{FIGURES}/")).into_bytes())])
+}
+
+fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    for (name, bytes) in files {
         let path = folder.join(name);
         atomic::write(&path, bytes).with_context(|| print::path(&path))?;
     }
-    Ok(files.into_iter().map(|(name, _)| name).collect())
+    Ok(())
 }

@@ -140,10 +140,10 @@ impl Document {
         found
     }
 
-    /// As Markdown. Figures are links to `NAME.svg` beside it.
-    pub fn to_markdown(&self) -> String {
+    /// As Markdown. Figures are links to `NAME.svg`, after `figures`: empty if they stand beside it, or their folder as in `results/`.
+    pub fn to_markdown(&self, figures: &str) -> String {
         let mut text = String::new();
-        write_markdown(&mut text, &self.blocks).expect("writing to a String cannot fail");
+        write_markdown(&mut text, &self.blocks, figures).expect("writing to a String cannot fail");
         text.trim_end().to_string() + "\n"
     }
 
@@ -160,7 +160,7 @@ impl Document {
     }
 }
 
-fn write_markdown(text: &mut String, blocks: &[Block]) -> std::fmt::Result {
+fn write_markdown(text: &mut String, blocks: &[Block], figures: &str) -> std::fmt::Result {
     for block in blocks {
         match block {
             Block::Heading(level, heading) => writeln!(text, "{} {}\n", "#".repeat(usize::from(*level)), inline(heading))?,
@@ -174,13 +174,13 @@ fn write_markdown(text: &mut String, blocks: &[Block]) -> std::fmt::Result {
             }
             Block::Table(table) => write_markdown_table(text, table)?,
             Block::Figure { name, figure, caption, numbers } => {
-                writeln!(text, "![{}]({name}.svg)\n\n{}\n", inline(&figure.description), inline(caption))?;
+                writeln!(text, "![{}]({figures}{name}.svg)\n\n{}\n", inline(&figure.description), inline(caption))?;
                 write_markdown_table(text, numbers)?;
             }
             Block::Code { language, text: lines } => writeln!(text, "{}", fenced(language, lines))?,
             Block::Details(heading, blocks) => {
                 writeln!(text, "<details><summary>{}</summary>\n", inline(heading))?;
-                write_markdown(text, blocks)?;
+                write_markdown(text, blocks, figures)?;
                 writeln!(text, "</details>\n")?;
             }
         }

@@ -228,6 +228,12 @@ impl Opened {
         }
         Ok(Coordinator::new(self.folder()?, self.suite.clone(), options, seconds_since_1970)?)
     }
+
+    /// The study as it stands, for reading: another process may be making its runs.
+    fn as_it_stands(&self) -> Result<Coordinator<Folders>> {
+        let folder = SuiteFolder::read(Folders::read_only(&self.folder)?, self.plan.clone())?;
+        Ok(Coordinator::new(folder, self.suite.clone(), Options { slots: 1, ..Options::default() }, seconds_since_1970)?)
+    }
 }
 
 fn seconds_since_1970() -> f64 {
@@ -316,8 +322,14 @@ fn status(common: &Common, opened: &Opened) -> Result<bool> {
 }
 
 fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
-    let mut coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
-    let next = if dry_run { coordinator.preview()? } else { coordinator.decide()? };
+    let mut coordinator;
+    let next = if dry_run {
+        coordinator = opened.as_it_stands()?;
+        coordinator.preview()?
+    } else {
+        coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
+        coordinator.decide()?
+    };
     for event in &next {
         if common.json {
             print::json(event);
@@ -333,7 +345,7 @@ fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
 
 /// Writes the report of a study beside its plan, and prints the judgement.
 fn report(common: &Common, study: &StudyArgs, opened: &Opened, keep: Option<&Path>) -> Result<()> {
-    let mut coordinator = opened.coordinator(Options { slots: 1, ..Options::default() })?;
+    let mut coordinator = opened.as_it_stands()?;
     let file = print::path(&study.study);
     let beside = Beside {
         name: open::name(&opened.folder),

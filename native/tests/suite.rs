@@ -86,6 +86,16 @@ fn a_study_is_planned_run_killed_continued_and_judged() {
     while !folder.join("runs/none-s1/metrics.jsonl").exists() && start.elapsed() < Duration::from_secs(120) {
         sleep(Duration::from_millis(5));
     }
+    // What is made so far can be judged meanwhile, and what would be decided can be seen.
+    #[cfg(unix)]
+    {
+        assert!(Command::new("kill").args(["-STOP", &killed.id().to_string()]).status().unwrap().success());
+        for command in [&["report"][..], &["promote", "--dry-run"]] {
+            let shown = output(folder, command);
+            assert_eq!(shown.status.code(), Some(0), "{}", String::from_utf8_lossy(&shown.stderr));
+        }
+        assert!(fs::read_to_string(folder.join("runs/report.md")).unwrap().contains("Planned runs without a result: "));
+    }
     killed.kill().unwrap();
     killed.wait().unwrap();
     // Another study is not run in its folder.

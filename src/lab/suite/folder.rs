@@ -159,7 +159,21 @@ impl<S: SuiteStore> SuiteFolder<S> {
     ///
     /// # Errors
     /// A folder with runs of other settings; a file that cannot be read or written.
-    pub fn open(store: S, suite: &Suite, mut plan: Plan) -> Result<SuiteFolder<S>, SuiteError> {
+    pub fn open(store: S, suite: &Suite, plan: Plan) -> Result<SuiteFolder<S>, SuiteError> {
+        let known = planned(store.root())?.len();
+        let mut folder = SuiteFolder::read(store, plan)?;
+        folder.replace(SUITE, &suite.to_effective_toml())?;
+        if folder.plan.runs.len() != known {
+            folder.save_plan()?;
+        }
+        Ok(folder)
+    }
+
+    /// Reads the folder of a study, also while another process makes its runs.
+    ///
+    /// # Errors
+    /// A folder with runs of other settings; a file that cannot be read.
+    pub fn read(store: S, mut plan: Plan) -> Result<SuiteFolder<S>, SuiteError> {
         let known = planned(store.root())?;
         differences(&plan, &known)?;
         for run in &known {
@@ -172,12 +186,7 @@ impl<S: SuiteStore> SuiteFolder<S> {
         // Known runs keep their places: a job array refers to them by index.
         plan.runs.sort_by_key(|run| known.iter().position(|other| other.id == run.id).unwrap_or(usize::MAX));
         plan.runs.iter_mut().enumerate().for_each(|(index, run)| run.index = index);
-        let mut folder = SuiteFolder { store, plan };
-        folder.replace(SUITE, &suite.to_effective_toml())?;
-        if folder.plan.runs.len() != known.len() {
-            folder.save_plan()?;
-        }
-        Ok(folder)
+        Ok(SuiteFolder { store, plan })
     }
 
     /// Writes the plan, after runs were added to it.

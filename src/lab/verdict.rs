@@ -124,6 +124,18 @@ pub struct Arm {
     pub evaluation: String,
     /// What else differs from the control besides the declared difference. A difference is then not attributed.
     pub also_differs: Vec<String>,
+    /// The control where the arm is compared, if its runs end before the control's.
+    pub earlier: Option<Earlier>,
+}
+
+/// The control at a position before the end of its runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// The position, as in "150 updates".
+    pub place: String,
+    /// By seed, the control's metric there.
+    pub control: BTreeMap<u64, f64>,
 }
 
 impl Arm {
@@ -135,6 +147,14 @@ impl Arm {
     /// The value at a seed, if there is a finite one.
     pub fn value(&self, seed: u64) -> Option<f64> {
         self.values.get(&seed).copied().flatten().filter(|value| value.is_finite())
+    }
+
+    /// The control's value at a seed where this arm is compared with it.
+    fn control_value(&self, control: &Arm, seed: u64) -> Option<f64> {
+        match &self.earlier {
+            Some(earlier) => earlier.control.get(&seed).copied().filter(|value| value.is_finite()),
+            None => control.value(seed),
+        }
     }
 
     /// Whether the values of two arms were measured alike, as far as is known.
@@ -268,6 +288,9 @@ pub struct ArmJudgement {
     pub unpaired: Vec<u64>,
     /// What else differs from the control.
     pub also_differs: Vec<String>,
+    /// Where it was compared, if its runs end before the control's, as in "150 updates".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// What a comparison shows.
@@ -301,7 +324,7 @@ pub fn judge(comparison: &Comparison) -> Judgement {
 pub(super) fn standing(comparison: &Comparison, arm: &Arm, seeds: &[u64]) -> (Verdict, Moments) {
     let Comparison { spec, control, .. } = comparison;
     let comparable = control.is_comparable(arm);
-    let difference = |seed: &u64| Some(arm.value(*seed)? - control.value(*seed)?);
+    let difference = |seed: &u64| Some(arm.value(*seed)? - arm.control_value(control, *seed)?);
     let moments = Moments::of(seeds.iter().filter(|_| comparable).filter_map(difference));
     if have_equal_weights(control, arm, |seed| seeds.contains(&seed)) == Some(true) {
         return (Verdict::Identical, moments);
@@ -319,7 +342,7 @@ fn judge_arm(comparison: &Comparison, test: &SequentialT, arm: &Arm, on_grid: bo
         Some(interval) => spec.verdict_on(&moments, interval),
         None => Verdict::Unknown,
     };
-    let unpaired = arm.values.keys().copied().filter(|seed| arm.value(*seed).is_some() && control.value(*seed).is_none());
+    let unpaired = arm.values.keys().copied().filter(|seed| arm.value(*seed).is_some() && arm.control_value(control, *seed).is_none());
     ArmJudgement {
         name: arm.name.clone(),
         verdict,
@@ -333,6 +356,7 @@ fn judge_arm(comparison: &Comparison, test: &SequentialT, arm: &Arm, on_grid: bo
         failed: arm.failed(),
         unpaired: unpaired.collect(),
         also_differs: arm.also_differs.clone(),
+        place: arm.earlier.as_ref().map(|earlier| earlier.place.clone()),
         pairs,
     }
 }
@@ -343,8 +367,8 @@ fn pairs(control: &Arm, arm: &Arm) -> Vec<Pair> {
         return Vec::new();
     }
     let pair = |seed: &u64| {
-        let (control, arm) = (control.value(*seed)?, arm.value(*seed)?);
-        Some(Pair { seed: *seed, control, arm, difference: arm - control })
+        let (control, value) = (arm.control_value(control, *seed)?, arm.value(*seed)?);
+        Some(Pair { seed: *seed, control, arm: value, difference: value - control })
     };
     arm.values.keys().filter_map(pair).collect()
 }

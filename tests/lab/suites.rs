@@ -167,6 +167,7 @@ impl SuiteStore for Folders {
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Fine,
+    StopsEarly(u32),
     Diverges,
     Fails,
     LosesDevice,
@@ -318,6 +319,7 @@ impl World {
                 self.open.remove(&slot);
                 let mut events = match fate {
                     Fate::Fine => self.advance(&run, total),
+                    Fate::StopsEarly(update) => self.advance(&run, update),
                     _ => {
                         self.made.entry(run.clone()).or_default().push((0, 0));
                         Vec::new()
@@ -325,6 +327,7 @@ impl World {
                 };
                 events.push(match fate {
                     Fate::Fine => self.end(&run, ExitReason::Completed, total),
+                    Fate::StopsEarly(update) => self.end(&run, ExitReason::EarlyStopped, update),
                     Fate::Diverges => self.end(&run, ExitReason::Diverged, 5),
                     Fate::LosesDevice => self.end(&run, ExitReason::DeviceLost, 0),
                     Fate::Fails => SessionEvent::Failed(Box::new(Problem::new("the corpus is not there"))),
@@ -499,6 +502,48 @@ fn repeats_are_added_until_every_arm_has_a_verdict() {
     let mut whole = coordinator(&straight, &suite, &plan, Options { slots: 4, ..Options::default() });
     drive(&mut straight, &mut whole, usize::MAX);
     assert_eq!(straight.folders.root.read(PLAN), world.folders.root.read(PLAN), "the plan follows from the results alone");
+}
+
+/// An arm with fewer updates is compared where its runs end, and moves no other arm; one that stops early keeps its last loss.
+#[test]
+fn a_shorter_arm_is_compared_where_it_ends_and_the_others_at_the_end() {
+    let text = format!(
+        "{STUDY}repeats = 4\n[arms]\nshort.set = [\"train.updates=20\"]\nearly.set = [\"model.router.top_k=3\"]\nother.set = [\"model.router.top_k=1\"]"
+    );
+    let (suite, plan) = plan(&text);
+    // `other` is worse at update 20, and better at the end.
+    let mut world = World::new(|arm, seed, update| {
+        let own = match arm {
+            "other" => {
+                if update > 20 {
+                    -0.5
+                } else {
+                    0.5
+                }
+            }
+            "short" => -0.1,
+            _ => 0.0,
+        };
+        3.0 - 0.01 * f64::from(update) + 0.01 * uniform(seed, arm) + own
+    });
+    world.fate = Box::new(|run| if run.starts_with("early") { Fate::StopsEarly(30) } else { Fate::Fine });
+    let mut study = coordinator(&world, &suite, &plan, Options { slots: 1, ..Options::default() });
+    drive(&mut world, &mut study, usize::MAX);
+    let outcomes = study.judge().unwrap();
+    let judged: Vec<_> = outcomes[0]
+        .judgement
+        .arms
+        .iter()
+        .map(|arm| (arm.name.as_str(), (arm.mean.unwrap() * 10.0).round(), arm.place.as_deref()))
+        .collect();
+    assert_eq!(outcomes[0].at, 40.0);
+    assert_eq!(judged, [("early", 1.0, None), ("other", -5.0, None), ("short", -1.0, Some("20 updates"))]);
+    let sentence = outcomes[0].judgement.arms[2].sentence(&outcomes[0].judgement.spec, "control");
+    assert!(
+        sentence.contains("short is clearly better than control") && sentence.contains(" Compared at 20 updates, where its runs end."),
+        "{sentence}"
+    );
+    assert!((outcomes[0].judgement.control.mean.unwrap() - 2.6).abs() < 0.02, "the control's mean is that at its end");
 }
 
 #[test]

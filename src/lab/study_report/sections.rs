@@ -98,7 +98,7 @@ fn compared(study: &Study) -> Table {
         rows.push(vec![
             code(&arm.name),
             runs,
-            plain(&judged.place),
+            plain(judgement.place.as_ref().map_or(judged.place.clone(), |place| format!("at {place}"))),
             mean,
             sd,
             plain(judgement.mean.map_or(String::new(), |mean| signed(mean, 4))),

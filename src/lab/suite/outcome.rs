@@ -11,10 +11,10 @@ use super::{
 use crate::{
     lab::{
         gates::DecisionRecord,
-        repeats,
+        matched, repeats,
         results::{self, EvalPoint, evaluations, metric_at},
         store::StoreError,
-        verdict::{self, Arm, Comparison, Judgement, Spec},
+        verdict::{self, Arm, Comparison, Earlier, Judgement, Spec},
     },
     run::{
         suite::{ArmConfig, Axis, Metric, Repeats, Suite, VerdictOptions},
@@ -96,6 +96,11 @@ pub(super) fn judge<S: SuiteStore>(
     Ok(outcomes)
 }
 
+/// A position as text.
+fn place(position: f64, axis: Axis) -> String {
+    format!("{position} {}", matched::unit(axis))
+}
+
 struct Source<'a, S> {
     folder: &'a SuiteFolder<S>,
     suite: &'a Suite,
@@ -108,12 +113,24 @@ impl<S: SuiteStore> Source<'_, S> {
         let VerdictOptions { metric, at: axis, margin, alpha, effect, .. } = self.suite.verdict;
         let known = |name: &String| self.folder.plan.arms.iter().find(|arm| arm.name == *name);
         let arms: Vec<&ArmConfig> = names.iter().filter_map(known).collect();
-        let position = self.position(&arms, at_update, axis, cache)?;
+        let [control, others @ ..] = &arms[..] else { return Ok((0.0, Comparison::default())) };
+        let end = self.position(control, at_update, axis, cache)?;
         let mut compared = Vec::new();
-        for arm in &arms {
-            compared.push(self.arm(arm, at_update, axis, position, metric, cache)?);
+        for arm in others {
+            // An arm whose runs are shorter is compared where they end.
+            let position = self.position(arm, at_update, axis, cache)?.min(end);
+            let mut judged = self.arm(arm, at_update, axis, position, metric, cache)?;
+            if position < end {
+                let there = self.arm(control, at_update, axis, position, metric, cache)?;
+                judged.earlier = Some(Earlier {
+                    place: place(position, axis),
+                    control: there.values.into_iter().filter_map(|(seed, value)| Some((seed, value?))).collect(),
+                });
+            }
+            compared.push(judged);
         }
-        let control = compared.remove(0);
+        let control = self.arm(control, at_update, axis, end, metric, cache)?;
+        let position = if end.is_finite() { end } else { 0.0 };
         // The arms that are compared elsewhere have their share of alpha there.
         let share = compared.len() as f64 / (self.folder.plan.arms.len() - 1).max(1) as f64;
         let spec = Spec {
@@ -130,21 +147,19 @@ impl<S: SuiteStore> Source<'_, S> {
         Ok((position, Comparison { spec, control, arms: compared, key }))
     }
 
-    /// Where runs are compared: the furthest position on the axis that every run with an evaluation there has reached.
-    fn position(&self, arms: &[&ArmConfig], at_update: Option<u32>, axis: Axis, cache: &mut Cache) -> Result<f64, StoreError> {
+    /// The furthest position on the axis that every run of an arm with an evaluation there has reached; infinite if it has no such run. A
+    /// run that stopped early keeps its value, and sets no bound.
+    fn position(&self, arm: &ArmConfig, at_update: Option<u32>, axis: Axis, cache: &mut Cache) -> Result<f64, StoreError> {
         let mut position = f64::INFINITY;
-        for arm in arms {
-            for (place, run) in self.folder.plan.runs.iter().enumerate().filter(|(_, run)| run.arm == arm.name) {
-                if at_update.is_none() && !matches!(self.status[place], RunStatus::Ended(ExitReason::Completed | ExitReason::EarlyStopped))
-                {
-                    continue;
-                }
-                let points = self.points(&run.id, arm, cache)?;
-                let last = points.iter().rev().find(|point| at_update.is_none_or(|update| point.update <= update));
-                position = last.map_or(position, |point| position.min(point.x(axis)));
+        for (place, run) in self.folder.plan.runs.iter().enumerate().filter(|(_, run)| run.arm == arm.name) {
+            if at_update.is_none() && !matches!(self.status[place], RunStatus::Ended(ExitReason::Completed)) {
+                continue;
             }
+            let points = self.points(&run.id, arm, cache)?;
+            let last = points.iter().rev().find(|point| at_update.is_none_or(|update| point.update <= update));
+            position = last.map_or(position, |point| position.min(point.x(axis)));
         }
-        Ok(if position.is_finite() { position } else { 0.0 })
+        Ok(position)
     }
 
     fn points<'c>(&self, run: &str, arm: &ArmConfig, cache: &'c mut Cache) -> Result<&'c [EvalPoint], StoreError> {

@@ -47,6 +47,9 @@ impl ArmJudgement {
             Verdict::Unknown => self.too_few(control),
             Verdict::Identical => format!("{name} is identical to {control} at {}: what it changes has no effect.", count(n, "seed")),
         };
+        if let Some(place) = self.place.as_ref().filter(|_| !self.pairs.is_empty()) {
+            text += &format!(" Compared at {place}, where its runs end.");
+        }
         if self.is_tie && self.verdict != Verdict::Identical {
             let quantum = spec.quantum.unwrap_or_default();
             text += &format!(" The difference is below the step of the metric ({quantum}): a tie.");

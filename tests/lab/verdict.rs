@@ -2,7 +2,7 @@
 
 use super::statistics::EXP8;
 use moelab::lab::statistics::{Moments, t_quantile};
-use moelab::lab::verdict::{Arm, Better, Comparison, Finding, Judgement, Spec, Verdict, judge};
+use moelab::lab::verdict::{Arm, ArmJudgement, Better, Comparison, Finding, Judgement, Spec, Verdict, judge};
 use moelab::random::Stream;
 
 /// Noise of the seed, shared by all arms, and that of each run.
@@ -42,6 +42,9 @@ fn each_word_has_its_pairs() {
     use Verdict::*;
     assert_eq!(verdicts(&judgement), [Better, Worse, Equivalent, NotClear, Unknown, Identical, Unknown, BetterAndEquivalent]);
     insta::assert_snapshot!(judgement.sentences().join("\n"));
+    // A bound that excludes 0 does not read as 0.
+    let close = ArmJudgement { mean: Some(-0.0213), interval: Some([-0.0422, -0.00041]), ..judgement.arms[0].clone() };
+    assert!(close.sentence(&judgement.spec, "control").contains("lower by 0.0213 (interval 0.0004 to 0.0422, 8 pairs)"));
 
     let mut higher = comparison.clone();
     higher.spec.better = moelab::lab::verdict::Better::Higher;

@@ -118,7 +118,7 @@ fn validation(study: &Study) -> Curves {
     let levels = study.baselines().into_iter().map(|(name, [mean, ..])| (name.to_string(), mean)).collect();
     let control = study.runs_of(study.control()).next();
     Curves {
-        title: study.question.clone(),
+        title: format!("{}: validation loss by update", study.name),
         subtitle: "line: mean over seeds; band: lowest to highest seed".into(),
         y_title: "validation cross-entropy, nats per token".into(),
         x_title: "update".into(),

@@ -71,7 +71,10 @@ impl ArmJudgement {
     /// "val_ce is lower by 0.0123 (0.0042 to 0.0204 lower, 6 pairs)".
     fn facts(&self, spec: &Spec) -> String {
         let (Some(mean), Some([low, high])) = (self.mean, self.interval) else { return count(self.pairs.len(), "pair") };
-        let d = decimals((high - low) / 2.0);
+        // A bound that excludes 0 is not written as 0.
+        let excluding = [low, high].map(f64::abs).into_iter().fold(f64::INFINITY, f64::min);
+        let scale = if low * high > 0.0 { ((high - low) / 2.0).min(excluding * 10.0) } else { (high - low) / 2.0 };
+        let d = decimals(scale);
         let pairs = count(self.pairs.len(), "pair");
         let metric = &spec.metric;
         if mean < 0.0 && high < 0.0 {

@@ -6,7 +6,10 @@
 
 Each task is `moelab run --plan FOLDER/plan.jsonl --index I`, which does nothing if the run is made, so tasks may be repeated.
 When the runs are made, `moelab suite promote` decides which arms continue and which repeats are added; its runs are submitted
-until nothing is left to decide. A run that fails is reported and does not keep the others from being made.
+until nothing is left to decide. A run that fails is reported and does not keep the others from being made; the same command
+tries it again. On machines with several GPUs, start one worker for each with the adapter that its tasks use:
+
+    python examples/hyperqueue/run.py FOLDER --server ~/.hq-server --adapter pci:0000:65:00.0
 """
 
 import argparse
@@ -14,23 +17,42 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 from hyperqueue import Client, Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
 
 
+# How often a run is tried whose process was killed, or whose folder another process held.
+ATTEMPTS = 3
+
+
 def make_runs(client, moelab, folder):
-    """Submits a task for each run of the plan and waits for them."""
-    runs = [json.loads(line) for line in (folder / "plan.jsonl").read_text().splitlines()]
-    job = Job(name=folder.name, max_fails=None, default_workdir=pathlib.Path.cwd())
+    """Submits a task for each run of the plan and waits for them. Tasks that end without a result are submitted again."""
+    left = [json.loads(line) for line in (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()]
     logs = folder.resolve() / "tasks"
     logs.mkdir(exist_ok=True)
-    for run in runs:
-        command = [moelab, "run", "--plan", str(folder / "plan.jsonl"), "--index", str(run["index"])]
-        output = str(logs / run["id"])
-        # A worker that dies takes no run with it: the task starts again and resumes from the newest checkpoint.
-        job.program(command, name=run["id"], stdout=output + ".out", stderr=output + ".err", crash_limit=5)
-    client.wait_for_jobs([client.submit(job)], raise_on_error=False)
+    for _ in range(ATTEMPTS):
+        job = Job(name=folder.name, max_fails=None, default_workdir=pathlib.Path.cwd())
+        for run in left:
+            command = [*moelab, "run", "--plan", str(folder / "plan.jsonl"), "--index", str(run["index"])]
+            output = str(logs / run["id"])
+            # A worker that dies takes no run with it: the task starts again and resumes from the newest checkpoint.
+            job.program(command, name=run["id"], stdout=output + ".out", stderr=output + ".err", crash_limit=5)
+        submitted = client.submit(job)
+        if client.wait_for_jobs([submitted], raise_on_error=False):
+            return
+        failed = client.get_failed_tasks(submitted)
+        status = {row["run"]: row["status"] for row in lines(*moelab, "suite", "status", str(folder), "--json")}
+        left = [run for task, run in enumerate(left) if task in failed and not is_over(status[run["id"]])]
+        if not left:
+            return
+        time.sleep(1)
+
+
+def is_over(status):
+    """Whether a run has ended, or failed for a reason that is known."""
+    return "ended" in status or "failed" in status
 
 
 def lines(*command):
@@ -45,6 +67,7 @@ def main():
     parser.add_argument("--server", type=pathlib.Path, help="the folder of a running server; by default a local cluster is started")
     parser.add_argument("--workers", type=int, default=2, help="workers of the local cluster")
     parser.add_argument("--moelab", default="moelab", help="the program")
+    parser.add_argument("--adapter", help="the adapter of the tasks, from `moelab adapters`: CUDA_VISIBLE_DEVICES does not steer Vulkan")
     args = parser.parse_args()
 
     cluster = None
@@ -53,17 +76,18 @@ def main():
         for _ in range(args.workers):
             cluster.start_worker(WorkerConfig(cores=1))
     client = Client(args.server) if cluster is None else cluster.client()
-    suite = [args.moelab, "suite"]
+    moelab = [args.moelab, *(["--adapter", args.adapter] if args.adapter else [])]
     while True:
-        make_runs(client, args.moelab, args.folder)
-        decided = lines(*suite, "promote", str(args.folder), "--json")
+        make_runs(client, moelab, args.folder)
+        decided = lines(*moelab, "suite", "promote", str(args.folder), "--json")
         print(f"{len(decided)} decisions", file=sys.stderr)
         if not decided:
             break
     if cluster is not None:
         cluster.stop()
-    rows = lines(*suite, "status", str(args.folder), "--json")
+    rows = lines(*moelab, "suite", "status", str(args.folder), "--json")
     failed = [row["run"] for row in rows if "failed" in row["status"]]
+    # A run that a gate has stopped is left where it was stopped.
     print("failed: " + (", ".join(failed) or "none"), file=sys.stderr)
     return 1 if failed else 0
 

@@ -50,18 +50,26 @@ pub fn audit(common: &Common, args: &AuditArgs) -> Result<Option<Severity>> {
     let (mut study, mut overrides) = read(args)?;
     let mut findings = Vec::new();
     if !args.plan_only && !study.arms.is_empty() {
-        measure_data(common, &mut study);
-        findings = on_device(common, &mut study)?;
+        findings = with_device(common, &mut study)?;
     }
-    findings.extend(all(&study));
-    for stated in &args.overrides {
-        let (target, reason) = stated.split_once('=').with_context(|| format!("--override {stated}: expected CHECK=REASON"))?;
-        overrides.insert(target.to_owned(), reason.to_owned());
-    }
+    findings.extend(audit::all(&study));
+    overrides.extend(stated_overrides(&args.overrides)?);
     audit::apply_overrides(&mut findings, &overrides).map_err(anyhow::Error::msg)?;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     show(common, &study, &findings)?;
     Ok(audit::worst(&findings))
+}
+
+/// The reasons of `--override CHECK=REASON` by check.
+///
+/// # Errors
+/// Something else than CHECK=REASON.
+pub fn stated_overrides(stated: &[String]) -> Result<BTreeMap<String, String>> {
+    let reason = |stated: &String| {
+        let (target, reason) = stated.split_once('=').with_context(|| format!("--override {stated}: expected CHECK=REASON"))?;
+        Ok((target.to_owned(), reason.to_owned()))
+    };
+    stated.iter().map(reason).collect()
 }
 
 fn show(common: &Common, study: &Study, findings: &[Finding]) -> Result<()> {
@@ -94,17 +102,6 @@ fn show(common: &Common, study: &Study, findings: &[Finding]) -> Result<()> {
         count(Severity::Note)
     );
     Ok(())
-}
-
-/// Every finding that needs neither data nor a device, once.
-fn all(study: &Study) -> Vec<Finding> {
-    let mut findings = audit::before(study);
-    for finding in audit::after(study) {
-        if !findings.contains(&finding) {
-            findings.push(finding);
-        }
-    }
-    findings
 }
 
 /// The study, and the reasons for overrides that it states itself.
@@ -170,6 +167,15 @@ fn is_study(path: &Path) -> bool {
     let Ok(text) = open::read_text(path) else { return false };
     let table: toml::Table = toml::from_str(&text).unwrap_or_default();
     ["question", "base", "arms", "grid"].iter().any(|key| table.contains_key(*key))
+}
+
+/// Adds facts about the data and the adapter to a study with arms, and returns what only a device finds.
+///
+/// # Errors
+/// A device that cannot be opened or is lost.
+pub fn with_device(common: &Common, study: &mut Study) -> Result<Vec<Finding>> {
+    measure_data(common, study);
+    on_device(common, study)
 }
 
 /// Adds facts about the control's data, unless they cannot be read.

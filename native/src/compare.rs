@@ -21,7 +21,7 @@ use moelab::{
 use moelab_native::{atomic, out, print, raster, store::Directory};
 use serde_json::Value;
 
-use crate::{Common, open};
+use crate::{Common, audit::stated_overrides, open};
 
 /// What runs are given the same amount of.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,6 +54,9 @@ pub struct CompareArgs {
     /// The smallest difference that would change a decision, nats per token.
     #[arg(long, default_value_t = 0.02)]
     margin: f64,
+    /// Why a finding of the audit does not matter; CHECK:SUBJECT for one subject. The reason is part of the result. May be repeated.
+    #[arg(long = "override", value_name = "CHECK=REASON")]
+    overrides: Vec<String>,
     /// Write the curves to this SVG file, and the intervals beside it.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -98,7 +101,9 @@ pub fn compare(common: &Common, args: &CompareArgs) -> Result<()> {
         At::Flops => Axis::Flops,
         At::Seconds => Axis::Seconds,
     };
-    let compared = compare_runs(&runs, &Options { at, x: args.by, target: args.target, margin: args.margin });
+    let overrides = stated_overrides(&args.overrides)?;
+    let options = Options { at, x: args.by, target: args.target, margin: args.margin, overrides };
+    let compared = compare_runs(&runs, &options).map_err(anyhow::Error::msg)?;
     let figures = [Some(compared.curves(&runs)), compared.intervals()];
     for (path, draw) in [(&args.svg, svg as Draw), (&args.png, png)] {
         let Some(path) = path else { continue };

@@ -27,10 +27,7 @@ const TRY_AGAIN: u8 = 75;
 
 /// Converts an error to a session's problem.
 pub fn problem(error: &anyhow::Error) -> Problem {
-    let code = code(error);
-    let reasons = [ExitReason::Diverged, ExitReason::DeviceLost, ExitReason::OutOfSpace];
-    let reason = reasons.into_iter().find(|reason| reason.exit_code() == code).unwrap_or(ExitReason::Failed);
-    Problem { reason, is_temporary: code == TRY_AGAIN, ..Problem::new(format!("{error:#}")) }
+    Problem { reason: reason(error), is_temporary: code(error) == TRY_AGAIN, ..Problem::new(format!("{error:#}")) }
 }
 
 /// Prints the error, if any, and returns the exit code.
@@ -75,15 +72,19 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(problem) = error.downcast_ref::<Problem>() {
         return problem.exit_code();
     }
-    if let Some(StoreError::Busy { .. }) = error.downcast_ref().or(match error.downcast_ref() {
+    let store = error.downcast_ref().or(match error.downcast_ref() {
         Some(SessionError::Store(error)) => Some(error),
         _ => None,
-    }) {
-        return TRY_AGAIN;
-    }
+    });
+    if let Some(StoreError::Busy { .. }) = store { TRY_AGAIN } else { reason(error).exit_code() }
+}
+
+/// The reason that a run would have ended with this error.
+fn reason(error: &anyhow::Error) -> ExitReason {
+    let problem = error.downcast_ref().map(|problem: &Problem| problem.reason);
     let session = error.downcast_ref().map(ExitReason::of_session);
     let store = error.downcast_ref().map(ExitReason::of_store);
     let train = error.downcast_ref().map(ExitReason::of_train);
     let gpu = error.downcast_ref().map(ExitReason::of_gpu);
-    session.or(store).or(train).or(gpu).unwrap_or(ExitReason::Failed).exit_code()
+    problem.or(session).or(store).or(train).or(gpu).unwrap_or(ExitReason::Failed)
 }

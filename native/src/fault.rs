@@ -2,7 +2,7 @@
 //! stop the binary at each of them; a test can also simulate a lost device.
 //!
 //! In a debug build `MOELAB_FAULT=KIND:N` makes the N-th of these operations (counted from 0) fail, and `MOELAB_FAULT_LOG=FILE`
-//! lists them, one per line. A release build reads neither variable and calls the operations directly.
+//! lists them, one per line. A release build reads none of these variables and calls the operations directly.
 //!
 //! | kind | what happens |
 //! |---|---|
@@ -13,6 +13,9 @@
 //! | `short` | a write writes half of its bytes and fails with "no space left"; other operations fail |
 //! | `panic` | the thread panics before the operation |
 //! | `full` | every write from the N-th on fails with "no space left" |
+//!
+//! `MOELAB_FAULT_RUNS=KIND:RUN,RUN` makes every write to the logs of these runs fail, by the names of their folders: in a study, the
+//! other runs go on.
 //!
 //! `MOELAB_FAULT_DEVICE=N` loses the device after update N.
 
@@ -59,6 +62,8 @@ mod injected {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use moelab::lab::files::METRICS;
+
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
         Kill,
@@ -70,20 +75,31 @@ mod injected {
         Full,
     }
 
+    impl Kind {
+        fn named(name: &str) -> Option<Kind> {
+            Some(match name {
+                "kill" => Kind::Kill,
+                "torn" => Kind::Torn,
+                "panic" => Kind::Panic,
+                "eio" => Kind::Error,
+                "enospc" => Kind::NoSpace,
+                "short" => Kind::Short,
+                "full" => Kind::Full,
+                _ => return None,
+            })
+        }
+    }
+
     static FAULT: LazyLock<Option<(Kind, u64)>> = LazyLock::new(|| {
         let text = std::env::var("MOELAB_FAULT").ok()?;
         let (kind, number) = text.split_once(':')?;
-        let kind = match kind {
-            "kill" => Kind::Kill,
-            "torn" => Kind::Torn,
-            "panic" => Kind::Panic,
-            "eio" => Kind::Error,
-            "enospc" => Kind::NoSpace,
-            "short" => Kind::Short,
-            "full" => Kind::Full,
-            _ => return None,
-        };
-        Some((kind, number.parse().ok()?))
+        Some((Kind::named(kind)?, number.parse().ok()?))
+    });
+    /// The runs whose logs cannot be written.
+    static RUNS: LazyLock<Option<(Kind, Vec<String>)>> = LazyLock::new(|| {
+        let text = std::env::var("MOELAB_FAULT_RUNS").ok()?;
+        let (kind, runs) = text.split_once(':')?;
+        Some((Kind::named(kind)?, runs.split(',').map(str::to_owned).collect()))
     });
     static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -94,6 +110,13 @@ mod injected {
             let file = OpenOptions::new().create(true).append(true).open(log);
             // If the list cannot be written, the test finds no operations.
             let _ = file.and_then(|mut file| writeln!(file, "{action} {}", path.display()));
+        }
+        if let Some((kind, runs)) = RUNS.as_ref()
+            && action == "write"
+            && path.ends_with(METRICS)
+            && runs.iter().any(|run| path.parent().is_some_and(|folder| folder.ends_with(run)))
+        {
+            return Some(*kind);
         }
         let (kind, at) = (*FAULT)?;
         let falls = if kind == Kind::Full { now >= at && action == "write" } else { now == at };

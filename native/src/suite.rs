@@ -40,7 +40,7 @@ const RUNS: &str = "runs";
 pub struct StudyArgs {
     /// The study: a TOML file, or the folder of its runs.
     study: PathBuf,
-    /// The folder of its runs. Default: runs/NAME.
+    /// The folder of its runs. Default: runs/NAME, where NAME is the path of the study below `configs`, as in runs/exp8-as_run.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Set one key of the study, for example repeats=5. May be repeated.
@@ -155,7 +155,7 @@ pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
         SuiteCommand::Tell { study, trials } => trials::tell(&study.open()?, &trials).and_then(crate::exit::result),
         SuiteCommand::Emit { study, to } => {
             let opened = study.open()?;
-            out!("{}", emit::script(to, &study.study, &opened.folder, opened.plan.runs.len()));
+            out!("{}", emit::script(to, common.adapter.as_ref(), &study.study, &opened.folder, opened.plan.runs.len()));
             crate::exit::result(())
         }
     }
@@ -188,17 +188,10 @@ impl StudyArgs {
         let path = file.display().to_string();
         ensure!(file.exists(), "{}: there is no such study; `moelab suite list` lists those below configs/", print::path(&self.study));
         let suite = suite::load(&read, &path, &self.sets)?;
-        let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        // A folder per study often calls its file the same.
-        let parent = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        let name = match (stem.as_str(), parent) {
-            ("suite" | "study", Some(parent)) => parent,
-            _ => stem,
-        };
         let folder = match (&self.out, is_folder) {
             (Some(out), _) => out.clone(),
             (None, true) => self.study.clone(),
-            (None, false) => Path::new(RUNS).join(name),
+            (None, false) => Path::new(RUNS).join(name_of_study(&file)),
         };
         let plan = if is_folder {
             let store = moelab_native::store::Directory::read_only(&folder).with_context(|| print::path(&folder))?;
@@ -208,6 +201,19 @@ impl StudyArgs {
         };
         Ok(Opened { suite, plan, folder })
     }
+}
+
+/// The name of a study: the path of its file below the innermost folder `configs`, with `-` for `/`, and without the file's own name if
+/// that is `suite` or `study`, as many are. Elsewhere it is the name of the file, or that of its folder.
+fn name_of_study(file: &Path) -> String {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
+    let mut parts: Vec<String> = file.with_extension("").components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    let below = parts.iter().rposition(|part| part == "configs").map(|at| at + 1);
+    let is_generic = parts.last().is_some_and(|name| name == "suite" || name == "study");
+    if is_generic && below.is_none_or(|below| below + 1 < parts.len()) {
+        parts.pop();
+    }
+    parts.split_off(below.unwrap_or(parts.len().saturating_sub(1))).join("-")
 }
 
 impl Opened {
@@ -280,7 +286,14 @@ fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
 }
 
 fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<moelab::gpu::AdapterChoice>]) -> Result<ExitReason> {
-    let findings = audit::findings(opened, None::<&Folders>)?;
+    let is_new = audit::is_new(opened)?;
+    let findings = match is_new {
+        true => {
+            let common = Common { adapter: adapters.first().cloned().flatten(), ..common.clone() };
+            audit::before_first_run(&common, opened)?
+        }
+        false => audit::findings(opened, None::<&Folders>)?,
+    };
     audit::show(&findings);
     let refused = findings.iter().filter(|finding| finding.is_unresolved()).count();
     ensure!(
@@ -290,6 +303,9 @@ fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<mo
         findings.iter().find(|finding| finding.is_unresolved()).map_or("", |finding| finding.check.as_str())
     );
     let coordinator = opened.coordinator(options)?;
+    if is_new {
+        coordinator.folder().store.set_audit(&findings)?;
+    }
     slots::run(common, opened, coordinator, adapters)
 }
 
@@ -351,7 +367,6 @@ fn report(common: &Common, study: &StudyArgs, opened: &Opened, keep: Option<&Pat
         name: open::name(&opened.folder),
         findings: Some(audit::findings(opened, Some(&coordinator.folder().store))?),
         commands: vec![format!("moelab suite run {file}"), format!("moelab suite report {file}")],
-        ..Beside::default()
     };
     let gathered = gather(&mut coordinator, &opened.suite, beside)?;
     let files = report::write(&opened.folder, &gathered)?;
@@ -367,7 +382,8 @@ fn judged(common: &Common, opened: &Opened, coordinator: &mut Coordinator<Folder
     let outcomes = coordinator.judge()?;
     let findings = audit::findings(opened, Some(&coordinator.folder().store))?;
     audit::show(&findings);
-    let withheld = moelab::lab::audit::without_verdict(&findings, &opened.plan.arms);
+    let arms: Vec<&str> = opened.plan.arms.iter().map(|arm| arm.name.as_str()).collect();
+    let withheld = moelab::lab::audit::without_verdict(&findings, &arms);
     if common.json {
         for outcome in &outcomes {
             print::json(&serde_json::json!({ "outcome": outcome, "without_verdict": withheld }));

@@ -282,26 +282,3 @@ fn a_trial_is_asked_for_made_and_told() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("optimizer.muon.rate"));
 }
-
-/// The example, with a real sampler: `pip install optuna==5.0.0`, then `cargo test --test lab_tools -- --ignored`.
-#[test]
-#[ignore = "needs Python with the package optuna"]
-fn optuna_searches() {
-    let place = Place::new();
-    fs::write(place.path("study.toml"), "question = \"Which rates?\"\nbase = \"tiny.toml\"\nset = [\"train.updates=4\"]\n").unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/optuna/search.py");
-    let search = |trials: &str| {
-        let mut command = Command::new("python3");
-        command.current_dir(place.0.path()).args([script, "study.toml", "--trials", trials, "--moelab", env!("CARGO_BIN_EXE_moelab")]);
-        let output = command.output().expect("python3 runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-    };
-    let lines = search("3");
-    assert_eq!(lines.len(), 4);
-    let values = lines[..3].iter().map(|line| line["value"].as_f64().unwrap());
-    assert_eq!(lines[3]["value"].as_f64(), values.reduce(f64::min));
-    // It continues where it stopped: one more trial, and the result.
-    assert_eq!(search("4").len(), 2);
-}

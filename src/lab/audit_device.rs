@@ -147,7 +147,7 @@ impl Fingerprints<'_> {
     fn differ(&mut self, one: &Config, other: &Config) -> Result<bool, TrainError> {
         let first = first_difference(one, other);
         let wanted = differences(one, other);
-        let reduced = [one, other].map(|config| config.clone().reduced());
+        let reduced = [one, other].map(reduced);
         // Reduction may hide a knob, for example the number of layers.
         let survives = differences(&reduced[0], &reduced[1]).len() == wanted.len();
         let [one, other] = if survives { reduced } else { [one.clone(), other.clone()] };
@@ -165,6 +165,15 @@ impl Fingerprints<'_> {
         self.values.insert(key, found.clone());
         Ok(found)
     }
+}
+
+/// A config at a reduced size, but with its own length and schedules: a warm-up of 5 % of ten updates would be none.
+fn reduced(config: &Config) -> Config {
+    let mut small = config.clone().reduced();
+    small.train.updates = config.train.updates;
+    small.schedule = config.schedule.clone();
+    small.model.balance.schedule = config.model.balance.schedule.clone();
+    small
 }
 
 /// The first update, counted from 0, in which the schedules of two configs differ; otherwise the first with a learning rate.

@@ -2,14 +2,18 @@
 //!
 //! Runs with equal settings but for the seed are repeats of one *group*, named after its first run. The first group is the control: the others
 //! are compared with it in pairs of equal seeds ([`verdict`]), with the values that all had at an equal number of updates,
-//! tokens, floating-point operations or seconds ([`matched`](super::matched)). Groups are never ranked. A difference is never attributed to one
+//! tokens, floating-point operations or seconds ([`matched`](super::matched)). Groups are never ranked, and the [audit](super::audit) of
+//! the runs withholds the verdict on a group that a refusal is about. A difference is never attributed to one
 //! key when several differ: the keys and what follows from them are listed.
 //!
 //! Long because a comparison, its text, its record and its figures are one thing.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{
+    audit::{self, Finding, Severity, study::Measured},
     chart::{
         curves::{ArmCurves, Curves},
         intervals::{ArmInterval, Intervals},
@@ -41,6 +45,8 @@ pub struct Options {
     pub target: Option<f64>,
     /// The smallest difference that would change a decision, nats per token.
     pub margin: f64,
+    /// Why findings of the audit do not matter, by check, or by check and subject ([`audit::apply_overrides`]).
+    pub overrides: BTreeMap<String, String>,
 }
 
 /// Repeats: runs with equal settings but for the seed.
@@ -103,6 +109,10 @@ pub struct Compared {
     pub times: Vec<TimeToTarget>,
     /// Reasons not to take the comparison at face value.
     pub warnings: Vec<String>,
+    /// What the audit found in the runs and their configs.
+    pub findings: Vec<Finding>,
+    /// The groups on which no verdict may be printed, because a refusal of the audit is about them.
+    pub without_verdict: Vec<String>,
 }
 
 /// A run's value at the common position.
@@ -119,7 +129,10 @@ pub struct RunValue {
 }
 
 /// Compares runs; the first one's group is the control.
-pub fn compare(runs: &[MeasuredRun], options: &Options) -> Compared {
+///
+/// # Errors
+/// An override of something that is no check.
+pub fn compare(runs: &[MeasuredRun], options: &Options) -> Result<Compared, String> {
     let groups = groups(runs);
     let evaluations: Vec<Vec<Evaluation>> = runs.iter().map(|run| evaluations(run, options.at)).collect();
     let reached = evaluations.iter().map(|evals| evals.last().map(|last| last.x));
@@ -143,7 +156,32 @@ pub fn compare(runs: &[MeasuredRun], options: &Options) -> Compared {
         let x = x.map_or("there".into(), |x| format!("{x} {}", unit(options.at)));
         format!("{} has no evaluation by {x}, or did not get that far: it is left out", value.run)
     }));
-    Compared { at: options.at, x, derived: derived(runs, &groups), groups, values, judgement, times, warnings }
+    let mut findings = audited(runs, &groups);
+    audit::apply_overrides(&mut findings, &options.overrides)?;
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    let without_verdict = audit::without_verdict(&findings, &names).into_iter().map(str::to_owned).collect();
+    let derived = derived(runs, &groups);
+    Ok(Compared { at: options.at, x, derived, groups, values, judgement, times, warnings, findings, without_verdict })
+}
+
+/// What the audit finds in the groups as arms of a study that declare all their differences.
+fn audited(runs: &[MeasuredRun], groups: &[Group]) -> Vec<Finding> {
+    let arm = |group: &Group| audit::Arm {
+        name: group.name.clone(),
+        config: runs[group.members[0]].config.clone(),
+        changes: group.differences.iter().map(|change| (change.key.clone(), change.to.clone())).collect(),
+    };
+    let measured = |group: &Group| -> Vec<Measured> {
+        let of_group = |index: &usize| Measured { arm: group.name.clone(), ..Measured::from(&runs[*index]) };
+        group.members.iter().map(of_group).collect()
+    };
+    let study = audit::Study {
+        arms: groups.iter().map(arm).collect(),
+        runs: groups.iter().flat_map(measured).collect(),
+        ..audit::Study::default()
+    };
+    audit::all(&study)
 }
 
 /// The settings that make two runs repeats: all but the seed and what training does not depend on.
@@ -326,10 +364,14 @@ impl Compared {
         }
         lines.push(String::new());
         lines.extend(self.pair_lines());
-        if let Some(judgement) = &self.judgement {
+        let withheld = self.withheld();
+        if let Some(judgement) = self.shown() {
             lines.push(String::new());
             lines.extend(judgement.sentences());
         }
+        lines.extend(
+            withheld.iter().map(|group| format!("{group}: no verdict, because the audit refuses a conclusion about it, see below")),
+        );
         if !self.times.is_empty() {
             lines.push(String::new());
             lines.extend(self.times.iter().map(|time| time.sentence.clone()));
@@ -339,7 +381,24 @@ impl Compared {
             lines.push("warnings:".into());
             lines.extend(self.warnings.iter().map(|warning| format!("  {warning}")));
         }
+        let mut told = self.findings.iter().filter(|finding| finding.severity > Severity::Note).peekable();
+        if told.peek().is_some() {
+            lines.push(String::new());
+            lines.push("audit:".into());
+            lines.extend(told.map(|finding| format!("  {finding}")));
+        }
         lines
+    }
+
+    fn withheld(&self) -> Vec<&str> {
+        self.without_verdict.iter().map(String::as_str).collect()
+    }
+
+    /// The verdicts that the audit does not refuse; `None` if there are none.
+    fn shown(&self) -> Option<Judgement> {
+        let (judgement, withheld) = (self.judgement.as_ref()?, self.withheld());
+        let shown = judgement.without(&withheld);
+        (!shown.arms.is_empty() && !withheld.contains(&shown.control.name.as_str())).then_some(shown)
     }
 
     /// Each pair of runs of one seed, or each value if there is no pair.
@@ -390,10 +449,10 @@ impl Compared {
 
     /// The intervals of the groups, if there are verdicts.
     pub fn intervals(&self) -> Option<Figure> {
-        let judgement = self.judgement.as_ref()?;
-        let row = |(index, arm): (usize, &verdict::ArmJudgement)| ArmInterval {
+        let judgement = self.shown()?;
+        let row = |arm: &verdict::ArmJudgement| ArmInterval {
             name: arm.name.clone(),
-            index: index + 1,
+            index: self.groups.iter().position(|group| group.name == arm.name).unwrap_or_default(),
             pairs: arm.pairs.iter().map(|pair| pair.difference).collect(),
             mean: arm.mean,
             interval: arm.interval,
@@ -404,7 +463,7 @@ impl Compared {
             subtitle: format!("mean and interval, valid however often one looks; by {} {}", self.x.unwrap_or_default(), unit(self.at)),
             x_title: "validation cross-entropy, nats per token: left is better".into(),
             margin: judgement.spec.margin,
-            arms: judgement.arms.iter().enumerate().map(row).collect(),
+            arms: judgement.arms.iter().map(row).collect(),
         };
         Some(chart.figure())
     }

@@ -17,7 +17,7 @@ use super::{
     store::StoreError,
 };
 use crate::gpu::GpuError;
-use crate::run::summary::{self, Baselines, ExitReason, Summary};
+use crate::run::summary::{self, Baselines, EpochSize, ExitReason, Summary};
 use crate::{
     run::{Config, state::TrainState},
     train::TrainError,
@@ -96,6 +96,8 @@ pub(super) struct Material<'a> {
     pub config: &'a Config,
     pub state: &'a TrainState,
     pub baselines: Option<Baselines>,
+    /// The size of an epoch.
+    pub epoch: Option<EpochSize>,
     /// Update and hash of the newest checkpoint.
     pub saved: Option<&'a (u32, String)>,
     pub rasterize: Option<Rasterize>,
@@ -231,6 +233,7 @@ fn summarize(ending: &Ending, of: &Material, overview: &Overview) -> Summary {
         driver: state.identity.driver.clone(),
         weights_sha256: of.saved.filter(|(update, _)| *update == state.update).map(|(_, hash)| hash.clone()),
         baselines: of.baselines,
+        epoch: of.epoch,
         changes: state.changes.clone(),
         settings_sha256: state.identity.class_hashes(),
         config_sha256: state.identity.config.clone(),

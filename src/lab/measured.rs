@@ -173,18 +173,17 @@ impl MeasuredRun {
         skipped || self.incidents.iter().any(|incident| incident.incident == Incident::NonFinite)
     }
 
-    /// The updates at which an epoch of the training data ends, given the windows of an epoch; empty if documents are endless.
-    pub fn epoch_ends(&self, windows: u64) -> Vec<f64> {
-        let Data { batch, .. } = self.config.data;
-        let per_update = u64::from(batch) * u64::from(self.config.train.micro_batches);
-        if windows == 0 || per_update == 0 {
+    /// The updates at which an epoch of the training data ends; empty if documents are endless.
+    pub fn epoch_ends(&self) -> Vec<f64> {
+        let windows = self.summary.as_ref().and_then(|summary| summary.epoch).map_or(0, |epoch| epoch.windows);
+        let Data { batch, drop_last, .. } = self.config.data;
+        let batches = if drop_last { windows / u64::from(batch) } else { windows.div_ceil(u64::from(batch)) };
+        let made = self.config.batch_of(u64::from(self.config.train.updates) * u64::from(self.config.train.micro_batches));
+        if batches == 0 || made == 0 {
             return Vec::new();
         }
-        // A partial last batch is a batch.
-        let batches = windows.div_ceil(u64::from(batch));
-        let made = u64::from(self.config.train.updates) * u64::from(self.config.train.micro_batches);
-        let end = |epoch: u64| (epoch * batches) as f64 / f64::from(self.config.train.micro_batches);
-        (1..=made / batches).map(end).collect()
+        let updates_per_batch = f64::from(self.config.train.updates) / made as f64;
+        (1..=made / batches).map(|epoch| (epoch * batches) as f64 * updates_per_batch).collect()
     }
 }
 

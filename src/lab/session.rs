@@ -28,7 +28,7 @@ use super::{
 use crate::run::{
     protocol::{Command, Opened, Problem, SampleRequest, SessionEvent},
     records::{Event, Incident, IncidentRecord, RewoundRecord, SampleRecord, Time},
-    summary::{Baselines, ExitReason},
+    summary::{Baselines, EpochSize, ExitReason},
 };
 use crate::{
     config_file::Class,
@@ -656,7 +656,9 @@ fn material<'a>(
     saved: Option<&'a (u32, String)>,
     rasterize: Option<Rasterize>,
 ) -> Material<'a> {
-    Material { name, config: trainer.config(), state: trainer.state(), baselines, saved, rasterize }
+    let windows = trainer.corpus().dataset().and_then(|dataset| dataset.training_windows());
+    let epoch = windows.map(|windows| EpochSize { windows: windows.len() as u64, tokens: windows.stream().len() as u64 });
+    Material { name, config: trainer.config(), state: trainer.state(), baselines, epoch, saved, rasterize }
 }
 
 /// Number of checkpoints kept besides the best.

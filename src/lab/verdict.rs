@@ -306,6 +306,15 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
 }
 
+impl Judgement {
+    /// The same without the verdicts on these arms.
+    pub fn without(&self, arms: &[&str]) -> Judgement {
+        let mut shown = self.clone();
+        shown.arms.retain(|arm| !arms.contains(&arm.name.as_str()));
+        shown
+    }
+}
+
 /// Judges each arm against the control. A pure function: equal results give equal judgements.
 pub fn judge(comparison: &Comparison) -> Judgement {
     let all = std::iter::once(&comparison.control).chain(&comparison.arms);

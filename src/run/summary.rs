@@ -27,6 +27,16 @@ pub struct Baselines {
     pub entropy: Option<f64>,
 }
 
+/// The training data of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochSize {
+    /// Training windows.
+    pub windows: u64,
+    /// Distinct training tokens.
+    pub tokens: u64,
+}
+
 impl Baselines {
     /// The three baselines that are always known, with names, from weakest to strongest.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
@@ -85,6 +95,9 @@ pub struct Summary {
     /// Reference values for the losses.
     #[serde(default)]
     pub baselines: Option<Baselines>,
+    /// Training windows and tokens of an epoch; `None` if the documents are endless, and in summaries of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochSize>,
     /// Settings that were changed during the run.
     #[serde(default)]
     pub changes: Vec<Change>,

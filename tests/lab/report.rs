@@ -36,6 +36,7 @@ fn summary() -> Summary {
         config_sha256: "c0ffee".into(),
         data_sha256: "da7a".into(),
         tokenizer_sha256: String::new(),
+        epoch: None,
         version: "0.1.0".into(),
     }
 }

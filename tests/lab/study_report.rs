@@ -13,7 +13,7 @@ use moelab::{
         Config, config,
         gates::GateRule,
         suite::Claim,
-        summary::{Baselines, ExitReason, SCHEMA, Summary},
+        summary::{Baselines, EpochSize, ExitReason, SCHEMA, Summary},
     },
 };
 
@@ -51,6 +51,7 @@ fn summary(ce: f64) -> Summary {
         config_sha256: "c0ffee".into(),
         data_sha256: "da7a".into(),
         tokenizer_sha256: String::new(),
+        epoch: Some(EpochSize { windows: 240, tokens: 122_880 }),
         version: "0.1.0".into(),
     }
 }
@@ -125,7 +126,6 @@ fn study() -> Study {
         stages: vec![("screen".into(), 20)],
         decisions: vec![DecisionRecord { run: "no_lb".into(), stage: "screen".into(), decision, time: 0.0 }],
         findings: Some(vec![finding(Severity::Warn, "the rise at 848 is an epoch boundary"), finding(Severity::Note, "410 epochs")]),
-        epoch_windows: 240,
         commands: vec!["moelab suite run balance.toml".into()],
     }
 }
@@ -186,7 +186,7 @@ fn an_unresolved_refusal_suppresses_the_answer() {
         check: "inert-knob".into(),
         severity: Severity::Refuse,
         message: "the knob is inert".into(),
-        subject: "no_lb".into(),
+        subject: "baseline".into(),
         overridden: overridden.map(String::from),
     };
     refused.findings = Some(vec![finding(None)]);
@@ -203,6 +203,33 @@ fn an_unresolved_refusal_suppresses_the_answer() {
     let text = report(&refused).to_markdown("");
     assert!(text.contains("clear: better") && text.contains("This answer stands over checks"), "{text}");
     assert!(text.contains("Overridden: replicas on purpose"), "{text}");
+}
+
+/// A refusal about an arm withholds the verdict on it, and no other.
+#[test]
+fn a_refusal_about_an_arm_withholds_its_verdict_alone() {
+    let refuse = |subject: &str| Finding {
+        check: "inert-knob".into(),
+        severity: Severity::Refuse,
+        message: "the knob is inert".into(),
+        subject: subject.into(),
+        overridden: None,
+    };
+    let arms = ["no_lb", LOSSES[2].0];
+    for subject in [arms[0], "no_lb against baseline"] {
+        let refused = Study { findings: Some(vec![refuse(subject)]), ..study() };
+        let document = report(&refused);
+        let text = document.to_markdown("");
+        assert!(text.contains("No verdict on no_lb: a refusal of the audit must be resolved first."), "{text}");
+        assert!(!text.contains("no_lb is clearly better") && !text.contains("clear: better"), "{text}");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `no\\_lb`") || line.starts_with("| `no_lb`")).collect();
+        assert!(rows[0].ends_with("withheld |"), "{rows:?}");
+        assert!(text.contains("is not clear") || text.contains("equivalent"), "the other arm has its verdict: {text}");
+        let (_, figure) = document.figures().into_iter().find(|(name, _)| *name == "intervals").expect("the other arm has its interval");
+        assert!(!figure.to_svg().contains("no_lb"));
+    }
+    let all = Study { findings: Some(arms.map(refuse).to_vec()), ..study() };
+    assert!(report(&all).to_markdown("").contains("No answer: 2 refusals of the audit must be resolved first."));
 }
 
 #[test]

@@ -258,6 +258,7 @@ impl World {
             config_sha256: String::new(),
             data_sha256: "data".into(),
             tokenizer_sha256: String::new(),
+            epoch: None,
             version: String::new(),
         };
         let mut store = self.folders.runs.borrow()[run].clone();

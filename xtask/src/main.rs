@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use xtask::{
     data,
     machine::Machine,
-    mutants,
+    mutants, python,
     serve::{Site, serve},
     setup::{Purpose, plan},
     steps::{self, Step},
@@ -72,6 +72,9 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
         }
         ["test"] => {
             let machine = set_up(Purpose::Test, root, &options)?;
+            if !options.dry_run {
+                python::prepare(root, &machine);
+            }
             go(root, steps::test(root, &machine), &options, steps::test_all)
         }
         ["web"] => {
@@ -85,7 +88,13 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
         ["serve"] => show_page(root, "8080"),
         ["serve", port] => show_page(root, port),
         ["setup"] | ["setup", "run"] => set_up(Purpose::Run, root, &options).map(drop),
-        ["setup", "test"] => set_up(Purpose::Test, root, &options).map(drop),
+        ["setup", "test"] => {
+            let machine = set_up(Purpose::Test, root, &options)?;
+            if !options.dry_run {
+                python::prepare(root, &machine);
+            }
+            Ok(())
+        }
         ["setup", "web"] => set_up(Purpose::Web, root, &options).map(drop),
         ["mutants"] => mutants::replay(root, ""),
         ["mutants", "--list"] => mutants::list(root, ""),

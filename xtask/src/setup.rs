@@ -95,9 +95,9 @@ fn vulkan(machine: &Machine) -> Need {
 fn python(machine: &Machine) -> Need {
     Need {
         name: "Python 3",
-        why: "checks the scripts that made the golden files",
+        why: "checks the scripts beside the tests, and reads what moelab writes with TensorBoard, pandas and others",
         found: shown(&machine.python),
-        remedies: apt(machine, &["python3"]),
+        remedies: apt(machine, &["python3", "python3-venv"]),
         advice: "install Python 3 (python.org)",
     }
 }

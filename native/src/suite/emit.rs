@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use moelab::gpu::AdapterChoice;
 use moelab_native::print;
 
 /// An engine.
@@ -16,12 +17,20 @@ pub enum Engine {
     Parallel,
 }
 
-/// The script for the runs that are planned now. Gates and adaptive repeats add runs: `moelab suite promote` decides, and the script is
+/// The script for the runs that are planned now, on an adapter if one was chosen. Gates and adaptive repeats add runs: `moelab suite promote` decides, and the script is
 /// made again.
-pub fn script(engine: Engine, study: &Path, folder: &Path, runs: usize) -> String {
-    let (study, folder) = (quoted(study), quoted(folder));
+pub fn script(engine: Engine, adapter: Option<&AdapterChoice>, study: &Path, folder: &Path, runs: usize) -> String {
+    let (study, folder) = (quoted(&print::path(study)), quoted(&print::path(folder)));
     let last = runs.saturating_sub(1);
-    let run = format!("moelab run --plan {folder}/plan.jsonl --index");
+    let adapter = adapter.map_or(String::new(), |adapter| format!(" --adapter {}", quoted(&adapter.to_string())));
+    let run = format!("moelab{adapter} run --plan {folder}/plan.jsonl --index");
+    let gpus = match adapter.is_empty() {
+        true => {
+            "# On a machine with several GPUs tell each task its own with `--adapter pci:ADDRESS`, from `moelab adapters`:\n\
+                 # CUDA_VISIBLE_DEVICES, which the engines set, does not steer Vulkan.\n"
+        }
+        false => "",
+    };
     let again = format!(
         "# Then `moelab suite promote {study} --out {folder}` decides which arms continue and which repeats are added.\n\
          # While it prints decisions, run the array again: runs that are made end at once with 0.\n\
@@ -29,26 +38,23 @@ pub fn script(engine: Engine, study: &Path, folder: &Path, runs: usize) -> Strin
     );
     match engine {
         Engine::Hyperqueue => format!(
-            "#!/bin/sh\n{again}set -e\n\
-             # One GPU a task where a worker has some: HyperQueue sets CUDA_VISIBLE_DEVICES, which Vulkan ignores;\n\
-             # choose the adapter on each worker with `--adapter pci:ADDRESS` (`moelab adapters`).\n\
-             hq submit --wait --array 0-{last} --crash-limit 5 -- sh -c '{run} \"$HQ_TASK_ID\"'\n\
-             moelab suite promote {study} --out {folder}\n"
+            "#!/bin/sh\n{again}{gpus}hq submit --wait --array 0-{last} --crash-limit 5 -- sh -c {task} || echo 'some runs failed'\n\
+             moelab suite promote {study} --out {folder}\n",
+            task = quoted(&format!("{run} \"$HQ_TASK_ID\""))
         ),
         Engine::Slurm => format!(
-            "#!/bin/sh\n#SBATCH --job-name=moelab\n#SBATCH --array=0-{last}\n#SBATCH --output={folder}/slurm-%a.log\n{again}\
+            "#!/bin/sh\n#SBATCH --job-name=moelab\n#SBATCH --array=0-{last}\n#SBATCH --output={folder}/slurm-%a.log\n{again}{gpus}\
              {run} \"$SLURM_ARRAY_TASK_ID\"\n"
         ),
         Engine::Parallel => {
             let commands: String = (0..runs).map(|index| format!("{run} {index}\n")).collect();
-            format!("# parallel --jobs 2 --joblog {folder}/joblog --resume-failed < THIS-FILE\n{again}{commands}")
+            format!("# parallel --jobs 2 --joblog {folder}/joblog < THIS-FILE\n{again}{gpus}{commands}")
         }
     }
 }
 
-/// A path for a shell.
-fn quoted(path: &Path) -> String {
-    let text = print::path(path);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -8,12 +8,16 @@ use std::{
 use anyhow::{Context, Result};
 use moelab::{
     lab::{
+        audit::Finding,
         store::{Store, StoreError, check_name},
         suite::{SuiteStore, failure_file, planned},
     },
     run::suite::PlannedRun,
 };
 use moelab_native::{atomic, print, store::Directory};
+
+/// Name of the file with what the audit found before the first run, a finding a line.
+pub const BEFORE: &str = "audit.jsonl";
 
 /// A study's folder and those of its runs below it.
 pub struct Folders {
@@ -42,6 +46,14 @@ impl Folders {
             None if path.exists() => fs::remove_file(&path).with_context(|| print::path(&path)),
             None => Ok(()),
         }
+    }
+
+    /// Keeps what the audit found before the first run.
+    pub fn set_audit(&self, findings: &[Finding]) -> Result<()> {
+        let path = self.path.join(BEFORE);
+        let lines: Vec<String> = findings.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let text: String = lines.into_iter().map(|line| line + "\n").collect();
+        atomic::write(&path, text.as_bytes()).with_context(|| print::path(&path))
     }
 
     /// The runs in `plan.jsonl`.

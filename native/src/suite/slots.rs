@@ -9,10 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use moelab::{
     gpu::AdapterChoice,
-    lab::{
-        host::{Activity, Host},
-        suite::{Coordinator, RunStatus, SuiteEvent, is_started, target},
-    },
+    lab::suite::{Coordinator, RunStatus, SuiteEvent, is_started, target},
     run::{
         protocol::{Command, SessionEvent},
         summary::ExitReason,
@@ -120,48 +117,47 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
         true => Command::Resume { run: run.id.clone(), sets: Vec::new(), allow: Vec::new() },
     };
     let stop = signals::stop_requested()?;
-    let mut host = Host::new(Machine::of_study(common, opened.folder.clone()));
-    host.send(command);
+    let (machine, folder) = (common.clone(), opened.folder.clone());
+    let runner = Runner::spawn(move || Machine::of_study(&machine, folder.clone()))?;
+    runner.send(command);
     if until < run.updates {
-        host.send(Command::PauseAt { update: until });
+        runner.send(Command::PauseAt { update: until });
     }
     let (mut is_stopping, mut is_at_stage) = (false, false);
     loop {
         if !is_stopping && stop.load(Ordering::Relaxed) {
             is_stopping = true;
-            host.send(Command::Stop);
+            runner.send(Command::Stop);
         }
-        let (events, activity) = host.advance(WAIT.as_secs_f64());
-        if events.is_empty() && activity == Activity::Waiting {
-            host.wait();
-        }
-        for event in events {
-            match event {
-                SessionEvent::Paused { update } if update >= until => {
-                    is_at_stage = true;
-                    host.send(Command::Stop);
-                }
-                SessionEvent::Paused { .. } => host.send(Command::PauseAt { update: until }),
-                SessionEvent::Warning { text } => err!("warning: {}", print::name(&text)),
-                SessionEvent::Evaluated { record, .. } => {
-                    err!("{}  update {}/{}  validation {:.4}", print::name(&run.id), record.update, run.updates, record.val_ce);
-                }
-                SessionEvent::Failed(problem) => {
-                    if problem.reason == ExitReason::Failed && !problem.is_temporary {
-                        folders.set_failure(&run.id, Some(&problem.to_string()))?;
-                    }
-                    return Err((*problem).into());
-                }
-                SessionEvent::Ended(summary) => {
-                    if common.json {
-                        print::json(&summary);
-                    }
-                    // At the end of a stage a run is interrupted on purpose.
-                    let is_on_purpose = is_at_stage && summary.exit == ExitReason::Interrupted;
-                    return Ok(if is_on_purpose { ExitReason::Completed } else { summary.exit });
-                }
-                _ => {}
+        let Some(event) = runner.wait(WAIT) else { continue };
+        match event {
+            SessionEvent::Paused { update } if update >= until => {
+                is_at_stage = true;
+                runner.send(Command::Stop);
             }
+            SessionEvent::Paused { .. } => runner.send(Command::PauseAt { update: until }),
+            SessionEvent::Warning { text } => err!("warning: {}", print::name(&text)),
+            SessionEvent::Evaluated { record, .. } => {
+                err!("{}  update {}/{}  validation {:.4}", print::name(&run.id), record.update, run.updates, record.val_ce);
+            }
+            SessionEvent::Failed(problem) => {
+                if matches!(problem.reason, ExitReason::SaveFailed | ExitReason::Failed) && !problem.is_temporary {
+                    folders.set_failure(&run.id, Some(&problem.to_string()))?;
+                }
+                return Err((*problem).into());
+            }
+            SessionEvent::Ended(summary) => {
+                if common.json {
+                    print::json(&summary);
+                }
+                if matches!(summary.exit, ExitReason::SaveFailed | ExitReason::Failed) {
+                    folders.set_failure(&run.id, Some(summary.detail.as_deref().unwrap_or(summary.exit.words())))?;
+                }
+                // At the end of a stage a run is interrupted on purpose.
+                let is_on_purpose = is_at_stage && summary.exit == ExitReason::Interrupted;
+                return Ok(if is_on_purpose { ExitReason::Completed } else { summary.exit });
+            }
+            _ => {}
         }
     }
 }

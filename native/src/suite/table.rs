@@ -132,9 +132,7 @@ pub fn outcomes(outcomes: &[Outcome], withheld: &[&str]) -> String {
             let _ = writeln!(text, "  withheld: the audit refuses a conclusion, see above");
             continue;
         }
-        let mut shown = judgement.clone();
-        shown.arms.retain(|arm| !withheld.contains(&arm.name.as_str()));
-        for sentence in shown.sentences() {
+        for sentence in judgement.without(withheld).sentences() {
             let _ = writeln!(text, "  {}", print::name(&sentence));
         }
         for arm in judgement.arms.iter().filter(|arm| withheld.contains(&arm.name.as_str())) {

@@ -75,6 +75,7 @@ fn summary() -> Summary {
         config_sha256: String::new(),
         data_sha256: String::new(),
         tokenizer_sha256: String::new(),
+        epoch: None,
         version: String::new(),
     }
 }

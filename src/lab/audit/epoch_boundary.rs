@@ -13,10 +13,10 @@ pub const CHECK: Check = Check { id: "epoch-boundary", stage: Stage::After, clai
 const SIDE: usize = 3;
 
 fn find(study: &Study) -> Vec<Found> {
-    let Some(data) = study.data else { return Vec::new() };
     let mut all = Vec::new();
     for run in study.runs.iter().filter(|run| run.is_usable()) {
         let Some(arm) = study.arm(&run.arm) else { continue };
+        let Some(data) = study.data_of(&run.arm) else { continue };
         let Some(epoch) = epoch(&arm.config, &data) else { continue };
         let curve = curve(run);
         let period = period(run, epoch, arm.config.train.micro_batches);

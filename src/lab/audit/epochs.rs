@@ -32,9 +32,9 @@ pub fn passes(config: &Config, epoch: Epoch) -> f64 {
 }
 
 fn find(study: &Study) -> Vec<Found> {
-    let Some(data) = study.data else { return Vec::new() };
     let mut told = Vec::new();
     let report = |arm: &super::Arm| {
+        let data = study.data_of(&arm.name)?;
         let epoch = epoch(&arm.config, &data)?;
         let passes = passes(&arm.config, epoch);
         let text = format!(

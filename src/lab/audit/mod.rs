@@ -246,6 +246,17 @@ pub fn after(study: &Study) -> Vec<Finding> {
     checks().filter(|check| check.stage != Stage::Before).flat_map(|check| check.run(study)).collect()
 }
 
+/// Every finding that needs neither data nor a device, once.
+pub fn all(study: &Study) -> Vec<Finding> {
+    let mut findings = before(study);
+    for finding in after(study) {
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
 /// Notes the user's reasons, by check, or by check and subject as `CHECK:SUBJECT`, in the findings that they are about.
 ///
 /// # Errors
@@ -284,21 +295,20 @@ pub fn unresolved(findings: &[Finding]) -> bool {
     findings.iter().any(Finding::is_unresolved)
 }
 
-/// The arms about which no verdict may be printed: those that a refusal is about; all of them if it is about the control, or about what
-/// they have in common.
-pub fn without_verdict<'a>(findings: &[Finding], arms: &'a [Arm]) -> Vec<&'a str> {
+/// The arms, of which the first is the control, about which no verdict may be printed: those that a refusal is about; all of them if it is
+/// about the control, or about what they have in common.
+pub fn without_verdict<'a>(findings: &[Finding], arms: &[&'a str]) -> Vec<&'a str> {
     let Some((control, others)) = arms.split_first() else { return Vec::new() };
-    let is_about = |subject: &str, arm: &Arm| {
-        subject == arm.name
-            || subject.strip_suffix(&control.name).and_then(|rest| rest.strip_suffix(" against ")) == Some(arm.name.as_str())
+    let is_about = |subject: &str, arm: &str| {
+        subject == arm || subject.strip_suffix(control).and_then(|rest| rest.strip_suffix(" against ")) == Some(arm)
     };
     let refused = |finding: &&Finding| finding.is_unresolved();
     let of_all = |finding: &Finding| !others.iter().any(|arm| is_about(&finding.subject, arm));
     if findings.iter().filter(refused).any(of_all) {
-        return arms.iter().map(|arm| arm.name.as_str()).collect();
+        return arms.to_vec();
     }
-    let is_refused = |arm: &&Arm| findings.iter().filter(refused).any(|finding| is_about(&finding.subject, arm));
-    others.iter().filter(is_refused).map(|arm| arm.name.as_str()).collect()
+    let is_refused = |arm: &&&str| findings.iter().filter(refused).any(|finding| is_about(&finding.subject, arm));
+    others.iter().filter(is_refused).copied().collect()
 }
 
 /// The most severe finding that is not overridden.

@@ -15,7 +15,7 @@ fn find(study: &Study) -> Vec<Found> {
             return None;
         }
         let batch = config.data.batch;
-        let text = match study.data.as_ref().and_then(|data| epoch(config, data)) {
+        let text = match study.data_of(&arm.name).and_then(|data| epoch(config, &data)) {
             Some(epoch) if epoch.last_windows == u64::from(batch) => return None,
             Some(epoch) => format!(
                 "PARTIAL BATCH  the last micro-batch of each epoch has {} of {batch} sequences but a full 1/{} weight of an update ({:.0}× per token).",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::measured::{Eval, MeasuredRun};
 use crate::lab::reader::{Block, Bucket};
 use crate::run::Config;
-use crate::run::summary::ExitReason;
+use crate::run::summary::{EpochSize, ExitReason};
 
 /// The validation loss among the metrics of a run.
 pub const VAL_LOSS: &str = "val_loss";
@@ -145,6 +145,9 @@ pub struct Measured {
     pub starved: Vec<ExpertLoad>,
     /// Cross-entropies of the corpus: unigram, and of the source if it is known.
     pub baselines: Option<(f64, Option<f64>)>,
+    /// Training windows and tokens of an epoch, if the run recorded them.
+    #[serde(skip)]
+    pub epoch: Option<EpochSize>,
     /// Whether it would have stopped early without improvement.
     pub may_stop_early: bool,
 }
@@ -210,6 +213,7 @@ impl From<&MeasuredRun> for Measured {
             rates: rates.map(|(update, [muon, adamw])| AppliedRates { update: *update, adamw: *adamw, muon: *muon }).collect(),
             starved: run.load.as_ref().map(starved).unwrap_or_default(),
             baselines: summary.and_then(|summary| summary.baselines).map(|baselines| (baselines.unigram, baselines.entropy)),
+            epoch: summary.and_then(|summary| summary.epoch),
             may_stop_early: run.config.train.early_stopping.patience > 0,
             ..Measured::default()
         }

@@ -94,6 +94,13 @@ impl Study {
         self.runs.iter().filter(move |run| run.arm == arm && run.is_usable())
     }
 
+    /// The data that an arm is trained on: as its runs recorded them, otherwise those of the study.
+    pub fn data_of(&self, arm: &str) -> Option<DataFacts> {
+        let recorded = self.runs_of(arm).find_map(|run| run.epoch);
+        let known = self.data.unwrap_or_default();
+        recorded.map(|epoch| DataFacts { training_windows: epoch.windows, training_tokens: epoch.tokens, ..known }).or(self.data)
+    }
+
     /// Groups of arms whose configs are the same run, by name. Early stopping that never ended a run changes nothing.
     pub fn replicas(&self) -> Vec<BTreeSet<&str>> {
         let mut groups: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();

@@ -18,7 +18,7 @@ use crate::lab::{
     export::name_of,
     gates,
     measured::MeasuredRun,
-    verdict::Better,
+    verdict::{Better, Judgement},
 };
 
 /// Rows of the table of a chart over updates.
@@ -32,12 +32,13 @@ const SCHEDULE_POINTS: u32 = 400;
 
 /// The intervals of the arms, wherever they were compared.
 pub(super) fn intervals(study: &Study) -> Vec<Block> {
-    let verdicts = study.verdicts().iter().filter(|judged| !judged.judgement.arms.is_empty());
-    verdicts.map(|judged| intervals_of(study, judged)).collect()
+    let withheld = study.withheld();
+    let shown = study.verdicts().iter().map(|judged| (judged, judged.judgement.without(&withheld)));
+    shown.filter(|(_, shown)| !shown.arms.is_empty()).map(|(judged, shown)| intervals_of(study, judged, &shown)).collect()
 }
 
-fn intervals_of(study: &Study, judged: &Judged) -> Block {
-    let judgement = &judged.judgement;
+/// The intervals of the arms in `judgement`, which may be fewer than were judged together.
+fn intervals_of(study: &Study, judged: &Judged, judgement: &Judgement) -> Block {
     let (spec, control) = (&judgement.spec, &judgement.control.name);
     let index = |name: &str| study.arms.iter().position(|arm| arm.name == name).unwrap_or_default();
     let arms = judgement.arms.iter().map(|arm| ArmInterval {
@@ -54,7 +55,7 @@ fn intervals_of(study: &Study, judged: &Judged) -> Block {
         subtitle: format!(
             "mean and interval at alpha {} / {}, valid however often one looks; ticks: each pair of runs",
             spec.alpha,
-            judgement.arms.len()
+            judged.judgement.arms.len()
         ),
         x_title: format!("{}, arm minus {control}, {}: {side}", spec.metric, judged.place),
         margin: spec.margin,
@@ -124,7 +125,7 @@ fn validation(study: &Study) -> Curves {
         x_title: "update".into(),
         arms: study.arms.iter().enumerate().filter_map(arm).collect(),
         levels,
-        epochs: control.map_or(Vec::new(), |run| run.epoch_ends(study.epoch_windows)),
+        epochs: control.map_or(Vec::new(), |run| run.epoch_ends()),
         stages: study.stages.iter().map(|(name, at)| Moment { at: f64::from(*at), text: format!("end of {name}") }).collect(),
         decisions: made.take(MARKED_DECISIONS).map(decision).collect(),
         schedule: common_schedule(study),
@@ -239,7 +240,7 @@ pub(super) fn rates(study: &Study) -> Vec<Block> {
         title: "Learning rate".into(),
         subtitle: "dashed: planned by the config; wide and pale: applied, by the log of one run".into(),
         y_title: "learning rate of Muon".into(),
-        epochs: control.map_or(Vec::new(), |run| run.epoch_ends(study.epoch_windows)),
+        epochs: control.map_or(Vec::new(), |run| run.epoch_ends()),
         rates,
     };
     let caption = "The learning rate of each arm as planned and as applied. Ticks at the lower axis are ends of epochs.".to_string();

@@ -21,8 +21,6 @@ pub struct Beside {
     pub name: String,
     /// What the audit found; `None` if there was none.
     pub findings: Option<Vec<Finding>>,
-    /// Training windows of an epoch; 0 if documents are endless or the number is unknown.
-    pub epoch_windows: u64,
     /// Commands that repeat the study, in order.
     pub commands: Vec<String>,
 }
@@ -66,7 +64,6 @@ pub fn gather<S: SuiteStore>(coordinator: &mut Coordinator<S>, suite: &Suite, be
         claims: suite.claims.clone(),
         decisions: coordinator.decisions().to_vec(),
         findings: beside.findings,
-        epoch_windows: beside.epoch_windows,
         commands: beside.commands,
     })
 }

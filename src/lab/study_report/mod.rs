@@ -1,8 +1,8 @@
 //! The report of a study: one Markdown file and one self-contained HTML file, from what its runs stored.
 //!
 //! Every number is computed from the runs, none is typed. Arms are never ranked: they stand in the order of the study, each with its interval and
-//! its verdict. While a refusal of the audit is unresolved, the report gives no answer and no verdict, and says why; a refusal that was
-//! overridden is stated beside the answer, with its reason. Runs that failed or are missing are counted.
+//! its verdict. While a refusal of the audit is unresolved, the arms that it is about get no verdict, and the report says why; if it is about
+//! all of them, there is no answer. A refusal that was overridden is stated beside the answer, with its reason. Runs that failed or are missing are counted.
 //!
 //! [`report`] makes the [`Document`]; `study.rs` is its input, `sections.rs` its evidence, `charts.rs` its figures.
 
@@ -52,8 +52,8 @@ pub fn report(study: &Study) -> Document {
 /// The answer, or why there is none.
 fn answer(study: &Study) -> Vec<Block> {
     let unresolved: Vec<Text> = study.unresolved().map(|finding| plain(format!("{}: {}", finding.check, finding.message))).collect();
-    if !unresolved.is_empty() {
-        let refusals = if unresolved.len() == 1 { "a refusal".to_string() } else { format!("{} refusals", unresolved.len()) };
+    let refusals = if unresolved.len() == 1 { "a refusal".to_string() } else { format!("{} refusals", unresolved.len()) };
+    if !unresolved.is_empty() && study.verdicts().is_empty() {
         let text = format!(
             "No answer: {refusals} of the audit must be resolved first. What the runs measured is below, without verdicts. \
              Correct the study, or override a check in its `[overrides]` with the reason."
@@ -63,9 +63,18 @@ fn answer(study: &Study) -> Vec<Block> {
     let Some(last) = study.judged.first() else {
         return vec![Block::Notice(strong("No answer yet: no arm has been compared with the control."))];
     };
-    let mut blocks = vec![Block::Paragraph(strong(sentence(&last.judgement)))];
+    let withheld = study.withheld();
+    let mut blocks = vec![Block::Paragraph(strong(sentence(&last.judgement.without(&withheld))))];
+    if !unresolved.is_empty() {
+        let text = format!(
+            "No verdict on {}: {refusals} of the audit must be resolved first. Correct the study, or override a check in its `[overrides]` \
+             with the reason.",
+            withheld.join(", ")
+        );
+        blocks.extend([Block::Notice(strong(text)), Block::List(unresolved)]);
+    }
     for judged in &study.judged {
-        let sentences = judged.judgement.sentences();
+        let sentences = judged.judgement.without(&withheld).sentences();
         if study.judged.len() > 1 {
             blocks.push(Block::Paragraph(plain(format!("Compared {}:", judged.place))));
         }

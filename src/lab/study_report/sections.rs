@@ -89,7 +89,8 @@ fn compared(study: &Study) -> Table {
             let mean = number(control.and_then(|(_, band)| band.mean), "");
             let sd = number(control.and_then(|(_, band)| band.sd), "unknown");
             let place = plain(control.map_or("", |(judged, _)| &judged.place));
-            let role = plain(if control.is_some() { "control" } else { "not compared" });
+            let is_withheld = study.withheld().contains(&arm.name.as_str());
+            let role = plain(if control.is_some() { "control" } else { is_withheld.then_some("withheld").unwrap_or("not compared") });
             rows.push(vec![code(&arm.name), runs, place, mean, sd, plain(""), plain(""), plain(""), role]);
             continue;
         };

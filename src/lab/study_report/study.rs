@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     lab::{
-        audit::Finding,
+        audit::{self, Finding},
         gates::DecisionRecord,
         measured::MeasuredRun,
         verdict::{ArmJudgement, Judgement},
@@ -69,8 +69,6 @@ pub struct Study {
     pub decisions: Vec<DecisionRecord>,
     /// What the audit found; `None` if there was none.
     pub findings: Option<Vec<Finding>>,
-    /// Training windows of an epoch; 0 if documents are endless or the number is unknown.
-    pub epoch_windows: u64,
     /// Commands that repeat the study, in order.
     pub commands: Vec<String>,
 }
@@ -91,13 +89,25 @@ impl Study {
         self.runs.iter().filter(move |run| run.arm == arm)
     }
 
-    /// The verdicts, unless a finding forbids them.
-    pub(super) fn verdicts(&self) -> &[Judged] {
-        if self.unresolved().next().is_none() { &self.judged } else { &[] }
+    /// The arms about which a finding forbids a verdict.
+    pub(super) fn withheld(&self) -> Vec<&str> {
+        let arms: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
+        audit::without_verdict(self.findings.as_deref().unwrap_or_default(), &arms)
     }
 
-    /// The verdict on an arm, and where it was taken.
+    /// The verdicts, unless findings forbid all of them. Those on the arms that are [`withheld`](Study::withheld) are not to be shown.
+    pub(super) fn verdicts(&self) -> &[Judged] {
+        let withheld = self.withheld();
+        let mut others = self.arms.iter().skip(1).peekable();
+        let is_any = others.peek().is_none() || others.any(|arm| !withheld.contains(&arm.name.as_str()));
+        if is_any && !withheld.contains(&self.control()) { &self.judged } else { &[] }
+    }
+
+    /// The verdict on an arm, and where it was taken; `None` if it is withheld.
     pub(super) fn verdict_of(&self, arm: &str) -> Option<(&Judged, &ArmJudgement)> {
+        if self.withheld().contains(&arm) {
+            return None;
+        }
         let find = |judged: &'_ Judged| judged.judgement.arms.iter().position(|judged| judged.name == arm);
         let verdicts = self.verdicts();
         let (place, found) = verdicts.iter().enumerate().find_map(|(place, judged)| Some((place, find(judged)?)))?;

@@ -96,6 +96,17 @@ fn runs_are_compared_in_pairs_and_exported() {
     assert_eq!(studied["experiments"][3]["final_loss"], summary("slow-s2")["final_val_ce"]);
     assert!(Path::new(&at("json/base-s1/metrics.json")).exists());
 
+    // Evaluated on other targets: the audit withholds the verdict, unless the user says why it does not matter.
+    json(&["train", &at("config.toml"), "--set", "train.evaluation.windows=4", "--set", "seed=1", "--out", &at("odd-s1")]);
+    let refused = ["compare", &at("runs/base-s1"), &at("runs/slow-s1"), &at("odd-s1")];
+    let compared = json(&refused);
+    assert_eq!(compared["without_verdict"], serde_json::json!(["odd"]));
+    let text = said(&refused);
+    assert!(text.contains("odd: no verdict, because the audit refuses") && text.contains("eval-mismatch: EVAL MISMATCH"), "{text}");
+    assert!(text.contains("slow against base") && !text.contains("odd against base is"), "{text}");
+    let overridden = json(&[&refused[..], &["--override", "eval-mismatch=a test"]].concat());
+    assert_eq!(overridden["without_verdict"], serde_json::json!([]));
+
     for (arguments, reason) in [
         (vec!["compare".to_string(), at("runs/base-s1")], "at least two"),
         (vec!["compare".to_string(), at("csv"), at("runs")], "neither a run nor a folder of runs"),

@@ -123,14 +123,14 @@ fn account(python: &Path, arguments: &[&str]) {
 #[test]
 fn a_killed_coordinator_loses_no_run_and_makes_none_twice() {
     if let Some(python) = python(&[]) {
-        account(&python, &["--engines", "slots", "--arms", "5", "--seeds", "2", "--kills", "1", "--fault", "panic"]);
+        account(&python, &["--engines", "slots", "--arms", "5", "--seeds", "2", "--kills", "1", "--fault", "file"]);
     }
 }
 
 #[test]
 fn hyperqueue_makes_the_same_runs_as_local_slots() {
     if let Some(python) = python(&["hyperqueue"]) {
-        account(&python, &["--arms", "2", "--seeds", "2", "--kills", "0", "--fault", "eio"]);
+        account(&python, &["--arms", "2", "--seeds", "2", "--kills", "0", "--fault", "panic"]);
     }
 }
 

@@ -242,9 +242,35 @@ fn a_run_of_a_study_on_text_has_the_bits_of_a_single_run() {
     assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
     let result = |run: &str| -> Value {
         let summary: Value = serde_json::from_slice(&fs::read(folder.join(run).join("summary.json")).unwrap()).unwrap();
-        ["weights_sha256", "data_sha256", "final_val_ce", "baselines"].map(|key| summary[key].clone()).to_vec().into()
+        ["weights_sha256", "data_sha256", "final_val_ce", "baselines", "epoch"].map(|key| summary[key].clone()).to_vec().into()
     };
     assert_eq!(result("alone"), result("runs/control-s1"));
+    // The size of an epoch is in the run folder, for curves and for the audit of a report.
+    let epoch = &result("alone")[4];
+    assert!(epoch["windows"].as_u64() > Some(0) && epoch["tokens"].as_u64() > epoch["windows"].as_u64(), "{epoch}");
+}
+
+/// Two studies of the same file name do not share a folder.
+#[test]
+fn the_folder_of_a_study_is_named_after_its_path() {
+    let place = tempfile::tempdir().unwrap();
+    for (file, folder) in [("configs/a/as_run/suite.toml", "a-as_run"), ("configs/b/as_run/suite.toml", "b-as_run"), ("c/suite.toml", "c")]
+    {
+        let path = place.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        study(path.parent().unwrap(), "");
+        fs::write(&path, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n").unwrap();
+        let plan = |study: &str, within: &Path| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+            command.current_dir(within).args(["suite", "plan", study]).output().unwrap()
+        };
+        let planned = plan(file, place.path());
+        assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
+        assert!(place.path().join("runs").join(folder).join("plan.jsonl").is_file(), "{file}");
+        // Wherever the command is given.
+        assert!(plan("suite.toml", path.parent().unwrap()).status.success());
+        assert!(path.with_file_name("runs").join(folder).is_dir(), "{file}");
+    }
 }
 
 #[test]
@@ -276,4 +302,26 @@ fn a_study_that_the_audit_refuses_is_not_run_unless_it_says_why() {
     assert_eq!(run.status.code(), Some(0), "{shown}");
     assert!(shown.contains("(overridden: replicas on purpose)"), "{shown}");
     assert!(String::from_utf8_lossy(&run.stdout).contains("IDENTICAL") || shown.contains("identical"), "{run:?}");
+}
+
+/// Some settings do nothing in a model although its config differs: that is seen in updates on the device, before the first run.
+#[test]
+fn a_setting_that_does_nothing_in_the_updates_is_refused_before_the_first_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let inert = "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\nset = [\"model.router.experts=1\", \"model.router.top_k=1\"]\n\
+                 [arms.half]\nset = [\"model.balance.coefficient=0.5\"]\n";
+    study(folder, inert);
+    let refused = output(folder, &["run"]);
+    let shown = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("the updates of control and half are identical, bit for bit"), "{shown}");
+    assert!(!folder.join("runs/control-s1").exists());
+    // An override is in the report as well, which is written without a device.
+    study(folder, &format!("{inert}[overrides]\ninert-knob = \"that is the point\"\n"));
+    let run = output(folder, &["run"]);
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(output(folder, &["report"]).status.success());
+    let report = fs::read_to_string(folder.join("runs/report.md")).unwrap();
+    assert!(report.contains("identical, bit for bit") && report.contains("Overridden: that is the point"), "{report}");
 }

@@ -191,6 +191,14 @@ fn sound_structure() -> Vec<Finding> {
     FOUND.get_or_init(|| structure(&|_| {})).clone()
 }
 
+/// A warm-up in percent is one although the updates that are compared are few.
+#[test]
+fn a_warm_up_in_percent_acts() {
+    let changes = [("schedule.kind", "constant"), ("schedule.warmup", "0")];
+    let found = audit_device::liveness(&pair("exp8/baseline", &[], &changes), &device()).unwrap();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// Findings about whether a setting acts in single updates.
 fn liveness(sets: &[&str], change: (&str, &str)) -> Vec<Finding> {
     let sets: Vec<&str> = SMALL.iter().chain(sets).copied().collect();

@@ -232,6 +232,21 @@ fn a_refusal_about_an_arm_withholds_its_verdict_alone() {
     assert!(report(&all).to_markdown("").contains("No answer: 2 refusals of the audit must be resolved first."));
 }
 
+/// The ends of epochs are on the curves if the runs have recorded how large one is.
+#[test]
+fn curves_show_the_ends_of_epochs() {
+    let mut endless = study();
+    endless.runs.iter_mut().filter_map(|run| run.summary.as_mut()).for_each(|summary| summary.epoch = None);
+    let drawn = |study: &Study| {
+        let document = report(study);
+        let figure = document.figures().into_iter().find(|(name, _)| *name == "curves").map(|(_, figure)| figure.to_svg());
+        figure.expect("it has curves")
+    };
+    let ends = study().runs[0].epoch_ends();
+    assert!(!ends.is_empty() && ends.iter().all(|end| *end <= 40.0), "{ends:?}");
+    assert_ne!(drawn(&study()), drawn(&endless));
+}
+
 #[test]
 fn a_study_that_was_not_audited_says_so() {
     let found = |findings| report(&Study { findings, ..study() }).to_markdown("");

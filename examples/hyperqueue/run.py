@@ -7,9 +7,7 @@
 Each task is `moelab run --plan FOLDER/plan.jsonl --index I`, which does nothing if the run is made, so tasks may be repeated.
 When the runs are made, `moelab suite promote` decides which arms continue and which repeats are added; its runs are submitted
 until nothing is left to decide. A run that fails is reported and does not keep the others from being made; the same command
-tries it again. On machines with several GPUs, start one worker for each with the adapter that its tasks use:
-
-    python examples/hyperqueue/run.py FOLDER --server ~/.hq-server --adapter pci:0000:65:00.0
+tries it again. `--adapter pci:ADDRESS` chooses the GPU of its tasks on machines with several; `moelab adapters` prints the addresses.
 """
 
 import argparse
@@ -28,7 +26,10 @@ ATTEMPTS = 3
 
 
 def make_runs(client, moelab, folder):
-    """Submits a task for each run of the plan and waits for them. Tasks that end without a result are submitted again."""
+    """Submits a task for each run of the plan and waits for them. Tasks that end without a result are submitted again.
+
+    Returns the runs that still have none.
+    """
     left = [json.loads(line) for line in (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()]
     logs = folder.resolve() / "tasks"
     logs.mkdir(exist_ok=True)
@@ -41,13 +42,14 @@ def make_runs(client, moelab, folder):
             job.program(command, name=run["id"], stdout=output + ".out", stderr=output + ".err", crash_limit=5)
         submitted = client.submit(job)
         if client.wait_for_jobs([submitted], raise_on_error=False):
-            return
+            return []
         failed = client.get_failed_tasks(submitted)
         status = {row["run"]: row["status"] for row in lines(*moelab, "suite", "status", str(folder), "--json")}
         left = [run for task, run in enumerate(left) if task in failed and not is_over(status[run["id"]])]
         if not left:
-            return
+            return []
         time.sleep(1)
+    return [run["id"] for run in left]
 
 
 def is_over(status):
@@ -78,18 +80,17 @@ def main():
     client = Client(args.server) if cluster is None else cluster.client()
     moelab = [args.moelab, *(["--adapter", args.adapter] if args.adapter else [])]
     while True:
-        make_runs(client, moelab, args.folder)
+        left = make_runs(client, moelab, args.folder)
         decided = lines(*moelab, "suite", "promote", str(args.folder), "--json")
         print(f"{len(decided)} decisions", file=sys.stderr)
-        if not decided:
+        if left or not decided:
             break
     if cluster is not None:
         cluster.stop()
     rows = lines(*moelab, "suite", "status", str(args.folder), "--json")
     failed = [row["run"] for row in rows if "failed" in row["status"]]
-    # A run that a gate has stopped is left where it was stopped.
-    print("failed: " + (", ".join(failed) or "none"), file=sys.stderr)
-    return 1 if failed else 0
+    print(f"failed: {', '.join(failed) or 'none'}; without a result after {ATTEMPTS} attempts: {', '.join(left) or 'none'}", file=sys.stderr)
+    return 1 if failed or left else 0
 
 
 if __name__ == "__main__":

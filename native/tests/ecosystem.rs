@@ -78,7 +78,7 @@ fn emitted_scripts_make_every_run() {
     fs::write(folder.join("base.toml"), BASE).expect("it is written");
     fs::write(folder.join("study.toml"), study).expect("it is written");
     let suite = |verb: &str, engine: &str, more: &[&str]| {
-        let out = format!("its {engine} runs");
+        let out = format!("its runs/{engine}");
         succeeds(in_folder("moelab", &folder).args(["suite", verb, "study.toml", "--out", &out]).args(more))
     };
     for engine in ["slurm", "parallel"] {

@@ -318,10 +318,12 @@ fn a_setting_that_does_nothing_in_the_updates_is_refused_before_the_first_run() 
     assert!(shown.contains("the updates of control and half are identical, bit for bit"), "{shown}");
     assert!(!folder.join("runs/control-s1").exists());
     // An override is in the report as well, which is written without a device.
-    study(folder, &format!("{inert}[overrides]\ninert-knob = \"that is the point\"\n"));
+    let overrides =
+        ["inert-knob", "dead-parameter", "dropped-term", "constant-loss-term"].map(|check| format!("{check} = \"on purpose\"\n")).concat();
+    study(folder, &format!("{inert}[overrides]\n{overrides}"));
     let run = output(folder, &["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
     assert!(output(folder, &["report"]).status.success());
     let report = fs::read_to_string(folder.join("runs/report.md")).unwrap();
-    assert!(report.contains("identical, bit for bit") && report.contains("Overridden: that is the point"), "{report}");
+    assert!(report.contains("identical, bit for bit") && report.contains("Overridden: on purpose"), "{report}");
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use moelab::lab::{
-    audit::{self, Finding, PROBED, Severity, Study, study::Measured},
+    audit::{self, Finding, Severity, Study, study::Measured},
     measured::MeasuredRun,
     suite::{SuiteStore, is_started},
 };
@@ -66,11 +66,9 @@ pub fn findings(opened: &Opened, folders: Option<&impl SuiteStore>) -> Result<Ve
     }
     let mut findings = audit::all(&study);
     for finding in folders.map(earlier).transpose()?.into_iter().flatten() {
-        // The data of each arm are known better from its runs.
-        if PROBED.contains(&finding.check.as_str()) || ["inert-knob", "split-leak", "memory"].contains(&finding.check.as_str()) {
-            let is_known = findings.iter().any(|known| (&known.check, &known.message) == (&finding.check, &finding.message));
-            findings.extend((!is_known).then_some(finding));
-        }
+        // Epochs are known better from the runs of each arm.
+        let is_known = ["epochs", "partial-batch"].contains(&finding.check.as_str()) || findings.contains(&finding);
+        findings.extend((!is_known).then_some(finding));
     }
     finished(opened, findings)
 }

@@ -38,17 +38,15 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> d_q: array<vec4<f32>>;
 @group(0) @binding(11) var<storage, read_write> d_kv: array<vec4<f32>>;
 
+// Constants, because lavapipe before Mesa 23 compiles a kernel again at every dispatch, and keeps each copy, if a uniform bounds a loop
+// that it could unroll (`update_inline_shader_state` in lvp_execute.c).
+override texels: u32 = 8u;  // of a head, hd / 4
 override slice: u32 = 8u;   // texels of a head that an invocation sums
 override drops: u32 = 0u;   // 1 if dropout > 0: a branch at run time would cost its body either way
 
 const ROWS = 32u;         // of a workgroup of 8
 const MASKED = -1e30;     // a score whose exponential is 0
 const NEXT = vec4<u32>(0u, 1u, 2u, 3u);
-
-// Of a head, in texels.
-fn width() -> u32 {
-    return params.width / 4u;
-}
 
 // A head of a sequence: its first column in q, k and v, its number among all, and the sequence's image rows.
 struct Place {
@@ -64,9 +62,9 @@ fn place_of(batch: u32, head: u32) -> Place {
     let kv_head = head * params.kv_heads / params.heads;
     let first_row = batch * params.tokens;
     return Place(
-        head * width(),
-        kv_head * width(),
-        (params.kv_heads + kv_head) * width(),
+        head * texels,
+        kv_head * texels,
+        (params.kv_heads + kv_head) * texels,
         batch * params.heads + head,
         first_row,
         first_row + params.tokens - 1u,
@@ -94,7 +92,7 @@ fn load_rows(image: texture_2d<f32>, column: u32, rows: vec4<u32>) -> mat4x4<f32
 // q_i . k_j: column r is query r, components are keys.
 fn query_key_products(place: Place, queries: vec4<u32>, keys: vec4<u32>) -> mat4x4<f32> {
     var s = mat4x4<f32>();
-    for (var c = 0u; c < width(); c++) {
+    for (var c = 0u; c < texels; c++) {
         let k = load_rows(kv, place.k + c, keys);
         @unroll for (var r = 0u; r < 4u; r++) {
             s[r] += load(q, place.q + c, queries[r]) * k;
@@ -106,7 +104,7 @@ fn query_key_products(place: Place, queries: vec4<u32>, keys: vec4<u32>) -> mat4
 // d_y_i . v_j, in the same layout.
 fn d_y_value_products(place: Place, queries: vec4<u32>, keys: vec4<u32>) -> mat4x4<f32> {
     var s = mat4x4<f32>();
-    for (var c = 0u; c < width(); c++) {
+    for (var c = 0u; c < texels; c++) {
         let v = load_rows(kv, place.v + c, keys);
         @unroll for (var r = 0u; r < 4u; r++) {
             s[r] += load(d_y, place.q + c, queries[r]) * v;
@@ -203,9 +201,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         }
     }
     for (var r = 0u; r < 4u && query + r < params.tokens; r++) {
-        let base = (place.first_row + query + r) * params.heads * width() + place.q + first_channel;
+        let base = (place.first_row + query + r) * params.heads * texels + place.q + first_channel;
         var row = row_of(&total, r);
-        for (var c = 0u; c < min(slice, width() - first_channel); c++) {
+        for (var c = 0u; c < min(slice, texels - first_channel); c++) {
             y[base + c] = texel_of(&row, c);
         }
     }
@@ -244,7 +242,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     let end = min(workgroup.x * ROWS + ROWS, params.tokens);
     let row_lse = load(saved_lse, query / 4u, place.head_row);
     var row_dot = vec4<f32>(0.0);
-    for (var c = 0u; c < width(); c++) {
+    for (var c = 0u; c < texels; c++) {
         @unroll for (var r = 0u; r < 4u; r++) {
             row_dot[r] += dot(load(saved_y, place.q + c, queries[r]), load(d_y, place.q + c, queries[r]));
         }
@@ -263,9 +261,9 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         dot_rows[place.head_row * (params.stride / 4u) + query / 4u] = row_dot;
     }
     for (var r = 0u; r < 4u && query + r < params.tokens; r++) {
-        let base = (place.first_row + query + r) * params.heads * width() + place.q + first_channel;
+        let base = (place.first_row + query + r) * params.heads * texels + place.q + first_channel;
         var row = row_of(&total, r);
-        for (var c = 0u; c < min(slice, width() - first_channel); c++) {
+        for (var c = 0u; c < min(slice, texels - first_channel); c++) {
             d_q[base + c] = texel_of(&row, c);
         }
     }
@@ -313,11 +311,11 @@ fn backward_key(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
         }
     }
     for (var r = 0u; r < 4u && key + r < params.tokens; r++) {
-        let kv_width = params.kv_heads * width();
-        let base = (batch * params.tokens + key + r) * 2u * kv_width + workgroup.y * width() + first_channel;
+        let kv_width = params.kv_heads * texels;
+        let base = (batch * params.tokens + key + r) * 2u * kv_width + workgroup.y * texels + first_channel;
         var row_k = row_of(&total_k, r);
         var row_v = row_of(&total_v, r);
-        for (var c = 0u; c < min(slice, width() - first_channel); c++) {
+        for (var c = 0u; c < min(slice, texels - first_channel); c++) {
             d_kv[base + c] = texel_of(&row_k, c);
             d_kv[base + kv_width + c] = texel_of(&row_v, c);
         }

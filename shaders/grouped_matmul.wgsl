@@ -51,7 +51,9 @@ fn product(tile: RowTile, column_tile: u32, local: u32, w_is_transposed: bool) -
     let column = column_tile * TILE + 4u * w_place.y;
     let w_base = tile.expert * params.n * params.k;
     var sum = mat4x4<f32>();
-    for (var k = 0u; k < params.k; k += TILE_DEPTH) {
+    // The length is never the smaller one. It hides the uniform from lavapipe before Mesa 23, see attention.cpu.wgsl.
+    let depth = min(params.k, arrayLength(&a));
+    for (var k = 0u; k < depth; k += TILE_DEPTH) {
         var a4: vec4<f32>;
         var w4: vec4<f32>;
         @unroll for (var i = 0u; i < 4u; i++) {

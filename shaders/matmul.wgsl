@@ -48,7 +48,9 @@ fn product(workgroup: vec3<u32>, local: u32, a_is_transposed: bool, b_is_transpo
     let row = workgroup.x * TILE + 4u * a_place.y;
     let column = workgroup.y * TILE + 4u * b_place.y;
     var sum = mat4x4<f32>();
-    for (var k = 0u; k < params.k; k += TILE_DEPTH) {
+    // The length is never the smaller one. It hides the uniform from lavapipe before Mesa 23, see attention.cpu.wgsl.
+    let depth = min(params.k, arrayLength(&a));
+    for (var k = 0u; k < depth; k += TILE_DEPTH) {
         var a4: vec4<f32>;
         var b4: vec4<f32>;
         @unroll for (var i = 0u; i < 4u; i++) {

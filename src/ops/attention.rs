@@ -48,14 +48,14 @@ impl Graph {
         let (query, key_value, stride) = (heads.query, heads.key_value, lse.shape.last());
         let params = Params { tokens, heads: query, kv_heads: key_value, width, slices, stride, stream, scale, dropout };
         // Pipeline constants: the texels of the slice kept in registers, and whether there is dropout.
-        let (slice, drops) = ((width / 4).div_ceil(slices), u32::from(dropout > 0.0));
-        self.dispatch(Forward { params, slice, drops, q, kv, y, lse });
+        let (texels, slice, drops) = (width / 4, (width / 4).div_ceil(slices), u32::from(dropout > 0.0));
+        self.dispatch(Forward { params, texels, slice, drops, q, kv, y, lse });
         self.on_backward(y, move |g, d_y| {
             let (d_q, d_kv) = (g.like("d_q", q), g.like("d_kv", kv)); // [N, H hd], [N, 2 KV hd]
             let dot_rows = g.like("attention.dot", lse); // d_y . y [B H, T or more]
             let (saved_y, saved_lse, saved_dot) = (y, lse, dot_rows);
-            g.dispatch(BackwardQuery { params, slice, drops, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q });
-            g.dispatch(BackwardKey { params, slice, drops, q, kv, saved_lse, d_y, saved_dot, d_kv });
+            g.dispatch(BackwardQuery { params, texels, slice, drops, q, kv, saved_y, saved_lse, d_y, dot_rows, d_q });
+            g.dispatch(BackwardKey { params, texels, slice, drops, q, kv, saved_lse, d_y, saved_dot, d_kv });
             g.add_grad(q, d_q);
             g.add_grad(kv, d_kv);
         });

@@ -12,6 +12,7 @@ tries it again. `--adapter pci:ADDRESS` chooses the GPU of its tasks on machines
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -25,7 +26,51 @@ from hyperqueue.cluster import WorkerConfig
 ATTEMPTS = 3
 
 
-def make_runs(client, moelab, folder):
+# Seconds without any task after which the workers of the local cluster count as lost.
+PATIENCE = 30
+
+
+class WorkersLost(Exception):
+    """The local cluster has no worker left."""
+
+
+class Workers:
+    """The workers of the local cluster; none, if those of a running server are used.
+
+    A worker that misses its heartbeats, on a machine that is overloaded or was suspended, is dropped by the server for good, and a job
+    without workers waits for ever. Tasks are child processes, so their absence tells.
+    """
+
+    def __init__(self, cluster, count):
+        self.cluster, self.count, self.idle_since = cluster, count, None
+        self.start()
+
+    def start(self):
+        self.idle_since = None
+        for _ in range(self.count if self.cluster else 0):
+            self.cluster.start_worker(WorkerConfig(cores=1))
+
+    def watch(self, _jobs):
+        """Called every second while a job is under way."""
+        listed = subprocess.run(["ps", "-o", "comm=", "--ppid", str(os.getpid())], stdout=subprocess.PIPE, text=True).stdout
+        if self.cluster is None or any(name != "ps" for name in listed.split()):
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > PATIENCE:
+            raise WorkersLost
+
+    def wait_for(self, client, submitted):
+        """Waits until every task of a job has ended. Returns whether all were successful."""
+        while True:
+            try:
+                return not client.connection.wait_for_jobs((submitted.id,), self.watch)
+            except WorkersLost:
+                print("the workers were lost: others are started", file=sys.stderr, flush=True)
+                self.start()
+
+
+def make_runs(client, workers, moelab, folder):
     """Submits a task for each run of the plan and waits for them. Tasks that end without a result are submitted again.
 
     Returns the runs that still have none.
@@ -41,7 +86,7 @@ def make_runs(client, moelab, folder):
             # A worker that dies takes no run with it: the task starts again and resumes from the newest checkpoint.
             job.program(command, name=run["id"], stdout=output + ".out", stderr=output + ".err", crash_limit=5)
         submitted = client.submit(job)
-        if client.wait_for_jobs([submitted], raise_on_error=False):
+        if workers.wait_for(client, submitted):
             return []
         failed = client.get_failed_tasks(submitted)
         status = {row["run"]: row["status"] for row in lines(*moelab, "suite", "status", str(folder), "--json")}
@@ -72,15 +117,12 @@ def main():
     parser.add_argument("--adapter", help="the adapter of the tasks, from `moelab adapters`: CUDA_VISIBLE_DEVICES does not steer Vulkan")
     args = parser.parse_args()
 
-    cluster = None
-    if args.server is None:
-        cluster = LocalCluster()
-        for _ in range(args.workers):
-            cluster.start_worker(WorkerConfig(cores=1))
+    cluster = LocalCluster() if args.server is None else None
+    workers = Workers(cluster, args.workers)
     client = Client(args.server) if cluster is None else cluster.client()
     moelab = [args.moelab, *(["--adapter", args.adapter] if args.adapter else [])]
     while True:
-        left = make_runs(client, moelab, args.folder)
+        left = make_runs(client, workers, moelab, args.folder)
         decided = lines(*moelab, "suite", "promote", str(args.folder), "--json")
         print(f"{len(decided)} decisions", file=sys.stderr)
         if left or not decided:

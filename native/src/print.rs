@@ -15,6 +15,8 @@ use std::{
     sync::OnceLock,
 };
 
+use moelab::lab::escape::escaped;
+pub use moelab::lab::escape::{name, visible};
 use serde::Serialize;
 
 /// Prints a line to stdout, like `println!`, but with the guarantees of [`print`](crate::print).
@@ -55,16 +57,6 @@ pub fn json_line(text: &str) {
     to_stdout(&escaped(&format!("{}\n", text.trim_end_matches('\n')), escape_in_json));
 }
 
-/// Text with control characters escaped, except line feeds and tabs.
-pub fn visible(text: &str) -> String {
-    escaped(text, |c, escaped| escaped.extend(c.escape_unicode()))
-}
-
-/// An untrusted name for use within a line.
-pub fn name(text: &str) -> String {
-    visible(text).replace('\n', "\\n").replace('\t', "\\t")
-}
-
 /// A path for use within a line.
 pub fn path(path: &Path) -> String {
     name(&path.display().to_string())
@@ -94,23 +86,6 @@ fn escape_in_json(c: char, escaped: &mut String) {
     write!(escaped, "\\u{:04x}", c as u32).expect("writing to a String cannot fail");
 }
 
-fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => shown.push(c),
-            c if steers(c) => escape(c, &mut shown),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-/// Control characters, line and paragraph separators, and marks that change the direction of a line.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn to_stdout(text: &str) {
     if STDOUT_FAILED.get().is_some() {
         return;
@@ -130,13 +105,6 @@ fn to_stderr(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_become_visible() {
-        assert_eq!(visible("a\u{1b}[2Jb\tc\nd\r\u{9b}\u{202e}e"), "a\\u{1b}[2Jb\tc\nd\\u{d}\\u{9b}\\u{202e}e");
-        assert_eq!(name("run\nerror: forged\u{7f}"), "run\\nerror: forged\\u{7f}");
-        assert_eq!(visible("größer 🦀"), "größer 🦀");
-    }
 
     #[test]
     fn json_stays_valid_and_keeps_its_characters() {

@@ -7,7 +7,6 @@ mod emit;
 mod folder;
 mod report;
 mod slots;
-mod table;
 mod trials;
 
 use std::{
@@ -15,19 +14,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use moelab::{
     lab::{
         study_report::{Beside, gather},
-        suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, planned},
+        suite::{
+            Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder,
+            audit::{findings, refusal},
+            stored, table,
+        },
     },
     run::{
         suite::{self, Plan, Suite},
         summary::ExitReason,
     },
 };
-use moelab_native::{err, out, print};
+use moelab_native::{err, out, print, store::Directory};
 
 use crate::{Common, open};
 use folder::Folders;
@@ -187,17 +190,21 @@ impl StudyArgs {
         let file = if is_folder { self.study.join(moelab::lab::suite::SUITE) } else { self.study.clone() };
         let path = file.display().to_string();
         ensure!(file.exists(), "{}: there is no such study; `moelab suite list` lists those below configs/", print::path(&self.study));
-        let suite = suite::load(&read, &path, &self.sets)?;
+        let (suite, stored) = if is_folder {
+            let store = Directory::read_only(&self.study).with_context(|| print::path(&self.study))?;
+            let (suite, plan) = stored(&store, &self.sets).with_context(|| print::path(&self.study))?;
+            (suite, Some(plan))
+        } else {
+            (suite::load(&read, &path, &self.sets)?, None)
+        };
         let folder = match (&self.out, is_folder) {
             (Some(out), _) => out.clone(),
             (None, true) => self.study.clone(),
             (None, false) => Path::new(RUNS).join(name_of_study(&file)),
         };
-        let plan = if is_folder {
-            let store = moelab_native::store::Directory::read_only(&folder).with_context(|| print::path(&folder))?;
-            Plan::from_runs(&suite, planned(&store)?)?
-        } else {
-            suite::plan(&suite, &read, &path)?
+        let plan = match stored {
+            Some(plan) => plan,
+            None => suite::plan(&suite, &read, &path)?,
         };
         Ok(Opened { suite, plan, folder })
     }
@@ -274,7 +281,7 @@ fn list(common: &Common, folder: &Path) -> Result<()> {
 
 fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
     let opened = study.open()?;
-    audit::show(&audit::findings(&opened, None::<&Folders>)?);
+    audit::show(&findings(&opened.suite, &opened.plan, None::<&Folders>)?);
     let folder = opened.folder()?;
     if common.json {
         folder.plan.runs.iter().for_each(print::json);
@@ -287,24 +294,20 @@ fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
 
 fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<moelab::gpu::AdapterChoice>]) -> Result<ExitReason> {
     let is_new = audit::is_new(opened)?;
-    let findings = match is_new {
+    let found = match is_new {
         true => {
             let common = Common { adapter: adapters.first().cloned().flatten(), ..common.clone() };
             audit::before_first_run(&common, opened)?
         }
-        false => audit::findings(opened, None::<&Folders>)?,
+        false => findings(&opened.suite, &opened.plan, None::<&Folders>)?,
     };
-    audit::show(&findings);
-    let refused = findings.iter().filter(|finding| finding.is_unresolved()).count();
-    ensure!(
-        refused == 0,
-        "the audit refuses this study for {refused} reasons, above: correct it, or state in its [overrides] why each does not matter, \
-         for example {} = \"...\"",
-        findings.iter().find(|finding| finding.is_unresolved()).map_or("", |finding| finding.check.as_str())
-    );
+    audit::show(&found);
+    if let Some(refusal) = refusal(&found) {
+        bail!("{refusal}");
+    }
     let coordinator = opened.coordinator(options)?;
     if is_new {
-        coordinator.folder().store.set_audit(&findings)?;
+        coordinator.folder().store.set_audit(&found)?;
     }
     slots::run(common, opened, coordinator, adapters)
 }
@@ -365,7 +368,7 @@ fn report(common: &Common, study: &StudyArgs, opened: &Opened, keep: Option<&Pat
     let file = print::path(&study.study);
     let beside = Beside {
         name: open::name(&opened.folder),
-        findings: Some(audit::findings(opened, Some(&coordinator.folder().store))?),
+        findings: Some(coordinator.findings()?),
         commands: vec![format!("moelab suite run {file}"), format!("moelab suite report {file}")],
     };
     let gathered = gather(&mut coordinator, &opened.suite, beside)?;
@@ -374,22 +377,19 @@ fn report(common: &Common, study: &StudyArgs, opened: &Opened, keep: Option<&Pat
         report::keep(folder, &gathered)?;
     }
     err!("{} files in {}, {} first", files.len(), print::path(&opened.folder), files[0]);
-    judged(common, opened, &mut coordinator)
+    judged(common, &mut coordinator)
 }
 
 /// Prints the judgement of a study. Arms that a refusal of the audit is about get no verdict.
-fn judged(common: &Common, opened: &Opened, coordinator: &mut Coordinator<Folders>) -> Result<()> {
-    let outcomes = coordinator.judge()?;
-    let findings = audit::findings(opened, Some(&coordinator.folder().store))?;
-    audit::show(&findings);
-    let arms: Vec<&str> = opened.plan.arms.iter().map(|arm| arm.name.as_str()).collect();
-    let withheld = moelab::lab::audit::without_verdict(&findings, &arms);
+fn judged(common: &Common, coordinator: &mut Coordinator<Folders>) -> Result<()> {
+    let judged = coordinator.judged()?;
+    audit::show(&judged.findings);
     if common.json {
-        for outcome in &outcomes {
-            print::json(&serde_json::json!({ "outcome": outcome, "without_verdict": withheld }));
+        for outcome in &judged.outcomes {
+            print::json(&serde_json::json!({ "outcome": outcome, "without_verdict": judged.without_verdict }));
         }
     } else {
-        out!("{}", table::outcomes(&outcomes, &withheld));
+        out!("{}", judged.text);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A run folder in memory: for tests, and for browsers without storage.
+//! A folder in memory: for tests, for single runs in a browser, and beneath [`stored_log`](super::stored_log).
 //!
 //! Clones share the content, so that a test can inspect it, or open it again, after the run that wrote it was dropped.
 
@@ -14,6 +14,16 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The paths of all files, sorted.
+    pub fn paths(&self) -> Vec<String> {
+        self.files.borrow().keys().cloned().collect()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.borrow().values().map(|bytes| bytes.len() as u64).sum()
+    }
+
     fn inside(path: &str, folder: &str) -> bool {
         folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
     }

@@ -13,6 +13,7 @@ pub mod compare;
 mod ending;
 #[cfg(feature = "engine")]
 mod error;
+pub mod escape;
 pub mod export;
 pub mod figure;
 pub mod files;
@@ -50,7 +51,10 @@ pub mod run_folder;
 pub mod session;
 pub mod statistics;
 pub mod store;
+pub mod stored_log;
 pub mod study_report;
 pub mod suite;
+#[cfg(feature = "engine")]
+pub mod suite_host;
 pub mod trials;
 pub mod verdict;

@@ -2,11 +2,10 @@
 //!
 //! The trait is synchronous and as small as the protocol of `run_folder` allows, and that protocol is implemented once on
 //! top of it, so a new medium implements storage but no policy. Three implementations: a directory (package `moelab-native`),
-//! [`super::memory::Memory`], and the browser's private file system. The last one's calls are asynchronous only
-//! while handles are obtained; reading, writing and flushing through a sync access handle in a worker are not. So the browser opens a
-//! pool of handles before the run starts, the only `async` part, and maps names to them; nothing in the lab has
-//! to await. It renames a folder by moving its files with the manifest last, which suffices: a folder counts as a
-//! checkpoint by its verified manifest, not by its name.
+//! [`super::memory::Memory`], and the log of [`stored_log`](super::stored_log) for the browser's private file system. Its calls are asynchronous only
+//! while handles are obtained; reading, writing and flushing through a sync access handle in a worker are not. So the browser opens two
+//! handles before a study starts, the only `async` part, and all files of the study are one log behind them; nothing in the lab has
+//! to await.
 //!
 //! Paths are relative to the run folder, with `/` between names, and `""` is the run folder itself. Every name must pass
 //! [`check_name`], in every implementation, so no path leaves the folder.

@@ -19,15 +19,20 @@
 //! **Stages.** All runs of a study reach the end of a stage before a gate decides which arms continue. The decision is made for arms,
 //! from all their seeds, never for single runs, so that gates do not choose which seeds enter a comparison.
 
+pub mod audit;
+mod command;
 mod coordinator;
 mod folder;
 mod gating;
 mod outcome;
 mod pace;
+pub mod table;
 
+pub use audit::Judged;
+pub use command::SuiteCommand;
 pub use coordinator::{Coordinator, Options, Order, SuiteEvent};
 pub use folder::{
-    DECISIONS, PLAN, RunStatus, SUITE, SuiteError, SuiteFolder, SuiteStore, decisions, failure_file, is_started, planned, target,
+    DECISIONS, PLAN, RunStatus, SUITE, SuiteError, SuiteFolder, SuiteStore, decisions, failure_file, is_started, planned, stored, target,
 };
 pub use outcome::Outcome;
 pub use pace::{Pace, Progress};

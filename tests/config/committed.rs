@@ -44,7 +44,7 @@ fn every_committed_config_loads_and_comes_back_from_its_effective_form() {
 #[test]
 fn every_committed_study_is_planned() {
     let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
-    for (folder, arms) in [("exp8", 9), ("exp8/as_run", 9), ("reasoning", 15), ("rnn", 5), ("exp3", 4)] {
+    for (folder, arms) in [("exp8", 9), ("exp8/as_run", 9), ("reasoning", 15), ("rnn", 5), ("exp3", 4), ("example", 3)] {
         let path = format!("configs/{folder}/suite.toml");
         let suite = suite::load(&read, &path, &[]).unwrap_or_else(|problems| panic!("{problems}"));
         let plan = suite::plan(&suite, &read, &path).unwrap_or_else(|problem| panic!("{path}: {problem}"));

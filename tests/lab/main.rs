@@ -24,7 +24,11 @@ mod report;
 mod run_folder;
 mod runs;
 mod statistics;
+mod stored_log;
 mod study_report;
+mod suite_host;
 mod suites;
+#[path = "../helpers/tiny_study.rs"]
+mod tiny_study;
 mod trials;
 mod verdict;

@@ -10,14 +10,11 @@ use moelab::{
     lab::{
         audit::Finding,
         store::{Store, StoreError, check_name},
-        suite::{SuiteStore, failure_file, planned},
+        suite::{SuiteStore, audit::BEFORE, failure_file, planned},
     },
     run::suite::PlannedRun,
 };
 use moelab_native::{atomic, print, store::Directory};
-
-/// Name of the file with what the audit found before the first run, a finding a line.
-pub const BEFORE: &str = "audit.jsonl";
 
 /// A study's folder and those of its runs below it.
 pub struct Folders {

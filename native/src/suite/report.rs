@@ -3,10 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use moelab::lab::{
-    export::csv,
-    study_report::{Study, report},
-};
+use moelab::lab::study_report::{Document, Study, files, report};
 use moelab_native::{atomic, print, raster};
 
 /// The folder of the figures of a report that is kept.
@@ -18,16 +15,10 @@ const FIGURES: &str = "results";
 /// A file that cannot be written.
 pub fn write(folder: &Path, study: &Study) -> Result<Vec<String>> {
     let document = report(study);
-    let mut files = vec![
-        ("report.md".to_string(), document.to_markdown("").into_bytes()),
-        ("report.html".to_string(), document.to_html().into_bytes()),
-        ("results.csv".to_string(), csv::runs(&study.runs).into_bytes()),
-        ("evaluations.csv".to_string(), csv::evaluations(&study.runs).into_bytes()),
-    ];
+    let mut files: Vec<(String, Vec<u8>)> = texts(study, &document).collect();
     for (name, figure) in document.figures() {
-        files.push((format!("{name}.svg"), figure.to_svg().into_bytes()));
-        files
-            .push((format!("{name}.png"), raster::png(figure).map_err(|error| anyhow::anyhow!(error)).with_context(|| print::name(name))?));
+        let png = raster::png(figure).map_err(|error| anyhow::anyhow!(error)).with_context(|| print::name(name))?;
+        files.push((format!("{name}.png"), png));
     }
     write_all(folder, &files)?;
     Ok(files.into_iter().map(|(name, _)| name).collect())
@@ -41,10 +32,14 @@ pub fn keep(folder: &Path, study: &Study) -> Result<()> {
     let document = report(study);
     let figures = folder.join(FIGURES);
     fs::create_dir_all(&figures).with_context(|| print::path(&figures))?;
-    let mut files = vec![("results.csv".to_string(), csv::runs(&study.runs).into_bytes())];
-    files.extend(document.figures().into_iter().map(|(name, figure)| (format!("{name}.svg"), figure.to_svg().into_bytes())));
+    let is_kept = |name: &str| name == "results.csv" || name.ends_with(".svg");
+    let files: Vec<(String, Vec<u8>)> = texts(study, &document).filter(|(name, _)| is_kept(name)).collect();
     write_all(&figures, &files)?;
     write_all(folder, &[("RESULTS.md".to_string(), document.to_markdown(&format!("{FIGURES}/")).into_bytes())])
+}
+
+fn texts(study: &Study, document: &Document) -> impl Iterator<Item = (String, Vec<u8>)> {
+    files(study, document).into_iter().map(|(name, text)| (name, text.into_bytes()))
 }
 
 fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {

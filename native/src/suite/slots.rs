@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use moelab::{
     gpu::AdapterChoice,
-    lab::suite::{Coordinator, RunStatus, SuiteEvent, is_started, target},
+    lab::suite::{Coordinator, RunStatus, SuiteEvent, is_started, table, target},
     run::{
         protocol::{Command, SessionEvent},
         summary::ExitReason,
@@ -17,7 +17,7 @@ use moelab::{
 };
 use moelab_native::{err, print, runner::Runner};
 
-use super::{Opened, folder::Folders, judged, reason, show, table};
+use super::{Opened, folder::Folders, judged, reason, show};
 use crate::{Common, machine::Machine, signals};
 
 /// How long to wait for an event before signals are looked for.
@@ -82,7 +82,7 @@ pub fn run(
             err!("failed: {}: {}", print::name(&run.id), print::name(problem));
         }
     }
-    judged(common, opened, &mut coordinator)?;
+    judged(common, &mut coordinator)?;
     Ok(reason(is_complete, is_stopping, coordinator.status().iter().filter(|status| matches!(status, RunStatus::Failed(_))).count()))
 }
 

@@ -17,6 +17,7 @@ pub use document::{Block, Document, Span, Table};
 pub use gather::{Beside, gather};
 pub use study::{Judged, Missing, Study, StudyArm};
 
+use super::export::csv;
 use super::verdict::{CAVEATS, Judgement, Verdict};
 use document::{Text, plain, strong};
 
@@ -47,6 +48,18 @@ pub fn report(study: &Study) -> Document {
     blocks.push(Block::Heading(2, "How to repeat it".into()));
     blocks.extend(sections::repeat(study));
     Document { title: study.question.clone(), blocks }
+}
+
+/// The files of a report that are text, by name: the document as Markdown and as HTML, its tables as CSV, its figures as SVG.
+pub fn files(study: &Study, document: &Document) -> Vec<(String, String)> {
+    let mut files = vec![
+        ("report.md".to_string(), document.to_markdown("")),
+        ("report.html".to_string(), document.to_html()),
+        ("results.csv".to_string(), csv::runs(&study.runs)),
+        ("evaluations.csv".to_string(), csv::evaluations(&study.runs)),
+    ];
+    files.extend(document.figures().into_iter().map(|(name, figure)| (format!("{name}.svg"), figure.to_svg())));
+    files
 }
 
 /// The answer, or why there is none.

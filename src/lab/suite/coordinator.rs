@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    audit::{self, Judged},
     folder::{DECISIONS, RunStatus, SuiteError, SuiteFolder, SuiteStore, decisions, is_started, until},
     gating,
     outcome::{self, Outcome},
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     lab::{
+        audit::Finding,
         gates::DecisionRecord,
         repeats::{self, Wanted},
         results::{self, EvalPoint},
@@ -138,6 +140,40 @@ pub enum SuiteEvent {
         /// The text.
         text: String,
     },
+    /// What the audit finds in the arms, before the first run.
+    Audited {
+        /// The findings, the most severe first.
+        findings: Vec<Finding>,
+    },
+    /// Where the study stands.
+    Standing {
+        /// In numbers.
+        progress: Progress,
+        /// In a line.
+        line: String,
+        /// A row for each run; the names of the columns are [`table::COLUMNS`](super::table::COLUMNS).
+        rows: Vec<Vec<String>>,
+    },
+    /// No update is in flight, and nothing goes on until the study is continued.
+    Paused,
+    /// The pause has ended.
+    Continued,
+    /// What the study shows.
+    Judged(Box<Judged>),
+    /// The report.
+    Reported {
+        /// Name and content of each file.
+        files: Vec<(String, String)>,
+    },
+    /// A command was rejected; nothing else changed.
+    Rejected {
+        /// The name of the command.
+        command: String,
+        /// The reason.
+        problem: Box<Problem>,
+    },
+    /// The study cannot be opened, or its folder cannot be read or written. It is closed.
+    Failed(Box<Problem>),
     /// No run is under way, and none is left or the study was stopped.
     Ended {
         /// Whether all runs that were asked for are made, up to the stage that was asked for.
@@ -157,6 +193,7 @@ struct Active {
     training: f64,
     update: u32,
     is_stopping: bool,
+    is_paused: bool,
 }
 
 /// Runs a study. See the [module](super).
@@ -178,6 +215,8 @@ pub struct Coordinator<S> {
     stage: usize,
     decisions: Vec<DecisionRecord>,
     is_stopping: bool,
+    /// Since when, and whether that was told.
+    paused: Option<(f64, bool)>,
     has_ended: bool,
     pace: Pace,
     orders: VecDeque<Order>,
@@ -205,6 +244,7 @@ impl<S: SuiteStore> Coordinator<S> {
             stage: gating::stage_reached(&folder.plan, &suite.gates, &decisions),
             decisions,
             is_stopping: false,
+            paused: None,
             has_ended: false,
             pace: Pace::default(),
             orders: VecDeque::new(),
@@ -253,6 +293,34 @@ impl<S: SuiteStore> Coordinator<S> {
         self.is_stopping = true;
         self.slots.iter_mut().flatten().for_each(|active| active.is_stopping = true);
         self.tell_all(&Command::Stop);
+    }
+
+    /// Pauses: the runs under way stay open, and finish the updates in flight; no other is started. [`SuiteEvent::Paused`] follows.
+    pub fn pause(&mut self, now: f64) {
+        if self.paused.is_none() && !self.has_ended {
+            self.paused = Some((now, false));
+            self.tell_all(&Command::Pause);
+        }
+    }
+
+    /// Ends a pause. Its time counts for no run.
+    pub fn resume(&mut self, now: f64) {
+        let Some((since, _)) = self.paused.take() else { return };
+        for (slot, active) in self.slots.iter_mut().enumerate() {
+            let Some(active) = active else { continue };
+            active.ordered += now - since;
+            active.is_paused = false;
+            // Where it is to pause holds again: to continue alone would end that, too.
+            let is_short = active.until < self.folder.plan.runs[active.run].updates;
+            let command = if is_short { Command::PauseAt { update: active.until } } else { Command::Continue };
+            self.orders.push_back(Order { slot, command });
+        }
+        self.events.push_back(SuiteEvent::Continued);
+    }
+
+    /// Whether it is paused, or about to be.
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
     }
 
     /// Whether no run is under way and none will be.
@@ -331,12 +399,17 @@ impl<S: SuiteStore> Coordinator<S> {
                 let command = if update >= active.until {
                     active.is_stopping = true;
                     Command::Stop
+                } else if self.paused.is_some() {
+                    active.is_paused = true;
+                    return;
                 } else {
                     // A roll-back took the run back while it was about to be paused.
                     Command::PauseAt { update: active.until }
                 };
                 self.orders.push_back(Order { slot, command });
             }
+            // A run that has made its last update ends instead of being paused.
+            SessionEvent::Rejected { command, .. } if ["pause", "pause_at", "continue"].contains(&command.as_str()) => {}
             SessionEvent::Warning { text } => self.events.push_back(SuiteEvent::Warning { run: Some(id), text }),
             SessionEvent::Rejected { problem, .. } => {
                 self.events.push_back(SuiteEvent::Warning { run: Some(id), text: problem.to_string() });
@@ -361,7 +434,13 @@ impl<S: SuiteStore> Coordinator<S> {
                 self.folder.set_failure(&self.folder.plan.runs[run].id.clone(), Some(problem))?;
             }
         }
-        while !self.is_stopping && !self.has_ended {
+        if let Some((_, is_told @ false)) = &mut self.paused
+            && self.slots.iter().flatten().all(|active| active.is_paused)
+        {
+            *is_told = true;
+            self.events.push_back(SuiteEvent::Paused);
+        }
+        while !self.is_stopping && !self.has_ended && self.paused.is_none() {
             let mut is_idle = true;
             while let (Some(slot), Some(run)) = (self.slots.iter().position(Option::is_none), self.next_run()) {
                 self.start(slot, run, now)?;
@@ -427,6 +506,24 @@ impl<S: SuiteStore> Coordinator<S> {
         Ok(outcome::judge(&self.folder, &self.suite, &self.decisions, &self.status, &mut self.evaluations)?)
     }
 
+    /// The same with what the audit finds, which withholds the verdicts that do not follow.
+    ///
+    /// # Errors
+    /// If a run cannot be read; an override of something that is no check.
+    pub fn judged(&mut self) -> Result<Judged, SuiteError> {
+        let outcomes = self.judge()?;
+        let findings = self.findings()?;
+        Ok(Judged::new(outcomes, findings, &self.folder.plan))
+    }
+
+    /// What the audit finds in the arms and in the runs so far.
+    ///
+    /// # Errors
+    /// An override of something that is no check.
+    pub fn findings(&self) -> Result<Vec<Finding>, SuiteError> {
+        audit::findings(&self.suite, &self.folder.plan, Some(&self.folder.store))
+    }
+
     /// What has happened since the last call.
     pub fn take_events(&mut self) -> Vec<SuiteEvent> {
         self.events.drain(..).collect()
@@ -481,7 +578,17 @@ impl<S: SuiteStore> Coordinator<S> {
         }
         self.events.push_back(SuiteEvent::RunStarted { run: planned.id.clone(), slot, until, is_resumed });
         let update = if let RunStatus::Partial(update) = self.status[run] { update } else { 0 };
-        self.slots[slot] = Some(Active { run, until, ordered: now, is_open: false, last: None, training: 0.0, update, is_stopping: false });
+        self.slots[slot] = Some(Active {
+            run,
+            until,
+            ordered: now,
+            is_open: false,
+            last: None,
+            training: 0.0,
+            update,
+            is_stopping: false,
+            is_paused: false,
+        });
         Ok(())
     }
 

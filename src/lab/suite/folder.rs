@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gating;
 use crate::{
+    config_file::{Problems, Unreadable},
     lab::{
         files::{EFFECTIVE_CONFIG, METRICS},
         gates::DecisionRecord,
@@ -13,7 +14,7 @@ use crate::{
         store::{Store, StoreError},
     },
     run::{
-        suite::{Plan, PlannedRun, Suite},
+        suite::{self, Plan, PlanError, PlannedRun, Suite},
         summary::{ExitReason, Summary},
     },
 };
@@ -129,6 +130,15 @@ pub enum SuiteError {
     /// Its folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its file.
+    #[error(transparent)]
+    Study(#[from] Problems),
+    /// It cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// It overrides what cannot be overridden.
+    #[error("{0}")]
+    Override(String),
     /// The folder belongs to a study that differs.
     #[error("the folder holds the runs of another study:\n  {}\nRun the study in another folder (`--out`), or restore what differs", .0.join("\n  "))]
     Other(Vec<String>),
@@ -248,7 +258,7 @@ impl<S: SuiteStore> SuiteFolder<S> {
 }
 
 /// The lines of a file of JSON lines. What a crash left at its end is left out.
-fn lines<T: serde::de::DeserializeOwned>(root: &dyn Store, file: &'static str) -> Result<Vec<T>, SuiteError> {
+pub(super) fn lines<T: serde::de::DeserializeOwned>(root: &dyn Store, file: &'static str) -> Result<Vec<T>, SuiteError> {
     let bytes = root.read(file)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -264,6 +274,22 @@ fn lines<T: serde::de::DeserializeOwned>(root: &dyn Store, file: &'static str) -
 /// A line that is no run.
 pub fn planned(root: &dyn Store) -> Result<Vec<PlannedRun>, SuiteError> {
     lines(root, PLAN)
+}
+
+/// The study in a folder of its runs, with its plan: it needs none of the files that it was planned from.
+///
+/// # Errors
+/// A file that is missing, or that this release refuses.
+pub fn stored(root: &dyn Store, sets: &[String]) -> Result<(Suite, Plan), SuiteError> {
+    let read = |_: &str| match root.read(SUITE) {
+        Ok(bytes) => {
+            bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok_or_else(|| Unreadable::from("no study is stored here"))
+        }
+        Err(error) => Err(error.to_string().into()),
+    };
+    let suite = suite::load(&read, SUITE, sets)?;
+    let plan = Plan::from_runs(&suite, planned(root)?)?;
+    Ok((suite, plan))
 }
 
 /// The decisions of the gates in a study's folder.

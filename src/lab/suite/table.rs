@@ -2,18 +2,19 @@
 
 use std::fmt::Write;
 
-use moelab::{
+use super::{coordinator::SuiteEvent, folder::RunStatus, outcome::Outcome, pace::Progress};
+use crate::{
     lab::{
+        audit::{Finding, Severity},
         chart::thousands,
+        escape,
         gates::Verdict,
-        suite::{Outcome, Progress, RunStatus, SuiteEvent},
     },
     run::{
         suite::{Plan, PlannedRun},
         summary::Summary,
     },
 };
-use moelab_native::print;
 
 /// Rows with columns aligned, the first to the left and the others to the right.
 fn aligned(rows: &[Vec<String>]) -> String {
@@ -38,11 +39,11 @@ pub fn plan(plan: &Plan) -> String {
         let runs: Vec<&PlannedRun> = plan.runs.iter().filter(|run| run.arm == arm.name).collect();
         let Some(first) = runs.first() else { continue };
         let changes: Vec<String> = arm.changes.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        let changes = if arm.name == plan.arms[0].name { "the control".into() } else { print::name(&changes.join(", ")) };
+        let changes = if arm.name == plan.arms[0].name { "the control".into() } else { escape::name(&changes.join(", ")) };
         let (tokens, flop) = (thousands(first.tokens), format!("{:.2e}", first.flop));
         rows.push(vec![arm.name.clone(), runs.len().to_string(), first.updates.to_string(), tokens, flop, changes]);
     }
-    let mut text = format!("{}\n\n{}", print::name(&plan.question), aligned(&rows));
+    let mut text = format!("{}\n\n{}", escape::name(&plan.question), aligned(&rows));
     if plan.stages.len() > 1 {
         let stages: Vec<String> = plan.stages.iter().map(|(name, end)| format!("{name} to update {end}")).collect();
         let _ = write!(text, "\n\nstages: {}", stages.join(", "));
@@ -50,42 +51,53 @@ pub fn plan(plan: &Plan) -> String {
     text
 }
 
+/// The columns of [`SuiteEvent::Standing`].
+pub const COLUMNS: [&str; 5] = ["run", "updates", "training", "validation", "status"];
+
+/// The cells of a run in [`COLUMNS`]: updates made, and the newest losses in nats per token.
+pub fn row(run: &PlannedRun, status: &str, update: u32, train_ce: Option<f64>, val_ce: Option<f64>) -> Vec<String> {
+    vec![run.id.clone(), format!("{update}/{}", run.updates), loss(train_ce), loss(val_ce), status.to_string()]
+}
+
+fn loss(value: Option<f64>) -> String {
+    value.map_or("-".into(), |value| format!("{value:.4}"))
+}
+
 /// What has become of each run.
 pub fn status(plan: &Plan, rows: &[(&PlannedRun, RunStatus, Option<Summary>)]) -> String {
     let mut lines = vec![["run", "updates", "validation", "best", "status"].map(String::from).to_vec()];
-    let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
     for (run, status, summary) in rows {
         let made = summary.as_ref().map_or(0, |summary| summary.updates);
-        let problem = if let RunStatus::Failed(problem) = status { format!("failed: {}", print::name(problem)) } else { status.words() };
+        let problem = if let RunStatus::Failed(problem) = status { format!("failed: {}", escape::name(problem)) } else { status.words() };
         lines.push(vec![
             run.id.clone(),
             format!("{made}/{}", run.updates),
-            number(summary.as_ref().and_then(|summary| summary.final_val_ce)),
-            number(summary.as_ref().and_then(|summary| summary.best_val_ce)),
+            loss(summary.as_ref().and_then(|summary| summary.final_val_ce)),
+            loss(summary.as_ref().and_then(|summary| summary.best_val_ce)),
             problem,
         ]);
     }
     let over = rows.iter().filter(|(_, status, _)| status.is_over()).count();
-    format!("{}\n\n{}\n\n{over} of {} runs are over", print::name(&plan.question), aligned(&lines), rows.len())
+    format!("{}\n\n{}\n\n{over} of {} runs are over", escape::name(&plan.question), aligned(&lines), rows.len())
 }
 
 /// An event as a line; `None` for what the lines of progress show.
 pub fn event(event: &SuiteEvent) -> Option<String> {
     Some(match event {
         SuiteEvent::Opened { question, arms, runs, over } => {
-            format!("{}\n{} arms, {runs} runs, {over} of them are over", print::name(question), arms.len())
+            format!("{}\n{} arms, {runs} runs, {over} of them are over", escape::name(question), arms.len())
         }
         SuiteEvent::RunStarted { run, until, is_resumed, .. } => {
             format!("{run}: {} to update {until}", if *is_resumed { "resumed" } else { "started" })
         }
         SuiteEvent::RunEnded { run, status, val_ce, seconds, .. } => {
             let loss = val_ce.map_or(String::new(), |loss| format!(", validation {loss:.4}"));
-            let problem = if let RunStatus::Failed(problem) = status { format!(": {}", print::name(problem)) } else { String::new() };
+            let problem = if let RunStatus::Failed(problem) = status { format!(": {}", escape::name(problem)) } else { String::new() };
             format!("{run}: {}{problem}{loss}, {}", status.words(), duration(*seconds))
         }
         SuiteEvent::Warning { run, text } => match run {
-            Some(run) => format!("warning: {run}: {}", print::name(text)),
-            None => format!("warning: {}", print::name(text)),
+            Some(run) => format!("warning: {run}: {}", escape::name(text)),
+            None => format!("warning: {}", escape::name(text)),
         },
         SuiteEvent::Decided { record } => {
             let what = match record.decision.verdict {
@@ -93,15 +105,32 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
                 Verdict::Promote => "promoted",
                 Verdict::Wait => "undecided",
             };
-            format!("{} after stage {}: {what}: {}", record.run, record.stage, print::name(&record.decision.reason))
+            format!("{} after stage {}: {what}: {}", record.run, record.stage, escape::name(&record.decision.reason))
         }
         SuiteEvent::Added { runs, reason } => format!("{} runs added ({reason}): {}", runs.len(), runs.join(", ")),
         SuiteEvent::Ended { is_complete: true } => "all runs that were asked for are made".into(),
         SuiteEvent::Ended { is_complete: false } => {
             "not all runs are made: the same command continues, with --retry-failed for those that failed as well".into()
         }
-        SuiteEvent::RunOpening { .. } | SuiteEvent::RunAdvanced { .. } | SuiteEvent::RunEvaluated { .. } => return None,
+        SuiteEvent::Audited { findings } => return findings_above_notes(findings),
+        SuiteEvent::Judged(judged) => return findings_above_notes(&judged.findings),
+        SuiteEvent::Paused => "paused".into(),
+        SuiteEvent::Continued => "continued".into(),
+        SuiteEvent::Rejected { command, problem } => format!("{command}: {}", escape::visible(&problem.what)),
+        SuiteEvent::Failed(problem) => escape::visible(&problem.what),
+        SuiteEvent::RunOpening { .. }
+        | SuiteEvent::RunAdvanced { .. }
+        | SuiteEvent::RunEvaluated { .. }
+        | SuiteEvent::Standing { .. }
+        | SuiteEvent::Reported { .. } => return None,
     })
+}
+
+/// Refusals and warnings, a line each; `None` if there are none.
+fn findings_above_notes(findings: &[Finding]) -> Option<String> {
+    let shown = findings.iter().filter(|finding| finding.severity > Severity::Note);
+    let lines: Vec<String> = shown.map(|finding| escape::name(&finding.to_string())).collect();
+    if lines.is_empty() { None } else { Some(lines.join("\n")) }
 }
 
 /// Where a study stands, in one line.
@@ -133,7 +162,7 @@ pub fn outcomes(outcomes: &[Outcome], withheld: &[&str]) -> String {
             continue;
         }
         for sentence in judgement.without(withheld).sentences() {
-            let _ = writeln!(text, "  {}", print::name(&sentence));
+            let _ = writeln!(text, "  {}", escape::name(&sentence));
         }
         for arm in judgement.arms.iter().filter(|arm| withheld.contains(&arm.name.as_str())) {
             let _ = writeln!(text, "  {}: withheld, because the audit refuses a conclusion about it, see above", arm.name);

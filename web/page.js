@@ -1,8 +1,8 @@
-// The page: sends commands to the trainer's worker and shows the events that come back (src/run/protocol.rs).
+// A single run on the page: sends commands to the trainer's worker and shows the events that come back (src/run/protocol.rs).
 //
 // ?updates=N starts at once; ?report=1 also posts the outcome to ./report, for tests that serve the page.
 
-import { remedy } from "./remedy.js";
+import { adapterName, remedy } from "./remedy.js";
 
 const element = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -62,16 +62,6 @@ function finish(text, message) {
   outcome.message = message;
   if (query.has("report")) {
     fetch("report", { method: "POST", body: JSON.stringify(outcome) });
-  }
-}
-
-// navigator.gpu may be missing, return no adapter, or throw: all three mean the same to the user.
-async function adapterName() {
-  try {
-    const { info } = await navigator.gpu.requestAdapter();
-    return [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ") || "an unnamed GPU";
-  } catch {
-    return null;
   }
 }
 

@@ -14,6 +14,16 @@ const REMEDIES = [
 
 const OTHER = "Current versions of Chrome, Edge, Firefox and Safari have WebGPU.";
 
+// The name of the adapter. navigator.gpu may be missing, return no adapter, or throw: all three mean the same to the user, and null here.
+export async function adapterName() {
+  try {
+    const { info } = await navigator.gpu.requestAdapter();
+    return [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ") || "an unnamed GPU";
+  } catch {
+    return null;
+  }
+}
+
 export function remedy(userAgent, secure) {
   if (!secure) {
     return "WebGPU works only on pages that come by https or from localhost. Open this page by https.";

@@ -1,14 +1,51 @@
-// The trainer's thread: a host that takes commands and posts events, both as JSON text (src/run/protocol.rs).
+// The trainer's thread: a host that takes commands and posts events, both as JSON text: of one run (src/run/protocol.rs), or, if the
+// first message is {study: NAME}, of a study and its runs (src/lab/suite).
 
-import init, { WorkerHost } from "./moelab_web.js";
+import init, { StudyHost, WorkerHost } from "./moelab_web.js";
 
 // Maximum milliseconds between two checks for messages, except for indivisible work.
 const BUDGET = 20;
+// Milliseconds that a tab that is just being closed has to give up its study.
+const PATIENCE = 3000;
 
-const fail = (error) => postMessage(JSON.stringify({ event: "failed", what: String(error?.message ?? error), reason: "failed" }));
+const post = (event) => postMessage(JSON.stringify(event));
+const fail = (error) => post({ event: "failed", what: String(error?.message ?? error), reason: "failed" });
 
-const opened = init().then(() => new WorkerHost());
+let opened = null;
 let isWorking = false;
+
+// Whether no other tab has the study open; this worker has it from then on, until it ends.
+const isFree = (study) => new Promise((resolve, reject) => {
+  const hold = () => new Promise(() => resolve(true));
+  const isBusy = (error) => (["AbortError", "TimeoutError"].includes(error.name) ? resolve(false) : reject(error));
+  navigator.locks.request(`moelab study ${study}`, { signal: AbortSignal.timeout(PATIENCE) }, hold).catch(isBusy);
+});
+
+async function openStudy(study) {
+  await init();
+  const busy = `Another tab of this browser has the study “${study}” open: go on there, or close it and load this page again.`;
+  if (!(await isFree(study))) {
+    throw new Error(busy);
+  }
+  try {
+    const root = await navigator.storage.getDirectory();
+    const studies = await root.getDirectoryHandle("studies", { create: true });
+    const folder = await studies.getDirectoryHandle(study, { create: true });
+    const open = async (name) => (await folder.getFileHandle(name, { create: true })).createSyncAccessHandle();
+    const files = [await open("log-0"), await open("log-1")];
+    const { quota, usage } = await navigator.storage.estimate();
+    return new StudyHost(study, ...files, quota - usage);
+  } catch (error) {
+    if (error.name === "NoModificationAllowedError") {
+      throw new Error(busy);
+    }
+    if (!(error instanceof DOMException)) {
+      throw error;
+    }
+    post({ event: "warning", words: `This browser gives the page no storage (${error.message}): the study is lost with the tab.` });
+    return new StudyHost(study);
+  }
+}
 
 // Gives control back to the browser, in which GPU work can complete. Timers of dedicated workers run at full speed in hidden tabs too.
 const eventLoop = () => new Promise((resolve) => setTimeout(resolve, 1));
@@ -24,7 +61,11 @@ async function work(host) {
 
 onmessage = async ({ data }) => {
   try {
+    opened ??= data.study ? openStudy(data.study) : init().then(() => new WorkerHost());
     const host = await opened;
+    if (typeof data !== "string") {
+      return;
+    }
     host.send(data);
     if (!isWorking) {
       await work(host);

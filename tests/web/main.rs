@@ -2,7 +2,10 @@
 //!
 //! These tests need `dist/` and a browser, so they run only when asked for: `cargo xtask test` does.
 
-use std::{collections::BTreeMap, fs, path::Path, rc::Rc, sync::mpsc, time::Duration};
+#[path = "../helpers/tiny_study.rs"]
+mod tiny_study;
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command, rc::Rc, sync::mpsc, time::Duration};
 
 use moelab::{
     data::prepare::{self, NoFiles, Purpose},
@@ -19,8 +22,15 @@ use xtask::{
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Serves the page and `files`, opens `path`, and returns what the page reports.
-fn visit(test: &str, path: &str, files: BTreeMap<String, String>, flags: &[&str]) -> Value {
+/// A browser with a page that posts reports.
+struct Visit {
+    test: &'static str,
+    browser: Browser,
+    reports: mpsc::Receiver<String>,
+}
+
+/// Serves the page and `files`, and opens `path`.
+fn open(test: &'static str, path: &str, files: BTreeMap<String, String>, flags: &[&str]) -> Visit {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (dist, pages) = (root.join("dist"), root.join("tests/web"));
     assert!(dist.join("index.html").exists(), "no page in {}; build it with `cargo xtask web`", dist.display());
@@ -28,15 +38,27 @@ fn visit(test: &str, path: &str, files: BTreeMap<String, String>, flags: &[&str]
     let address = serve(Site { folders: vec![dist, pages], files, reports: Some(sender) }, 0).unwrap();
     let profile = root.join("target/xtask").join(test);
     let browser = Browser::open(&format!("http://{address}/{path}"), &profile, flags).unwrap();
-    let report = reports.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        let log = fs::read_to_string(Browser::log(&profile)).unwrap_or_default();
-        let said: Vec<_> = log.lines().filter(|line| !line.contains("dbus")).collect();
-        panic!("the page reported nothing in {PATIENCE:?}; the browser said:\n{}", said.join("\n"))
-    });
-    drop(browser);
-    let report: Value = serde_json::from_str(&report).unwrap();
-    println!("{test}: adapter {}", report["adapter"]);
-    report
+    Visit { test, browser, reports }
+}
+
+impl Visit {
+    /// What the page reports next.
+    fn report(&self) -> Value {
+        let report = self.reports.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/xtask").join(self.test);
+            let log = fs::read_to_string(Browser::log(&profile)).unwrap_or_default();
+            let said: Vec<_> = log.lines().filter(|line| !line.contains("dbus")).collect();
+            panic!("the page reported nothing in {PATIENCE:?}; the browser said:\n{}", said.join("\n"))
+        });
+        let report: Value = serde_json::from_str(&report).unwrap();
+        println!("{}: adapter {}", self.test, report["adapter"]);
+        report
+    }
+}
+
+/// Serves the page and `files`, opens `path`, and returns what the page reports.
+fn visit(test: &'static str, path: &str, files: BTreeMap<String, String>, flags: &[&str]) -> Value {
+    open(test, path, files, flags).report()
 }
 
 fn strings(list: &Value) -> Vec<&str> {
@@ -84,6 +106,107 @@ fn native_losses(updates: u32) -> Vec<f64> {
     }
 }
 
+/// The page with the tiny study in the place of the example, used by `drive.js` in the place of a person.
+fn study(test: &'static str, scenario: &str) -> Visit {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/index.html")).expect("`cargo xtask web` builds the page");
+    let driven = page.replace("</head>", "<script type=\"module\" src=\"drive.js\"></script>\n</head>");
+    let files = [("driven.html", driven.as_str()), ("suite.toml", tiny_study::STUDY), ("base.toml", tiny_study::BASE)];
+    let files = files.map(|(name, text)| (name.to_string(), text.to_string()));
+    open(test, &format!("driven.html?{scenario}"), BTreeMap::from(files), &SWIFTSHADER)
+}
+
+/// The final loss of each run, and the verdict, of the tiny study on the command line.
+fn on_the_command_line(test: &str) -> (BTreeMap<String, f64>, String) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    fs::remove_dir_all(&folder).ok();
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("suite.toml"), tiny_study::STUDY).unwrap();
+    fs::write(folder.join("base.toml"), tiny_study::BASE).unwrap();
+    let tests = std::env::current_exe().unwrap();
+    let moelab = tests.ancestors().nth(2).unwrap().join("moelab");
+    let moelab = || {
+        let mut command = Command::new(&moelab);
+        command.args(["suite", "run"]).arg(folder.join("suite.toml")).arg("--out").arg(folder.join("runs"));
+        command
+    };
+    let output = |command: &mut Command| {
+        let output = command.output().unwrap_or_else(|error| panic!("{error}: `cargo build --workspace` builds moelab"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let events = output(moelab().arg("--json"));
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let ended = events.filter(|event| event["event"] == "run_ended");
+    let losses = ended.map(|event| (event["run"].as_str().unwrap().to_string(), event["val_ce"].as_f64().unwrap())).collect();
+    (losses, output(&mut moelab()).trim().to_string())
+}
+
+/// The columns `run` and `final_val_ce` of `results.csv`.
+fn losses_of(csv: &str) -> BTreeMap<String, f64> {
+    let mut rows = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = rows.next().unwrap();
+    let place = |name: &str| head.iter().position(|column| *column == name).unwrap();
+    let (run, loss) = (place("run"), place("final_val_ce"));
+    rows.map(|row| (row[run].to_string(), row[loss].parse().unwrap())).collect()
+}
+
+/// A verdict without its numbers, whose last digits are those of the adapter.
+fn without_numbers(verdict: &str) -> String {
+    let mut text = String::new();
+    for c in verdict.chars() {
+        match c {
+            '0'..='9' | '.' if text.ends_with('#') => {}
+            '0'..='9' => text.push('#'),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+fn assert_as_on_the_command_line(report: &Value, (losses, verdict): &(BTreeMap<String, f64>, String)) {
+    let found = losses_of(report["files"]["results.csv"].as_str().unwrap());
+    assert_eq!(found.keys().collect::<Vec<_>>(), losses.keys().collect::<Vec<_>>());
+    for (run, loss) in losses {
+        assert!((found[run] - loss).abs() <= 1e-4 * loss, "{run}: {} in the page, {loss} on the command line", found[run]);
+    }
+    let shown = report["verdict"].as_str().unwrap();
+    println!("{shown}");
+    assert_eq!(without_numbers(shown), without_numbers(verdict), "in the page:\n{shown}\non the command line:\n{verdict}");
+    assert_eq!(strings(&report["violations"]), Vec::<&str>::new(), "the content security policy was violated");
+}
+
+#[test]
+#[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
+fn a_study_in_the_page_pauses_and_gives_the_verdict_of_the_command_line() {
+    let report = study("study", "pause").report();
+    let wanted = on_the_command_line("study");
+    assert_as_on_the_command_line(&report, &wanted);
+    assert_eq!(report["paused"]["before"], report["paused"]["after"], "something went on in the pause");
+    let names: Vec<&String> = report["files"].as_object().unwrap().keys().collect();
+    assert!(["report.html", "report.md", "results.csv"].iter().all(|name| names.contains(&&name.to_string())), "{names:?}");
+    let second = report["second"].as_str().unwrap();
+    assert!(second.contains("Another tab of this browser has the study"), "{second}");
+}
+
+#[test]
+#[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
+fn a_study_survives_a_browser_that_is_killed() {
+    let mut visit = study("killed", "kill");
+    let first = visit.report();
+    visit.browser.kill_and_reopen().unwrap();
+    let second = visit.report();
+    assert_as_on_the_command_line(&second, &on_the_command_line("killed"));
+    let made = strings(&first["done"]);
+    assert!(made.len() >= 3 && made.len() < 9, "{made:?}");
+    let found = strings(&second["found"]);
+    assert!(made.iter().all(|run| found.contains(run)), "made {made:?}, found {found:?}");
+    // What was made is not made again, and every run ends once.
+    let history = second["events"].as_str().unwrap();
+    assert!(found.iter().all(|run| !history.contains(&format!("{run}: "))), "{found:?}:\n{history}");
+    assert_eq!(history.matches(": done, validation").count() + found.len(), 9, "{history}");
+}
+
 #[test]
 #[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
 fn a_browser_without_webgpu_gets_advice() {
@@ -93,7 +216,7 @@ fn a_browser_without_webgpu_gets_advice() {
     assert_eq!(report["losses"], serde_json::json!([]));
 }
 
-fn compile(test: &str, modules: &[&ModuleInfo]) -> Value {
+fn compile(test: &'static str, modules: &[&ModuleInfo]) -> Value {
     let list: Vec<_> = modules.iter().map(|m| serde_json::json!({ "name": m.name, "source": m.source })).collect();
     let files = BTreeMap::from([("modules.json".to_owned(), Value::from(list).to_string())]);
     let report = visit(test, "tint.html", files, &SWIFTSHADER);

@@ -4,7 +4,9 @@
 //! a browser completes GPU work only when control returns to its event loop, to which the worker returns after each call.
 #![cfg(target_arch = "wasm32")]
 
-use std::{collections::BTreeMap, rc::Rc};
+mod study;
+
+use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
@@ -18,6 +20,7 @@ use moelab::{
         host::{Activity, Clock, DeviceFuture, Environment, Host},
         memory::Memory,
         store::Store,
+        stored_log::Folders,
     },
     run::{Config, protocol::Problem},
 };
@@ -63,15 +66,45 @@ pub fn start() {
     }
 }
 
-/// The environment of the page: the adapter, the embedded language, and folders in memory, which are lost with the tab.
-#[derive(Default)]
+/// The environment of the page: the adapter, the embedded language, and the folders of runs.
 struct Tab {
-    folders: BTreeMap<String, Memory>,
+    place: Place,
+    /// Requested once, so that the runs of a study share its compiled kernels.
+    device: Rc<OnceCell<Rc<Device>>>,
+}
+
+/// Where runs are kept.
+enum Place {
+    /// Single runs, which are lost with the tab.
+    Memory(BTreeMap<String, Memory>),
+    /// The runs of a study.
+    Study(Folders),
+}
+
+impl Tab {
+    fn of_runs() -> Tab {
+        Tab { place: Place::Memory(BTreeMap::new()), device: Rc::default() }
+    }
+
+    fn of_study(folders: Folders) -> Tab {
+        Tab { place: Place::Study(folders), device: Rc::default() }
+    }
 }
 
 impl Environment for Tab {
     fn device(&mut self) -> DeviceFuture {
-        Box::pin(async { Ok(Rc::new(Device::open(&AdapterChoice::default()).await?)) })
+        // A device that was lost is requested anew.
+        if self.device.get().is_some_and(|device| device.check().is_err()) {
+            self.device = Rc::default();
+        }
+        let opened = self.device.clone();
+        Box::pin(async move {
+            if let Some(device) = opened.get() {
+                return Ok(device.clone());
+            }
+            let device = Rc::new(Device::open(&AdapterChoice::default()).await?);
+            Ok(opened.get_or_init(|| device).clone())
+        })
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
@@ -79,7 +112,10 @@ impl Environment for Tab {
     }
 
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
-        Ok(Box::new(self.folders.entry(run.to_string()).or_default().clone()))
+        match &mut self.place {
+            Place::Memory(folders) => Ok(Box::new(folders.entry(run.to_string()).or_default().clone())),
+            Place::Study(folders) => Ok(folders.folder(run)?),
+        }
     }
 
     fn clock(&self) -> Clock {
@@ -104,7 +140,7 @@ impl WorkerHost {
     #[wasm_bindgen(constructor)]
     #[allow(clippy::new_without_default, reason = "JavaScript constructs it")]
     pub fn new() -> WorkerHost {
-        WorkerHost { host: Host::new(Tab::default()), activity: Activity::Idle }
+        WorkerHost { host: Host::new(Tab::of_runs()), activity: Activity::Idle }
     }
 
     /// Queues a command.

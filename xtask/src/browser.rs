@@ -49,6 +49,7 @@ pub fn find() -> Option<PathBuf> {
 /// A running browser; dropping it kills the process and deletes its profile.
 pub struct Browser {
     process: Child,
+    command: Command,
     profile: PathBuf,
 }
 
@@ -63,7 +64,8 @@ impl Browser {
         fs::remove_dir_all(profile).ok();
         fs::create_dir_all(profile)?;
         let log = fs::File::create(Self::log(profile))?;
-        let process = Command::new(&program)
+        let mut command = Command::new(&program);
+        command
             .args(FLAGS)
             .args(flags)
             .arg("--enable-logging=stderr")
@@ -71,10 +73,20 @@ impl Browser {
             .arg(address)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        Ok(Self { process, profile: profile.to_owned() })
+            .stderr(log);
+        let process = command.spawn().with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { process, command, profile: profile.to_owned() })
+    }
+
+    /// Kills the process and opens the same address again, with the profile as it is.
+    ///
+    /// # Errors
+    /// If it cannot be started again.
+    pub fn kill_and_reopen(&mut self) -> Result<()> {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        self.process = self.command.spawn().context("starting the browser again")?;
+        Ok(())
     }
 
     /// The log file of a browser with this profile.

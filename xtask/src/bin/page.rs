@@ -8,7 +8,16 @@ use std::{fs, path::Path, process::ExitCode};
 use anyhow::{Context, Result};
 use wasm_bindgen_cli_support::Bindgen;
 
-const FILES: [&str; 5] = ["web/index.html", "web/page.js", "web/remedy.js", "web/worker.js", "configs/quickstart.toml"];
+const FILES: [&str; 8] = [
+    "web/index.html",
+    "web/page.js",
+    "web/remedy.js",
+    "web/study.js",
+    "web/worker.js",
+    "configs/quickstart.toml",
+    "configs/example/base.toml",
+    "configs/example/suite.toml",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

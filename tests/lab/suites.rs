@@ -386,6 +386,30 @@ fn uniform(seed: u64, of: &str) -> f64 {
 }
 
 #[test]
+fn a_pause_keeps_the_run_open_and_the_end_of_its_stage() {
+    let (suite, plan) = plan(&format!("{STUDY}repeats = 1\n[stages]\nscreen = 20\n[arms]\na.set = [\"model.router.top_k=1\"]"));
+    let world = World::new(|_, _, _| 2.0);
+    let mut study = coordinator(&world, &suite, &plan, Options { slots: 1, ..Options::default() });
+    let order = |command| Order { slot: 0, command };
+    assert!(study.advance(0.0).unwrap().contains(&order(Command::PauseAt { update: 20 })));
+    study.pause(1.0);
+    assert_eq!(study.advance(1.0).unwrap(), [order(Command::Pause)]);
+    assert!(!study.take_events().contains(&SuiteEvent::Paused), "an update is in flight");
+    study.observe(0, SessionEvent::Paused { update: 5 }, 2.0);
+    assert_eq!(study.advance(2.0).unwrap(), []);
+    assert_eq!(study.take_events(), [SuiteEvent::Paused]);
+    study.resume(9.0);
+    // A run that is continued without it would go on beyond the end of its stage.
+    assert_eq!(study.advance(9.0).unwrap(), [order(Command::PauseAt { update: 20 })]);
+    study.observe(0, SessionEvent::Paused { update: 20 }, 10.0);
+    assert_eq!(study.advance(10.0).unwrap(), [order(Command::Stop)]);
+    study.observe(0, SessionEvent::Failed(Box::new(Problem::new("it ends here"))), 12.0);
+    let events = study.take_events();
+    let seconds = events.iter().find_map(|event| if let SuiteEvent::RunEnded { seconds, .. } = event { Some(*seconds) } else { None });
+    assert_eq!(seconds, Some(4.0), "the pause of 8 s is not the run's");
+}
+
+#[test]
 fn two_hundred_runs_with_faults_and_kills_are_each_made_once() {
     let values: Vec<String> = (1..=39).map(|value| format!("{:.4}", f64::from(value) / 1e4)).collect();
     let text = format!("{STUDY}repeats = 5\n[grid]\n\"optimizer.muon.lr\" = [{}]", values.join(", "));

@@ -151,7 +151,7 @@ pub enum SuiteEvent {
         progress: Progress,
         /// In a line.
         line: String,
-        /// A row for each run; the names of the columns are [`table::COLUMNS`](super::table::COLUMNS).
+        /// A row for each run: see [`table::row`](super::table::row).
         rows: Vec<Vec<String>>,
     },
     /// No update is in flight, and nothing goes on until the study is continued.

@@ -51,10 +51,7 @@ pub fn plan(plan: &Plan) -> String {
     text
 }
 
-/// The columns of [`SuiteEvent::Standing`].
-pub const COLUMNS: [&str; 5] = ["run", "updates", "training", "validation", "status"];
-
-/// The cells of a run in [`COLUMNS`]: updates made, and the newest losses in nats per token.
+/// The cells of a run in [`SuiteEvent::Standing`]: run, updates made, newest training and validation loss in nats per token, status.
 pub fn row(run: &PlannedRun, status: &str, update: u32, train_ce: Option<f64>, val_ce: Option<f64>) -> Vec<String> {
     vec![run.id.clone(), format!("{update}/{}", run.updates), loss(train_ce), loss(val_ce), status.to_string()]
 }

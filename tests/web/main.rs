@@ -5,7 +5,15 @@
 #[path = "../helpers/tiny_study.rs"]
 mod tiny_study;
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, rc::Rc, sync::mpsc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    rc::Rc,
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
 
 use moelab::{
     data::prepare::{self, NoFiles, Purpose},
@@ -116,9 +124,14 @@ fn study(test: &'static str, scenario: &str) -> Visit {
     open(test, &format!("driven.html?{scenario}"), BTreeMap::from(files), &SWIFTSHADER)
 }
 
-/// The final loss of each run, and the verdict, of the tiny study on the command line.
-fn on_the_command_line(test: &str) -> (BTreeMap<String, f64>, String) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+/// The final loss of each run, and the verdict, of the tiny study on the command line. Made once for all tests.
+fn on_the_command_line() -> &'static (BTreeMap<String, f64>, String) {
+    static MADE: OnceLock<(BTreeMap<String, f64>, String)> = OnceLock::new();
+    MADE.get_or_init(make_on_the_command_line)
+}
+
+fn make_on_the_command_line() -> (BTreeMap<String, f64>, String) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("study");
     fs::remove_dir_all(&folder).ok();
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("suite.toml"), tiny_study::STUDY).unwrap();
@@ -164,7 +177,8 @@ fn without_numbers(verdict: &str) -> String {
     text
 }
 
-fn assert_as_on_the_command_line(report: &Value, (losses, verdict): &(BTreeMap<String, f64>, String)) {
+fn assert_as_on_the_command_line(report: &Value) {
+    let (losses, verdict) = on_the_command_line();
     let found = losses_of(report["files"]["results.csv"].as_str().unwrap());
     assert_eq!(found.keys().collect::<Vec<_>>(), losses.keys().collect::<Vec<_>>());
     for (run, loss) in losses {
@@ -180,8 +194,7 @@ fn assert_as_on_the_command_line(report: &Value, (losses, verdict): &(BTreeMap<S
 #[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
 fn a_study_in_the_page_pauses_and_gives_the_verdict_of_the_command_line() {
     let report = study("study", "pause").report();
-    let wanted = on_the_command_line("study");
-    assert_as_on_the_command_line(&report, &wanted);
+    assert_as_on_the_command_line(&report);
     assert_eq!(report["paused"]["before"], report["paused"]["after"], "something went on in the pause");
     let names: Vec<&String> = report["files"].as_object().unwrap().keys().collect();
     assert!(["report.html", "report.md", "results.csv"].iter().all(|name| names.contains(&&name.to_string())), "{names:?}");
@@ -196,7 +209,8 @@ fn a_study_survives_a_browser_that_is_killed() {
     let first = visit.report();
     visit.browser.kill_and_reopen().unwrap();
     let second = visit.report();
-    assert_as_on_the_command_line(&second, &on_the_command_line("killed"));
+    drop(visit);
+    assert_as_on_the_command_line(&second);
     let made = strings(&first["done"]);
     assert!(made.len() >= 3 && made.len() < 9, "{made:?}");
     let found = strings(&second["found"]);

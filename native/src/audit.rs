@@ -54,7 +54,7 @@ pub fn audit(common: &Common, args: &AuditArgs) -> Result<Option<Severity>> {
     }
     findings.extend(audit::all(&study));
     overrides.extend(stated_overrides(&args.overrides)?);
-    audit::apply_overrides(&mut findings, &overrides).map_err(anyhow::Error::msg)?;
+    audit::apply_overrides(&mut findings, &overrides)?;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     show(common, &study, &findings)?;
     Ok(audit::worst(&findings))
@@ -114,7 +114,7 @@ fn read(args: &AuditArgs) -> Result<(Study, BTreeMap<String, String>)> {
             runs.push(read_run(path)?);
         } else if extension == "json" {
             let text = open::read_text(path).map_err(|error| anyhow::anyhow!("{}: {error}", print::path(path)))?;
-            study.runs.extend(audit::import::read(&stem(path), &text).map_err(anyhow::Error::msg)?);
+            study.runs.extend(audit::import::read(&stem(path), &text)?);
         } else if is_study(path) {
             let reader = |path: &str| open::read_text(Path::new(path));
             let name = path.display().to_string();

@@ -103,7 +103,7 @@ pub fn compare(common: &Common, args: &CompareArgs) -> Result<()> {
     };
     let overrides = stated_overrides(&args.overrides)?;
     let options = Options { at, x: args.by, target: args.target, margin: args.margin, overrides };
-    let compared = compare_runs(&runs, &options).map_err(anyhow::Error::msg)?;
+    let compared = compare_runs(&runs, &options)?;
     let figures = [Some(compared.curves(&runs)), compared.intervals()];
     for (path, draw) in [(&args.svg, svg as Draw), (&args.png, png)] {
         let Some(path) = path else { continue };

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
     lab::{
@@ -93,7 +93,7 @@ fn economy(common: &Common, args: &GatesArgs, options: &GateOptions, runs: &[Run
     stages.sort_unstable();
     let truth = Truth { control, arms, stages };
     let spec = Spec { margin: args.margin, ..Spec::default() };
-    let rows = economy::economy(&truth, options, &spec).map_err(|problem| anyhow!(problem))?;
+    let rows = economy::economy(&truth, options, &spec)?;
     if common.json {
         rows.iter().for_each(print::json);
     } else {

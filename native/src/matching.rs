@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
     lab::{
@@ -62,7 +62,7 @@ pub fn match_configs(common: &Common, args: &MatchArgs) -> Result<()> {
         measured(common, args, &base, &other)?
     } else {
         let of = |config: &Config| args.on.of(config);
-        solve(&base, of(&other), &args.vary, args.at_most, &of).map_err(|problem| anyhow!(problem))?
+        solve(&base, of(&other), &args.vary, args.at_most, &of)?
     };
     let text = to_toml(&matched, args.on, (&print::path(&args.to), &other), args.tolerance, &head(args, &matched)?);
     if let Some(path) = &args.out {
@@ -104,7 +104,7 @@ fn measured(common: &Common, args: &MatchArgs, base: &Config, other: &Config) ->
         Ok(record.ms)
     };
     let target = measure(other)?;
-    solve_measured(base, target, &args.vary, measure)?.map_err(|problem| anyhow!(problem))
+    Ok(solve_measured(base, target, &args.vary, measure)??)
 }
 
 /// What the changed keys are written over: the config that is extended, with its own overrides, or the whole config.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    audit::{self, Finding, Severity, study::Measured},
+    audit::{self, Finding, OverrideError, Severity, study::Measured},
     chart::{
         curves::{ArmCurves, Curves},
         intervals::{ArmInterval, Intervals},
@@ -132,7 +132,7 @@ pub struct RunValue {
 ///
 /// # Errors
 /// An override of something that is no check.
-pub fn compare(runs: &[MeasuredRun], options: &Options) -> Result<Compared, String> {
+pub fn compare(runs: &[MeasuredRun], options: &Options) -> Result<Compared, OverrideError> {
     let groups = groups(runs);
     let evaluations: Vec<Vec<Evaluation>> = runs.iter().map(|run| evaluations(run, options.at)).collect();
     let reached = evaluations.iter().map(|evals| evals.last().map(|last| last.x));

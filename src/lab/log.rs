@@ -11,7 +11,7 @@
 use crate::run::{
     checkpoint::LogMark,
     digest::{hex, sha256_hex},
-    records::{self, Event},
+    records::{self, Event, LineError},
 };
 use sha2::{Digest, Sha256};
 
@@ -55,7 +55,7 @@ pub struct Line {
     /// The line without its check.
     pub body: String,
     /// Its content, or why it cannot be read.
-    pub event: Result<Event, String>,
+    pub event: Result<Event, LineError>,
     /// The check of its array record, if it has one.
     pub arrays: Option<u32>,
     has_check: bool,
@@ -69,7 +69,7 @@ impl Line {
             None => (body(line), false, true),
             Some((body, rest)) => (body, true, rest.strip_suffix("\"}").is_some_and(|found| found == check(body))),
         };
-        let event = if fits { Event::from_line(line) } else { Err("it is damaged: its check does not match".to_string()) };
+        let event = if fits { Event::from_line(line) } else { Err(LineError::Check) };
         let arrays = body.rsplit_once(ARRAYS).and_then(|(_, check)| u32::from_str_radix(check.strip_suffix('"')?, 16).ok());
         Line { number: index + 1, body: body.to_string(), event, arrays, has_check }
     }
@@ -82,7 +82,7 @@ impl Line {
     /// Makes it unreadable if it has no check although others have: damage may have hit its key.
     pub fn must_have_check(&mut self) {
         if !self.has_check {
-            self.event = Err("it is damaged: it has no check".to_string());
+            self.event = Err(LineError::NoCheck);
         }
     }
 }

@@ -25,6 +25,67 @@ const MOST_SKIPPED: u32 = 4096;
 /// Candidates of [`solve_measured`] that are measured.
 const MEASUREMENTS: usize = 3;
 
+/// Why nothing can be matched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MatchError {
+    /// No [`Quantity`] has this name.
+    #[error("`{name}` cannot be matched; one of: {}", Quantity::all().map(Quantity::name).collect::<Vec<_>>().join(", "))]
+    Quantity {
+        /// As given.
+        name: String,
+    },
+    /// No size has this name.
+    #[error("`{name}` cannot be varied; one of: {}", SIZES.map(|size| format!("{} ({})", size.key, size.aliases.join(", "))).join(", "))]
+    Size {
+        /// As given.
+        name: String,
+    },
+    /// The range of a size cannot be read.
+    #[error("`{range}` is not a range of `{key}`; for example 16..48")]
+    Range {
+        /// Of the size.
+        key: &'static str,
+        /// As given.
+        range: String,
+    },
+    /// No value of a size is in its range.
+    #[error("no value from {} to {} of `{key}`, which may be {} to {}", range.start(), range.end(), allowed.start(), allowed.end())]
+    EmptyRange {
+        /// Of the size.
+        key: &'static str,
+        /// What remains of the range given.
+        range: RangeInclusive<u32>,
+        /// What a config may have.
+        allowed: RangeInclusive<u32>,
+    },
+    /// No size was given.
+    #[error("nothing to vary")]
+    NoSize,
+    /// The sizes before the last have too many combinations.
+    #[error("more than {} combinations; give `{key}` a range, for example {key}=16..48", MOST_COMBINATIONS)]
+    Combinations {
+        /// Of the size whose range is too wide.
+        key: &'static str,
+    },
+    /// The last size changes nothing.
+    #[error("what is to be matched does not depend on `{key}`: vary another size")]
+    Independent {
+        /// Of the last size.
+        key: &'static str,
+    },
+    /// No config may have any value of the last size within its range.
+    #[error("no valid value of `{key}` from {} to {}", range.start(), range.end())]
+    NoValid {
+        /// Of the last size.
+        key: &'static str,
+        /// Its range.
+        range: RangeInclusive<u32>,
+    },
+    /// No measurement gave a duration.
+    #[error("nothing was measured")]
+    NotMeasured,
+}
+
 /// What is matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
@@ -75,10 +136,13 @@ impl Quantity {
     ///
     /// # Errors
     /// If there is no such quantity, with those that there are.
-    pub fn parse(name: &str) -> Result<Quantity, String> {
-        let all = || Self::COUNTED.into_iter().chain([Quantity::WallClock]);
-        let names = || all().map(Quantity::name).collect::<Vec<_>>().join(", ");
-        all().find(|quantity| quantity.name() == name).ok_or_else(|| format!("`{name}` cannot be matched; one of: {}", names()))
+    pub fn parse(name: &str) -> Result<Quantity, MatchError> {
+        let unknown = || MatchError::Quantity { name: name.to_owned() };
+        Self::all().find(|quantity| quantity.name() == name).ok_or_else(unknown)
+    }
+
+    fn all() -> impl Iterator<Item = Quantity> {
+        Self::COUNTED.into_iter().chain([Quantity::WallClock])
     }
 
     /// Its value; NaN for one that has to be measured.
@@ -131,25 +195,23 @@ impl Vary {
     ///
     /// # Errors
     /// If there is no such size, or its range is empty.
-    pub fn parse(text: &str) -> Result<Vary, String> {
+    pub fn parse(text: &str) -> Result<Vary, MatchError> {
         let (name, range) = text.split_once('=').map_or((text, None), |(name, range)| (name.trim(), Some(range.trim())));
         let names = |size: &Size| size.key == name || size.key.strip_prefix("model.") == Some(name) || size.aliases.contains(&name);
-        let index = SIZES.iter().position(names).ok_or_else(|| {
-            let known = SIZES.iter().map(|size| format!("{} ({})", size.key, size.aliases.join(", "))).collect::<Vec<_>>().join(", ");
-            format!("`{name}` cannot be varied; one of: {known}")
-        })?;
-        let (least, most) = match Config::kind().find(SIZES[index].key) {
+        let index = SIZES.iter().position(names).ok_or_else(|| MatchError::Size { name: name.to_owned() })?;
+        let key = SIZES[index].key;
+        let (least, most) = match Config::kind().find(key) {
             Some(Kind::Integer { min, max }) => (*min as u32, *max as u32),
             _ => (1, u32::MAX),
         };
         let Some(range) = range else { return Ok(Vary { index, range: least..=most }) };
         let bounds = range.split_once("..").map_or((range, range), |(low, high)| (low, high.trim_start_matches('=')));
         let (Ok(low), Ok(high)) = (bounds.0.parse::<u32>(), bounds.1.parse::<u32>()) else {
-            return Err(format!("`{range}` is not a range of `{}`; for example 16..48", SIZES[index].key));
+            return Err(MatchError::Range { key, range: range.to_owned() });
         };
         let (low, high) = (low.max(least), high.min(most));
         if low > high {
-            return Err(format!("no value from {low} to {high} of `{}`, which may be {least} to {most}", SIZES[index].key));
+            return Err(MatchError::EmptyRange { key, range: low..=high, allowed: least..=most });
         }
         Ok(Vary { index, range: low..=high })
     }
@@ -206,17 +268,13 @@ impl Matched {
 ///
 /// # Errors
 /// If `of` does not depend on the last size, or no valid config was found.
-pub fn solve(base: &Config, target: f64, sizes: &[Vary], at_most: bool, of: &dyn Fn(&Config) -> f64) -> Result<Matched, String> {
-    let Some((last, others)) = sizes.split_last() else { return Err("nothing to vary".into()) };
+pub fn solve(base: &Config, target: f64, sizes: &[Vary], at_most: bool, of: &dyn Fn(&Config) -> f64) -> Result<Matched, MatchError> {
+    let Some((last, others)) = sizes.split_last() else { return Err(MatchError::NoSize) };
     let mut bases = vec![base.clone()];
     for size in others {
         let values = || size.range.clone();
         if bases.len().saturating_mul(values().count()) > MOST_COMBINATIONS {
-            return Err(format!(
-                "more than {MOST_COMBINATIONS} combinations; give `{}` a range, for example {}=16..48",
-                size.key(),
-                size.key()
-            ));
+            return Err(MatchError::Combinations { key: size.key() });
         }
         bases = bases.iter().flat_map(|config| values().map(|value| size.set(config, value))).collect();
     }
@@ -245,10 +303,10 @@ pub fn solve(base: &Config, target: f64, sizes: &[Vary], at_most: bool, of: &dyn
         }
     }
     if !depends {
-        return Err(format!("what is to be matched does not depend on `{}`: vary another size", last.key()));
+        return Err(MatchError::Independent { key: last.key() });
     }
     let Some((config, value, found)) = best else {
-        return Err(format!("no valid value of `{}` from {} to {}", last.key(), last.range.start(), last.range.end()));
+        return Err(MatchError::NoValid { key: last.key(), range: last.range.clone() });
     };
     let (low, high) = last.countable(&config);
     let around = [value.checked_sub(1).and_then(|below| valid(last, &config, below, low, Down)), valid(last, &config, value + 1, high, Up)];
@@ -292,7 +350,7 @@ pub fn solve_measured<E>(
     target: f64,
     sizes: &[Vary],
     mut measure: impl FnMut(&Config) -> Result<f64, E>,
-) -> Result<Result<Matched, String>, E> {
+) -> Result<Result<Matched, MatchError>, E> {
     let mut known = (flops_per_update(base), measure(base)?);
     let mut wanted = known.0 * target / known.1;
     let mut best: Option<Matched> = None;
@@ -314,7 +372,7 @@ pub fn solve_measured<E>(
         }
         known = new;
     }
-    Ok(best.ok_or_else(|| "nothing was measured".into()))
+    Ok(best.ok_or(MatchError::NotMeasured))
 }
 
 /// One quantity of two configs.

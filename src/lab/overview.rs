@@ -11,7 +11,7 @@ use super::{
 };
 use crate::run::{
     records::{EvalRecord, Event, Incident, IncidentRecord, RATE_SECONDS, SampleRecord, UpdateRecord},
-    series::{Column, Record, RecordKind, Series},
+    series::{Column, Record, RecordKind, Series, Summarized},
 };
 
 /// Number of samples kept, the last ones.
@@ -46,7 +46,7 @@ pub struct Overview {
     pub curves: [Vec<Bucket>; 2],
     /// All updates without a finite gradient, as they are marked in a plot.
     pub skipped: Vec<u32>,
-    /// For each measured series of updates, its mean over the last tenth of the updates, and its last value.
+    /// Each measured series of updates at the end of the run.
     pub recent: Vec<(&'static Series, Recent)>,
     /// Each measured series of evaluations with a value per layer, or per layer and expert, at the newest evaluation.
     pub routing: Vec<(&'static Series, Vec<f64>)>,
@@ -61,8 +61,21 @@ pub struct Recent {
     pub shape: Vec<usize>,
     /// Mean of the finite values over the last tenth of the updates.
     pub mean: Vec<f64>,
+    /// The largest of these.
+    pub largest: Vec<f64>,
     /// At the last update.
     pub last: Vec<f64>,
+}
+
+impl Recent {
+    /// The values by which a report summarises the series.
+    pub fn summary(&self, how: Summarized) -> &[f64] {
+        match how {
+            Summarized::Mean => &self.mean,
+            Summarized::Largest => &self.largest,
+            Summarized::Last => &self.last,
+        }
+    }
 }
 
 /// Buckets of a curve: four for each pixel column of a plot.
@@ -174,22 +187,22 @@ impl Survey {
 
     fn read_series(&mut self, reader: &Reader, series: &'static Series) -> Result<(), StoreError> {
         let Some(recent) = self.recent.clone() else { return Ok(()) };
-        let only = |block: Block| block.buckets.into_iter().next().map(|bucket| (block.shape, bucket.mean));
+        let only = |block: Block| block.buckets.into_iter().next().map(|bucket| (block.shape, bucket));
         if series.record == RecordKind::Eval {
             let Some(update) = self.overview.last_eval.as_ref().map(|eval| eval.update) else { return Ok(()) };
             let found = only(reader.read(series, update..=update, 1)?);
-            self.overview.routing.extend(found.map(|(_, values)| (series, values)));
+            self.overview.routing.extend(found.map(|(_, bucket)| (series, bucket.mean)));
             return Ok(());
         }
         let found = if series.is_array() {
             let last = *recent.end()..=*recent.end();
             only(reader.read(series, recent, 1)?).zip(only(reader.read(series, last, 1)?))
         } else {
-            let only = |buckets: &Buckets| buckets.finish().into_iter().next().map(|bucket| (Vec::new(), bucket.mean));
+            let only = |buckets: &Buckets| buckets.finish().into_iter().next().map(|bucket| (Vec::new(), bucket));
             let scalar = self.scalars.iter().find(|(column, _)| column.series.name == series.name);
             scalar.and_then(|(_, [tenth, last])| only(tenth).zip(only(last)))
         };
-        let recent = found.map(|((shape, mean), (_, last))| Recent { shape, mean, last });
+        let recent = found.map(|((shape, tenth), (_, last))| Recent { shape, mean: tenth.mean, largest: tenth.max, last: last.mean });
         self.overview.recent.extend(recent.map(|recent| (series, recent)));
         Ok(())
     }

@@ -28,7 +28,7 @@ use super::{
     store::{Store, StoreError},
 };
 use crate::run::{
-    records::{Event, Header, IncidentRecord},
+    records::{Event, Header, IncidentRecord, LineError},
     series::{Record, RecordKind, Series},
 };
 pub use buckets::Bucket;
@@ -55,7 +55,7 @@ pub struct AuditLine {
     /// Its number, from 1.
     pub number: usize,
     /// Its content, or why it cannot be read.
-    pub event: Result<Event, String>,
+    pub event: Result<Event, LineError>,
     /// Whether the run was rewound beyond it.
     pub is_rewound: bool,
 }

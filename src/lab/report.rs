@@ -302,15 +302,15 @@ fn by_layer(recent: &Recent) -> std::slice::Chunks<'_, f64> {
     recent.mean.chunks(recent.shape.last().copied().unwrap_or(1).max(1))
 }
 
-/// One row for each series without axes.
+/// One row for each series without axes, summarised as the table of series says.
 fn write_series(text: &mut String, overview: &Overview) -> std::fmt::Result {
     if overview.recent.is_empty() {
         return Ok(());
     }
-    writeln!(text, "## Series\n\n| of updates | unit | last | mean of the last tenth |\n|---|---|---:|---:|")?;
+    writeln!(text, "## Series\n\n| of updates | unit | value | |\n|---|---|---:|---|")?;
     for (series, recent) in overview.recent.iter().filter(|(series, _)| !series.is_array()) {
-        let value = |values: &[f64]| values.first().map_or(String::new(), |value| short(*value));
-        writeln!(text, "| `{}` | {} | {} | {} |", series.name, series.unit, value(&recent.last), value(&recent.mean))?;
+        let value = recent.summary(series.summarized).first().map_or(String::new(), |value| short(*value));
+        writeln!(text, "| `{}` | {} | {value} | {} |", series.name, series.unit, series.summarized.words())?;
     }
     writeln!(text)
 }

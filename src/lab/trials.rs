@@ -47,19 +47,40 @@ pub struct Told {
 #[serde(transparent)]
 pub struct Loss(#[serde(with = "exact")] pub f64);
 
+/// Why parameters cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParametersError {
+    /// They are not JSON.
+    #[error("not JSON ({0}); for example {{\"optimizer.muon.lr\": 0.003}}")]
+    Json(
+        /// The reader's message.
+        String,
+    ),
+    /// They are JSON, but not an object.
+    #[error("not an object of keys and values; for example {{\"optimizer.muon.lr\": 0.003}}")]
+    Object,
+    /// A value that no key of a config has.
+    #[error("`{key}` has the value {value}, which is no number, text or truth value")]
+    Value {
+        /// Its key.
+        key: String,
+        /// The value, as JSON.
+        value: String,
+    },
+}
+
 /// Parameters, a JSON object of keys and values, as `key=value` for a config.
 ///
 /// # Errors
 /// If it is not such an object; whether the config has these keys is checked when it is loaded.
-pub fn settings(parameters: &str) -> Result<Vec<String>, String> {
-    let expected = "for example {\"optimizer.muon.lr\": 0.003}";
-    let Value::Object(values) = serde_json::from_str(parameters).map_err(|error| format!("not JSON ({error}); {expected}"))? else {
-        return Err(format!("not an object of keys and values; {expected}"));
+pub fn settings(parameters: &str) -> Result<Vec<String>, ParametersError> {
+    let Value::Object(values) = serde_json::from_str(parameters).map_err(|error| ParametersError::Json(error.to_string()))? else {
+        return Err(ParametersError::Object);
     };
     let setting = |(key, value): (&String, &Value)| match value {
         Value::Number(_) | Value::Bool(_) => Ok(format!("{key}={value}")),
         Value::String(text) => Ok(format!("{key}={}", toml::Value::from(text.as_str()))),
-        _ => Err(format!("`{key}` has the value {value}, which is no number, text or truth value")),
+        _ => Err(ParametersError::Value { key: key.clone(), value: value.to_string() }),
     };
     values.iter().map(setting).collect()
 }

@@ -88,6 +88,36 @@ pub struct ArrayHead {
     pub check: u32,
 }
 
+/// Why a layout cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// It is not the JSON of a layout.
+    #[error("{0}")]
+    Json(
+        /// The reader's message.
+        String,
+    ),
+    /// It is of another format or version.
+    #[error("it is {format} {version}, but this build reads {FORMAT} {VERSION}")]
+    Format {
+        /// Its format.
+        format: String,
+        /// Its version.
+        version: u64,
+    },
+    /// Its records would be too large.
+    #[error("its records have more than {MOST_VALUES} values")]
+    TooLarge,
+    /// Its fields do not make up its records.
+    #[error("its records have {record} bytes and its fields {fields}")]
+    Size {
+        /// Bytes of a record, as stated.
+        record: usize,
+        /// Bytes of a record with these fields.
+        fields: usize,
+    },
+}
+
 impl Layout {
     /// All series of updates that have axes; evaluations use the same fields. Empty for a model without routers.
     pub fn of(lengths: Lengths) -> Layout {
@@ -125,10 +155,13 @@ impl Layout {
     }
 
     /// Parses a layout.
-    pub fn from_json(bytes: &[u8]) -> Result<Layout, String> {
-        let file: LayoutFile = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    ///
+    /// # Errors
+    /// A layout of another build, or one that no records can have.
+    pub fn from_json(bytes: &[u8]) -> Result<Layout, LayoutError> {
+        let file: LayoutFile = serde_json::from_slice(bytes).map_err(|error| LayoutError::Json(error.to_string()))?;
         if file.format != FORMAT || file.version != VERSION {
-            return Err(format!("it is {} {}, but this build reads {FORMAT} {VERSION}", file.format, file.version));
+            return Err(LayoutError::Format { format: file.format, version: file.version.into() });
         }
         let values = file.fields.iter().try_fold(0_usize, |sum, field| {
             let count = field.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length))?;
@@ -136,9 +169,9 @@ impl Layout {
         });
         let layout = Layout { fields: file.fields };
         match values {
-            None => Err(format!("its records have more than {MOST_VALUES} values")),
+            None => Err(LayoutError::TooLarge),
             Some(_) if layout.record_bytes() != file.record_bytes => {
-                Err(format!("its records have {} bytes and its fields {}", file.record_bytes, layout.record_bytes()))
+                Err(LayoutError::Size { record: file.record_bytes, fields: layout.record_bytes() })
             }
             Some(_) => Ok(layout),
         }

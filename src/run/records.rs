@@ -210,9 +210,29 @@ impl Event {
     }
 
     /// Parses one line.
-    pub fn from_line(line: &str) -> Result<Event, String> {
-        serde_json::from_str(line).map_err(|error| error.to_string())
+    ///
+    /// # Errors
+    /// [`LineError::Content`]: this knows no checks.
+    pub fn from_line(line: &str) -> Result<Event, LineError> {
+        serde_json::from_str(line).map_err(|error| LineError::Content(error.to_string()))
     }
+}
+
+/// Why a line of the log cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// Its content is no event.
+    #[error("{0}")]
+    Content(
+        /// The reader's message.
+        String,
+    ),
+    /// Its check is that of another content.
+    #[error("it is damaged: its check does not match")]
+    Check,
+    /// It has no check, although others of the log have.
+    #[error("it is damaged: it has no check")]
+    NoCheck,
 }
 
 /// The lines of a file that end in a line feed, without it.

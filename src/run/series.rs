@@ -1,7 +1,7 @@
 //! The table of series: what a run records for each update and each evaluation.
 //!
-//! A metric is declared once, as one row of `records!`: its description, unit, source, and reduction over the micro-batches of an
-//! update. The field of the record, the key of the JSON line or the field of the binary array record, the kernel output that
+//! A metric is declared once, as one row of `records!`: its description, unit, source, reduction over the micro-batches of an
+//! update, and summary in a report. The field of the record, the key of the JSON line or the field of the binary array record, the kernel output that
 //! `train::reduce` reads, and the line or column of the report are derived from the row. The kind of a row determines its type and
 //! axes:
 //!
@@ -101,6 +101,28 @@ pub enum Reduction {
     Maximum,
 }
 
+/// How a report summarises the values of a run's updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summarized {
+    /// The mean over the last tenth of the updates.
+    Mean,
+    /// The largest of the last tenth of the updates, because a single one matters.
+    Largest,
+    /// The value at the last update, for what only goes up or follows a schedule.
+    Last,
+}
+
+impl Summarized {
+    /// In a report.
+    pub fn words(self) -> &'static str {
+        match self {
+            Summarized::Mean => "mean of the last tenth",
+            Summarized::Largest => "largest of the last tenth",
+            Summarized::Last => "at the last update",
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
@@ -116,6 +138,8 @@ pub struct Series {
     pub source: Source,
     /// How it is reduced over micro-batches.
     pub reduction: Reduction,
+    /// How a report summarises it.
+    pub summarized: Summarized,
     text: &'static str,
 }
 
@@ -199,6 +223,7 @@ macro_rules! measures {
             axes: &[Axis::Layer],
             source: Source::OfLoad(LoadMeasure::$measure),
             reduction: Reduction::Last,
+            summarized: Summarized::Mean,
             text: concat!($($doc),+),
         }
     };
@@ -362,12 +387,13 @@ macro_rules! fields {
     };
 }
 
-/// Declares records, with one row `name: kind, unit, source, reduction;` per series.
+/// Declares records, with one row `name: kind, unit, source, reduction;` per series. A fifth field says how a report summarises it,
+/// if not by its mean.
 macro_rules! records {
     ($(
         $(#[$about:meta])*
         record $record:ident($kind:ident) {
-            $($(#[doc = $doc:literal])+ $name:ident: $type:ident, $unit:literal, $source:expr, $reduction:ident;)+
+            $($(#[doc = $doc:literal])+ $name:ident: $type:ident, $unit:literal, $source:expr, $reduction:ident $(, $summarized:ident)?;)+
         }
     )+) => {$(
         fields!({ $(#[$about])* $record } [] $({ $(#[doc = $doc])+ $name $type })+);
@@ -381,6 +407,7 @@ macro_rules! records {
                     axes: axes!($type),
                     source: $source,
                     reduction: Reduction::$reduction,
+                    summarized: [$(Summarized::$summarized,)? Summarized::Mean][0],
                     text: concat!($($doc),+),
                 },
                 values: |record| record.$name.values(),
@@ -396,9 +423,9 @@ records! {
     /// depending on `train.weighting`, without padding. Routing is not measured in a model without routers.
     record UpdateRecord(Update) {
         /// Micro-steps since the start of the run.
-        micro_steps: count, "micro-steps", Host, Last;
+        micro_steps: count, "micro-steps", Host, Last, Last;
         /// Tokens seen since the start of the run, without padding.
-        tokens: count, "tokens", Host, Last;
+        tokens: count, "tokens", Host, Last, Last;
         /// Training cross-entropy, without auxiliary losses.
         train_ce: number, "nats per token", Statistics("cross_entropy"), AsOptimized;
         /// Load-balancing loss before its coefficient; 1 at perfect balance (sum over layers divided by their number).
@@ -414,13 +441,13 @@ records! {
         /// Share of targets that were the most probable token.
         accuracy: number, "share of targets", Statistics("correct"), PerTarget;
         /// L2 norm of the whole gradient before clipping.
-        grad_norm: number, "", Clip("norm"), Last;
+        grad_norm: number, "", Clip("norm"), Last, Largest;
         /// Factor on the gradient; 1 if it was not clipped.
         clip_factor: number, "", Clip("factor"), Last;
         /// Learning rate of AdamW in this update.
-        lr_adamw: number, "", Host, Last;
+        lr_adamw: number, "", Host, Last, Last;
         /// Learning rate of Muon in this update.
-        lr_muon: number, "", Host, Last;
+        lr_muon: number, "", Host, Last, Last;
         /// Whether the update was skipped because its loss or gradient was not finite.
         skipped: flag, "", Source::Derived(Derived::Skipped), Last;
         /// Share of the assignments that each expert took; every layer's add up to 1.

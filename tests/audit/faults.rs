@@ -713,7 +713,7 @@ fn a_reason_overrides_a_refusal_and_stands_beside_it() {
     let line = serde_json::to_string(overridden).unwrap();
     assert_eq!(serde_json::from_str::<Finding>(&line).unwrap(), *overridden);
     let refused = |target: &str, reason: &str| {
-        apply_overrides(&mut Vec::new(), &BTreeMap::from([(target.to_owned(), reason.to_owned())])).unwrap_err()
+        apply_overrides(&mut Vec::new(), &BTreeMap::from([(target.to_owned(), reason.to_owned())])).unwrap_err().to_string()
     };
     assert!(refused("schedule", "why not").contains("no check is called `schedule`"));
     assert!(refused("schedule-unit", " ").contains("needs a reason"));

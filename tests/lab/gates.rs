@@ -315,7 +315,7 @@ fn the_economy_of_gates_is_counted() {
     let few = |runs: &Runs| runs.clone().into_iter().take(3).collect::<Runs>();
     let truth = Truth { control: few(&truth.control), ..truth };
     assert_eq!(
-        economy(&truth, &options(GateRule::Gap), &Spec::default()).unwrap_err(),
+        economy(&truth, &options(GateRule::Gap), &Spec::default()).unwrap_err().to_string(),
         "2 arms with 3 seeds in common: at least one arm and 4 seeds are needed"
     );
 }

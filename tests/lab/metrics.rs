@@ -60,7 +60,7 @@ fn a_log_of_a_newer_release_is_refused() {
     disk.write("metrics.jsonl", newer.as_bytes()).expect("memory is sound");
     let problem = run.rewind(0, START.config, 1).expect_err("its lines may mean anything");
     assert_eq!(problem.to_string(), "metrics.jsonl:1: schema 3, this build reads 2");
-    let unknown = Event::from_line("{\"kind\":\"surprise\"}\n").expect_err("there is no such kind");
+    let unknown = Event::from_line("{\"kind\":\"surprise\"}\n").expect_err("there is no such kind").to_string();
     assert!(unknown.starts_with("unknown variant `surprise`"), "{unknown}");
 }
 

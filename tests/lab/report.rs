@@ -52,6 +52,9 @@ fn events() -> Vec<Event> {
             micro_steps: u64::from(update),
             tokens: u64::from(update) * 4096,
             train_ce: 4.0 - f64::from(update) * 0.06,
+            // A spike before the last update, and a rate that falls: a mean would hide both.
+            grad_norm: if update == 38 { 3.0 } else { 1.0 },
+            lr_adamw: 1.0 / f64::from(update),
             expert_load: vec![vec![0.25, 0.25, 0.3, 0.2], vec![rest, rest, rest, starving]],
             router_entropy: vec![1.386, 1.1],
             ..UpdateRecord::default()

@@ -23,7 +23,7 @@ fn parameters_become_settings() {
     assert_eq!(name(&config), name(&again));
     assert_ne!(name(&config), name(&load(&|_| Ok(text.clone()), "base", &sets[2..]).unwrap()));
     for (wrong, why) in [("[1]", "not an object"), ("{", "not JSON"), (r#"{"a": [1]}"#, "`a` has the value [1]")] {
-        assert!(settings(wrong).unwrap_err().contains(why), "{wrong}");
+        assert!(settings(wrong).unwrap_err().to_string().contains(why), "{wrong}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use moelab::{
     lab::{
         results::{evaluations, summary},
@@ -21,7 +21,7 @@ const CONFIGS: &str = "trials";
 
 /// Prints the run to make for a trial with these parameters: its name, its state, and the command that makes or resumes it.
 pub fn ask(opened: &Opened, parameters: &str) -> Result<()> {
-    let sets = trials::settings(parameters).map_err(|problem| anyhow!("--params: {problem}"))?;
+    let sets = trials::settings(parameters).context("--params")?;
     let control = opened.plan.arms.first().context("the study has no arms")?.config.to_effective_toml();
     let config = load(&|_| Ok(control.clone()), "the control of the study", &sets)?;
     let trial = trials::name(&config);

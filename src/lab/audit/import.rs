@@ -34,23 +34,34 @@ struct History {
     val_losses: Vec<f64>,
 }
 
+/// Text that is not in the format that it seems to have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: not {expected}: {message}")]
+pub struct ImportError {
+    /// The file or arm.
+    pub name: String,
+    /// The format.
+    pub expected: &'static str,
+    /// The reader's message.
+    pub message: String,
+}
+
 /// Reads results in any of the formats of the studies: a `metrics.json`, or several by name; a table of runs by name; or a list of
 /// measurements. `name` is the arm of a single run.
 ///
 /// # Errors
 /// Text of another format.
-pub fn read(name: &str, text: &str) -> Result<Vec<Measured>, String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("{name}: not JSON: {error}"))?;
+pub fn read(name: &str, text: &str) -> Result<Vec<Measured>, ImportError> {
+    let not = |expected| move |error: serde_json::Error| ImportError { name: name.into(), expected, message: error.to_string() };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(not("JSON"))?;
     let is_metrics = |value: &serde_json::Value| value.get("experiment_config").is_some();
     match &value {
-        serde_json::Value::Array(_) => {
-            serde_json::from_value(value).map_err(|error| format!("{name}: not a list of measurements: {error}"))
-        }
+        serde_json::Value::Array(_) => serde_json::from_value(value).map_err(not("a list of measurements")),
         value if is_metrics(value) => Ok(vec![metrics(name, text)?]),
         serde_json::Value::Object(runs) if !runs.is_empty() && runs.values().all(is_metrics) => {
             runs.iter().map(|(arm, run)| metrics(arm, &run.to_string())).collect()
         }
-        _ => table(text).map_err(|error| format!("{name}: {error}")),
+        _ => table(text).map_err(not("a table of runs by name")),
     }
 }
 
@@ -58,8 +69,9 @@ pub fn read(name: &str, text: &str) -> Result<Vec<Measured>, String> {
 ///
 /// # Errors
 /// Text that is not of this format.
-fn metrics(arm: &str, text: &str) -> Result<Measured, String> {
-    let read: Metrics = serde_json::from_str(text).map_err(|error| format!("{arm}: not a metrics.json of exp8: {error}"))?;
+fn metrics(arm: &str, text: &str) -> Result<Measured, ImportError> {
+    let not = |error: serde_json::Error| ImportError { name: arm.into(), expected: "a metrics.json of exp8", message: error.to_string() };
+    let read: Metrics = serde_json::from_str(text).map_err(not)?;
     let Experiment { max_steps, use_early_stopping, load_balancing_weight, dropout } = read.experiment_config;
     let mut metrics = read.final_metrics;
     metrics.extend(read.total_time_minutes.map(|minutes| ("minutes".to_owned(), minutes)));
@@ -103,8 +115,8 @@ struct Row {
 ///
 /// # Errors
 /// Text that is not of this format.
-fn table(text: &str) -> Result<Vec<Measured>, String> {
-    let rows: BTreeMap<String, Row> = serde_json::from_str(text).map_err(|error| format!("not a table of runs by name: {error}"))?;
+fn table(text: &str) -> Result<Vec<Measured>, serde_json::Error> {
+    let rows: BTreeMap<String, Row> = serde_json::from_str(text)?;
     let measured = |(arm, row): (String, Row)| {
         let failed = row.error.is_some() || row.success == Some(false);
         let reason = row.error.unwrap_or_default().lines().next().unwrap_or_default().to_owned();

@@ -257,19 +257,38 @@ pub fn all(study: &Study) -> Vec<Finding> {
     findings
 }
 
+/// Why a reason does not override a finding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OverrideError {
+    /// No check has this id.
+    #[error("no check is called `{check}`; the checks are {}", known.join(", "))]
+    Unknown {
+        /// As given.
+        check: String,
+        /// The ids of all checks.
+        known: Vec<&'static str>,
+    },
+    /// A finding is not overridden without a reason.
+    #[error("an override needs a reason: {target}=REASON")]
+    NoReason {
+        /// The check, or check and subject.
+        target: String,
+    },
+}
+
 /// Notes the user's reasons, by check, or by check and subject as `CHECK:SUBJECT`, in the findings that they are about.
 ///
 /// # Errors
 /// A reason for something that no check is called.
-pub fn apply_overrides(findings: &mut [Finding], reasons: &BTreeMap<String, String>) -> Result<(), String> {
+pub fn apply_overrides(findings: &mut [Finding], reasons: &BTreeMap<String, String>) -> Result<(), OverrideError> {
     for (target, reason) in reasons {
         let (check, subject) = target.split_once(':').map_or((target.as_str(), None), |(check, subject)| (check, Some(subject)));
         let known: Vec<&str> = checks().map(|check| check.id).chain(PROBED).collect();
         if !known.contains(&check) {
-            return Err(format!("no check is called `{check}`; the checks are {}", known.join(", ")));
+            return Err(OverrideError::Unknown { check: check.to_owned(), known });
         }
         if reason.trim().is_empty() {
-            return Err(format!("an override needs a reason: {target}=REASON"));
+            return Err(OverrideError::NoReason { target: target.clone() });
         }
         let is_meant = |finding: &&mut Finding| finding.check == check && subject.is_none_or(|subject| finding.subject == subject);
         findings.iter_mut().filter(is_meant).for_each(|finding| finding.overridden = Some(reason.clone()));

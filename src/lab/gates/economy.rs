@@ -84,11 +84,21 @@ struct Tally {
     keeps_best: bool,
 }
 
+/// A study too small for a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{arms} arms with {seeds} seeds in common: at least one arm and {} seeds are needed", verdict::FEWEST_PAIRS)]
+pub struct TooFew {
+    /// Number of arms beside the control.
+    pub arms: usize,
+    /// Number of seeds that all arms and the control have.
+    pub seeds: usize,
+}
+
 /// Replays all policies on a study; `options` has the rule of the gates.
 ///
 /// # Errors
 /// If fewer seeds than a verdict needs are in all arms, or there is nothing to decide.
-pub fn economy(truth: &Truth, options: &GateOptions, spec: &Spec) -> Result<Vec<Row>, String> {
+pub fn economy(truth: &Truth, options: &GateOptions, spec: &Spec) -> Result<Vec<Row>, TooFew> {
     let replay = Replay::new(truth, spec)?;
     let halving = GateOptions { rule: GateRule::Halving, halving: options.halving.clone(), ..GateOptions::default() };
     let off = GateOptions::default();
@@ -140,12 +150,11 @@ fn end(course: &Course) -> (f64, u32) {
 }
 
 impl<'a> Replay<'a> {
-    fn new(truth: &'a Truth, spec: &'a Spec) -> Result<Replay<'a>, String> {
+    fn new(truth: &'a Truth, spec: &'a Spec) -> Result<Replay<'a>, TooFew> {
         let everywhere = |seed: &&u64| truth.arms.values().all(|runs| runs.contains_key(seed));
         let seeds: Vec<u64> = truth.control.keys().filter(everywhere).copied().collect();
         if truth.arms.is_empty() || seeds.len() < verdict::FEWEST_PAIRS {
-            let (arms, least) = (truth.arms.len(), verdict::FEWEST_PAIRS);
-            return Err(format!("{arms} arms with {} seeds in common: at least one arm and {least} seeds are needed", seeds.len()));
+            return Err(TooFew { arms: truth.arms.len(), seeds: seeds.len() });
         }
         let mean = |runs: &Runs| seeds.iter().map(|seed| end(&runs[seed]).0).sum::<f64>() / seeds.len() as f64;
         let control = mean(&truth.control);

@@ -123,7 +123,7 @@ impl LogRewind {
                     Ok(None)
                 }
                 Ok(event) => log.newest.accepts(event).map(|is_news| is_news.then_some(event)).map_err(|error| error.to_string()),
-                Err(problem) => Err(problem.clone()),
+                Err(problem) => Err(problem.to_string()),
             };
             match accepted {
                 Ok(Some(event)) => {
@@ -188,7 +188,8 @@ impl LogRewind {
         let header = Event::Header(Header { schema: records::SCHEMA, config: config.to_string() });
         self.push(&header, &log::body_of(&header, None));
         if text.is_some() {
-            let problem = first.as_ref().and_then(|line| line.event.as_ref().err()).map_or("it is missing", String::as_str);
+            let problem =
+                first.as_ref().and_then(|line| line.event.as_ref().err()).map_or("it is missing".to_string(), ToString::to_string);
             self.warnings.push(format!("{METRICS}:1: the first line is written again, {problem}"));
         }
         // A line that says something else is none of ours to drop.

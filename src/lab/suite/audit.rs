@@ -73,7 +73,7 @@ pub fn findings<S: SuiteStore>(suite: &Suite, plan: &Plan, folders: Option<&S>) 
 /// # Errors
 /// An override of something that is no check.
 pub fn overridden(suite: &Suite, mut findings: Vec<Finding>) -> Result<Vec<Finding>, SuiteError> {
-    audit::apply_overrides(&mut findings, &suite.overrides).map_err(SuiteError::Override)?;
+    audit::apply_overrides(&mut findings, &suite.overrides).map_err(|error| SuiteError::Override(error.to_string()))?;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(findings)
 }

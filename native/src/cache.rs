@@ -10,13 +10,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use moelab::data::shards::{Shard, digest};
-use moelab::data::tokenizer::{MAX_BYTES, Tokenizer};
-use moelab::run::digest::{hex, sha256_hex};
-use moelab_native::{
+use crate::{
     atomic, err,
     input::{self, shown},
 };
+use moelab::data::shards::{Shard, digest};
+use moelab::data::tokenizer::{MAX_BYTES, Tokenizer};
+use moelab::run::digest::{hex, sha256_hex};
 
 /// Maximum bytes of a file of packed tokens: 16 GB.
 pub const MAX_SHARD: u64 = 16_000_000_000;

@@ -1,34 +1,48 @@
 //! Files as a source of data: text, packed tokens, tokenizers, and the cache of derived data.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt::Write;
+use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::{
+    cache::{Cache, MAX_SHARD},
+    err,
+    files::Documents,
+    input::{self, shown},
+    ticker::Ticker,
+};
 use anyhow::{Context, Result};
 use moelab::data::prepare::{PrepareError, Source};
 use moelab::data::shards::Shard;
 use moelab::data::tokenizer::{MAX_BYTES, Tokenizer};
-use moelab::run::config::Data;
-use moelab_native::{
-    err,
-    input::{self, shown},
+use moelab::run::{
+    Config,
+    config::{Data, DataKind, TokenizerKind},
 };
-
-use crate::cache::{Cache, MAX_SHARD};
-use crate::files::Documents;
-use crate::ticker::Ticker;
 
 /// The files of a config, and a cache.
 pub struct Files {
     cache: Cache,
     documents: OnceCell<Documents>,
+    /// Whether the notes about them were printed.
+    told: Cell<bool>,
     ticker: RefCell<Option<Ticker>>,
 }
 
 impl Files {
     /// With the cache in this folder.
     pub fn new(cache: &Path) -> Self {
-        Self { cache: Cache::at(cache), documents: OnceCell::new(), ticker: RefCell::default() }
+        Self { cache: Cache::at(cache), documents: OnceCell::new(), told: Cell::new(false), ticker: RefCell::default() }
+    }
+
+    fn found(&self, data: &Data) -> Result<&Documents> {
+        if let Some(documents) = self.documents.get() {
+            return Ok(documents);
+        }
+        let found = Documents::find(data)?;
+        Ok(self.documents.get_or_init(|| found))
     }
 }
 
@@ -38,19 +52,30 @@ fn failed(error: anyhow::Error) -> PrepareError {
 
 impl Source for Files {
     fn documents(&self, data: &Data, take: &mut dyn FnMut(&str) -> Result<bool, PrepareError>) -> Result<(), PrepareError> {
-        let is_first = self.documents.get().is_none();
-        let documents = match self.documents.get() {
-            Some(documents) => documents,
-            None => {
-                let found = Documents::find(data).map_err(failed)?;
-                self.documents.get_or_init(|| found)
-            }
-        };
+        let documents = self.found(data).map_err(failed)?;
         documents.each(|text| Ok(take(text)?)).map_err(failed)?;
-        if is_first {
+        if !self.told.replace(true) {
             documents.notes().for_each(|note| err!("{note}"));
         }
         Ok(())
+    }
+
+    fn stamp(&self, data: &Data) -> Result<Vec<u8>, PrepareError> {
+        let stamp = || {
+            let (mut text, paths) = (String::new(), data.paths.iter().map(PathBuf::from));
+            let tokenizer = (data.tokenizer.kind == TokenizerKind::File).then(|| PathBuf::from(&data.tokenizer.path));
+            let files = match data.kind {
+                DataKind::Text => self.found(data)?.files().map(Path::to_path_buf).collect(),
+                DataKind::Tokens => paths.collect(),
+                DataKind::Language => Vec::new(),
+            };
+            for path in files.into_iter().chain(tokenizer) {
+                let found = fs::metadata(&path).with_context(|| shown(&path))?;
+                writeln!(text, "{path:?} {} {:?}", found.len(), found.modified().ok())?;
+            }
+            Ok(text.into_bytes())
+        };
+        stamp().map_err(failed)
     }
 
     fn shard(&self, data: &Data) -> Result<Shard, PrepareError> {
@@ -96,6 +121,13 @@ impl Source for Files {
     }
 }
 
+/// Tells the user that the embedded language replaces the data of a config.
+pub fn announce(config: &Config) {
+    if config.data.embedded {
+        err!("data: the embedded language, one token per byte (data.embedded)");
+    }
+}
+
 /// Reads a `tokenizer.json` of limited size.
 pub fn tokenizer_file(path: &Path) -> Result<Tokenizer> {
     let bytes = input::read(path, MAX_BYTES as u64).with_context(|| shown(path))?;
@@ -129,10 +161,6 @@ mod tests {
         dataset::{Batch, Dataset},
         prepare::{self, Purpose},
     };
-    use moelab::run::Config;
-    use moelab::run::config::{DataKind, TokenizerKind};
-    use std::fs;
-    use std::path::PathBuf;
 
     fn dataset(config: &Config, own: Option<Tokenizer>, purpose: Purpose, cache: &Path) -> Result<Dataset> {
         let (_, corpus) = prepare::corpus(config.clone(), own, purpose, &Files::new(cache))?;

@@ -16,19 +16,8 @@
 
 use std::process::ExitCode;
 
-use moelab::{
-    config_file::Problems,
-    lab::{audit::Severity, session::SessionError, store::StoreError},
-    run::{protocol::Problem, summary::ExitReason},
-};
-use moelab_native::{err, print};
-
-const TRY_AGAIN: u8 = 75;
-
-/// Converts an error to a session's problem.
-pub fn problem(error: &anyhow::Error) -> Problem {
-    Problem { reason: reason(error), is_temporary: code(error) == TRY_AGAIN, ..Problem::new(format!("{error:#}")) }
-}
+use moelab::{config_file::Problems, lab::audit::Severity, run::summary::ExitReason};
+use moelab_native::{err, print, problem::exit_code};
 
 /// Prints the error, if any, and returns the exit code.
 pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
@@ -42,7 +31,7 @@ pub fn report(outcome: anyhow::Result<ExitReason>) -> ExitCode {
         // Untrusted names may contain line feeds: continuation lines are indented.
         err!("error: {}", format!("{error:#}").replace('\n', "\n  "));
     }
-    ExitCode::from(code(&error))
+    ExitCode::from(exit_code(&error))
 }
 
 /// Prints the error, if any, and returns the exit code of an audit: that of its most severe finding.
@@ -66,25 +55,4 @@ pub fn result((): ()) -> anyhow::Result<ExitReason> {
         return Ok(ExitReason::SaveFailed);
     }
     Ok(ExitReason::Completed)
-}
-
-fn code(error: &anyhow::Error) -> u8 {
-    if let Some(problem) = error.downcast_ref::<Problem>() {
-        return problem.exit_code();
-    }
-    let store = error.downcast_ref().or(match error.downcast_ref() {
-        Some(SessionError::Store(error)) => Some(error),
-        _ => None,
-    });
-    if let Some(StoreError::Busy { .. }) = store { TRY_AGAIN } else { reason(error).exit_code() }
-}
-
-/// The reason that a run would have ended with this error.
-fn reason(error: &anyhow::Error) -> ExitReason {
-    let problem = error.downcast_ref().map(|problem: &Problem| problem.reason);
-    let session = error.downcast_ref().map(ExitReason::of_session);
-    let store = error.downcast_ref().map(ExitReason::of_store);
-    let train = error.downcast_ref().map(ExitReason::of_train);
-    let gpu = error.downcast_ref().map(ExitReason::of_gpu);
-    problem.or(session).or(store).or(train).or(gpu).unwrap_or(ExitReason::Failed)
 }

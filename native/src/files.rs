@@ -18,12 +18,13 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::{
+    input::{self, shown},
+    json_rows,
+    paths::{Found, Left, find},
+};
 use anyhow::{Context, Result, bail, ensure};
 use moelab::run::config::{Data, Invalid, UnknownFiles};
-use moelab_native::input::{self, shown};
-
-use crate::json_rows;
-use crate::paths::{Found, Left, find};
 
 /// Maximum bytes of a line: 16 MB.
 pub const MAX_LINE: usize = 16_000_000;
@@ -98,6 +99,11 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// The files, in order.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
     /// Finds the files of `data.paths` relative to the working directory. Fails if a path matches no file, or a file of an unknown kind.
     pub fn find(data: &Data) -> Result<Self> {
         let (mut files, mut unknown, mut notes) = (Vec::new(), Vec::new(), Vec::new());

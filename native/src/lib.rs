@@ -2,10 +2,20 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod atomic;
+mod cache;
+pub mod corpus;
 pub mod fault;
+mod files;
 pub mod input;
+mod json_rows;
+pub mod machine;
+#[cfg(feature = "parquet")]
+mod parquet_rows;
+mod paths;
 pub mod print;
+pub mod problem;
 pub mod raster;
 pub mod runner;
 pub mod store;
 pub mod terminal;
+mod ticker;

@@ -1,22 +1,37 @@
-//! The environment of runs on the command line: adapter, files and clock.
+//! The environment of runs on a machine with files: adapter, data, run folders, clock.
 //!
-//! The device is requested once, so that the runs of a study share its compiled kernels.
+//! A front end creates it where its trainer lives: the command line in its loop, a desktop app on the trainer's thread. The device is
+//! requested once, and data are prepared once, so that the runs of a study share compiled kernels and tokenized text.
 
-use std::{cell::OnceCell, path::PathBuf, rc::Rc};
+use std::{
+    cell::OnceCell,
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Instant,
+};
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use moelab::{
-    data::{Corpus, prepare::Purpose, tokenizer::Tokenizer},
-    gpu::Device,
+    data::{Corpus, shared::SharedData, tokenizer::Tokenizer},
+    gpu::{AdapterChoice, Device},
     lab::{
         host::{Clock, DeviceFuture, Environment, Rasterize},
         store::{Store, check_name},
     },
     run::{Config, protocol::Problem},
 };
-use moelab_native::{print, raster, store::Directory};
 
-use crate::{Common, exit, open};
+use crate::{corpus, corpus::Files, print, problem::problem, raster, store::Directory};
+
+/// What the user chose of the machine.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    /// The GPU.
+    pub adapter: AdapterChoice,
+    /// Folder in which tokenized text and trained tokenizers are cached.
+    pub cache: PathBuf,
+}
 
 /// Where runs are kept.
 enum Place {
@@ -26,23 +41,24 @@ enum Place {
     Study(PathBuf),
 }
 
-/// A device, and the place of the runs that are made on it.
+/// A device, the data of the runs that are made on it, and the place of these runs.
 pub struct Machine {
-    common: Common,
+    resources: Resources,
     place: Place,
     clock: Clock,
     device: Rc<OnceCell<Rc<Device>>>,
+    data: SharedData,
 }
 
 impl Machine {
     /// The environment of a run in `folder`.
-    pub fn of_run(common: &Common, folder: PathBuf) -> Machine {
-        Machine { common: common.clone(), place: Place::Run(folder), clock: open::clock(), device: Rc::default() }
+    pub fn of_run(resources: Resources, folder: PathBuf) -> Machine {
+        Machine { resources, place: Place::Run(folder), clock: clock(), device: Rc::default(), data: SharedData::default() }
     }
 
     /// The environment of the runs of a study below `folder`.
-    pub fn of_study(common: &Common, folder: PathBuf) -> Machine {
-        Machine { place: Place::Study(folder), ..Machine::of_run(common, PathBuf::new()) }
+    pub fn of_study(resources: Resources, folder: PathBuf) -> Machine {
+        Machine { place: Place::Study(folder), ..Machine::of_run(resources, PathBuf::new()) }
     }
 
     /// Simulates a lost device, for a test.
@@ -57,18 +73,20 @@ impl Environment for Machine {
         if self.device.get().is_some_and(|device| device.check().is_err()) {
             self.device = Rc::default();
         }
-        let (common, opened) = (self.common.clone(), self.device.clone());
+        let (adapter, opened) = (self.resources.adapter.clone(), self.device.clone());
         Box::pin(async move {
             if let Some(device) = opened.get() {
                 return Ok(device.clone());
             }
-            let device = open::device(&common).map(Rc::new).map_err(|error| exit::problem(&error))?;
+            let device = device(&adapter).map(Rc::new).map_err(|error| problem(&error))?;
             Ok(opened.get_or_init(|| device).clone())
         })
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
-        open::corpus_with(&self.common, config, own, Purpose::Train).map_err(|error| exit::problem(&error))
+        corpus::announce(&config);
+        let found = self.data.corpus(config, own, &Files::new(&self.resources.cache));
+        found.map_err(|error| problem(&error.into()))
     }
 
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
@@ -80,7 +98,7 @@ impl Environment for Machine {
             }
         };
         let store = Directory::open(&path).with_context(|| print::path(&path));
-        Ok(Box::new(store.map_err(|error| exit::problem(&error))?))
+        Ok(Box::new(store.map_err(|error| problem(&error))?))
     }
 
     fn clock(&self) -> Clock {
@@ -88,12 +106,12 @@ impl Environment for Machine {
     }
 
     fn tag(&self) -> String {
-        open::tag()
+        tag()
     }
 
     fn name(&self, run: &str) -> String {
         match &self.place {
-            Place::Run(folder) => open::name(folder),
+            Place::Run(folder) => name(folder),
             Place::Study(_) => run.into(),
         }
     }
@@ -101,4 +119,29 @@ impl Environment for Machine {
     fn rasterize(&self) -> Option<Rasterize> {
         Some(raster::raster)
     }
+}
+
+/// Opens an adapter.
+///
+/// # Errors
+/// If there is none, or not the chosen one, or it cannot run moelab.
+pub fn device(adapter: &AdapterChoice) -> Result<Device> {
+    Ok(pollster::block_on(Device::open(adapter))?)
+}
+
+/// Distinguishes this process from others in file names.
+pub fn tag() -> String {
+    std::process::id().to_string()
+}
+
+/// Seconds since now.
+pub fn clock() -> Clock {
+    let start = Instant::now();
+    Rc::new(move || start.elapsed().as_secs_f64())
+}
+
+/// The name of a run, which is that of its folder.
+pub fn name(folder: &Path) -> String {
+    let canonical: PathBuf = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
+    canonical.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into())
 }

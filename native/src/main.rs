@@ -5,34 +5,25 @@
 
 mod audit;
 mod bench;
-mod cache;
 mod compare;
-mod corpus;
 mod environment;
 mod exit;
-mod files;
 mod gates;
 mod inspect;
 mod interop;
-mod json_rows;
-mod machine;
 mod matching;
 mod open;
-#[cfg(feature = "parquet")]
-mod parquet_rows;
-mod paths;
 mod probe;
 mod search;
 mod signals;
 mod suite;
-mod ticker;
 mod train;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use moelab::{gpu::AdapterChoice, run::protocol::SampleRequest};
-use moelab_native::print;
+use moelab_native::{machine::Resources, print};
 
 /// Trains small Mixture-of-Experts language models on any GPU.
 #[derive(Parser)]
@@ -56,6 +47,13 @@ pub struct Common {
     /// Folder in which tokenized text and trained tokenizers are cached.
     #[arg(long, global = true, value_name = "DIR", default_value = ".cache/tokens")]
     cache: PathBuf,
+}
+
+impl Common {
+    /// What the options choose of the machine.
+    pub fn resources(&self) -> Resources {
+        Resources { adapter: self.adapter.clone().unwrap_or_default(), cache: self.cache.clone() }
+    }
 }
 
 /// A config file and overrides.

@@ -1,11 +1,6 @@
 //! From files and flags to a config, a device and data.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::Instant,
-};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -17,23 +12,20 @@ use moelab::{
         tokenizer::Tokenizer,
     },
     gpu::{Capabilities, Device},
-    lab::{
-        files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
-        host::Clock,
-    },
+    lab::files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
     run::{
         Config,
         config::{DataKind, load},
     },
 };
-use moelab_native::{err, input};
-
-use moelab_native::{print, store::Directory};
-
-use crate::{
-    Common, ConfigArgs,
-    corpus::{Files, tokenizer_file},
+pub use moelab_native::machine::{clock, name, tag};
+use moelab_native::{
+    corpus::{self, Files, tokenizer_file},
+    input, machine, print,
+    store::Directory,
 };
+
+use crate::{Common, ConfigArgs};
 
 /// A tier on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -76,18 +68,7 @@ pub fn read_text(path: &Path) -> Result<String, Unreadable> {
 
 /// Opens the chosen adapter.
 pub fn device(common: &Common) -> Result<Device> {
-    Ok(pollster::block_on(Device::open(&common.adapter.clone().unwrap_or_default()))?)
-}
-
-/// Distinguishes this process from others in file names.
-pub fn tag() -> String {
-    std::process::id().to_string()
-}
-
-/// Seconds since now.
-pub fn clock() -> Clock {
-    let start = Instant::now();
-    Rc::new(move || start.elapsed().as_secs_f64())
+    machine::device(&common.resources().adapter)
 }
 
 /// Evaluates on all of another text than the run's.
@@ -111,8 +92,8 @@ pub fn corpus(common: &Common, config: Config, run: Option<&Path>, purpose: Purp
 
 /// Like [`corpus`], with `own` instead of the config's tokenizer.
 pub fn corpus_with(common: &Common, config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
-    if config.data.embedded && purpose == Purpose::Train {
-        err!("data: the embedded language, one token per byte (data.embedded)");
+    if purpose == Purpose::Train {
+        corpus::announce(&config);
     }
     Ok(prepare::corpus(config, own, purpose, &files(common))?)
 }
@@ -125,10 +106,4 @@ pub fn fill_vocabulary(config: &mut Config) -> Result<()> {
 /// The files of a config.
 pub fn files(common: &Common) -> Files {
     Files::new(&common.cache)
-}
-
-/// The name of a run, which is that of its folder.
-pub fn name(folder: &Path) -> String {
-    let canonical: PathBuf = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
-    canonical.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into())
 }

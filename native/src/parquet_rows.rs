@@ -2,8 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use crate::input::{self, shown};
 use anyhow::{Context, Result, anyhow};
-use moelab_native::input::{self, shown};
 use parquet::{
     basic::Type as Physical,
     file::reader::{FileReader, SerializedFileReader},

@@ -8,9 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use crate::input::{self, shown};
 use anyhow::{Context, Result, bail};
 use glob::{MatchOptions, Pattern};
-use moelab_native::input::{self, shown};
 
 /// Why something is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

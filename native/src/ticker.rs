@@ -1,6 +1,6 @@
 //! Progress of long preparations.
 
-use moelab_native::err;
+use crate::err;
 use std::{
     sync::{
         Arc,

@@ -34,9 +34,11 @@ use moelab::{
 };
 use serde_json::json;
 
-use crate::{Common, ConfigArgs, machine::Machine, open, signals};
+use crate::{Common, ConfigArgs, open, signals};
 use moelab_native::{
-    err, fault, out, print,
+    err, fault,
+    machine::Machine,
+    out, print,
     store::Directory,
     terminal::{self, Terminal},
 };
@@ -110,7 +112,7 @@ pub fn free_folder(config: &Path) -> Result<PathBuf> {
 /// Opens a run with `command` and drives it to its end, with live progress on stderr and, with `--json`, every line of the metrics and
 /// then the summary on stdout. The first Ctrl-C or SIGTERM stops the run cleanly, the second ends the process.
 pub fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitReason> {
-    let mut host = Host::new(Machine::of_run(common, folder.to_path_buf()));
+    let mut host = Host::new(Machine::of_run(common.resources(), folder.to_path_buf()));
     let series = terminal::SERIES.map(str::to_string).to_vec();
     host.send(Command::Subscribe(Subscription { series, every_seconds: 0.0, records: common.json }));
     host.send(command);

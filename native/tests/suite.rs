@@ -222,7 +222,7 @@ fn a_trainer_that_panics_takes_one_run_with_it() {
     assert_eq!(retried.status.code(), Some(0), "{}", String::from_utf8_lossy(&retried.stderr));
 }
 
-/// The text of a study is split like that of a single run: its validation documents are not trained on.
+/// The text of a study is split like that of a single run: its validation documents are not trained on. Its runs share it.
 #[test]
 fn a_run_of_a_study_on_text_has_the_bits_of_a_single_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -231,11 +231,13 @@ fn a_run_of_a_study_on_text_has_the_bits_of_a_single_run() {
         let text = format!("document {document} says that {} and {} are words. ", document * 7, document * document).repeat(4);
         fs::write(folder.join(format!("{document:02}.txt")), text).unwrap();
     }
-    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n");
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 3\n");
     let data = format!("[data]\nkind = \"text\"\npaths = [{:?}]\n", folder.join("*.txt"));
     fs::write(folder.join("base.toml"), BASE.replace("[data]\n", &data)).unwrap();
     let run = output(folder, &["run"]);
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let shown = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{shown}");
+    assert_eq!(shown.matches("30 files are read").count(), 2, "once for the audit, once for all runs: {shown}");
     let mut alone = Command::new(env!("CARGO_BIN_EXE_moelab"));
     alone.current_dir(ROOT).arg("train").arg(folder.join("base.toml")).arg("--out").arg(folder.join("alone")).args(["--set", "seed=1"]);
     let alone = alone.output().unwrap();

@@ -8,6 +8,7 @@ mod error;
 pub mod language;
 pub mod prepare;
 pub mod shards;
+pub mod shared;
 pub mod tokenizer;
 
 pub use corpus::Corpus;

@@ -59,6 +59,14 @@ pub trait Source {
     /// A file that cannot be read or is not a tokenizer.
     fn tokenizer(&self, path: &str) -> Result<Tokenizer, PrepareError>;
 
+    /// The state of the files of a config, if it has any: as long as it stays the same, so do their contents.
+    ///
+    /// # Errors
+    /// Files that cannot be found.
+    fn stamp(&self, _data: &Data) -> Result<Vec<u8>, PrepareError> {
+        Ok(Vec::new())
+    }
+
     /// The cached tokenizer for the key `made_from`, if there is one.
     fn trained_tokenizer(&self, _made_from: &[&[u8]]) -> Option<Tokenizer> {
         None
@@ -117,8 +125,18 @@ impl Source for NoFiles {
 ///
 /// # Errors
 /// Data that cannot be read or are too small, conflicting options, or a vocabulary smaller than the tokenizer's.
-pub fn corpus(mut config: Config, own: Option<Tokenizer>, purpose: Purpose, source: &dyn Source) -> Result<(Config, Corpus), PrepareError> {
+pub fn corpus(config: Config, own: Option<Tokenizer>, purpose: Purpose, source: &dyn Source) -> Result<(Config, Corpus), PrepareError> {
     let dataset = dataset(&config, own, purpose, source)?;
+    with_vocabulary(config, dataset, purpose, source)
+}
+
+/// Fills in the vocabulary of a config with the tokenizer's, or checks that it is large enough.
+pub(super) fn with_vocabulary(
+    mut config: Config,
+    dataset: Dataset,
+    purpose: Purpose,
+    source: &dyn Source,
+) -> Result<(Config, Corpus), PrepareError> {
     let found = dataset.tokenizer().vocabulary();
     if config.model.vocabulary == 0 {
         config.model.vocabulary = found;
@@ -157,7 +175,7 @@ pub fn stated_tokenizer(data: &Data, source: &dyn Source) -> Result<Tokenizer, P
     find_tokenizer(data, source, trained)
 }
 
-fn dataset(config: &Config, own: Option<Tokenizer>, purpose: Purpose, source: &dyn Source) -> Result<Dataset, PrepareError> {
+pub(super) fn dataset(config: &Config, own: Option<Tokenizer>, purpose: Purpose, source: &dyn Source) -> Result<Dataset, PrepareError> {
     let (data, seed, windows) = (&config.data, config.seed, config.train.evaluation.windows);
     let (tokenizer, shard) = match data.kind {
         DataKind::Language => {

@@ -5,21 +5,21 @@ use std::collections::HashSet;
 
 use super::{Device, KernelInfo, Program, program::Command};
 
-/// Kernels with the values of their constants, compiled or not.
+/// Kernels with the values of their constants, to be compiled.
 pub struct Compilation {
     kernels: Vec<(&'static KernelInfo, Vec<(&'static str, f64)>)>,
     done: usize,
 }
 
 impl Compilation {
-    /// All kernels of some programs, without duplicates, in the order of first use.
-    pub fn of(programs: &[&Program]) -> Compilation {
+    /// The kernels of some programs that the device has not compiled yet, without duplicates, in the order of first use.
+    pub fn of(device: &Device, programs: &[&Program]) -> Compilation {
         let mut seen = HashSet::new();
         let commands = programs.iter().flat_map(|program| program.micro.iter().chain(&program.update));
         let dispatches = commands.filter_map(|command| if let Command::Dispatch(dispatch) = command { Some(dispatch) } else { None });
         let first = dispatches.filter(|d| {
             let constants: Vec<_> = d.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-            seen.insert((std::ptr::from_ref(d.kernel).addr(), constants))
+            seen.insert((std::ptr::from_ref(d.kernel).addr(), constants)) && !device.has_pipeline(d.kernel, &d.constants)
         });
         Compilation { kernels: first.map(|d| (d.kernel, d.constants.clone())).collect(), done: 0 }
     }

@@ -274,8 +274,12 @@ impl Device {
 
     /// The compiled entry point, compiled at first use.
     pub(super) fn pipeline(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
-        let key = (std::ptr::from_ref(kernel).addr(), constants.iter().map(|(n, v)| (*n, v.to_bits())).collect());
-        lock(&self.pipelines).entry(key).or_insert_with(|| self.compile(kernel, constants)).clone()
+        lock(&self.pipelines).entry(pipeline_key(kernel, constants)).or_insert_with(|| self.compile(kernel, constants)).clone()
+    }
+
+    /// Whether the entry point is compiled.
+    pub(super) fn has_pipeline(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> bool {
+        lock(&self.pipelines).contains_key(&pipeline_key(kernel, constants))
     }
 
     fn compile(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
@@ -321,6 +325,10 @@ impl Device {
         let source = wgpu::ShaderSource::Wgsl(module.source.into());
         self.raw.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
     }
+}
+
+fn pipeline_key(kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> PipelineKey {
+    (std::ptr::from_ref(kernel).addr(), constants.iter().map(|(name, value)| (*name, value.to_bits())).collect())
 }
 
 fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {

@@ -38,7 +38,7 @@ pub use super::{
 };
 use crate::{
     config_file::{Class, Unreadable},
-    data::{Corpus, baselines::Fit, tokenizer::Tokenizer},
+    data::{Corpus, baselines::Fit, dataset::Dataset, tokenizer::Tokenizer},
     gpu::{Compilation, Device, PlanOptions},
     run::{
         Config, config,
@@ -291,13 +291,15 @@ impl<E: Environment> Host<E> {
                 ControlFlow::Continue(builder) => (Stage::Model(target, builder), Activity::Busy),
                 ControlFlow::Break(trainer) => {
                     let Target { run, store, allowed } = *target;
-                    let fit = trainer.corpus().dataset().map(|dataset| Box::new(Fit::new(dataset)));
+                    let dataset = trainer.corpus().dataset();
+                    let baselines = dataset.and_then(Dataset::baselines);
+                    let fit = dataset.filter(|_| baselines.is_none()).map(|dataset| Box::new(Fit::new(dataset)));
                     let opening = Opening {
                         trainer,
                         store,
                         tag: self.environment.tag(),
                         clock: self.clock.clone(),
-                        baselines: None,
+                        baselines,
                         rasterize: self.environment.rasterize(),
                         name: self.environment.name(&run),
                     };
@@ -308,6 +310,7 @@ impl<E: Environment> Host<E> {
             Stage::Baselines(mut opening, allowed, mut fit) => {
                 if let (Some(fit), Some(dataset)) = (&mut fit, opening.trainer.corpus().dataset()) {
                     opening.baselines = fit.proceed(dataset);
+                    opening.baselines.into_iter().for_each(|baselines| dataset.keep_baselines(baselines));
                 }
                 if fit.is_some() && opening.baselines.is_none() {
                     (Stage::Baselines(opening, allowed, fit), Activity::Busy)

@@ -269,7 +269,7 @@ pub enum OpeningPhase {
     Device,
     /// Texts are read and tokenized.
     Data,
-    /// Kernels are compiled, with a count.
+    /// The kernels that no earlier run on the device had are compiled, with a count.
     Kernels,
     /// The model's buffers are created and its weights initialised.
     Model,

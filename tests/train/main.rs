@@ -9,5 +9,6 @@ mod initial;
 mod language;
 mod model_tokenizer;
 mod shards;
+mod shared;
 mod split;
 mod tokenizer;

@@ -10,11 +10,7 @@ use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
-    data::{
-        Corpus,
-        prepare::{NoFiles, Purpose, corpus},
-        tokenizer::Tokenizer,
-    },
+    data::{Corpus, prepare::NoFiles, shared::SharedData, tokenizer::Tokenizer},
     gpu::{AdapterChoice, Device},
     lab::{
         host::{Activity, Clock, DeviceFuture, Environment, Host},
@@ -71,6 +67,8 @@ struct Tab {
     place: Place,
     /// Requested once, so that the runs of a study share its compiled kernels.
     device: Rc<OnceCell<Rc<Device>>>,
+    /// The data that they share.
+    data: SharedData,
 }
 
 /// Where runs are kept.
@@ -83,11 +81,11 @@ enum Place {
 
 impl Tab {
     fn of_runs() -> Tab {
-        Tab { place: Place::Memory(BTreeMap::new()), device: Rc::default() }
+        Tab { place: Place::Memory(BTreeMap::new()), device: Rc::default(), data: SharedData::default() }
     }
 
     fn of_study(folders: Folders) -> Tab {
-        Tab { place: Place::Study(folders), device: Rc::default() }
+        Tab { place: Place::Study(folders), device: Rc::default(), data: SharedData::default() }
     }
 }
 
@@ -108,7 +106,7 @@ impl Environment for Tab {
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
-        corpus(config, own, Purpose::Train, &NoFiles).map_err(|error| Problem::new(error.to_string()))
+        self.data.corpus(config, own, &NoFiles).map_err(|error| Problem::new(error.to_string()))
     }
 
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {

@@ -23,10 +23,10 @@ use moelab::{
     run::identity::{self, Identity},
     train::recording,
 };
-use moelab_native::{atomic, err, out, print, store::Directory};
+use moelab_native::{atomic, corpus::tokenizer_file, err, out, print, store::Directory};
 use serde_json::json;
 
-use crate::{Common, corpus::tokenizer_file, open};
+use crate::{Common, open};
 
 /// The format of an export.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,7 +1,6 @@
 //! Drives the runs of a study on threads, one for each slot.
 
 use std::{
-    path::PathBuf,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -15,10 +14,15 @@ use moelab::{
         summary::ExitReason,
     },
 };
-use moelab_native::{err, print, runner::Runner};
+use moelab_native::{
+    err,
+    machine::{Machine, Resources},
+    print,
+    runner::Runner,
+};
 
 use super::{Opened, folder::Folders, judged, reason, show};
-use crate::{Common, machine::Machine, signals};
+use crate::{Common, signals};
 
 /// How long to wait for an event before signals are looked for.
 const WAIT: Duration = Duration::from_millis(20);
@@ -36,8 +40,9 @@ pub fn run(
     let now = || start.elapsed().as_secs_f64();
     let stop = signals::stop_requested()?;
     let spawn = |adapter: &Option<AdapterChoice>| {
-        let (common, folder): (Common, PathBuf) = (Common { adapter: adapter.clone(), ..common.clone() }, opened.folder.clone());
-        Runner::spawn(move || Machine::of_study(&common, folder.clone()))
+        let adapter = adapter.clone().unwrap_or_default();
+        let (resources, folder) = (Resources { adapter, ..common.resources() }, opened.folder.clone());
+        Runner::spawn(move || Machine::of_study(resources.clone(), folder.clone()))
     };
     let runners: Vec<Runner> = adapters.iter().map(spawn).collect::<std::io::Result<_>>()?;
     let (mut is_stopping, mut is_complete, mut told) = (false, false, Instant::now());
@@ -117,8 +122,8 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
         true => Command::Resume { run: run.id.clone(), sets: Vec::new(), allow: Vec::new() },
     };
     let stop = signals::stop_requested()?;
-    let (machine, folder) = (common.clone(), opened.folder.clone());
-    let runner = Runner::spawn(move || Machine::of_study(&machine, folder.clone()))?;
+    let (resources, folder) = (common.resources(), opened.folder.clone());
+    let runner = Runner::spawn(move || Machine::of_study(resources.clone(), folder.clone()))?;
     runner.send(command);
     if until < run.updates {
         runner.send(Command::PauseAt { update: until });

@@ -8,11 +8,7 @@ use std::{
 };
 
 use moelab::{
-    data::{
-        Corpus,
-        prepare::{NoFiles, Purpose, corpus},
-        tokenizer::Tokenizer,
-    },
+    data::{Corpus, prepare::NoFiles, shared::SharedData, tokenizer::Tokenizer},
     gpu::{AdapterChoice, Device},
     lab::{
         host::{Clock, DeviceFuture, Environment},
@@ -52,6 +48,7 @@ tokens = 3
 struct Files {
     device: Rc<OnceCell<Rc<Device>>>,
     stores: HashMap<String, Memory>,
+    data: SharedData,
 }
 
 impl Environment for Files {
@@ -67,7 +64,7 @@ impl Environment for Files {
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
-        corpus(config, own, Purpose::Train, &NoFiles).map_err(|error| Problem::new(error.to_string()))
+        self.data.corpus(config, own, &NoFiles).map_err(|error| Problem::new(error.to_string()))
     }
 
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
@@ -134,6 +131,8 @@ fn a_run_on_another_thread_is_driven_by_text_alone() {
     wire.send(json!({"command": "start", "run": "same", "config": RUN}));
     wire.send(json!({"command": "step"}));
     let (events, paused) = wire.until("paused");
+    let compiles = |message: &&Value| message["phase"] == "kernels" && message["detail"].is_string();
+    assert_eq!(events.iter().find(compiles), None, "the kernels of the run before are those of this one");
     let block = events.iter().find(|message| message["event"] == "series").expect("a block of the subscribed series");
     let load = block["columns"][1]["values"].as_array().unwrap();
     assert!(paused["update"] == 1 && block["updates"] == json!([1]) && load.len() == 2, "{block}");

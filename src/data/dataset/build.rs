@@ -1,10 +1,13 @@
 //! Building a dataset from tokenized documents or from the language.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 
 use sha2::{Digest, Sha256};
 
-use super::{DataError, Dataset, Split, Training, Windows};
+use super::{DataError, Dataset, Documents, Split, Training, Windows};
 use crate::data::language::Language;
 use crate::data::shards::{Shard, Tokens, digest};
 use crate::data::tokenizer::Tokenizer;
@@ -27,45 +30,15 @@ impl Dataset {
     /// Splits, joins and cuts tokenized documents as `data` states. `seed` determines the order of the training windows;
     /// validation uses its first `validation_windows` windows, or all if that is 0.
     pub fn from_documents(shard: &Shard, tokenizer: Tokenizer, data: &Data, seed: u64, validation_windows: u32) -> Result<Self, DataError> {
-        let split = Split::of(&shard.digests(), &data.split)?;
-        let least = if data.drop_last { data.batch as usize } else { 1 };
-        Self::from_split(shard, &split, tokenizer, data, seed, validation_windows, least)
+        let documents = documents(shard, tokenizer, data, seed, validation_windows)?;
+        Ok(Dataset::of(Arc::new(documents), data, seed))
     }
 
     /// Uses all documents for validation, to evaluate a model.
     pub fn for_evaluation(shard: &Shard, tokenizer: Tokenizer, data: &Data, validation_windows: u32) -> Result<Self, DataError> {
         let validation = (0..shard.documents()).collect();
         let split = Split { training: Vec::new(), validation };
-        Self::from_split(shard, &split, tokenizer, data, 0, validation_windows, 0)
-    }
-
-    fn from_split(
-        shard: &Shard,
-        split: &Split,
-        tokenizer: Tokenizer,
-        data: &Data,
-        seed: u64,
-        validation_windows: u32,
-        least_windows: usize,
-    ) -> Result<Self, DataError> {
-        let separator = separator(&tokenizer, data)?;
-        if shard.tokenizer() != tokenizer.digest() {
-            let problem = "it was made with another tokenizer: create it again, or specify the tokenizer that it was made with";
-            return Err(DataError::Shard(problem.into()));
-        }
-        let training = Windows::cut(join(shard, &split.training, separator), data.sequence_length, data.targets);
-        let validation = Windows::cut(join(shard, &split.validation, separator), data.sequence_length, data.targets);
-        let advice = "Add text, or lower data.sequence_length or data.batch";
-        enough(&training, "training", least_windows, data, advice)?;
-        let (side, advice) = match split.training.is_empty() {
-            true => ("evaluated", "Add text: the model was trained on windows of this length"),
-            false => ("validation", "Add text, or raise data.split.fraction, or lower data.sequence_length"),
-        };
-        enough(&validation, side, 1, data, advice)?;
-        let mut hash = Sha256::new_with_prefix(b"moelab documents\0");
-        training.stream().hash_into(&mut hash);
-        let training = Training::Epochs { windows: training, shuffle: data.shuffle, drop_last: data.drop_last };
-        Ok(Self::assemble(training, validation, tokenizer, data, seed, validation_windows, hash))
+        Ok(Dataset::of(Arc::new(of_split(shard, &split, tokenizer, data, None, validation_windows)?), data, 0))
     }
 
     /// The documents of `data.language`: a fixed number, or endless. `seed` determines the order of the windows, or which
@@ -76,11 +49,10 @@ impl Dataset {
         let Some(separator) = separator(&tokenizer, data)? else {
             return Err(DataError::Options("the language needs an end-of-document token: set data.end_of_document = true".into()));
         };
-        if seed >= TOKENIZER_STREAM {
-            return Err(DataError::Options(format!("the seed is {seed}, expected at most {}", TOKENIZER_STREAM - 1)));
-        }
+        check_seed(seed)?;
         if data.language.documents > 0 {
-            return Self::from_stated_documents(language, tokenizer, data, seed, validation_windows);
+            let documents = stated_documents(language, tokenizer, data, seed, validation_windows)?;
+            return Ok(Dataset::of(Arc::new(documents), data, seed));
         }
         let count = if validation_windows == 0 { ENDLESS_VALIDATION_WINDOWS } else { validation_windows };
         let (tokens, rule) = (data.sequence_length, data.targets);
@@ -88,62 +60,115 @@ impl Dataset {
         let (validation, domains) = source.windows(VALIDATION_DOCUMENTS, 0..u64::from(count))?;
         let mut hash = Sha256::new_with_prefix(b"moelab endless\0");
         hash.update(serde_json::to_vec(language.options()).expect("plain options are JSON"));
-        let dataset = Self::assemble(Training::Endless, validation, tokenizer, data, seed, count, hash);
-        Ok(Self { domains: Some(domains), language: Some(language), ..dataset })
+        let documents = assemble(Training::Endless, validation, tokenizer, data, count, hash);
+        let documents = Documents { domains: Some(domains), language: Some(language), ..documents };
+        Ok(Dataset::of(Arc::new(documents), data, seed))
     }
+}
 
-    fn from_stated_documents(
-        language: Language,
-        tokenizer: Tokenizer,
-        data: &Data,
-        seed: u64,
-        validation_windows: u32,
-    ) -> Result<Self, DataError> {
-        let mut shard = Shard::new(tokenizer.vocabulary(), tokenizer.digest());
-        let mut domain_of = Vec::new();
-        for index in 0..data.language.documents {
-            let document = language.document(STATED_DOCUMENTS, index.into());
-            shard.push(&tokenizer.encode(&document.text)?)?;
-            domain_of.push(document.domain);
-        }
-        let Split { validation, .. } = Split::of(&shard.digests(), &data.split)?;
-        let dataset = Self::from_documents(&shard, tokenizer, data, seed, validation_windows)?;
-        // In the layout of `join`: a separator, then each document followed by a separator.
-        let mut domains = vec![domain_of[validation[0]]];
-        for document in validation {
-            domains.resize(domains.len() + shard.document(document).count() + 1, domain_of[document]);
-        }
-        Ok(Self { domains: Some(domains), language: Some(language), ..dataset })
+/// Checks that a run can train on documents: its seed, and that they fill a batch.
+pub(super) fn check(training: &Training, data: &Data, seed: u64) -> Result<(), DataError> {
+    if data.kind == DataKind::Language {
+        check_seed(seed)?;
     }
+    let Training::Epochs(windows) = training else { return Ok(()) };
+    let least = if data.drop_last { data.batch as usize } else { 1 };
+    let advice = "Add text, or lower data.sequence_length or data.batch";
+    enough(windows, "training", least, data, advice)
+}
 
-    fn assemble(
-        training: Training,
-        windows: Windows,
-        tokenizer: Tokenizer,
-        data: &Data,
-        seed: u64,
-        validation_windows: u32,
-        mut hash: Sha256,
-    ) -> Self {
-        let used = if validation_windows == 0 { windows.len() } else { windows.len().min(validation_windows as usize) };
-        hash.update(tokenizer.digest());
-        hash.update(format!("{} {:?} {used}\0", data.sequence_length, data.targets));
+/// Other streams of the language are reserved.
+fn check_seed(seed: u64) -> Result<(), DataError> {
+    if seed >= TOKENIZER_STREAM {
+        return Err(DataError::Options(format!("the seed is {seed}, expected at most {}", TOKENIZER_STREAM - 1)));
+    }
+    Ok(())
+}
+
+/// Tokenized documents, split as `data` states.
+fn documents(shard: &Shard, tokenizer: Tokenizer, data: &Data, seed: u64, validation_windows: u32) -> Result<Documents, DataError> {
+    let split = Split::of(&shard.digests(), &data.split)?;
+    of_split(shard, &split, tokenizer, data, Some(seed), validation_windows)
+}
+
+/// Joins and cuts both sides of a split. `seed` is that of a run that trains on them.
+fn of_split(
+    shard: &Shard,
+    split: &Split,
+    tokenizer: Tokenizer,
+    data: &Data,
+    seed: Option<u64>,
+    validation_windows: u32,
+) -> Result<Documents, DataError> {
+    let separator = separator(&tokenizer, data)?;
+    if shard.tokenizer() != tokenizer.digest() {
+        let problem = "it was made with another tokenizer: create it again, or specify the tokenizer that it was made with";
+        return Err(DataError::Shard(problem.into()));
+    }
+    let training = Training::Epochs(Windows::cut(join(shard, &split.training, separator), data.sequence_length, data.targets));
+    let validation = Windows::cut(join(shard, &split.validation, separator), data.sequence_length, data.targets);
+    seed.map_or(Ok(()), |seed| check(&training, data, seed))?;
+    let (side, advice) = match split.training.is_empty() {
+        true => ("evaluated", "Add text: the model was trained on windows of this length"),
+        false => ("validation", "Add text, or raise data.split.fraction, or lower data.sequence_length"),
+    };
+    enough(&validation, side, 1, data, advice)?;
+    let mut hash = Sha256::new_with_prefix(b"moelab documents\0");
+    if let Training::Epochs(windows) = &training {
         windows.stream().hash_into(&mut hash);
-        let hash = hex(&hash.finalize());
-        Self {
-            training,
-            validation: windows,
-            validation_used: used,
-            tokenizer,
-            sequences: data.batch as usize,
-            tokens: data.sequence_length as usize,
-            rule: data.targets,
-            seed,
-            language: None,
-            domains: None,
-            hash,
-            order: std::cell::RefCell::default(),
-        }
+    }
+    Ok(assemble(training, validation, tokenizer, data, validation_windows, hash))
+}
+
+/// A fixed number of documents of the language.
+fn stated_documents(
+    language: Language,
+    tokenizer: Tokenizer,
+    data: &Data,
+    seed: u64,
+    validation_windows: u32,
+) -> Result<Documents, DataError> {
+    let mut shard = Shard::new(tokenizer.vocabulary(), tokenizer.digest());
+    let mut domain_of = Vec::new();
+    for index in 0..data.language.documents {
+        let document = language.document(STATED_DOCUMENTS, index.into());
+        shard.push(&tokenizer.encode(&document.text)?)?;
+        domain_of.push(document.domain);
+    }
+    let Split { validation, .. } = Split::of(&shard.digests(), &data.split)?;
+    let documents = documents(&shard, tokenizer, data, seed, validation_windows)?;
+    // In the layout of `join`: a separator, then each document followed by a separator.
+    let mut domains = vec![domain_of[validation[0]]];
+    for document in validation {
+        domains.resize(domains.len() + shard.document(document).count() + 1, domain_of[document]);
+    }
+    Ok(Documents { domains: Some(domains), language: Some(language), ..documents })
+}
+
+fn assemble(
+    training: Training,
+    windows: Windows,
+    tokenizer: Tokenizer,
+    data: &Data,
+    validation_windows: u32,
+    mut hash: Sha256,
+) -> Documents {
+    let used = if validation_windows == 0 { windows.len() } else { windows.len().min(validation_windows as usize) };
+    hash.update(tokenizer.digest());
+    hash.update(format!("{} {:?} {used}\0", data.sequence_length, data.targets));
+    windows.stream().hash_into(&mut hash);
+    let hash = hex(&hash.finalize());
+    Documents {
+        training,
+        validation: windows,
+        validation_used: used,
+        tokenizer,
+        tokens: data.sequence_length as usize,
+        rule: data.targets,
+        language: None,
+        domains: None,
+        hash,
+        baselines: Mutex::default(),
     }
 }
 

@@ -18,31 +18,38 @@ const TIMEOUT_SECONDS: u64 = 120;
 
 /// Unused staging buffers, kept for the next download of the same size.
 #[derive(Default)]
-pub(super) struct StagingRing(Mutex<Vec<wgpu::Buffer>>);
+pub(super) struct StagingRing(Mutex<Vec<Staging>>);
+
+/// A staging buffer, and whether it is mapped.
+#[derive(Clone)]
+struct Staging {
+    buffer: wgpu::Buffer,
+    state: Arc<AtomicU8>,
+}
 
 impl StagingRing {
     /// The buffers, and their total size in bytes.
     const MOST: usize = 16;
     const MOST_BYTES: u64 = 16 << 20;
 
-    fn take(&self, bytes: u64) -> Option<wgpu::Buffer> {
+    fn take(&self, bytes: u64) -> Option<Staging> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        free.iter().position(|b| b.size() == bytes).map(|i| free.swap_remove(i))
+        free.iter().position(|staging| staging.buffer.size() == bytes).map(|i| free.swap_remove(i))
     }
 
-    fn put_back(&self, buffer: wgpu::Buffer) {
+    fn put_back(&self, staging: Staging) {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept: u64 = free.iter().map(wgpu::Buffer::size).sum();
-        if kept + buffer.size() <= Self::MOST_BYTES && free.len() < Self::MOST {
-            buffer.unmap();
-            free.push(buffer);
+        let kept: u64 = free.iter().map(|staging| staging.buffer.size()).sum();
+        if kept + staging.buffer.size() <= Self::MOST_BYTES && free.len() < Self::MOST {
+            staging.buffer.unmap();
+            free.push(staging);
         }
     }
 }
 
 /// A staging buffer that is being filled by the commands of one submission.
 pub(super) struct Readback {
-    staging: wgpu::Buffer,
+    staging: Staging,
     filled: u64,
 }
 
@@ -50,39 +57,39 @@ impl Readback {
     /// A staging buffer of `bytes` bytes, a multiple of 4.
     pub(super) fn new(device: &Device, bytes: u64) -> Readback {
         let new = || {
-            device.raw.create_buffer(&wgpu::BufferDescriptor {
+            let buffer = device.raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("download"),
                 size: bytes,
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
-            })
+            });
+            Staging { buffer, state: Arc::default() }
         };
         Readback { staging: device.staging.take(bytes).unwrap_or_else(new), filled: 0 }
     }
 
     /// Appends a copy of a part of a buffer.
     pub(super) fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, offset: u64, bytes: u64) {
-        encoder.copy_buffer_to_buffer(buffer, offset, &self.staging, self.filled, bytes);
+        encoder.copy_buffer_to_buffer(buffer, offset, &self.staging.buffer, self.filled, bytes);
         self.filled += bytes;
     }
 
     /// Requests the bytes, after the submission of the copies.
     pub(super) fn map(self, device: &Device, sizes: Vec<u64>, submission: wgpu::SubmissionIndex) -> Download {
-        let state = Arc::new(AtomicU8::new(PENDING));
-        let sink = state.clone();
-        self.staging.map_async(wgpu::MapMode::Read, .., move |result| {
+        self.staging.state.store(PENDING, Ordering::Release);
+        let sink = self.staging.state.clone();
+        self.staging.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
             sink.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
         });
-        Download { staging: self.staging, sizes, state, ring: device.staging.clone(), submission }
+        Download { staging: self.staging, sizes, ring: device.staging.clone(), submission }
     }
 }
 
 /// Bytes on their way from the device to the host.
 pub struct Download {
-    staging: wgpu::Buffer,
+    staging: Staging,
     /// The size of each part that [`Download::poll`] returns.
     sizes: Vec<u64>,
-    state: Arc<AtomicU8>,
     ring: Arc<StagingRing>,
     submission: wgpu::SubmissionIndex,
 }
@@ -135,7 +142,7 @@ impl Download {
     }
 
     fn take<R>(&self, device: &Device, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, GpuError> {
-        match self.state.load(Ordering::Acquire) {
+        match self.staging.state.load(Ordering::Acquire) {
             PENDING => return Ok(None),
             READY => {}
             _ => {
@@ -144,7 +151,7 @@ impl Download {
             }
         }
         let fault = |e: wgpu::MapRangeError| GpuError::Fault { adapter: device.adapter.name.clone(), message: e.to_string() };
-        let mapped = self.staging.get_mapped_range(..).map_err(fault)?;
+        let mapped = self.staging.buffer.get_mapped_range(..).map_err(fault)?;
         Ok(Some(read(&mapped)))
     }
 
@@ -162,7 +169,7 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         // An abandoned buffer may still be written to.
-        if self.state.load(Ordering::Acquire) == READY {
+        if self.staging.state.load(Ordering::Acquire) == READY {
             self.ring.put_back(self.staging.clone());
         }
     }

@@ -69,11 +69,10 @@ impl RoutingAlarmState {
         let is_dead =
             |place: &Streak| self.dead.iter().any(|dead| (dead.layer, dead.expert) == (place.layer, place.expert) && dead.length >= window);
         starved.retain(|streak| !is_dead(streak));
-        let labels = model.router_labels();
         let raised = [(Incident::RouterCollapsed, collapsed), (Incident::ExpertDead, dead), (Incident::ExpertStarved, starved)];
         let alarm = |(incident, streaks): (Incident, Vec<Streak>)| {
             let since = streaks.first()?.since;
-            Some(Alarm { incident, since, detail: detail(incident, &streaks, &labels, config, load) })
+            Some(Alarm { incident, since, detail: detail(incident, &streaks, &model.router_labels(), config, load) })
         };
         raised.into_iter().filter_map(alarm).collect()
     }
@@ -89,14 +88,15 @@ struct Found {
 
 impl Found {
     fn of(alarms: &Alarms, model: &ModelConfig, load: &[Vec<f32>]) -> Found {
-        let mut found = Found::default();
+        let (mut found, mut shares) = (Found::default(), Vec::new());
         for (layer, load) in (0..).zip(load) {
-            let load: Vec<f64> = load.iter().map(|share| f64::from(*share)).collect();
-            if spread(&load, model.router.top_k).is_some_and(|spread| spread < alarms.collapsed_spread) {
+            shares.clear();
+            shares.extend(load.iter().map(|share| f64::from(*share)));
+            if spread(&shares, model.router.top_k).is_some_and(|spread| spread < alarms.collapsed_spread) {
                 found.collapsed.push((layer, 0));
             }
             let mean = 1.0 / load.len() as f64;
-            for (expert, share) in (0..).zip(load) {
+            for (expert, &share) in (0..).zip(&shares) {
                 if alarms.dead_experts && share == 0.0 {
                     found.dead.push((layer, expert));
                 }

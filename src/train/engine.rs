@@ -7,7 +7,8 @@
 //! measurements of each micro-batch are copied to one read-back buffer before the next one overwrites them. An update whose micro-batches, inputs
 //! or commands exceed what a command buffer should hold ([`PlanOptions::most_replays`], [`MOST_UPLOAD_BYTES`], [`MOST_COMMANDS`]) is
 //! split between micro-batches; the results are bit-equal.
-//! After the first updates a step allocates command encoders, what they record, and the vectors of its results.
+//! After the first updates a step allocates nothing but the command encoder and what it records: inputs, results and read-back buffers
+//! are reused.
 
 use std::ops::Range;
 
@@ -27,6 +28,8 @@ struct Replay {
     plan: Plan,
     /// Read after each micro-batch.
     outputs: Vec<TensorId>,
+    /// Where each of them ends among the numbers of a micro-batch.
+    ends: Vec<usize>,
     most_replays: usize,
 }
 
@@ -47,7 +50,9 @@ impl Replay {
         outputs: Vec<TensorId>,
         options: PlanOptions,
     ) -> Result<Replay, GpuError> {
-        Ok(Replay { plan: Plan::compile(device, program, memory, options)?, outputs, most_replays: options.most_replays })
+        let plan = Plan::compile(device, program, memory, options)?;
+        let ends = (1..=outputs.len()).map(|count| plan.bytes_of(&outputs[..count]) as usize / size_of::<f32>()).collect();
+        Ok(Replay { plan, outputs, ends, most_replays: options.most_replays })
     }
 
     /// The one loop over micro-batches. `write` sets the inputs of each.
@@ -131,17 +136,59 @@ pub struct UpdateRun {
     downloads: Vec<Download>,
 }
 
-/// The measurements of an update.
-#[derive(Clone, Debug, PartialEq)]
+impl UpdateRun {
+    /// Starts another update of the given number of micro-batches in its place.
+    pub fn restart(&mut self, micro_batches: u32) {
+        (self.micro_batches, self.submitted) = (micro_batches, 0);
+        self.downloads.clear();
+    }
+}
+
+/// The measurements of an update, in buffers that those of the next replace.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateOutputs {
-    /// For each micro-batch, its statistics, then the routing metrics of each MoE layer.
-    pub micro_batches: Vec<Vec<Vec<f32>>>,
+    /// The outputs of all micro-batches, one after another.
+    values: Vec<f32>,
+    /// Where each output of a micro-batch ends.
+    ends: Vec<usize>,
     /// See [`Training::clip`].
     pub clip: Vec<f32>,
     /// See [`Training::damage`].
     pub is_damaged: bool,
     /// The gradient norm of the router of each call, see [`Training::router_norms`].
     pub router_norms: Vec<f32>,
+}
+
+impl UpdateOutputs {
+    /// Of each micro-batch.
+    pub fn micro_batches(&self) -> impl Iterator<Item = MicroOutputs<'_>> {
+        let values = self.ends.last().copied().unwrap_or_default().max(1);
+        self.values.chunks(values).map(|values| MicroOutputs { values, ends: &self.ends })
+    }
+
+    /// Number of MoE layers.
+    pub fn layers(&self) -> usize {
+        self.ends.len().saturating_sub(1)
+    }
+}
+
+/// The measurements of a micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub struct MicroOutputs<'a> {
+    values: &'a [f32],
+    ends: &'a [usize],
+}
+
+impl<'a> MicroOutputs<'a> {
+    /// Of the loss head, see [`Training::statistics`].
+    pub fn statistics(self) -> &'a [f32] {
+        &self.values[..self.ends[0]]
+    }
+
+    /// The routing metrics of each MoE layer, see [`Training::routing`].
+    pub fn routing(self) -> impl Iterator<Item = &'a [f32]> {
+        self.ends.windows(2).map(move |ends| &self.values[ends[0]..ends[1]])
+    }
 }
 
 impl TrainStep {
@@ -231,39 +278,39 @@ impl TrainStep {
         })
     }
 
-    /// The measurements of a submitted update, or `None` if they are not available yet. Never blocks.
+    /// Replaces `outputs` by the measurements of a submitted update. Returns whether they are available yet; if not, `outputs` is
+    /// undefined. Never blocks.
     ///
     /// # Errors
     /// The device is lost or has failed.
-    pub fn poll(&self, device: &Device, update: &UpdateRun) -> Result<Option<UpdateOutputs>, GpuError> {
-        let Some((last, before)) = update.downloads.split_last() else { return Ok(None) };
+    pub fn poll(&self, device: &Device, update: &UpdateRun, outputs: &mut UpdateOutputs) -> Result<bool, GpuError> {
+        let Some((last, before)) = update.downloads.split_last() else { return Ok(false) };
         // The last submission completes last.
         if last.poll_with(device, |_| ())?.is_none() {
-            return Ok(None);
+            return Ok(false);
         }
-        let mut micro_batches = Vec::with_capacity(update.micro_batches as usize);
-        let mut take = |mut bytes: &[u8], tail: usize| {
-            while bytes.len() > tail {
-                let (outputs, rest) = self.replay.split(bytes);
-                micro_batches.push(outputs.into_iter().map(floats).collect());
-                bytes = rest;
-            }
-            if tail == 0 {
-                return None;
-            }
-            let ends = |count: usize| self.replay.plan.bytes_of(&self.of_update[..count]) as usize;
-            let (clip, damage, norms) = (&bytes[..ends(1)], &bytes[ends(1)..ends(2)], floats(&bytes[ends(2)..]));
-            let router_of = self.recorded.router_norms.iter().flat_map(|routers| &routers.router_of);
-            Some((floats(clip), damage.iter().any(|byte| *byte != 0), router_of.map(|router| norms[*router]).collect()))
-        };
+        let UpdateOutputs { values, ends, clip, is_damaged, router_norms } = outputs;
+        values.clear();
+        ends.clone_from(&self.replay.ends);
         for download in before {
-            if download.poll_with(device, |bytes| take(bytes, 0))?.is_none() {
-                return Ok(None);
+            if download.poll_with(device, |bytes| values.extend(numbers(bytes)))?.is_none() {
+                return Ok(false);
             }
         }
-        let tail = self.replay.plan.bytes_of(&self.of_update) as usize;
-        let Some((clip, is_damaged, router_norms)) = last.poll_with(device, |bytes| take(bytes, tail))?.flatten() else { return Ok(None) };
-        Ok(Some(UpdateOutputs { micro_batches, clip, is_damaged, router_norms }))
+        let bytes_of = |outputs: &[TensorId]| self.replay.plan.bytes_of(outputs) as usize;
+        let read = last.poll_with(device, |bytes| {
+            let (of_micro_batches, bytes) = bytes.split_at(bytes.len() - bytes_of(&self.of_update));
+            values.extend(numbers(of_micro_batches));
+            let (of_clip, bytes) = bytes.split_at(bytes_of(&self.of_update[..1]));
+            clip.clear();
+            clip.extend(numbers(of_clip));
+            let (damage, norms) = bytes.split_at(bytes_of(&self.of_update[1..2]));
+            *is_damaged = damage.iter().any(|byte| *byte != 0);
+            let router_of = self.recorded.router_norms.iter().flat_map(|routers| &routers.router_of);
+            router_norms.clear();
+            router_norms.extend(router_of.filter_map(|router| numbers(&norms[size_of::<f32>() * *router..]).next()));
+        })?;
+        Ok(read.is_some())
     }
 
     /// Blocks until a completely submitted update can be polled. Only works natively.
@@ -397,5 +444,9 @@ impl LogitsStep {
 
 /// Little-endian bytes as numbers.
 pub fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    numbers(bytes).collect()
+}
+
+fn numbers(bytes: &[u8]) -> impl ExactSizeIterator<Item = f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }

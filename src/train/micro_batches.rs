@@ -41,24 +41,25 @@ impl<'a> MicroBatches<'a> {
         self.corpus.training_sequences(self.batch_of(micro_step), self.config.data.sequence_length)
     }
 
-    /// The weight of each micro-batch of the update. The gradient of an update is that of the mean over all its targets, or of the
+    /// Sets the weight of each micro-batch of the update. The gradient of an update is that of the mean over all its targets, or of the
     /// mean of the micro-batches' means. All sequences have the same number of targets, so that the balance losses, means over
     /// real tokens, have the same weights.
-    pub(super) fn weights(&self) -> Vec<MicroWeight> {
-        let micro_steps = self.micro_step(0)..self.micro_step(self.config.train.micro_batches);
-        let share = |mut counts: Vec<u64>| {
-            if counts.iter().all(|count| *count == 0) {
-                counts.fill(1); // Without targets only the balance losses remain.
-            }
-            let total = counts.iter().sum::<u64>() as f64;
-            counts.into_iter().map(move |count| count as f64 / total)
+    pub(super) fn weights(&self, weights: &mut Vec<MicroWeight>) {
+        let micro_steps = || self.micro_step(0)..self.micro_step(self.config.train.micro_batches);
+        let tokens_of = |m: u64| u64::from(self.sequences_of(m));
+        let targets_of = |m: u64| match self.config.train.weighting {
+            Weighting::Token => self.corpus.training_targets(self.batch_of(m)),
+            Weighting::MicroBatch => 1,
         };
-        let tokens = share(micro_steps.clone().map(|m| self.sequences_of(m).into()).collect());
-        let losses = share(match self.config.train.weighting {
-            Weighting::Token => micro_steps.map(|m| self.corpus.training_targets(self.batch_of(m))).collect(),
-            Weighting::MicroBatch => vec![1; (micro_steps.end - micro_steps.start) as usize],
-        });
-        losses.zip(tokens).map(|(of_losses, of_tokens)| MicroWeight { of_losses, of_tokens }).collect()
+        let (tokens, targets) = (micro_steps().map(tokens_of).sum::<u64>(), micro_steps().map(targets_of).sum::<u64>());
+        let share = |count: u64, all: u64| match all {
+            // Without targets only the balance losses remain.
+            0 => 1.0 / f64::from(self.config.train.micro_batches),
+            _ => count as f64 / all as f64,
+        };
+        let weight = |m: u64| MicroWeight { of_losses: share(targets_of(m), targets), of_tokens: share(tokens_of(m), tokens) };
+        weights.clear();
+        weights.extend(micro_steps().map(weight));
     }
 
     /// Sets the inputs of a micro-batch.

@@ -5,7 +5,7 @@
 //! ([`run::series`](crate::run::series)); ops provide the position of a slot in an output. Sums are in f64, in the order of the
 //! micro-batches.
 
-use super::engine::EvalOutputs;
+use super::engine::{EvalOutputs, UpdateOutputs};
 use crate::{
     ops::{self, BalanceLoss, LossHead},
     run::{
@@ -27,44 +27,50 @@ pub(super) struct MicroWeight {
 
 /// The outputs of an update, read back.
 pub(super) struct Reduced<'a> {
-    /// For each micro-batch, the loss head's statistics, then the metrics of each MoE layer.
-    pub outputs: &'a [Vec<Vec<f32>>],
+    pub outputs: &'a UpdateOutputs,
     /// The weights of each micro-batch.
     pub weights: &'a [MicroWeight],
-    /// The output of the gradient norm `[4]`.
-    pub clip: &'a [f32],
-    /// The gradient norm of the router of each call.
-    pub router_norms: &'a [f32],
     pub config: &'a Config,
+}
+
+/// Buffers that the reduction of the next update reuses.
+#[derive(Default)]
+pub(super) struct Scratch {
+    values: Vec<f64>,
+    loads: Vec<f64>,
+    probabilities: Vec<f64>,
 }
 
 impl Reduced<'_> {
     /// Sets every series of the record that does not come from the host.
-    pub fn write(&self, record: &mut UpdateRecord) {
+    pub fn write(&self, record: &mut UpdateRecord, scratch: &mut Scratch) {
+        let layers = self.outputs.layers();
         for column in UpdateRecord::COLUMNS {
-            let series = &column.series;
-            let values = match series.source {
-                Source::Host => continue,
-                Source::Statistics(slot) => vec![self.statistic(slot, series.reduction)],
-                Source::Clip(slot) => vec![f64::from(self.clip[clip_slot(slot)])],
-                Source::Routing(slot) => over_axes(self.routing(slot, series.reduction), series),
-                Source::RouterGradient => self.router_norms.iter().map(|norm| f64::from(*norm)).collect(),
-                Source::Derived(derived) => self.derived(derived).into_iter().collect(),
-                Source::Domains | Source::OfLoad(_) => continue,
-            };
-            let row = if series.axes.contains(&Axis::Expert) { values.len() / self.layers().max(1) } else { 1 };
-            (column.set)(record, &values, row);
+            let (series, values) = (&column.series, &mut scratch.values);
+            values.clear();
+            match series.source {
+                Source::Statistics(slot) => values.push(self.statistic(slot, series.reduction)),
+                Source::Clip(slot) => values.push(f64::from(self.outputs.clip[clip_slot(slot)])),
+                Source::Routing(slot) => {
+                    self.routing(slot, series.reduction, values);
+                    over_axes(values, layers, series);
+                }
+                Source::RouterGradient => values.extend(self.outputs.router_norms.iter().map(|norm| f64::from(*norm))),
+                Source::Derived(derived) => values.extend(self.derived(derived, &mut scratch.loads, &mut scratch.probabilities)),
+                Source::Host | Source::Domains | Source::OfLoad(_) => continue,
+            }
+            let row = if series.axes.contains(&Axis::Expert) { values.len() / layers.max(1) } else { 1 };
+            (column.set)(record, values, row);
         }
-    }
-
-    fn layers(&self) -> usize {
-        self.outputs.first().map_or(0, |outputs| outputs.len() - 1)
     }
 
     fn statistic(&self, slot: &str, reduction: Reduction) -> f64 {
         let slot = LossHead::slot(slot).unwrap_or_else(|| panic!("the loss head has no slot {slot}"));
         let targets = LossHead::slot("targets").unwrap_or_default();
-        let micro_batches = || self.outputs.iter().map(move |outputs| (f64::from(outputs[0][slot]), f64::from(outputs[0][targets])));
+        let micro_batches = || {
+            let statistics = self.outputs.micro_batches().map(|outputs| outputs.statistics());
+            statistics.map(move |statistics| (f64::from(statistics[slot]), f64::from(statistics[targets])))
+        };
         let sum = || micro_batches().map(|(value, _)| value).sum::<f64>();
         match (reduction, self.config.train.weighting) {
             (Reduction::Sum, _) => sum(),
@@ -76,16 +82,18 @@ impl Reduced<'_> {
         }
     }
 
-    /// The values of a slot [L][1 or E], reduced over the micro-batches.
-    fn routing(&self, slot: &str, reduction: Reduction) -> Vec<Vec<f64>> {
-        let mut layers = vec![Vec::new(); self.layers()];
-        for (outputs, weight) in self.outputs.iter().zip(self.weights) {
-            for (reduced, metrics) in layers.iter_mut().zip(&outputs[1..]) {
+    /// Replaces `reduced` by the values of a slot, [L] or [L, E], reduced over the micro-batches.
+    fn routing(&self, slot: &str, reduction: Reduction, reduced: &mut Vec<f64>) {
+        reduced.clear();
+        for (outputs, weight) in self.outputs.micro_batches().zip(self.weights) {
+            let mut place = 0;
+            for metrics in outputs.routing() {
                 let values = BalanceLoss::values(metrics, slot);
                 assert!(!values.is_empty(), "the routers' metrics have no slot {slot}");
+                let end = place + values.len();
                 let first = if reduction == Reduction::Maximum { f64::NEG_INFINITY } else { 0.0 };
-                reduced.resize(values.len(), first);
-                for (sum, value) in reduced.iter_mut().zip(values.iter().map(|value| f64::from(*value))) {
+                reduced.resize(reduced.len().max(end), first);
+                for (sum, value) in reduced[place..end].iter_mut().zip(values.iter().map(|value| f64::from(*value))) {
                     match reduction {
                         // Keeps non-finite values, which `f64::max` would drop.
                         Reduction::Maximum if value.is_nan() || sum.is_nan() => *sum = f64::NAN,
@@ -94,35 +102,38 @@ impl Reduced<'_> {
                         _ => *sum += value * weight.of_tokens,
                     }
                 }
+                place = end;
             }
         }
-        layers
     }
 
-    /// `None` for routing series in a model without a router.
-    fn derived(&self, derived: Derived) -> Option<f64> {
+    /// `None` for routing series in a model without a router. The buffers are its own.
+    fn derived(&self, derived: Derived, loads: &mut Vec<f64>, probabilities: &mut Vec<f64>) -> Option<f64> {
         match derived {
             Derived::Skipped => {
-                let is_finite = self.clip[clip_slot("finite")].to_bits() != 0;
+                let is_finite = self.outputs.clip[clip_slot("finite")].to_bits() != 0;
                 return Some(f64::from(u8::from(!is_finite)));
             }
             // Measured in evaluations only.
             Derived::GateMass => return None,
             Derived::BalanceGlobalBatch | Derived::BalanceHfMixtral => {}
         }
-        let layers = self.layers() as f64;
-        let load = self.routing("load", Reduction::ByTokens);
-        let probability = self.routing("mean_probability", Reduction::ByTokens);
-        let experts = load.first()?.len();
+        let layers = self.outputs.layers();
+        if layers == 0 {
+            return None;
+        }
+        self.routing("load", Reduction::ByTokens, loads);
+        self.routing("mean_probability", Reduction::ByTokens, probabilities);
+        let experts = loads.len() / layers;
         let product = |load: &dyn Fn(usize) -> f64, probability: &dyn Fn(usize) -> f64| {
             experts as f64 * (0..experts).map(|e| load(e) * probability(e)).sum::<f64>()
         };
         if derived == Derived::BalanceGlobalBatch {
-            let by_layer = load.iter().zip(&probability).map(|(f, p)| product(&|e| f[e], &|e| p[e]));
-            return Some(by_layer.sum::<f64>() / layers);
+            let by_layer = loads.chunks(experts).zip(probabilities.chunks(experts)).map(|(f, p)| product(&|e| f[e], &|e| p[e]));
+            return Some(by_layer.sum::<f64>() / layers as f64);
         }
-        let over_layers = |rows: &[Vec<f64>], e: usize| rows.iter().map(|row| row[e]).sum::<f64>() / layers;
-        let pooled = product(&|e| over_layers(&load, e), &|e| over_layers(&probability, e));
+        let over_layers = |rows: &[f64], e: usize| rows.chunks(experts).map(|row| row[e]).sum::<f64>() / layers as f64;
+        let pooled = product(&|e| over_layers(loads, e), &|e| over_layers(probabilities, e));
         Some(f64::from(self.config.model.router.top_k) * pooled)
     }
 }
@@ -163,7 +174,11 @@ impl EvalSums {
                     vec![statistic(slot) / statistic("targets").max(1.0)]
                 }
                 Source::Statistics(slot) => vec![statistic(slot)],
-                Source::Routing(slot) => over_axes(self.metrics.iter().map(|m| BalanceLoss::values(m, slot).to_vec()).collect(), series),
+                Source::Routing(slot) => {
+                    let mut values = self.metrics.iter().flat_map(|metrics| BalanceLoss::values(metrics, slot)).copied().collect();
+                    over_axes(&mut values, self.metrics.len(), series);
+                    values
+                }
                 Source::Derived(Derived::GateMass) => {
                     self.metrics.iter().flat_map(|metrics| shares(BalanceLoss::values(metrics, "gate"))).collect()
                 }
@@ -196,14 +211,14 @@ fn shares(values: &[f64]) -> impl Iterator<Item = f64> {
     values.iter().map(move |value| value / sum)
 }
 
-/// The mean over layers, unless the series has a value per layer; empty without layers.
-fn over_axes(layers: Vec<Vec<f64>>, series: &Series) -> Vec<f64> {
-    if series.axes.contains(&Axis::Layer) {
-        return layers.concat();
+/// Replaces the values of all layers by the mean of the layers' first, unless the series has values per layer.
+fn over_axes(values: &mut Vec<f64>, layers: usize, series: &Series) {
+    if layers == 0 || series.axes.contains(&Axis::Layer) {
+        return;
     }
-    let count = layers.len();
-    let sum = layers.iter().map(|layer| layer[0]).sum::<f64>();
-    if count == 0 { Vec::new() } else { vec![sum / count as f64] }
+    let sum = values.chunks(values.len() / layers).map(|layer| layer[0]).sum::<f64>();
+    values.clear();
+    values.push(sum / layers as f64);
 }
 
 fn clip_slot(name: &str) -> usize {

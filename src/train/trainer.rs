@@ -8,6 +8,11 @@
 //! A checkpoint is read piece by piece, which needs no memory for a second model. A driver with a budget calls while it has time.
 //! The trainer has no clock and no files: it returns [`Progress`]; its driver adds times and stores what must persist.
 //!
+//! A front end drives runs by the commands and events of a [`Host`](crate::lab::host::Host). The trainer is for libraries and tests that
+//! train without a run folder. [`Progress`] is therefore no second vocabulary for what happens in a run: the records in it are those of
+//! the log and of the events. Its other variants are what the trainer asks of its driver (save now, load a checkpoint, stop calling), which no
+//! event tells, because the session does it.
+//!
 //! Long because it is one state machine, with every phase and transition.
 
 use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
@@ -15,11 +20,11 @@ use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 use super::{
     builder::TrainerBuilder,
     encoder::SnapshotReader,
-    engine::{EvalStep, TrainStep, UpdateRun},
+    engine::{EvalStep, TrainStep, UpdateOutputs, UpdateRun},
     error::TrainError,
     micro_batches::MicroBatches,
     recording,
-    reduce::{EvalSums, MicroWeight, Reduced},
+    reduce::{EvalSums, MicroWeight, Reduced, Scratch},
 };
 use crate::{
     data::{corpus::Corpus, dataset::Batch},
@@ -127,6 +132,10 @@ pub struct Trainer {
     in_flight: VecDeque<Flight>,
     /// The update that is only partly submitted.
     submitting: Option<Flight>,
+    /// The buffers of completed updates, for the next ones.
+    spare: Vec<(Vec<MicroWeight>, UpdateRun)>,
+    outputs: UpdateOutputs,
+    scratch: Scratch,
     phase: Phase,
     evaluated_at: Option<u32>,
     saved_at: Option<u32>,
@@ -177,6 +186,9 @@ impl Trainer {
             corpus,
             in_flight: VecDeque::new(),
             submitting: None,
+            spare: Vec::new(),
+            outputs: UpdateOutputs::default(),
+            scratch: Scratch::default(),
             phase: Phase::Training,
             evaluated_at: None,
             saved_at: None,
@@ -188,11 +200,11 @@ impl Trainer {
         }
     }
 
-    /// The kernels that [`Trainer::new`] needs, to be compiled one at a time before it.
+    /// The kernels that [`Trainer::new`] needs and that no earlier run on the device did, to be compiled one at a time before it.
     pub fn compilation(config: &Config, device: &Device) -> Compilation {
         let training = recording::training(config, device.capabilities);
         let evaluation = recording::evaluation(config, device.capabilities);
-        Compilation::of(&[&training.program, &evaluation.program])
+        Compilation::of(device, &[&training.program, &evaluation.program])
     }
 
     /// The device it trains on.
@@ -404,13 +416,13 @@ impl Trainer {
         progress.push(Progress::Incident(IncidentRecord { update, incident, detail, since: Some(since), time: Default::default() }));
     }
 
-    /// Records an update in the alarms.
-    fn watch(&mut self, loss: f64, load: &[Vec<f32>], progress: &mut Vec<Progress>) {
+    /// Records an update in the alarms; returns those that it raises.
+    fn watch(&mut self, loss: f64, load: &[Vec<f32>]) -> Vec<Alarm> {
         let (update, uniform) = (self.state.update, self.uniform());
         let is_warm = self.schedule.is_warm(update.saturating_sub(1));
         let mut alarms = self.state.alarms.note_update(&self.config.alarms, update, loss, uniform, is_warm);
         alarms.extend(self.state.alarms.routing.note_update(&self.config, update, load));
-        alarms.into_iter().for_each(|alarm| self.raise(alarm, progress));
+        alarms
     }
 
     /// Makes one submission of the next update, which is the whole of it unless it is too large for one.
@@ -425,7 +437,11 @@ impl Trainer {
                 let update = update + 1;
                 let record =
                     UpdateRecord { update, micro_steps: u64::from(update) * u64::from(accumulation), tokens, ..UpdateRecord::default() };
-                self.submitting.insert(Flight { record, weights: feed.weights(), run: self.training.begin(accumulation) })
+                let new = || (Vec::new(), self.training.begin(accumulation));
+                let (mut weights, mut run) = self.spare.pop().unwrap_or_else(new);
+                feed.weights(&mut weights);
+                run.restart(accumulation);
+                self.submitting.insert(Flight { record, weights, run })
             }
         };
         let Flight { record, weights, run } = flight;
@@ -444,22 +460,23 @@ impl Trainer {
     /// Collects completed updates, in order.
     fn collect(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
         while let Some(flight) = self.in_flight.front() {
-            let Some(outputs) = self.training.poll(&self.device, &flight.run)? else { return Ok(()) };
-            let Some(Flight { mut record, weights, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-            let (clip, router_norms) = (&outputs.clip, &outputs.router_norms);
-            Reduced { outputs: &outputs.micro_batches, weights: &weights, clip, router_norms, config: &self.config }.write(&mut record);
+            if !self.training.poll(&self.device, &flight.run, &mut self.outputs)? {
+                return Ok(());
+            }
+            let Some(Flight { mut record, weights, mut run }) = self.in_flight.pop_front() else { return Ok(()) };
+            Reduced { outputs: &self.outputs, weights: &weights, config: &self.config }.write(&mut record, &mut self.scratch);
+            run.restart(0);
+            self.spare.push((weights, run));
             self.state.update = record.update;
             self.state.micro_step = record.micro_steps;
             self.state.tokens = record.tokens;
             self.state.schedule.updates = record.update;
             self.state.schedule.micro_steps = record.micro_steps;
-            let skipped = record.skipped;
-            let watched = (!skipped && !outputs.is_damaged).then(|| (record.train_ce, record.expert_load.clone()));
+            let (skipped, is_damaged) = (record.skipped, self.outputs.is_damaged);
+            let alarms = if skipped || is_damaged { Vec::new() } else { self.watch(record.train_ce, &record.expert_load) };
             progress.push(Progress::Update(record));
-            if let Some((loss, load)) = watched {
-                self.watch(loss, &load, progress);
-            }
-            if outputs.is_damaged {
+            alarms.into_iter().for_each(|alarm| self.raise(alarm, progress));
+            if is_damaged {
                 self.note_damage(progress)?;
             } else {
                 self.note_skip(skipped, progress)?;

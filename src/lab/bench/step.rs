@@ -15,7 +15,7 @@ use crate::{
         model::{cost::cost, parameters::initial_values},
     },
     train::{
-        engine::{EvalStep, MicroBatch, TrainStep, UpdateRun},
+        engine::{EvalStep, MicroBatch, TrainStep, UpdateOutputs, UpdateRun},
         recording::{evaluation_with, training, training_with},
         trainer::IN_FLIGHT,
     },
@@ -105,6 +105,7 @@ struct Ready<'a> {
     memory: Memory,
     inputs: MicroBatch,
     in_flight: VecDeque<UpdateRun>,
+    outputs: UpdateOutputs,
 }
 
 /// Times updates of a config's model, then each of its kernels, by `now` (seconds).
@@ -201,7 +202,7 @@ fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -
         inverse_targets: 1.0 / count as f32,
         ..Step::default()
     };
-    Ok(Ready { device, config, train, evaluation, memory, inputs, in_flight: VecDeque::new() })
+    Ok(Ready { device, config, train, evaluation, memory, inputs, in_flight: VecDeque::new(), outputs: UpdateOutputs::default() })
 }
 
 impl Ready<'_> {
@@ -218,7 +219,7 @@ impl Ready<'_> {
             && let Some(oldest) = self.in_flight.pop_front()
         {
             self.train.wait(self.device, &oldest)?;
-            self.train.poll(self.device, &oldest)?;
+            self.train.poll(self.device, &oldest, &mut self.outputs)?;
         }
         let mut update = self.train.begin(self.config.train.micro_batches);
         let inputs = &self.inputs;

@@ -313,3 +313,27 @@ fn an_update_allocates_its_record_and_nothing_for_a_micro_batch() {
     println!("{total} allocations in {MADE} updates, {of_record} vectors in a record");
     assert!(total >= MADE && total <= MADE * (of_record + 2), "{total} in {MADE} updates: {one:#?}");
 }
+
+/// A driver may compile a kernel again at every dispatch, and keep each copy, see shaders/attention.cpu.wgsl.
+#[test]
+fn the_process_does_not_grow_with_the_updates() {
+    let _alone = ALONE.lock().unwrap();
+    let Some(_) = resident() else { return println!("skipped: this system does not tell how much memory a process holds") };
+    let device = Rc::new(pollster::block_on(Device::open(&AdapterChoice::default())).unwrap());
+    let config = load(&|_| Ok(UPDATES.to_string()), "updates.toml", &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    let batch = Batch { tokens: (0..16).collect(), targets: (1..17).collect() };
+    let corpus = Corpus::Batches { training: vec![batch.clone()], validation: vec![batch] };
+    let mut trainer = Trainer::new(config, device, corpus, PlanOptions::default()).unwrap();
+    let mut advance = |wanted: usize| {
+        let mut made = 0;
+        while made < wanted {
+            made += trainer.advance().unwrap().iter().filter(|progress| matches!(progress, Progress::Update(_))).count();
+            trainer.wait().unwrap();
+        }
+        resident().map_or(0, |[now, _]| now)
+    };
+    let before = advance(15);
+    let grown = advance(75).saturating_sub(before);
+    println!("75 updates: {} KB more resident", grown >> 10);
+    assert!(grown < 8 << 20, "{grown} bytes more");
+}

@@ -41,14 +41,41 @@ fn every_committed_config_loads_and_comes_back_from_its_effective_form() {
     }
 }
 
+/// The committed studies, with the number of their arms and of their first seeds.
+const STUDIES: [(&str, usize, usize); 6] =
+    [("exp8", 9, 3), ("exp8/as_run", 9, 3), ("reasoning", 15, 3), ("rnn", 5, 5), ("rnn/shakespeare", 5, 5), ("exp3", 4, 3)];
+
+/// The studies whose reports are kept.
+const KEPT: [&str; 4] = ["exp8", "reasoning", "rnn", "exp3"];
+
+/// The table in configs/README.md says what the kept reports say. They are written by `moelab suite report STUDY --keep FOLDER`.
+#[test]
+fn the_table_of_claims_is_that_of_the_reports() {
+    let mut table = String::from("| study | as published | here |\n|---|---|---|\n");
+    for folder in KEPT {
+        let path = format!("configs/{folder}/RESULTS.md");
+        let report = std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let rows = report.lines().skip_while(|line| *line != "## Claims").skip(1).take_while(|line| !line.starts_with("## "));
+        let mut of_study = 0;
+        for row in rows.filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            of_study += 1;
+            table += &format!("| [`{folder}`]({folder}/RESULTS.md) | {} | {} |\n", cells[1], cells[2]);
+        }
+        assert!(of_study > 1, "{path} has no claims");
+    }
+    let readme = std::fs::read_to_string(format!("{ROOT}/configs/README.md")).unwrap();
+    assert!(readme.contains(&table), "configs/README.md must contain:\n{table}");
+}
+
 #[test]
 fn every_committed_study_is_planned() {
     let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
-    for (folder, arms) in [("exp8", 9), ("exp8/as_run", 9), ("reasoning", 15), ("rnn", 5), ("exp3", 4), ("example", 3)] {
+    for (folder, arms, seeds) in STUDIES.into_iter().chain([("example", 3, 3)]) {
         let path = format!("configs/{folder}/suite.toml");
         let suite = suite::load(&read, &path, &[]).unwrap_or_else(|problems| panic!("{problems}"));
         let plan = suite::plan(&suite, &read, &path).unwrap_or_else(|problem| panic!("{path}: {problem}"));
-        assert_eq!((plan.arms.len(), plan.runs.len()), (arms, 3 * arms), "{path}");
+        assert_eq!((plan.arms.len(), plan.runs.len()), (arms, seeds * arms), "{path}");
         assert_eq!(plan.arms[0].name, suite.control);
     }
 }

@@ -49,6 +49,7 @@ pub fn png(figure: &Figure) -> Result<Vec<u8>, RasterError> {
 }
 
 /// A figure that is being rendered.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Drawing {
     Figure(Figure),
     /// Its marks, and the white page.

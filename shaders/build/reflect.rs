@@ -97,6 +97,7 @@ fn validate(module: &Module, text: &str, file: &str, requires: Requires) -> Resu
         (requires.subgroup > 0, "subgroups", Capabilities::SUBGROUP),
         (requires.matrix.is_some(), "matrices", Capabilities::COOPERATIVE_MATRIX),
     ];
+    #[expect(clippy::result_large_err, reason = "an error ends the build")]
     let with = |without: &str| {
         let granted = stated.iter().filter(|(is_stated, name, _)| *is_stated && *name != without);
         Validator::new(ValidationFlags::all(), granted.fold(Capabilities::empty(), |all, (_, _, c)| all | *c))

@@ -273,7 +273,7 @@ fn derived(runs: &[MeasuredRun], groups: &[Group]) -> Vec<Derived> {
             let schedule = config.learning_rates();
             (0..config.train.updates).take_while(|done| !schedule.is_warm(*done)).count() as f64
         }),
-        row("last learning-rate multiplier", &|config| multipliers(config).last().unwrap_or_default()),
+        row("last learning-rate multiplier", &|config| multipliers(config).next_back().unwrap_or_default()),
         row("sum of learning-rate multipliers", &|config| multipliers(config).sum()),
         row("sum of Muon's learning rates", &|config| config.optimizer.muon.lr * multipliers(config).sum::<f64>()),
         row("last balance coefficient", &|config| {

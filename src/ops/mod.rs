@@ -50,6 +50,7 @@ pub use rope::Rotation;
 pub use router::{RouterBiases, RouterOptions, Routing, Scores};
 
 /// Generated from `shaders/` by the build script: `Params` and one call struct per entry point.
+#[allow(clippy::double_parens, clippy::manual_is_multiple_of, clippy::module_inception, reason = "expressions and names of the sources")]
 pub mod kernels {
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 

@@ -33,7 +33,7 @@ fn files(study: &str) -> impl Fn(&str) -> Result<String, Unreadable> {
     move |path| match path {
         "studies/study.toml" => Ok(study.clone()),
         "studies/base.toml" => Ok(BASE.into()),
-        "studies/wide.toml" => Ok(format!("extends = \"base.toml\"\nmodel.ffn.width = 512\n")),
+        "studies/wide.toml" => Ok("extends = \"base.toml\"\nmodel.ffn.width = 512\n".to_string()),
         _ => Err("no such file".into()),
     }
 }
@@ -173,11 +173,13 @@ enum Fate {
     LosesDevice,
 }
 
+type Loss = Box<dyn Fn(&str, u64, u32) -> f64>;
+
 /// Pretends sessions: each order is carried out at once, and its events are returned.
 struct World {
     folders: Folders,
     /// Validation loss of an arm with a seed after an update.
-    loss: Box<dyn Fn(&str, u64, u32) -> f64>,
+    loss: Loss,
     fate: Box<dyn Fn(&str) -> Fate>,
     /// How often each run was opened, and from which update to which.
     made: BTreeMap<String, Vec<(u32, u32)>>,

@@ -93,11 +93,9 @@ pub fn without_effect(config: &Config) -> Vec<(&'static str, String)> {
     }
     let model = &config.model;
     let router = &model.router;
-    if model.ffn.kind == FfnKind::Moe {
-        if router.experts == 1 {
-            let keys = ["model.router.noise", "model.balance.kind", "model.balance.coefficient", "model.router.selection_bias"];
-            add(&keys, "there is one expert, which every token takes".into());
-        }
+    if model.ffn.kind == FfnKind::Moe && router.experts == 1 {
+        let keys = ["model.router.noise", "model.balance.kind", "model.balance.coefficient", "model.router.selection_bias"];
+        add(&keys, "there is one expert, which every token takes".into());
     }
     let recursion = &model.depth.recursion;
     let steps_in_reach = recursion.low_gradient_steps >= recursion.low_cycles && recursion.gradient == RecursionGradient::LowSteps;

@@ -90,7 +90,13 @@ fn compared(study: &Study) -> Table {
             let sd = number(control.and_then(|(_, band)| band.sd), "unknown");
             let place = plain(control.map_or("", |(judged, _)| &judged.place));
             let is_withheld = study.withheld().contains(&arm.name.as_str());
-            let role = plain(if control.is_some() { "control" } else { is_withheld.then_some("withheld").unwrap_or("not compared") });
+            let role = plain(if control.is_some() {
+                "control"
+            } else if is_withheld {
+                "withheld"
+            } else {
+                "not compared"
+            });
             rows.push(vec![code(&arm.name), runs, place, mean, sd, plain(""), plain(""), plain(""), role]);
             continue;
         };

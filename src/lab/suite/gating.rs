@@ -16,8 +16,9 @@ use crate::{
 /// The first stage about whose end not all was decided.
 pub(super) fn stage_reached(plan: &Plan, options: &GateOptions, decisions: &[DecisionRecord]) -> usize {
     let is_decided = |name: &str| {
-        let left = plan.arms.iter().filter(|arm| has_decision(decisions, name, &arm.name) || !is_stopped(decisions, options, &arm.name));
-        left.map(|arm| has_decision(decisions, name, &arm.name)).all(|decided| decided)
+        let mut left =
+            plan.arms.iter().filter(|arm| has_decision(decisions, name, &arm.name) || !is_stopped(decisions, options, &arm.name));
+        left.all(|arm| has_decision(decisions, name, &arm.name))
     };
     plan.stages.iter().take(plan.stages.len() - 1).take_while(|(name, _)| is_decided(name)).count()
 }

@@ -2,7 +2,7 @@
 //!
 //! Runs with equal settings but for the seed are repeats of one *group*, named after its first run. The first group is the control: the others
 //! are compared with it in pairs of equal seeds ([`verdict`]), with the values that all had at an equal number of updates,
-//! tokens, floating-point operations or seconds ([`matched`](super::matched)). Groups are never ranked, and the [audit](super::audit) of
+//! tokens, floating-point operations or seconds ([`matched`](super::matched)). Groups are never ranked, and the [audit] of
 //! the runs withholds the verdict on a group that a refusal is about. A difference is never attributed to one
 //! key when several differ: the keys and what follows from them are listed.
 //!

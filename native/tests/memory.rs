@@ -14,7 +14,12 @@ use std::{
 };
 
 use moelab::{
-    data::{Corpus, dataset::Batch, tokenizer::Tokenizer},
+    data::{
+        Corpus,
+        dataset::Batch,
+        prepare::{NoFiles, Purpose, corpus},
+        tokenizer::Tokenizer,
+    },
     gpu::{AdapterChoice, Device, PlanOptions},
     lab::{
         host::{Activity, Clock, DeviceFuture, Environment, Host},
@@ -320,9 +325,12 @@ fn the_process_does_not_grow_with_the_updates() {
     let _alone = ALONE.lock().unwrap();
     let Some(_) = resident() else { return println!("skipped: this system does not tell how much memory a process holds") };
     let device = Rc::new(pollster::block_on(Device::open(&AdapterChoice::default())).unwrap());
-    let config = load(&|_| Ok(UPDATES.to_string()), "updates.toml", &[]).unwrap_or_else(|problems| panic!("{problems}"));
-    let batch = Batch { tokens: (0..16).collect(), targets: (1..17).collect() };
-    let corpus = Corpus::Batches { training: vec![batch.clone()], validation: vec![batch] };
+    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| error.to_string().into());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/rnn/shared_moe.toml");
+    let sets = ["data.embedded=true".to_string()];
+    let mut config = load(&read, path, &sets).unwrap_or_else(|problems| panic!("{problems}")).reduced();
+    (config.train.updates, config.train.evaluation.every) = (1000, 1000);
+    let (config, corpus) = corpus(config, None, Purpose::Train, &NoFiles).unwrap();
     let mut trainer = Trainer::new(config, device, corpus, PlanOptions::default()).unwrap();
     let mut advance = |wanted: usize| {
         let mut made = 0;

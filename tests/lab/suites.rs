@@ -1,5 +1,7 @@
 //! Studies: plans and what they refuse; and the coordinator over sessions that are pretended, so that hundreds of runs with faults and
 //! kills take a moment.
+//!
+//! Long because all of it uses the same pretended sessions.
 
 use std::{
     cell::RefCell,

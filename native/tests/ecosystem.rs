@@ -14,25 +14,7 @@ use serde_json::Value;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const MOELAB: &str = env!("CARGO_BIN_EXE_moelab");
 
-/// A model so small that a run takes a moment.
-const BASE: &str = "[model]
-vocabulary = 256
-width = 16
-context = 16
-depth.layers = 1
-attention.heads = 2
-ffn.width = 16
-router = { experts = 4, top_k = 2 }
-[data]
-sequence_length = 16
-batch = 2
-[train]
-updates = 4
-micro_batches = 1
-evaluation = { every = 2, windows = 4 }
-[sample]
-prompts = []
-";
+const BASE: &str = include_str!("../../tests/helpers/tiny.toml");
 
 fn file(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)

@@ -23,24 +23,7 @@ set = [\"model.balance.coefficient=0.0\"]
 screen = \"50%\"
 ";
 
-const BASE: &str = "[model]
-vocabulary = 256
-width = 16
-context = 16
-depth.layers = 1
-attention.heads = 2
-ffn.width = 16
-router = { experts = 4, top_k = 2 }
-[data]
-sequence_length = 16
-batch = 2
-[train]
-updates = 8
-micro_batches = 1
-evaluation = { every = 4, windows = 4 }
-[sample]
-prompts = []
-";
+const BASE: &str = include_str!("../../tests/helpers/tiny.toml");
 
 fn study(folder: &Path, text: &str) {
     fs::write(folder.join("study.toml"), text).unwrap();
@@ -78,7 +61,7 @@ fn a_study_is_planned_run_killed_continued_and_judged() {
     let plan = lines(&output(folder, &["plan", "--json"]));
     let ids: Vec<&str> = plan.iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["control-s1", "none-s1", "control-s2", "none-s2"]);
-    assert_eq!((&plan[1]["stage"], &plan[1]["until"], &plan[1]["updates"]), (&"screen".into(), &4.into(), &8.into()));
+    assert_eq!((&plan[1]["stage"], &plan[1]["until"], &plan[1]["updates"]), (&"screen".into(), &2.into(), &4.into()));
 
     // Killed while it runs.
     let mut killed = suite(folder, &["run"]).stderr(Stdio::null()).spawn().unwrap();

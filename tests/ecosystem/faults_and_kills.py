@@ -27,24 +27,7 @@ import sys
 import tempfile
 import time
 
-BASE = """[model]
-vocabulary = 256
-width = 16
-context = 16
-depth.layers = 1
-attention.heads = 2
-ffn.width = 16
-router = { experts = 4, top_k = 2 }
-[data]
-sequence_length = 16
-batch = 2
-[train]
-updates = 4
-micro_batches = 1
-evaluation = { every = 2, windows = 4 }
-[sample]
-prompts = []
-"""
+BASE = (pathlib.Path(__file__).parent / "../helpers/tiny.toml").read_text()
 # Columns of results.csv that say how fast a run was, not what it found.
 OF_TIME = ["tokens_per_second"]
 # Faults that a debug build injects into the writes of a run's log.

@@ -138,8 +138,13 @@ fn texts(figure: &Figure) -> Vec<(&str, [f64; 2])> {
     found
 }
 
+fn names(layers: usize) -> Vec<String> {
+    (0..layers).map(|layer| format!("layer {layer}")).collect()
+}
+
 fn heat_maps() -> HeatMaps {
-    HeatMaps::new("Load of experts: baseline-s1", "each cell: mean load over 10 updates", &block(3, 8, 40)).expect("it has experts")
+    HeatMaps::new("Load of experts: baseline-s1", "each cell: mean load over 10 updates", names(3), &block(3, 8, 40))
+        .expect("it has experts")
 }
 
 #[test]
@@ -180,7 +185,7 @@ fn a_mean_exists_only_where_every_seed_was_measured() {
 fn the_colours_of_loads_are_fixed_and_centred_on_the_fair_share() {
     assert_eq!([0.0, 1.0, 2.0, 7.0].map(|load| heat::color(load).0), [0x005496, 0xfafaf8, 0xcd5800, 0xcd5800]);
     let bucket = Bucket { updates: 1..=1, min: vec![], mean: vec![0.0, 0.2, 0.25, 0.55], max: vec![], count: 1, not_finite: 0 };
-    let maps = HeatMaps::new("", "", &Block { shape: vec![1, 4], buckets: vec![bucket] }).expect("it has experts");
+    let maps = HeatMaps::new("", "", names(1), &Block { shape: vec![1, 4], buckets: vec![bucket] }).expect("it has experts");
     let (mut colors, mut lines) = (Vec::new(), Vec::new());
     for mark in maps.figure().marks {
         match mark {
@@ -193,11 +198,16 @@ fn the_colours_of_loads_are_fixed_and_centred_on_the_fair_share() {
     expected.sort_by_key(|color| color.0);
     assert_eq!(colors, expected, "multiples of the fair share");
     assert_eq!(lines, [1, 2], "the load beyond 2 is hatched, the dead expert is crossed");
+    let widths = maps.figure().marks.into_iter().filter_map(|mark| match mark {
+        Mark::Segments { ends, .. } => Some(ends.into_iter().map(|[from, to]| (to[0] - from[0]).abs()).fold(0.0, f64::max)),
+        _ => None,
+    });
+    assert!(widths.fold(0.0, f64::max) < 60.0, "a sign does not stretch over a wide cell");
 }
 
 #[test]
 fn a_map_of_a_large_model_is_a_small_file() {
-    let maps = HeatMaps::new("large", "", &block(24, 64, 60)).expect("it has experts");
+    let maps = HeatMaps::new("large", "", names(24), &block(24, 64, 60)).expect("it has experts");
     let size = maps.figure().to_svg().len();
     assert!(size < 2_500_000, "{size}");
 }

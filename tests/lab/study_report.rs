@@ -12,6 +12,7 @@ use moelab::{
     run::{
         Config, config,
         gates::GateRule,
+        records::{Incident, IncidentRecord, Time},
         suite::Claim,
         summary::{Baselines, EpochSize, ExitReason, SCHEMA, Summary},
     },
@@ -245,6 +246,17 @@ fn curves_show_the_ends_of_epochs() {
     let ends = study().runs[0].epoch_ends();
     assert!(!ends.is_empty() && ends.iter().all(|end| *end <= 40.0), "{ends:?}");
     assert_ne!(drawn(&study()), drawn(&endless));
+}
+
+#[test]
+fn of_many_incidents_the_first_are_listed_and_the_others_counted() {
+    let mut study = study();
+    let incident =
+        |update| IncidentRecord { update, incident: Incident::ExpertDead, detail: "of 8".into(), since: None, time: Time::default() };
+    (study.runs[0].incidents, study.runs[0].incident_count) = ((1..=5).map(incident).collect(), 400);
+    let markdown = report(&study).to_markdown("");
+    assert_eq!(markdown.matches("after update").count(), 3, "{markdown}");
+    assert!(markdown.contains("`baseline-s1` and 397 more, in its log."), "{markdown}");
 }
 
 #[test]

@@ -8,10 +8,12 @@ pub const CHECK: Check = Check { id: "starved-expert", stage: Stage::After, clai
 fn find(study: &Study) -> Vec<Found> {
     let report = |run: &super::Measured| {
         let worst = run.starved.iter().min_by(|a, b| a.of_fair.total_cmp(&b.of_fair))?;
+        let arm = study.arms.iter().find(|arm| arm.name == run.arm);
+        let names = arm.map_or(Vec::new(), |arm| arm.config.model.router_labels());
+        let router = names.get(worst.layer as usize).cloned().unwrap_or_else(|| format!("layer {}", worst.layer));
         let text = format!(
-            "STARVED EXPERT  {}: layer {} expert {} has {:.1} % of its fair share since update {}; {} experts are below the threshold.",
+            "STARVED EXPERT  {}: {router} expert {} has {:.1} % of its fair share since update {}; {} experts are below the threshold.",
             run.arm,
-            worst.layer,
             worst.expert,
             100.0 * worst.of_fair,
             worst.since,

@@ -1,4 +1,4 @@
-//! The load of experts over time: a small heat map for each layer, with a row for each expert and a column for each range of updates.
+//! The load of experts over time: a small heat map for each router call of a forward pass, with a row for each expert and a column for each range of updates.
 //!
 //! The scale is fixed and centred on the fair share, 1.0 = 1 / E of the assignments: blue below, orange above, from 0 to 2. A load beyond 2 is
 //! hatched, a dead expert (no assignment in the whole range) is crossed. It is never scaled to the data, so that maps of different runs can be
@@ -34,15 +34,18 @@ pub struct HeatMaps {
     pub subtitle: String,
     /// The last update of each column.
     pub updates: Vec<f64>,
-    /// Layers, experts.
+    /// Router calls, experts.
     pub shape: [usize; 2],
+    /// Names of the router calls, as in `layer 3` or `depth step 2`.
+    pub names: Vec<String>,
     /// For each column, the load of each expert of each layer as a multiple of the fair share; NaN where it was not measured.
     pub loads: Vec<Vec<f64>>,
 }
 
 impl HeatMaps {
-    /// The maps of a run, from its series `expert_load` in at most [`COLUMNS`] buckets. `None` if it has no experts.
-    pub fn new(title: &str, subtitle: &str, block: &Block) -> Option<HeatMaps> {
+    /// The maps of a run, from its series `expert_load` in at most [`COLUMNS`] buckets, with the names of its router calls. `None` if it has no
+    /// experts.
+    pub fn new(title: &str, subtitle: &str, names: Vec<String>, block: &Block) -> Option<HeatMaps> {
         let [layers, experts] = block.shape[..] else { return None };
         if block.buckets.is_empty() || layers == 0 || experts < 2 {
             return None;
@@ -53,8 +56,14 @@ impl HeatMaps {
             subtitle: subtitle.into(),
             updates: block.buckets.iter().map(|bucket| f64::from(*bucket.updates.end())).collect(),
             shape: [layers, experts],
+            names,
             loads: block.buckets.iter().map(|bucket| load(&bucket.mean)).collect(),
         })
+    }
+
+    /// The name of a router call.
+    pub fn name(&self, call: usize) -> &str {
+        self.names.get(call).map_or("", String::as_str)
     }
 
     /// Draws the maps.
@@ -76,7 +85,7 @@ impl HeatMaps {
             let (column, line_of) = (layer % across, layer / across);
             let left = 56.0 + (width + GAP) * column as f64;
             let top = TOP + (height + 52.0) * line_of as f64;
-            labels.push(text([left, top - 6.0], 12.0, Color::INK, &format!("layer {layer}")));
+            labels.push(text([left, top - 6.0], 12.0, Color::INK, self.name(layer)));
             for expert in named_experts(experts, row) {
                 let at = top + row * (expert as f64 + 0.5) + 4.0;
                 labels.push(text([left - 6.0, at], 11.0, Color::GREY, &expert.to_string()).anchor(Anchor::End));
@@ -89,11 +98,14 @@ impl HeatMaps {
                     if load.is_finite() {
                         cells.entry(color(load).0).or_default().push([x, y, cell, row]);
                     }
+                    // In a wide cell the sign stays a sign.
+                    let half = cell.min(3.0 * row) / 2.0;
+                    let [from, to] = [x + cell / 2.0 - half, x + cell / 2.0 + half];
                     if load > 2.0 {
-                        hatches.push([[x, y + row], [x + cell, y]]);
+                        hatches.push([[from, y + row], [to, y]]);
                     }
                     if load == 0.0 {
-                        crosses.extend([[[x, y], [x + cell, y + row]], [[x, y + row], [x + cell, y]]]);
+                        crosses.extend([[[from, y], [to, y + row]], [[from, y + row], [to, y]]]);
                     }
                 }
             }

@@ -189,7 +189,7 @@ pub(super) fn loads(study: &Study) -> Vec<Block> {
         let block = run.load.as_ref()?;
         let width = block.buckets.first()?.updates.clone().count();
         let each = if width == 1 { "a column: one update".to_string() } else { format!("a column: the mean of {width} updates") };
-        let maps = HeatMaps::new(&format!("Load of the experts of {}", run.id), &each, block)?;
+        let maps = HeatMaps::new(&format!("Load of the experts of {}", run.id), &each, run.config.model.router_labels(), block)?;
         Some(Block::Figure {
             name: format!("loads-{}", file_name(&run.id)),
             figure: maps.figure(),
@@ -208,11 +208,11 @@ fn load_table(maps: &HeatMaps) -> Table {
         let loads = maps.loads.last().map_or(&[][..], |loads| &loads[layer * experts..(layer + 1) * experts]);
         let [low, high] = loads.iter().fold([f64::INFINITY, 0.0_f64], |[low, high], load| [low.min(*load), high.max(*load)]);
         let dead = loads.iter().filter(|load| **load == 0.0).count();
-        vec![plain(layer.to_string()), plain(format!("{low:.3}")), plain(format!("{high:.3}")), plain(dead.to_string())]
+        vec![plain(maps.name(layer)), plain(format!("{low:.3}")), plain(format!("{high:.3}")), plain(dead.to_string())]
     };
     Table {
         caption: "In the last column: multiples of a fair share, and experts without any token.".into(),
-        columns: vec![number("layer"), number("lowest load"), number("highest load"), number("dead experts")],
+        columns: vec![words("router call"), number("lowest load"), number("highest load"), number("dead experts")],
         rows: (0..layers).map(row).collect(),
     }
 }

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Incidents of a run that are listed.
+const INCIDENTS: usize = 3;
+
 /// A column of numbers.
 pub(super) fn number(name: &str) -> (String, bool) {
     (name.to_string(), true)
@@ -292,10 +295,15 @@ pub(super) fn runs(study: &Study) -> Vec<Block> {
     let incidents: Vec<Text> = study
         .runs
         .iter()
-        .flat_map(|run| run.incidents.iter().map(move |incident| (run, incident)))
-        .map(|(run, incident)| {
-            let said = format!(" after update {}: {}. {}", incident.update, incident.incident.words(), incident.detail);
-            vec![Span::Code(run.id.clone()), Span::Plain(said)]
+        .flat_map(|run| {
+            let said = run
+                .incidents
+                .iter()
+                .take(INCIDENTS)
+                .map(|incident| format!(" after update {}: {}. {}", incident.update, incident.incident.words(), incident.detail));
+            let more = run.incident_count.saturating_sub(INCIDENTS);
+            let more = (more > 0).then(|| format!(" and {more} more, in its log."));
+            said.chain(more).map(|text| vec![Span::Code(run.id.clone()), Span::Plain(text)])
         })
         .collect();
     if !incidents.is_empty() {

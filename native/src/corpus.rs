@@ -69,8 +69,12 @@ impl Source for Files {
                 DataKind::Tokens => paths.collect(),
                 DataKind::Language => Vec::new(),
             };
-            for path in files.into_iter().chain(tokenizer) {
+            for path in files {
                 let found = fs::metadata(&path).with_context(|| shown(&path))?;
+                writeln!(text, "{path:?} {} {:?}", found.len(), found.modified().ok())?;
+            }
+            // A resumed run has its own tokenizer, and this file may be gone: whoever needs it finds out by reading it.
+            if let Some((path, Ok(found))) = tokenizer.map(|path| (path.clone(), fs::metadata(path))) {
                 writeln!(text, "{path:?} {} {:?}", found.len(), found.modified().ok())?;
             }
             Ok(text.into_bytes())

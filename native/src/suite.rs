@@ -14,16 +14,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use moelab::{
     lab::{
         study_report::{Beside, gather},
-        suite::{
-            Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder,
-            audit::{findings, refusal},
-            stored, table,
-        },
+        suite::{Coordinator, Options, RunStatus, SuiteEvent, SuiteFolder, audit::findings, stored, table},
     },
     run::{
         suite::{self, Plan, Suite},
@@ -183,6 +179,14 @@ pub struct Opened {
 }
 
 impl StudyArgs {
+    /// The arguments, for a shell.
+    fn asked(&self) -> String {
+        let out = self.out.iter().flat_map(|out| ["--out".to_string(), print::path(out)]);
+        let sets = self.sets.iter().flat_map(|set| ["--set".to_string(), set.clone()]);
+        let words: Vec<String> = std::iter::once(print::path(&self.study)).chain(out).chain(sets).map(|word| emit::quoted(&word)).collect();
+        words.join(" ")
+    }
+
     /// Reads the study: from its file, or as it is in the folder of its runs.
     fn open(&self) -> Result<Opened> {
         let read = |path: &str| open::read_text(Path::new(path));
@@ -281,7 +285,7 @@ fn list(common: &Common, folder: &Path) -> Result<()> {
 
 fn plan(common: &Common, study: &StudyArgs) -> Result<()> {
     let opened = study.open()?;
-    audit::show(&findings(&opened.suite, &opened.plan, None::<&Folders>)?);
+    audit::check(&findings(&opened.suite, &opened.plan, None::<&Folders>)?)?;
     let folder = opened.folder()?;
     if common.json {
         folder.plan.runs.iter().for_each(print::json);
@@ -301,10 +305,7 @@ fn run(common: &Common, opened: &Opened, options: Options, adapters: &[Option<mo
         }
         false => findings(&opened.suite, &opened.plan, None::<&Folders>)?,
     };
-    audit::show(&found);
-    if let Some(refusal) = refusal(&found) {
-        bail!("{refusal}");
-    }
+    audit::check(&found)?;
     let coordinator = opened.coordinator(options)?;
     if is_new {
         coordinator.folder().store.set_audit(&found)?;
@@ -365,11 +366,11 @@ fn promote(common: &Common, opened: &Opened, dry_run: bool) -> Result<()> {
 /// Writes the report of a study beside its plan, and prints the judgement.
 fn report(common: &Common, study: &StudyArgs, opened: &Opened, keep: Option<&Path>) -> Result<()> {
     let mut coordinator = opened.as_it_stands()?;
-    let file = print::path(&study.study);
+    let asked = study.asked();
     let beside = Beside {
         name: open::name(&opened.folder),
         findings: Some(coordinator.findings()?),
-        commands: vec![format!("moelab suite run {file}"), format!("moelab suite report {file}")],
+        commands: vec![format!("moelab suite run {asked}"), format!("moelab suite report {asked}")],
     };
     let gathered = gather(&mut coordinator, &opened.suite, beside)?;
     let files = report::write(&opened.folder, &gathered)?;
@@ -400,7 +401,9 @@ fn watch(common: &Common, opened: &Opened) -> Result<()> {
             return Ok(());
         }
         std::thread::sleep(Duration::from_secs(2));
-        out!("");
+        if !common.json {
+            out!("");
+        }
     }
 }
 

@@ -374,3 +374,17 @@ fn pipes_and_devices_are_refused_at_once_wherever_a_path_is_taken() {
     }
     assert!(!place.path("new").exists() && !place.path("imported").exists());
 }
+
+/// A run has its own tokenizer: it is resumed without the file that it was made with.
+#[test]
+fn a_run_is_resumed_when_its_tokenizer_file_has_moved() {
+    let place = Place::new();
+    place.output(&["train", "config.toml", "--out", "first", "--set", "data.tokenizer.kind=bytes"]);
+    fs::copy(place.path("first/tokenizer.json"), place.path("tokenizer.json")).unwrap();
+    let file = ["--set", "data.tokenizer.kind=file", "--set", "data.tokenizer.path=tokenizer.json", "--set", "model.vocabulary=256"];
+    let trained = place.output(&[&["train", "config.toml", "--out", "run"], &file[..]].concat());
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    fs::remove_file(place.path("tokenizer.json")).unwrap();
+    let resumed = place.output(&["resume", "run", "--set", "train.updates=4"]);
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+}

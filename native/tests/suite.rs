@@ -205,6 +205,24 @@ fn a_trainer_that_panics_takes_one_run_with_it() {
     assert_eq!(retried.status.code(), Some(0), "{}", String::from_utf8_lossy(&retried.stderr));
 }
 
+#[test]
+fn a_full_disk_stops_a_study_with_its_own_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 2\n");
+    let log = folder.join("operations");
+    assert!(suite(folder, &["run"]).env("MOELAB_FAULT_LOG", &log).output().unwrap().status.success());
+    let operations = fs::read_to_string(log).unwrap();
+    let of_log = operations.lines().enumerate().filter(|(_, line)| line.ends_with("control-s1/metrics.jsonl"));
+    let (at, _) = of_log.last().expect("the run appends to its log");
+    fs::remove_dir_all(folder.join("runs")).unwrap();
+    let run = suite(folder, &["run"]).env("MOELAB_FAULT", format!("full:{at}")).output().unwrap();
+    let shown = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(74), "{shown}");
+    assert!(!shown.contains("control-s2: started"), "{shown}");
+    assert_eq!(output(folder, &["run"]).status.code(), Some(0), "with space again it continues");
+}
+
 /// The text of a study is split like that of a single run: its validation documents are not trained on. Its runs share it.
 #[test]
 fn a_run_of_a_study_on_text_has_the_bits_of_a_single_run() {
@@ -280,6 +298,14 @@ fn a_study_that_the_audit_refuses_is_not_run_unless_it_says_why() {
     let shown = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{shown}");
     assert!(shown.contains("the audit refuses this study") && shown.contains("identical-arms"), "{shown}");
+    assert!(!folder.join("runs/control-s1").exists());
+    let planned = output(folder, &["plan"]);
+    assert_eq!(planned.status.code(), Some(2), "{planned:?}");
+    // Nor run by run, in a folder that was planned before.
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\n");
+    assert!(output(folder, &["plan"]).status.success());
+    study(folder, same);
+    assert_eq!(output(folder, &["run", "--index", "0"]).status.code(), Some(2));
     assert!(!folder.join("runs/control-s1").exists());
     study(folder, &format!("{same}[overrides]\nidentical-arms = \"replicas on purpose\"\ninert-knob = \"replicas on purpose\"\n"));
     let run = output(folder, &["run"]);

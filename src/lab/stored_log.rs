@@ -146,6 +146,10 @@ impl<M: Medium> Log<M> {
             (magic == MAGIC).then(|| u64::from_le_bytes(*generation))
         };
         let generations = contents.each_ref().map(generation);
+        let is_foreign = |bytes: &Vec<u8>| bytes.len() >= HEADER as usize && bytes.starts_with(&MAGIC[..6]) && !bytes.starts_with(MAGIC);
+        if contents.iter().any(is_foreign) {
+            return Err("another version of moelab stored this study: load the page of that version".into());
+        }
         let current = usize::from(generations[1] > generations[0]);
         let mut files = Memory::default();
         let length = match generations[current] {

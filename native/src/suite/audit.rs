@@ -1,12 +1,15 @@
 //! The audit of a study: with its data and on a device before the first run, which the study's folder then keeps. From configs and
 //! results it is made by `moelab::lab::suite::audit`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use moelab::lab::{
-    audit::{self, Finding, Severity, Study},
-    suite::{audit::overridden, is_started},
+    audit::{self, Finding, Study},
+    suite::{
+        audit::{overridden, refusal},
+        is_started, table,
+    },
 };
-use moelab_native::{err, print};
+use moelab_native::err;
 
 use super::{Opened, folder::Folders};
 use crate::Common;
@@ -42,7 +45,19 @@ pub fn is_new(opened: &Opened) -> Result<bool> {
 
 /// Prints refusals and warnings.
 pub fn show(findings: &[Finding]) {
-    for finding in findings.iter().filter(|finding| finding.severity > Severity::Note) {
-        err!("{}", print::name(&finding.to_string()));
+    if let Some(text) = table::findings(findings) {
+        err!("{text}");
+    }
+}
+
+/// Prints refusals and warnings before runs are made.
+///
+/// # Errors
+/// A refusal that the study does not override.
+pub fn check(findings: &[Finding]) -> Result<()> {
+    show(findings);
+    match refusal(findings) {
+        Some(refusal) => bail!("{refusal}"),
+        None => Ok(()),
     }
 }

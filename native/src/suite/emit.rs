@@ -33,7 +33,7 @@ pub fn script(engine: Engine, adapter: Option<&AdapterChoice>, study: &Path, fol
     };
     let again = format!(
         "# Then `moelab suite promote {study} --out {folder}` decides which arms continue and which repeats are added.\n\
-         # While it prints decisions, run the array again: runs that are made end at once with 0.\n\
+         # While it prints decisions, run the array again: runs that are made end at once with the same code.\n\
          # Exit codes of a run: 0 made, 3 diverged, 4 device lost, 75 try again.\n"
     );
     match engine {
@@ -54,7 +54,7 @@ pub fn script(engine: Engine, adapter: Option<&AdapterChoice>, study: &Path, fol
 }
 
 /// A word for a shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:".contains(c);
     if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use moelab::{
     gpu::AdapterChoice,
-    lab::suite::{Coordinator, RunStatus, SuiteEvent, is_started, table, target},
+    lab::suite::{Coordinator, RunStatus, SuiteEvent, audit::findings, is_started, table, target},
     run::{
         protocol::{Command, SessionEvent},
         summary::ExitReason,
@@ -21,7 +21,7 @@ use moelab_native::{
     runner::Runner,
 };
 
-use super::{Opened, folder::Folders, judged, reason, show};
+use super::{Opened, audit, folder::Folders, judged, reason, show};
 use crate::{Common, signals};
 
 /// How long to wait for an event before signals are looked for.
@@ -88,6 +88,9 @@ pub fn run(
         }
     }
     judged(common, &mut coordinator)?;
+    if coordinator.is_out_of_space() {
+        return Ok(ExitReason::OutOfSpace);
+    }
     Ok(reason(is_complete, is_stopping, coordinator.status().iter().filter(|status| matches!(status, RunStatus::Failed(_))).count()))
 }
 
@@ -114,6 +117,8 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
             exit => exit,
         }));
     }
+    // `suite run` has looked at the study with a device as well, before its first run.
+    audit::check(&findings(&opened.suite, &opened.plan, None::<&Folders>)?)?;
     let until = until.unwrap_or(run.updates);
     // A run that failed is tried again: an engine repeats a task for that.
     folders.set_failure(&run.id, None)?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use moelab::{
     lab::{
         results::{evaluations, summary},
+        suite::is_started,
         trials::{self, State},
     },
     run::config::load,
@@ -13,7 +14,7 @@ use moelab::{
 use moelab_native::{print, store::Directory};
 use serde_json::json;
 
-use super::Opened;
+use super::{Opened, folder::Folders};
 use crate::open;
 
 /// Folder of the trials' configs in that of the study.
@@ -30,7 +31,7 @@ pub fn ask(opened: &Opened, parameters: &str) -> Result<()> {
     let file = configs.join(format!("{trial}.toml"));
     fs::write(&file, config.to_effective_toml()).with_context(|| print::path(&file))?;
     let run = opened.folder.join(&trial);
-    let told = told(&run, &trial)?;
+    let told = told(&opened.folder, &trial)?;
     let program = std::env::current_exe()?;
     let path = |path: &Path| path.display().to_string();
     let command = match told.state {
@@ -56,13 +57,15 @@ pub fn tell(opened: &Opened, names: &[String]) -> Result<()> {
         names.sort();
     }
     for trial in names {
-        print::json(&told(&opened.folder.join(&trial), &trial)?);
+        print::json(&told(&opened.folder, &trial)?);
     }
     Ok(())
 }
 
-fn told(run: &Path, trial: &str) -> Result<trials::Told> {
-    if !run.exists() {
+fn told(folder: &Path, trial: &str) -> Result<trials::Told> {
+    let run = &folder.join(trial);
+    // A run that was killed before its first line is made anew.
+    if !run.exists() || !is_started(&Folders::read_only(folder)?, trial)? {
         return Ok(trials::tell(trial, false, None, &[]));
     }
     let store = Directory::read_only(run).with_context(|| print::path(run))?;

@@ -215,6 +215,7 @@ pub struct Coordinator<S> {
     stage: usize,
     decisions: Vec<DecisionRecord>,
     is_stopping: bool,
+    is_out_of_space: bool,
     /// Since when, and whether that was told.
     paused: Option<(f64, bool)>,
     has_ended: bool,
@@ -244,6 +245,7 @@ impl<S: SuiteStore> Coordinator<S> {
             stage: gating::stage_reached(&folder.plan, &suite.gates, &decisions),
             decisions,
             is_stopping: false,
+            is_out_of_space: false,
             paused: None,
             has_ended: false,
             pace: Pace::default(),
@@ -321,6 +323,11 @@ impl<S: SuiteStore> Coordinator<S> {
     /// Whether it is paused, or about to be.
     pub fn is_paused(&self) -> bool {
         self.paused.is_some()
+    }
+
+    /// Whether the study stopped because the disk was full.
+    pub fn is_out_of_space(&self) -> bool {
+        self.is_out_of_space
     }
 
     /// Whether no run is under way and none will be.
@@ -430,11 +437,19 @@ impl<S: SuiteStore> Coordinator<S> {
     /// If the study's folder cannot be read or written.
     pub fn advance(&mut self, now: f64) -> Result<Vec<Order>, SuiteError> {
         for run in std::mem::take(&mut self.failures) {
-            if let RunStatus::Failed(problem) = &self.status[run] {
-                self.folder.set_failure(&self.folder.plan.runs[run].id.clone(), Some(problem))?;
+            if let RunStatus::Failed(problem) = self.status[run].clone() {
+                let id = self.folder.plan.runs[run].id.clone();
+                match self.folder.set_failure(&id, Some(&problem)) {
+                    // The runs in the other slots are stopped with checkpoints if those still fit.
+                    Err(error) if ExitReason::of_store(&error) == ExitReason::OutOfSpace => {
+                        self.stop_for_space(Some(run), &format!("{problem}; {error}"));
+                    }
+                    written => written?,
+                }
             }
         }
-        if let Some((_, is_told @ false)) = &mut self.paused
+        if !self.is_stopping
+            && let Some((_, is_told @ false)) = &mut self.paused
             && self.slots.iter().flatten().all(|active| active.is_paused)
         {
             *is_told = true;
@@ -603,8 +618,7 @@ impl<S: SuiteStore> Coordinator<S> {
             ExitReason::Interrupted => RunStatus::Partial(summary.updates),
             ExitReason::DeviceLost => self.attempted(run, summary.updates, "the device was lost"),
             ExitReason::OutOfSpace => {
-                self.warn(None, "the disk is full: the study stops; free some space and run it again".into());
-                self.stop();
+                self.stop_for_space(Some(run), "the disk is full; free some space and run it again");
                 RunStatus::Partial(summary.updates)
             }
             ExitReason::SaveFailed | ExitReason::Failed => {
@@ -628,8 +642,7 @@ impl<S: SuiteStore> Coordinator<S> {
             ExitReason::Interrupted => {}
             ExitReason::DeviceLost => self.status[run] = self.attempted(run, 0, "the device was lost"),
             ExitReason::OutOfSpace => {
-                self.warn(Some(run), format!("the study stops: {problem}"));
-                self.stop();
+                self.stop_for_space(Some(run), &problem.to_string());
             }
             _ => {
                 self.set_aside.insert(run);
@@ -666,6 +679,12 @@ impl<S: SuiteStore> Coordinator<S> {
         }
         self.set_aside.insert(run);
         RunStatus::Failed(format!("{problem}, {ATTEMPTS} times"))
+    }
+
+    fn stop_for_space(&mut self, run: Option<usize>, problem: &str) {
+        self.warn(run, format!("the study stops: {problem}"));
+        self.is_out_of_space = true;
+        self.stop();
     }
 
     fn warn(&mut self, run: Option<usize>, text: String) {

@@ -109,8 +109,8 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
         SuiteEvent::Ended { is_complete: false } => {
             "not all runs are made: the same command continues, with --retry-failed for those that failed as well".into()
         }
-        SuiteEvent::Audited { findings } => return findings_above_notes(findings),
-        SuiteEvent::Judged(judged) => return findings_above_notes(&judged.findings),
+        SuiteEvent::Audited { findings: found } => return findings(found),
+        SuiteEvent::Judged(judged) => return findings(&judged.findings),
         SuiteEvent::Paused => "paused".into(),
         SuiteEvent::Continued => "continued".into(),
         SuiteEvent::Rejected { command, problem } => format!("{command}: {}", escape::visible(&problem.what)),
@@ -124,7 +124,8 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
 }
 
 /// Refusals and warnings, a line each; `None` if there are none.
-fn findings_above_notes(findings: &[Finding]) -> Option<String> {
+/// Refusals and warnings, a line each; `None` if there are none.
+pub fn findings(findings: &[Finding]) -> Option<String> {
     let shown = findings.iter().filter(|finding| finding.severity > Severity::Note);
     let lines: Vec<String> = shown.map(|finding| escape::name(&finding.to_string())).collect();
     if lines.is_empty() { None } else { Some(lines.join("\n")) }

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
-    data::prepare::Purpose,
     lab::{
         audit::{
             self, Arm, Claim, Finding, Severity, Study,
@@ -181,7 +180,7 @@ pub fn with_device(common: &Common, study: &mut Study) -> Result<Vec<Finding>> {
 /// Adds facts about the control's data, unless they cannot be read.
 fn measure_data(common: &Common, study: &mut Study) {
     let config = study.arms[0].config.clone();
-    match open::corpus(common, config.clone(), None, Purpose::Train) {
+    match open::corpus(common, config.clone(), None) {
         Ok((config, corpus)) => study.data = Some(audit_device::data_facts(&corpus, &config)),
         Err(error) => err!("the data were not checked: {error:#}"),
     }

@@ -13,11 +13,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use moelab::{
-    data::{Corpus, shared::SharedData, tokenizer::Tokenizer},
+    data::{
+        Corpus,
+        prepare::{self, Purpose},
+        shared::SharedData,
+        tokenizer::Tokenizer,
+    },
     gpu::{AdapterChoice, Device},
     lab::{
         host::{Clock, DeviceFuture, Environment, Rasterize},
-        store::{Store, check_name},
+        store::{Store, StoreError, check_name},
     },
     run::{Config, protocol::Problem},
 };
@@ -61,6 +66,17 @@ impl Machine {
         Machine { place: Place::Study(folder), ..Machine::of_run(resources, PathBuf::new()) }
     }
 
+    /// The folder of a run.
+    fn path(&self, run: &str) -> Result<PathBuf, StoreError> {
+        match &self.place {
+            Place::Run(folder) => Ok(folder.clone()),
+            Place::Study(folder) => {
+                check_name(run)?;
+                Ok(folder.join(run))
+            }
+        }
+    }
+
     /// Simulates a lost device, for a test.
     pub fn lose_device(&self) {
         self.device.get().into_iter().for_each(|device| device.destroy());
@@ -89,15 +105,20 @@ impl Environment for Machine {
         found.map_err(|error| problem(&error.into()))
     }
 
+    fn validation_corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
+        let found = prepare::corpus(config, own, Purpose::Evaluate, &Files::new(&self.resources.cache));
+        found.map_err(|error| problem(&error.into()))
+    }
+
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
-        let path = match &self.place {
-            Place::Run(folder) => folder.clone(),
-            Place::Study(folder) => {
-                check_name(run)?;
-                folder.join(run)
-            }
-        };
+        let path = self.path(run)?;
         let store = Directory::open(&path).with_context(|| print::path(&path));
+        Ok(Box::new(store.map_err(|error| problem(&error))?))
+    }
+
+    fn store_to_read(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
+        let path = self.path(run)?;
+        let store = Directory::read_only(&path).with_context(|| print::path(&path));
         Ok(Box::new(store.map_err(|error| problem(&error))?))
     }
 

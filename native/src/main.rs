@@ -174,7 +174,7 @@ fn main() -> ExitCode {
         Command::Eval { run, data } => train::eval(&common, &run, data.as_deref()).and_then(exit::result),
         Command::Sample { run, prompt, tokens, temperature, top_p } => {
             let request = SampleRequest { prompt, tokens, temperature, top_p, number: 0 };
-            train::sample(&common, &run, &request).and_then(exit::result)
+            train::sample(&common, &run, request).and_then(exit::result)
         }
         Command::Export(args) => interop::export(&common, &args).and_then(exit::result),
         Command::Compare(args) => compare::compare(&common, &args).and_then(exit::result),

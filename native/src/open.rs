@@ -12,11 +12,8 @@ use moelab::{
         tokenizer::Tokenizer,
     },
     gpu::{Capabilities, Device},
-    lab::files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
-    run::{
-        Config,
-        config::{DataKind, load},
-    },
+    lab::files::{EFFECTIVE_CONFIG, check_start_files},
+    run::{Config, config::load},
 };
 pub use moelab_native::machine::{clock, name, tag};
 use moelab_native::{
@@ -71,31 +68,10 @@ pub fn device(common: &Common) -> Result<Device> {
     machine::device(&common.resources().adapter)
 }
 
-/// Evaluates on all of another text than the run's.
-pub fn evaluate_on(config: &mut Config, path: &str) {
-    config.data.kind = DataKind::Text;
-    config.data.paths = vec![path.to_string()];
-    (config.data.max_documents, config.data.max_document_characters, config.data.max_tokens) = (0, 0, 0);
-    config.train.evaluation.windows = 0;
-}
-
-/// A run's own tokenizer, if it has one.
-pub fn tokenizer_of_run(run: &Path) -> Result<Option<Tokenizer>> {
-    Some(run.join(TOKENIZER)).filter(|path| path.exists()).map(|path| tokenizer_file(&path)).transpose()
-}
-
-/// The data of a config, and the config with its vocabulary filled in. A run's own tokenizer is used if there is one.
-pub fn corpus(common: &Common, config: Config, run: Option<&Path>, purpose: Purpose) -> Result<(Config, Corpus)> {
-    let own = run.map(tokenizer_of_run).transpose()?.flatten();
-    corpus_with(common, config, own, purpose)
-}
-
-/// Like [`corpus`], with `own` instead of the config's tokenizer.
-pub fn corpus_with(common: &Common, config: Config, own: Option<Tokenizer>, purpose: Purpose) -> Result<(Config, Corpus)> {
-    if purpose == Purpose::Train {
-        corpus::announce(&config);
-    }
-    Ok(prepare::corpus(config, own, purpose, &files(common))?)
+/// The data of a config, and the config with its vocabulary filled in. `own` replaces the config's tokenizer.
+pub fn corpus(common: &Common, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus)> {
+    corpus::announce(&config);
+    Ok(prepare::corpus(config, own, Purpose::Train, &files(common))?)
 }
 
 /// Fills in the vocabulary if it follows from the tokenizer without reading any text.

@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,23 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use moelab::{
     config_file::Class,
-    data::{Corpus, prepare::Purpose, tokenizer::Tokenizer},
-    lab::{
-        files::TOKENIZER,
-        host::{Activity, Host},
-        identity::check,
-        run_folder::RunFolder,
-    },
+    lab::host::{Activity, Host},
     run::{
-        config::{Sample, TokenizerKind},
-        identity::{self, Identity},
-        protocol::{Command, SampleRequest, SessionEvent, Subscription},
+        protocol::{Checkpoint, Command, SampleRequest, SessionEvent, Subscription},
         records::SampleRecord,
         summary::ExitReason,
-    },
-    train::{
-        generate::{Generator, Prompt, Sampling},
-        trainer::{Progress, Trainer},
     },
 };
 use serde_json::json;
@@ -39,25 +26,8 @@ use moelab_native::{
     err, fault,
     machine::Machine,
     out, print,
-    store::Directory,
     terminal::{self, Terminal},
 };
-
-/// What is generated in place of the config's samples.
-///
-/// # Errors
-/// Everything that no config may state either.
-fn over(request: &SampleRequest, sample: &Sample) -> Result<Sample> {
-    let problem = |(field, problem): &(&str, String)| format!("--{}: {problem}", field.replace('_', "-"));
-    let problems: Vec<String> = request.problems().iter().map(problem).collect();
-    ensure!(problems.is_empty(), "{}", problems.join("\n       "));
-    Ok(Sample {
-        prompts: Vec::new(),
-        tokens: request.tokens.unwrap_or(sample.tokens),
-        temperature: request.temperature.unwrap_or(sample.temperature),
-        top_p: request.top_p.unwrap_or(sample.top_p),
-    })
-}
 
 /// Trains a config into a new folder.
 pub fn train(common: &Common, args: &ConfigArgs, out: Option<&Path>) -> Result<ExitReason> {
@@ -199,46 +169,9 @@ fn is_last_before_loss(event: &SessionEvent) -> bool {
     updates.iter().any(|update| fault::device_is_lost_after(*update))
 }
 
-/// A trainer with the weights of a run's best checkpoint, on its own data or on the text at `data`.
-fn best(common: &Common, run: &Path, data: Option<&str>) -> Result<Trainer> {
-    let mut config = open::config_of_run(run, &[])?;
-    let purpose = if data.is_some() { Purpose::Evaluate } else { Purpose::Train };
-    if let Some(path) = data {
-        open::evaluate_on(&mut config, path);
-    }
-    let device = Rc::new(open::device(common)?);
-    let (config, corpus) = open::corpus(common, config, Some(run), purpose)?;
-    let mut trainer = Trainer::new(config, device, corpus, Default::default())?;
-    let now = trainer.state().identity.clone();
-    let purpose = if data.is_some() { identity::Purpose::Weights } else { identity::Purpose::Evaluate };
-    restore_best(&mut trainer, run, &now, purpose)?;
-    Ok(trainer)
-}
-
-/// Loads the weights of a run's best checkpoint into a trainer, if the run matches its current identity, `now`.
-fn restore_best(trainer: &mut Trainer, run: &Path, now: &Identity, purpose: identity::Purpose) -> Result<()> {
-    let store = Directory::read_only(run).with_context(|| print::path(run))?;
-    let folder = RunFolder::open(Box::new(store), &open::tag())?;
-    let Some(found) = folder.read_best(&trainer.expected(), &mut |name, offset, bytes| trainer.write_tensor(name, offset, bytes))? else {
-        bail!("{}: there is no checkpoint yet: continue training with `moelab resume {}`", print::path(run), print::path(run));
-    };
-    let agreement = check(&folder, &found.state.identity, now, purpose)?;
-    found.warnings.iter().chain(&agreement.notes).for_each(|w| err!("warning: {}", print::name(w)));
-    trainer.restore_state(&found.state);
-    Ok(())
-}
-
 /// Evaluates a run's best checkpoint on its validation set or on other text.
 pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
-    let mut trainer = best(common, run, data)?;
-    trainer.begin_evaluation();
-    let record = loop {
-        let progress = trainer.advance()?;
-        if let Some(record) = progress.into_iter().find_map(|p| if let Progress::Eval(record) = p { Some(record) } else { None }) {
-            break record;
-        }
-        trainer.wait()?;
-    };
+    let SessionEvent::Evaluated { record, .. } = ask(common, run, data, Command::Evaluate)? else { bail!("the run was not evaluated") };
     if common.json {
         print::json(&record);
     } else {
@@ -254,33 +187,45 @@ pub fn eval(common: &Common, run: &Path, data: Option<&str>) -> Result<()> {
 }
 
 /// Generates text from a run's best checkpoint. It only needs the run folder, not the corpus.
-pub fn sample(common: &Common, run: &Path, request: &SampleRequest) -> Result<()> {
-    let text = request.prompt.as_str();
-    let config = open::config_of_run(run, &[])?;
-    let sample = over(request, &config.sample)?;
-    let tokenizer = match open::tokenizer_of_run(run)? {
-        Some(tokenizer) => tokenizer,
-        None if config.data.tokenizer.kind == TokenizerKind::Bytes => Tokenizer::bytes(),
-        None => bail!("{}: the run has no {TOKENIZER}, which is needed to decode its ids", print::path(run)),
-    };
-    let prompt = Prompt::new(&config, &tokenizer, text).context("--prompt")?;
-    prompt.warning().into_iter().for_each(|warning| err!("warning: {warning}"));
-    let device = Rc::new(open::device(common)?);
-    let no_data = Corpus::Batches { training: Vec::new(), validation: Vec::new() };
-    let mut trainer = Trainer::new(config.clone(), device, no_data, Default::default())?;
-    let now = Identity::new(&config, "", &tokenizer.hash(), "", "");
-    restore_best(&mut trainer, run, &now, identity::Purpose::Weights)?;
-    let (device, memory) = trainer.device_and_memory();
-    let device = device.clone();
-    let mut generator = Generator::new(&config, &device, memory)?.for_text(&tokenizer, &config);
-    let sampling = Sampling { temperature: sample.temperature, top_p: sample.top_p };
-    let mut generated = generator.start(prompt.tokens, sample.tokens as usize, sampling, 0);
-    generator.finish(&device, memory, &mut generated)?;
-    let continuation = tokenizer.decode(generated.continuation());
+pub fn sample(common: &Common, run: &Path, request: SampleRequest) -> Result<()> {
+    let problem = |(field, problem): &(&str, String)| format!("--{}: {problem}", field.replace('_', "-"));
+    let problems: Vec<String> = request.problems().iter().map(problem).collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n       "));
+    let SessionEvent::Sampled { record, .. } = ask(common, run, None, Command::Sample(request))? else { bail!("no text was generated") };
+    let SampleRecord { prompt, text, temperature, top_p, .. } = *record;
     if common.json {
-        print::json(&json!({ "prompt": text, "text": continuation, "temperature": sampling.temperature, "top_p": sampling.top_p }));
+        print::json(&json!({ "prompt": prompt, "text": text, "temperature": temperature, "top_p": top_p }));
     } else {
-        out!("{text}{continuation}");
+        out!("{prompt}{text}");
     }
     Ok(())
+}
+
+/// Opens a run's best checkpoint for reading, makes a request of it, and returns the answer.
+fn ask(common: &Common, run: &Path, data: Option<&str>, request: Command) -> Result<SessionEvent> {
+    // Problems of the config are reported with their places.
+    open::config_of_run(run, &[])?;
+    let mut host = Host::new(Machine::of_run(common.resources(), run.to_path_buf()));
+    let (run, data) = (run.display().to_string(), data.map(str::to_string));
+    host.send(Command::Inspect { run, checkpoint: Checkpoint::Best, data });
+    host.send(request);
+    let mut answer = None;
+    loop {
+        let (events, activity) = host.advance(SLICE_SECONDS);
+        if events.is_empty() && activity == Activity::Waiting {
+            host.wait();
+        }
+        for event in events {
+            match event {
+                SessionEvent::Warning { text } => err!("warning: {}", print::name(&text)),
+                SessionEvent::Evaluated { .. } | SessionEvent::Sampled { .. } => {
+                    answer = Some(event);
+                    host.send(Command::Stop);
+                }
+                SessionEvent::Closed => return answer.context("the run was closed before it answered"),
+                SessionEvent::Failed(problem) | SessionEvent::Rejected { problem, .. } => return Err((*problem).into()),
+                _ => {}
+            }
+        }
+    }
 }

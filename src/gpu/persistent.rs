@@ -65,6 +65,11 @@ impl Memory {
         }
     }
 
+    /// Whether a plan has created a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
     /// Sets a tensor's elements.
     ///
     /// # Panics

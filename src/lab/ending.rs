@@ -72,7 +72,7 @@ impl ExitReason {
             SessionError::Store(error) => Self::of_store(error),
             SessionError::Train(error) => Self::of_train(error),
             SessionError::Unwritten { .. } => Self::SaveFailed,
-            SessionError::Mismatch(_) | SessionError::Refused(_) => Self::Failed,
+            SessionError::Mismatch(_) | SessionError::Unsaved { .. } | SessionError::Refused(_) => Self::Failed,
         }
     }
 

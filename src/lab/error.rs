@@ -28,6 +28,12 @@ pub enum SessionError {
     /// The folder's checkpoint is of another run.
     #[error("this run cannot be resumed: {0}")]
     Mismatch(String),
+    /// The run has no checkpoint.
+    #[error("{run}: there is no checkpoint yet: resume the run, which saves one")]
+    Unsaved {
+        /// The run.
+        run: String,
+    },
     /// Config or data do not match the run.
     #[error(transparent)]
     Refused(#[from] Refused),

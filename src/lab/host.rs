@@ -9,13 +9,13 @@
 //! - a call of the driver that cannot be interrupted: opening the device, compiling one pipeline (tens of milliseconds, more on some
 //!   drivers), creating the buffers and bind groups of one program, releasing those of a run that has ended;
 //! - reading the data, which the [`Environment`] does in one call;
-//! - creating a run folder, or reading that of a resumed run with its newest checkpoint; an index of the log when the run ends; drawing the plot;
+//! - creating a run folder, or reading that of an existing run with a checkpoint; an index of the log when the run ends; drawing the plot;
 //! - what a slice waits for: the medium that makes a file durable, and a driver that executes submissions one by one and blocks the next
 //!   (lavapipe does; a native front end would wait for the submission before it in any case).
 //!
 //! [`SessionEvent::Opening`] announces the phases with such slices, and each pipeline.
 //!
-//! One run at a time: a command to start another is rejected until the current one has ended.
+//! One run at a time: a command to open another is rejected until the current one has ended or, if it was opened for reading, is closed.
 
 use std::{
     collections::VecDeque,
@@ -27,25 +27,35 @@ use std::{
 };
 
 use super::{
-    files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
+    files::TOKENIZER,
+    inspection::{self, Inspection, InspectionBuilder},
+    opening::{check_prompts, own_config, own_tokenizer, sent_config},
     publisher::Publisher,
+    run_folder::RunFolder,
     session::Session,
-    store::{Store, StoreError},
+    store::Store,
 };
 pub use super::{
     publisher::Clock,
     session::{Activity, Opening, Raster, RasterError, Rasterize},
 };
 use crate::{
-    config_file::{Class, Unreadable},
-    data::{Corpus, baselines::Fit, dataset::Dataset, tokenizer::Tokenizer},
+    config_file::Class,
+    data::{
+        Corpus,
+        baselines::Fit,
+        dataset::Dataset,
+        prepare::{self, NoFiles, Purpose},
+        tokenizer::Tokenizer,
+    },
     gpu::{Compilation, Device, PlanOptions},
     run::{
-        Config, config,
-        protocol::{Command, OpeningPhase, Problem, SessionEvent},
+        Config,
+        config::TokenizerKind,
+        protocol::{Checkpoint, Command, OpeningPhase, Problem, SessionEvent},
         summary::ExitReason,
     },
-    train::{builder::TrainerBuilder, generate::Prompt, trainer::Trainer},
+    train::{builder::TrainerBuilder, trainer::Trainer},
 };
 
 /// The machine-dependent inputs of a run.
@@ -62,11 +72,29 @@ pub trait Environment {
     /// Data that cannot be read or do not match the config.
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem>;
 
-    /// The folder of a run.
+    /// All text of a config as validation data, and the config with its vocabulary filled in: for evaluating a run on other text than
+    /// its own. `own` as in [`Environment::corpus`]. An environment without files has no such text.
+    ///
+    /// # Errors
+    /// As [`Environment::corpus`].
+    fn validation_corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
+        prepare::corpus(config, own, Purpose::Evaluate, &NoFiles).map_err(|error| Problem::new(error.to_string()))
+    }
+
+    /// The folder of a run, for writing.
     ///
     /// # Errors
     /// A folder that cannot be opened, or that another process is writing.
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem>;
+
+    /// The folder of a run, for reading. Must create nothing and must not exclude a writer; where [`Environment::store`] does neither, the
+    /// default will do.
+    ///
+    /// # Errors
+    /// A folder that cannot be opened.
+    fn store_to_read(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
+        self.store(run)
+    }
 
     /// Seconds since any fixed moment.
     fn clock(&self) -> Clock;
@@ -97,7 +125,13 @@ pub struct Host<E> {
     out: Publisher,
 }
 
-/// A run that is being opened.
+/// What is opened once there is a device.
+enum Opens {
+    Training(Plan),
+    Reading(Box<inspection::Target>),
+}
+
+/// A run that is being opened for training.
 struct Plan {
     run: String,
     config: Config,
@@ -115,13 +149,15 @@ struct Target {
 
 enum Stage {
     Closed,
-    Device(Plan, DeviceFuture),
+    Device(Opens, DeviceFuture),
     Data(Plan, Rc<Device>),
     Kernels(Plan, Rc<Device>, Corpus, Compilation),
     Model(Box<Target>, TrainerBuilder),
     Baselines(Opening, Option<Vec<Class>>, Option<Box<Fit>>),
     Folder(Opening, Option<Vec<Class>>),
     Open(Box<Session>),
+    Reading(Box<InspectionBuilder>),
+    Inspected(Box<Inspection>),
 }
 
 impl<E: Environment> Host<E> {
@@ -160,16 +196,20 @@ impl<E: Environment> Host<E> {
 
     /// Blocks until the device has completed work. Only works natively.
     pub fn wait(&mut self) {
-        if let Stage::Open(session) = &mut self.stage {
-            session.wait();
+        match &mut self.stage {
+            Stage::Open(session) => session.wait(),
+            Stage::Inspected(inspection) => inspection.wait(),
+            _ => {}
         }
     }
 
     /// The next command that can be executed now. While a run is being opened, commands for it wait.
     fn next_command(&mut self) -> Option<Command> {
-        let is_opening = !matches!(self.stage, Stage::Closed | Stage::Open(_));
-        let is_to_the_host =
-            |command: &Command| matches!(command, Command::Start { .. } | Command::Resume { .. } | Command::Stop | Command::Subscribe(_));
+        let is_opening = !matches!(self.stage, Stage::Closed | Stage::Open(_) | Stage::Inspected(_));
+        let is_to_the_host = |command: &Command| {
+            use Command::{Inspect, Resume, Start, Stop, Subscribe};
+            matches!(command, Start { .. } | Resume { .. } | Inspect { .. } | Stop | Subscribe(_))
+        };
         let next = self.commands.iter().position(|command| !is_opening || is_to_the_host(command))?;
         self.commands.remove(next)
     }
@@ -179,18 +219,28 @@ impl<E: Environment> Host<E> {
         let outcome = match (&mut self.stage, command) {
             (_, Command::Subscribe(subscription)) => subscription.check().map(|()| self.out.subscribe(subscription)),
             (Stage::Open(session), command) => session.command(command, &mut self.out),
+            (Stage::Inspected(inspection), command) => inspection.command(command),
             (Stage::Closed, Command::Start { run, config, sets }) => {
-                self.begin(
-                    config::load(&given(&config), CONFIG, &sets).map(|config| Plan { run, config, resumed: None }).map_err(Problem::from),
-                );
+                let config = sent_config(&config, &sets);
+                self.begin(config.map(|config| Opens::Training(Plan { run, config, resumed: None })));
                 Ok(())
             }
             (Stage::Closed, Command::Resume { run, sets, allow }) => {
                 let plan = self.resumed(run, &sets, allow);
-                self.begin(plan);
+                self.begin(plan.map(Opens::Training));
                 Ok(())
             }
-            (Stage::Closed, _) => Err(Problem::new("no run is open: start or resume one")),
+            (Stage::Closed, Command::Inspect { run, checkpoint, data }) => {
+                let target = self.inspected(&run, checkpoint, data);
+                self.begin(target.map(|target| Opens::Reading(Box::new(target))));
+                Ok(())
+            }
+            (Stage::Closed, _) => Err(Problem::new("no run is open: start, resume or inspect one")),
+            (Stage::Reading(_) | Stage::Device(Opens::Reading(_), _), Command::Stop) => {
+                self.stage = Stage::Closed;
+                self.out.push(SessionEvent::Closed);
+                Ok(())
+            }
             // Nothing of the run is written yet, so a stop need not wait.
             (_, Command::Stop) => {
                 self.fail(Problem { reason: ExitReason::Interrupted, ..Problem::new("stopped before the run was open") });
@@ -203,11 +253,11 @@ impl<E: Environment> Host<E> {
         }
     }
 
-    fn begin(&mut self, plan: Result<Plan, Problem>) {
-        match plan {
-            Ok(plan) => {
-                self.announce(OpeningPhase::Device);
-                self.stage = Stage::Device(plan, self.environment.device());
+    fn begin(&mut self, opens: Result<Opens, Problem>) {
+        match opens {
+            Ok(opens) => {
+                self.out.opening(OpeningPhase::Device);
+                self.stage = Stage::Device(opens, self.environment.device());
             }
             Err(problem) => self.fail(problem),
         }
@@ -216,20 +266,24 @@ impl<E: Environment> Host<E> {
     /// Reads the config of an existing run.
     fn resumed(&mut self, run: String, sets: &[String], allow: Vec<Class>) -> Result<Plan, Problem> {
         let store = self.environment.store(&run)?;
-        check_start_files(&*store)?;
-        let bytes = store.read(EFFECTIVE_CONFIG)?.ok_or(StoreError::Unstarted { missing: EFFECTIVE_CONFIG })?;
-        let text = String::from_utf8_lossy(&bytes);
-        let config = config::load(&given(&text), CONFIG, sets)?;
+        let config = own_config(&*store, sets)?;
         Ok(Plan { run, config, resumed: Some((store, allow)) })
     }
 
-    fn announce(&mut self, phase: OpeningPhase) {
-        self.out.push(SessionEvent::Opening { phase, done: 0, total: 0, detail: None });
-    }
-
-    fn announce_kernel(&mut self, compilation: &Compilation) {
-        let (done, total) = (compilation.done() as u32, compilation.total() as u32);
-        self.out.push(SessionEvent::Opening { phase: OpeningPhase::Kernels, done, total, detail: compilation.next() });
+    /// Reads the config and the tokenizer of a run that is opened for reading.
+    fn inspected(&mut self, run: &str, checkpoint: Checkpoint, data: Option<String>) -> Result<inspection::Target, Problem> {
+        let store = self.environment.store_to_read(run)?;
+        let (config, own) = (own_config(&*store, &[])?, own_tokenizer(&*store, run)?);
+        let tokenizer = match &own {
+            Some(own) => own.clone(),
+            None if config.data.tokenizer.kind == TokenizerKind::Bytes => Tokenizer::bytes(),
+            None => {
+                let what = format!("{run}: the run has no {TOKENIZER}, which is needed to decode its ids");
+                return Err(Problem { place: Some(TOKENIZER.into()), ..Problem::new(what) });
+            }
+        };
+        let folder = RunFolder::open(store, &self.environment.tag())?;
+        Ok(inspection::Target { name: self.environment.name(run), folder, config, own, tokenizer, checkpoint, data })
     }
 
     fn fail(&mut self, problem: Problem) {
@@ -254,30 +308,51 @@ impl<E: Environment> Host<E> {
     fn next(&mut self, stage: Stage) -> Result<(Stage, Activity), Problem> {
         Ok(match stage {
             Stage::Closed => (Stage::Closed, Activity::Idle),
-            Stage::Device(plan, mut future) => match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => (Stage::Device(plan, future), Activity::Waiting),
-                Poll::Ready(device) => {
-                    let device = device?;
-                    self.announce(OpeningPhase::Data);
-                    (Stage::Data(plan, device), Activity::Busy)
-                }
+            Stage::Device(opens, mut future) => match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => (Stage::Device(opens, future), Activity::Waiting),
+                Poll::Ready(device) => match (opens, device?) {
+                    (Opens::Training(plan), device) => {
+                        self.out.opening(OpeningPhase::Data);
+                        (Stage::Data(plan, device), Activity::Busy)
+                    }
+                    (Opens::Reading(target), device) => {
+                        let builder = InspectionBuilder::new(target, device, &mut self.out);
+                        (Stage::Reading(Box::new(builder)), Activity::Busy)
+                    }
+                },
             },
+            Stage::Reading(builder) => match builder.proceed(&mut self.out)? {
+                ControlFlow::Continue(builder) => (Stage::Reading(Box::new(builder)), Activity::Busy),
+                ControlFlow::Break(inspection) => (Stage::Inspected(Box::new(inspection)), Activity::Busy),
+            },
+            Stage::Inspected(mut inspection) => {
+                if let Some((config, own, is_of_run)) = inspection.lacks_data() {
+                    let found = match is_of_run {
+                        true => self.environment.corpus(config, own),
+                        false => self.environment.validation_corpus(config, own),
+                    };
+                    inspection.provide(found, &mut self.out);
+                    return Ok((Stage::Inspected(inspection), Activity::Busy));
+                }
+                let activity = inspection.advance(&mut self.out)?;
+                (if inspection.is_closed() { Stage::Closed } else { Stage::Inspected(inspection) }, activity)
+            }
             Stage::Data(mut plan, device) => {
                 let own = plan.resumed.as_ref().map(|(store, _)| own_tokenizer(&**store, &plan.run)).transpose()?.flatten();
                 let (config, corpus) = self.environment.corpus(plan.config, own)?;
                 check_prompts(&config, &corpus)?;
                 plan.config = config;
                 let compilation = Trainer::compilation(&plan.config, &device);
-                self.announce_kernel(&compilation);
+                self.out.compiling(&compilation);
                 (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
             }
             Stage::Kernels(plan, device, corpus, mut compilation) => {
                 compilation.proceed(&device);
                 if compilation.next().is_some() {
-                    self.announce_kernel(&compilation);
+                    self.out.compiling(&compilation);
                     (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
                 } else {
-                    self.announce(OpeningPhase::Model);
+                    self.out.opening(OpeningPhase::Model);
                     let Plan { run, config, resumed } = plan;
                     let (store, allowed) = match resumed {
                         Some((store, allowed)) => (store, Some(allowed)),
@@ -303,7 +378,7 @@ impl<E: Environment> Host<E> {
                         rasterize: self.environment.rasterize(),
                         name: self.environment.name(&run),
                     };
-                    self.announce(OpeningPhase::Baselines);
+                    self.out.opening(OpeningPhase::Baselines);
                     (Stage::Baselines(opening, allowed, fit), Activity::Busy)
                 }
             },
@@ -315,7 +390,7 @@ impl<E: Environment> Host<E> {
                 if fit.is_some() && opening.baselines.is_none() {
                     (Stage::Baselines(opening, allowed, fit), Activity::Busy)
                 } else {
-                    self.announce(OpeningPhase::Folder);
+                    self.out.opening(OpeningPhase::Folder);
                     (Stage::Folder(opening, allowed), Activity::Busy)
                 }
             }
@@ -333,30 +408,4 @@ impl<E: Environment> Host<E> {
             }
         })
     }
-}
-
-/// Name of a config in problems with it.
-const CONFIG: &str = "config.toml";
-
-/// A reader for which the config is the only file.
-fn given(text: &str) -> impl Fn(&str) -> Result<String, Unreadable> {
-    let text = text.to_string();
-    move |path| if path == CONFIG { Ok(text.clone()) } else { Err("the config must refer to no other file".into()) }
-}
-
-/// The tokenizer in a run folder, if it has one.
-fn own_tokenizer(store: &dyn Store, run: &str) -> Result<Option<Tokenizer>, Problem> {
-    let Some(bytes) = store.read(TOKENIZER)? else { return Ok(None) };
-    match Tokenizer::from_json(&bytes) {
-        Ok(tokenizer) => Ok(Some(tokenizer)),
-        Err(error) => Err(Problem { place: Some(TOKENIZER.into()), ..Problem::new(format!("{run}/{TOKENIZER}: {error}")) }),
-    }
-}
-
-/// Refuses prompts that could not be sampled from at the end of the run.
-fn check_prompts(config: &Config, corpus: &Corpus) -> Result<(), Problem> {
-    let Some(tokenizer) = corpus.tokenizer() else { return Ok(()) };
-    let problem = |(at, text): (usize, &String)| Prompt::new(config, tokenizer, text).err().map(|e| format!("sample.prompts[{at}]: {e}"));
-    let problems: Vec<_> = config.sample.prompts.iter().enumerate().filter_map(problem).collect();
-    if problems.is_empty() { Ok(()) } else { Err(Problem::new(problems.join("\n       "))) }
 }

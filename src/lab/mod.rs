@@ -26,6 +26,8 @@ pub mod host;
 pub mod identity;
 #[cfg(feature = "engine")]
 pub mod import;
+#[cfg(feature = "engine")]
+mod inspection;
 pub mod log;
 pub mod lr_range;
 pub mod matched;
@@ -56,5 +58,7 @@ pub mod study_report;
 pub mod suite;
 #[cfg(feature = "engine")]
 pub mod suite_host;
+#[cfg(feature = "engine")]
+mod text;
 pub mod trials;
 pub mod verdict;

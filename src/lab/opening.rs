@@ -1,14 +1,19 @@
-//! The inputs for opening a run, and the initial files of its folder.
+//! The inputs for opening a run: its config and tokenizer, and the initial files of its folder.
 
 use std::error::Error;
 
 use super::{
     figure::Figure,
-    files::{EFFECTIVE_CONFIG, TOKENIZER},
+    files::{EFFECTIVE_CONFIG, TOKENIZER, check_start_files},
     publisher::Clock,
-    store::Store,
+    store::{Store, StoreError},
 };
-use crate::{run::summary::Baselines, train::trainer::Trainer};
+use crate::{
+    config_file::Unreadable,
+    data::{Corpus, tokenizer::Tokenizer},
+    run::{Config, config, protocol::Problem, summary::Baselines},
+    train::{generate::Prompt, trainer::Trainer},
+};
 
 /// The inputs of a session.
 pub struct Opening {
@@ -62,4 +67,40 @@ pub(super) fn effective_config(trainer: &Trainer) -> String {
         corpus.tokenizer_hash(),
         config.to_effective_toml()
     )
+}
+
+/// Name of a config in problems with it.
+const CONFIG: &str = "config.toml";
+
+/// The config in a text, with changes to single keys of it.
+pub(super) fn sent_config(text: &str, sets: &[String]) -> Result<Config, Problem> {
+    let reader = |path: &str| match path {
+        CONFIG => Ok(text.to_string()),
+        _ => Err(Unreadable::from("the config must refer to no other file")),
+    };
+    Ok(config::load(&reader, CONFIG, sets)?)
+}
+
+/// The config of a run, with changes to single keys of it.
+pub(super) fn own_config(store: &dyn Store, sets: &[String]) -> Result<Config, Problem> {
+    check_start_files(store)?;
+    let bytes = store.read(EFFECTIVE_CONFIG)?.ok_or(StoreError::Unstarted { missing: EFFECTIVE_CONFIG })?;
+    sent_config(&String::from_utf8_lossy(&bytes), sets)
+}
+
+/// The tokenizer in a run folder, if it has one.
+pub(super) fn own_tokenizer(store: &dyn Store, run: &str) -> Result<Option<Tokenizer>, Problem> {
+    let Some(bytes) = store.read(TOKENIZER)? else { return Ok(None) };
+    match Tokenizer::from_json(&bytes) {
+        Ok(tokenizer) => Ok(Some(tokenizer)),
+        Err(error) => Err(Problem { place: Some(TOKENIZER.into()), ..Problem::new(format!("{run}/{TOKENIZER}: {error}")) }),
+    }
+}
+
+/// Refuses prompts that could not be sampled from at the end of the run.
+pub(super) fn check_prompts(config: &Config, corpus: &Corpus) -> Result<(), Problem> {
+    let Some(tokenizer) = corpus.tokenizer() else { return Ok(()) };
+    let problem = |(at, text): (usize, &String)| Prompt::new(config, tokenizer, text).err().map(|e| format!("sample.prompts[{at}]: {e}"));
+    let problems: Vec<_> = config.sample.prompts.iter().enumerate().filter_map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problem::new(problems.join("\n       "))) }
 }

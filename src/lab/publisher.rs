@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 
-use crate::run::{
-    protocol::{SeriesBlock, SessionEvent, Subscription},
-    records::UpdateRecord,
+use crate::{
+    gpu::Compilation,
+    run::{
+        protocol::{OpeningPhase, SeriesBlock, SessionEvent, Subscription},
+        records::UpdateRecord,
+    },
 };
 
 /// Seconds since any fixed moment.
@@ -38,6 +41,17 @@ impl Publisher {
     pub fn push(&mut self, event: SessionEvent) {
         self.give_block();
         self.events.push(event);
+    }
+
+    /// A phase of the opening starts.
+    pub fn opening(&mut self, phase: OpeningPhase) {
+        self.push(SessionEvent::Opening { phase, done: 0, total: 0, detail: None });
+    }
+
+    /// The next kernel is compiled.
+    pub fn compiling(&mut self, compilation: &Compilation) {
+        let (done, total) = (compilation.done() as u32, compilation.total() as u32);
+        self.push(SessionEvent::Opening { phase: OpeningPhase::Kernels, done, total, detail: compilation.next() });
     }
 
     /// Adds a warning.

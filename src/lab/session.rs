@@ -24,6 +24,7 @@ use super::{
     rate::Rate,
     run_folder::{RunFolder, Save, SaveStep, Saved, Start},
     store::StoreError,
+    text::{self, Text},
 };
 use crate::run::{
     protocol::{Command, Opened, Problem, SampleRequest, SessionEvent},
@@ -35,7 +36,7 @@ use crate::{
     data::tokenizer::Tokenizer,
     run::series::Lengths,
     train::{
-        generate::{Generation, Generator, Prompt, Sampling},
+        generate::{Generator, Prompt},
         trainer::{End, Progress, Trainer},
     },
 };
@@ -61,8 +62,8 @@ enum Phase {
     /// Training ended for this reason.
     Sampling {
         ended: ExitReason,
-        texts: Vec<(String, Generation)>,
-        next: usize,
+        /// Not complete, in order.
+        texts: VecDeque<Text>,
     },
     /// Summary and report come next.
     Ending(Ending),
@@ -82,7 +83,7 @@ enum Request {
 enum Serving {
     Save,
     Evaluation,
-    Sample { record: Box<SampleRecord>, text: Generation },
+    Sample(Text),
 }
 
 /// An open run.
@@ -214,7 +215,7 @@ impl Session {
                 return Ok(());
             }
             // A subscription is the host's, and holds for the runs after this one.
-            Command::Start { .. } | Command::Resume { .. } | Command::Subscribe(_) => {
+            Command::Start { .. } | Command::Resume { .. } | Command::Inspect { .. } | Command::Subscribe(_) => {
                 return Err(Problem::new("a run is open: stop it first"));
             }
             _ if !matches!(self.phase, Phase::Training) => return Err(Problem::new("the run has made its last update")),
@@ -284,8 +285,8 @@ impl Session {
         if let Phase::Sampling { .. } = self.phase {
             return self.sample(out);
         }
-        if let Some(Serving::Sample { .. }) = self.serving {
-            return self.serve_sample(out);
+        if let Some(Serving::Sample(text)) = self.serving.take_if(|serving| matches!(serving, Serving::Sample(_))) {
+            return self.serve_sample(text, out);
         }
         if let Some(save) = &mut self.save {
             return Ok(match save.proceed(&mut self.folder, &mut self.trainer)? {
@@ -356,16 +357,8 @@ impl Session {
                 let Ok(prompt) = self.prompt(&request) else { return Ok(()) };
                 prompt.warning().into_iter().for_each(|warning| out.warn(warning));
                 self.compile_generator()?;
-                let config = &self.trainer.config().sample;
-                let sampling = Sampling {
-                    temperature: request.temperature.unwrap_or(config.temperature),
-                    top_p: request.top_p.unwrap_or(config.top_p),
-                };
-                let tokens = request.tokens.unwrap_or(config.tokens);
                 let Some(generator) = &self.generator else { return Ok(()) };
-                let text = generator.start(prompt.tokens, tokens as usize, sampling, request.number);
-                let record = self.sample_record(request.prompt, sampling);
-                self.serving = Some(Serving::Sample { record: Box::new(record), text });
+                self.serving = Some(Serving::Sample(Text::start(generator, self.trainer.config(), request, prompt)));
             }
         }
         Ok(())
@@ -373,51 +366,25 @@ impl Session {
 
     /// The tokens of a request's prompt.
     fn prompt(&self, request: &SampleRequest) -> Result<Prompt, Problem> {
-        let Some(tokenizer) = self.trainer.corpus().tokenizer() else {
-            return Err(Problem::new("the run's data have no tokenizer, which is needed to encode and decode text"));
-        };
-        let problems: Vec<String> = request.problems().iter().map(|(field, problem)| format!("{field}: {problem}")).collect();
-        if !problems.is_empty() {
-            return Err(Problem::new(problems.join("; ")));
-        }
-        Prompt::new(self.trainer.config(), tokenizer, &request.prompt).map_err(|error| Problem::new(format!("prompt: {error}")))
+        text::prompt(self.trainer.config(), self.trainer.corpus().tokenizer(), request)
     }
 
-    fn serve_sample(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
-        let (Some(Serving::Sample { text, .. }), Some(generator)) = (&mut self.serving, &mut self.generator) else {
-            return Ok(Activity::Busy);
-        };
-        if self.is_interrupted {
-            self.serving = None;
-            return Ok(Activity::Busy);
-        }
-        let before = text.continuation().len();
+    /// Continues the text of a request.
+    fn serve_sample(&mut self, mut text: Text, out: &mut Publisher) -> Result<Activity, SessionError> {
+        let Some(generator) = self.generator.as_mut().filter(|_| !self.is_interrupted) else { return Ok(Activity::Busy) };
         let (device, memory) = self.trainer.device_and_memory();
-        generator.advance(device, memory, text)?;
+        let activity = text.advance(generator, device, memory)?;
         if !text.is_done() {
-            return Ok(if text.continuation().len() > before { Activity::Busy } else { Activity::Waiting });
+            self.serving = Some(Serving::Sample(text));
+        } else if let Some(record) = self.sample_record(&text) {
+            out.push(SessionEvent::Sampled { record: Box::new(record), requested: true });
         }
-        if let Some(Serving::Sample { mut record, text }) = self.serving.take() {
-            record.text = self.decode(&text);
-            record.time = self.time();
-            out.push(SessionEvent::Sampled { record, requested: true });
-        }
-        Ok(Activity::Busy)
+        Ok(activity)
     }
 
-    fn decode(&self, text: &Generation) -> String {
-        self.trainer.corpus().tokenizer().map(|tokenizer| tokenizer.decode(text.continuation())).unwrap_or_default()
-    }
-
-    fn sample_record(&self, prompt: String, sampling: Sampling) -> SampleRecord {
-        SampleRecord {
-            update: self.trainer.state().update,
-            prompt,
-            text: String::new(),
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            time: self.time(),
-        }
+    /// The record of a complete text. Without a tokenizer there is none.
+    fn sample_record(&self, text: &Text) -> Option<SampleRecord> {
+        Some(text.record(self.trainer.corpus().tokenizer()?, self.trainer.state().update, self.time()))
     }
 
     /// Blocks until work completes. Only works natively. A lost device ends the run at the next
@@ -425,9 +392,9 @@ impl Session {
     pub fn wait(&mut self) {
         let device = self.trainer.device();
         let waited = match (&self.phase, &self.serving) {
-            (Phase::Training, Some(Serving::Sample { text, .. })) => text.wait(device),
+            (Phase::Training, Some(Serving::Sample(text))) => text.wait(device),
             (Phase::Training, _) => self.trainer.wait(),
-            (Phase::Sampling { texts, next, .. }, _) => texts.get(*next).map_or(Ok(()), |(_, text)| text.wait(device)),
+            (Phase::Sampling { texts, .. }, _) => texts.front().map_or(Ok(()), |text| text.wait(device)),
             (Phase::Ending(_) | Phase::Writing(_) | Phase::Finished, _) => Ok(()),
         };
         if let Err(error) = waited {
@@ -570,31 +537,31 @@ impl Session {
         }
         self.compile_generator()?;
         let config = self.trainer.config();
-        let sampling = Sampling { temperature: config.sample.temperature, top_p: config.sample.top_p };
         let (Some(tokenizer), Some(generator)) = (self.trainer.corpus().tokenizer(), &self.generator) else {
             self.phase = Phase::Ending(ended.into());
             return Ok(());
         };
-        let mut texts = Vec::new();
-        for (sample, text) in config.sample.prompts.iter().enumerate() {
+        let mut texts = VecDeque::new();
+        for (number, text) in config.sample.prompts.iter().enumerate() {
             // A bad prompt must not lose trained weights.
             match Prompt::new(config, tokenizer, text) {
                 Ok(prompt) => {
-                    self.warnings.extend(prompt.warning().map(|warning| format!("sample.prompts[{sample}]: {warning}")));
-                    texts.push((text.clone(), generator.start(prompt.tokens, config.sample.tokens as usize, sampling, sample as u32)));
+                    self.warnings.extend(prompt.warning().map(|warning| format!("sample.prompts[{number}]: {warning}")));
+                    let request = SampleRequest { prompt: text.clone(), number: number as u32, ..SampleRequest::default() };
+                    texts.push_back(Text::start(generator, config, request, prompt));
                 }
-                Err(error) => self.warnings.push(format!("sample.prompts[{sample}] is skipped: {error}")),
+                Err(error) => self.warnings.push(format!("sample.prompts[{number}] is skipped: {error}")),
             }
         }
-        self.phase = Phase::Sampling { ended, texts, next: 0 };
+        self.phase = Phase::Sampling { ended, texts };
         Ok(())
     }
 
     fn sample(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
-        let (Phase::Sampling { ended, texts, next }, Some(generator)) = (&mut self.phase, &mut self.generator) else {
+        let (Phase::Sampling { ended, texts }, Some(generator)) = (&mut self.phase, &mut self.generator) else {
             return Ok(Activity::Busy);
         };
-        let Some((prompt, text)) = texts.get_mut(*next) else {
+        let Some(text) = texts.front_mut() else {
             self.phase = Phase::Ending((*ended).into());
             return Ok(Activity::Busy);
         };
@@ -602,21 +569,14 @@ impl Session {
             self.phase = Phase::Ending(ExitReason::Interrupted.into());
             return Ok(Activity::Busy);
         }
-        let before = text.continuation().len();
         let (device, memory) = self.trainer.device_and_memory();
-        generator.advance(device, memory, text)?;
-        if !text.is_done() {
-            return Ok(if text.continuation().len() > before { Activity::Busy } else { Activity::Waiting });
+        let activity = text.advance(generator, device, memory)?;
+        let complete = texts.pop_front_if(|text| text.is_done());
+        if let Some(record) = complete.and_then(|text| self.sample_record(&text)) {
+            self.folder.append(&Event::Sample(record.clone()))?;
+            out.push(SessionEvent::Sampled { record: Box::new(record), requested: false });
         }
-        *next += 1;
-        let (prompt, continuation) = (prompt.clone(), text.continuation().to_vec());
-        let config = &self.trainer.config().sample;
-        let sampling = Sampling { temperature: config.temperature, top_p: config.top_p };
-        let text = self.trainer.corpus().tokenizer().map(|t| t.decode(&continuation)).unwrap_or_default();
-        let record = SampleRecord { text, ..self.sample_record(prompt, sampling) };
-        self.folder.append(&Event::Sample(record.clone()))?;
-        out.push(SessionEvent::Sampled { record: Box::new(record), requested: false });
-        Ok(Activity::Busy)
+        Ok(activity)
     }
 
     /// Continues with the files of the run's end.

@@ -44,6 +44,19 @@ pub enum Command {
         #[serde(default)]
         allow: Vec<Class>,
     },
+    /// Opens a run for reading, to [evaluate](Command::Evaluate) and [sample from](Command::Sample) the weights of a checkpoint.
+    /// Writes nothing and takes no lock, so that the run may be trained meanwhile. Answered by [`SessionEvent::Opening`], then
+    /// [`SessionEvent::Inspected`] or [`SessionEvent::Failed`]; [`Command::Stop`] closes it.
+    Inspect {
+        /// The run's name.
+        run: String,
+        /// The checkpoint.
+        #[serde(default)]
+        checkpoint: Checkpoint,
+        /// The text to evaluate on, all of it, instead of the run's validation set: a path, as in `data.paths` of a config.
+        #[serde(default)]
+        data: Option<String>,
+    },
     /// Submits no further update. The updates in flight are finished, as are the evaluation and the checkpoint due after the last
     /// of them; then [`SessionEvent::Paused`] follows.
     Pause,
@@ -56,7 +69,8 @@ pub enum Command {
     Continue,
     /// Makes one update, with the evaluation and the checkpoint that are due after it, and pauses.
     Step,
-    /// Stops the run: the updates in flight are finished and a checkpoint is saved. The run can be resumed.
+    /// Stops the run: the updates in flight are finished and a checkpoint is saved. The run can be resumed. A run that is open for reading
+    /// is closed at once.
     Stop,
     /// Saves a checkpoint of the newest update, although none is due. Answered by [`SessionEvent::Saved`].
     Save,
@@ -76,6 +90,7 @@ impl Command {
         match self {
             Self::Start { .. } => "start",
             Self::Resume { .. } => "resume",
+            Self::Inspect { .. } => "inspect",
             Self::Pause => "pause",
             Self::PauseAt { .. } => "pause_at",
             Self::Continue => "continue",
@@ -87,6 +102,17 @@ impl Command {
             Self::Subscribe(_) => "subscribe",
         }
     }
+}
+
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpoint {
+    /// That with the lowest validation loss, or the newest where no evaluation was saved.
+    #[default]
+    Best,
+    /// The newest.
+    Newest,
 }
 
 /// A request for generated text.
@@ -191,6 +217,8 @@ pub enum SessionEvent {
     },
     /// The run is open and makes updates from now on.
     Opened(Box<Opened>),
+    /// The run is open for reading.
+    Inspected(Box<Inspected>),
     /// Values of the subscribed series.
     Series(SeriesBlock),
     /// An update that has a line in the log, if [`Subscription::records`] is set.
@@ -237,6 +265,8 @@ pub enum SessionEvent {
     },
     /// The run is over and its summary and report are written.
     Ended(Box<Summary>),
+    /// The run that was open for reading is closed.
+    Closed,
     /// The run could not be opened, or its end could not be written. No run is open any more.
     Failed(Box<Problem>),
     /// A command was rejected; nothing else changed.
@@ -290,6 +320,25 @@ pub struct Opened {
     pub updates: u32,
     /// Earlier starts of the run.
     pub session: u32,
+    /// Name of the adapter.
+    pub adapter: String,
+    /// Name and version of its driver.
+    pub driver: String,
+    /// The config with every default filled in, TOML.
+    pub config: String,
+}
+
+/// Facts about a run that is open for reading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inspected {
+    /// Its name.
+    pub name: String,
+    /// Number of updates at the checkpoint.
+    pub update: u32,
+    /// Its folder within the run folder.
+    pub folder: String,
+    /// Hash of its weights.
+    pub weights_sha256: String,
     /// Name of the adapter.
     pub adapter: String,
     /// Name and version of its driver.
@@ -418,6 +467,10 @@ mod tests {
                 r#"{"command":"resume","run":"a","sets":["seed=2"],"allow":["optimisation"]}"#,
             ),
             (
+                Command::Inspect { run: "a".into(), checkpoint: Checkpoint::Newest, data: None },
+                r#"{"command":"inspect","run":"a","checkpoint":"newest","data":null}"#,
+            ),
+            (
                 Command::Sample(SampleRequest { prompt: "ab".into(), ..SampleRequest::default() }),
                 r#"{"command":"sample","prompt":"ab","tokens":null,"temperature":null,"top_p":null,"number":0}"#,
             ),
@@ -433,6 +486,10 @@ mod tests {
             Command::Start { run: "a".into(), config: String::new(), sets: Vec::new() }
         );
         assert!(serde_json::from_str::<Command>(r#"{"command":"start","run":"a","config":"","set":[]}"#).is_err());
+        assert_eq!(
+            serde_json::from_str::<Command>(r#"{"command":"inspect","run":"a"}"#).unwrap(),
+            Command::Inspect { run: "a".into(), checkpoint: Checkpoint::Best, data: None }
+        );
 
         let named = |name: &str| Subscription { series: vec!["train_ce".into(), name.into()], ..Subscription::default() }.check();
         assert_eq!(named("z"), Ok(()));

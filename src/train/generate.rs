@@ -152,18 +152,6 @@ impl Generator {
         text.tokens.push(choose(&logits, text.sampling, f64::from(uniform)));
         Ok(())
     }
-
-    /// Like [`Generator::advance`], until the text is complete. Only works natively.
-    ///
-    /// # Errors
-    /// A lost or faulty device.
-    pub fn finish(&mut self, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) -> Result<(), TrainError> {
-        while !text.is_done() {
-            text.wait(device)?;
-            self.advance(device, memory, text)?;
-        }
-        Ok(())
-    }
 }
 
 /// The token that a uniform number in [0, 1) picks from the nucleus; ties in probability go to the lowest token. A token with a logit of minus

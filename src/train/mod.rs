@@ -13,5 +13,6 @@ pub mod recording;
 mod reduce;
 pub(crate) mod tensor_file;
 pub mod trainer;
+pub(crate) mod validation;
 
 pub use error::TrainError;

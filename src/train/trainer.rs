@@ -24,10 +24,11 @@ use super::{
     error::TrainError,
     micro_batches::MicroBatches,
     recording,
-    reduce::{EvalSums, MicroWeight, Reduced, Scratch},
+    reduce::{MicroWeight, Reduced, Scratch},
+    validation::ValidationPass,
 };
 use crate::{
-    data::{corpus::Corpus, dataset::Batch},
+    data::corpus::Corpus,
     run::{
         alarms::Alarm,
         checkpoint::{Expected, NamedTensor, Snapshot},
@@ -38,7 +39,7 @@ use crate::{
     },
 };
 use crate::{
-    gpu::{Compilation, Device, Download, Memory, PlanOptions},
+    gpu::{Compilation, Device, Memory, PlanOptions},
     run::model::parameters::{self, ParamSpec},
 };
 
@@ -99,12 +100,8 @@ struct Due {
 
 enum Phase {
     Training,
-    /// Sums so far over the validation batches; `pending` are the batches in flight, each with the divisor of its routing:
-    /// the whole set's real tokens over its own.
     Evaluating {
-        next: usize,
-        sums: EvalSums,
-        pending: VecDeque<(Download, f64)>,
+        pass: ValidationPass,
         /// Whether it was requested and is not part of the run.
         is_requested: bool,
     },
@@ -314,13 +311,10 @@ impl Trainer {
             && !(due.is_over || due.evaluation || due.save)
     }
 
-    /// Evaluates next, like [`Trainer::begin_evaluation`], without changing the run: [`Trainer::advance`] then returns
+    /// Evaluates next, regardless of the schedule and without changing the run: [`Trainer::advance`] then returns
     /// [`Progress::Requested`]. Only while the trainer [is settled](Trainer::is_settled).
     pub fn begin_requested_evaluation(&mut self) {
-        self.begin_evaluation();
-        if let Phase::Evaluating { is_requested, .. } = &mut self.phase {
-            *is_requested = true;
-        }
+        self.phase = Phase::Evaluating { pass: ValidationPass::default(), is_requested: true };
     }
 
     /// Makes a checkpoint of the newest update due next.
@@ -338,7 +332,7 @@ impl Trainer {
         }
         let oldest = match &self.phase {
             Phase::Saving { reader } => reader.oldest(),
-            Phase::Evaluating { pending, .. } => pending.front().map(|(download, _)| download),
+            Phase::Evaluating { pass, .. } => pass.oldest(),
             _ if self.submitting.is_some() => None,
             _ => return Ok(self.in_flight.front().map_or(Ok(()), |flight| self.training.wait(&self.device, &flight.run))?),
         };
@@ -373,7 +367,7 @@ impl Trainer {
             return Ok(());
         }
         if due.evaluation {
-            self.begin_evaluation();
+            self.phase = Phase::Evaluating { pass: ValidationPass::default(), is_requested: false };
             return self.evaluate(progress);
         }
         if due.save {
@@ -536,28 +530,10 @@ impl Trainer {
     }
 
     fn evaluate(&mut self, progress: &mut Vec<Progress>) -> Result<(), TrainError> {
-        let batches = self.corpus.validation_batches();
-        let sequence_length = self.config.data.sequence_length;
-        let sequences = self.corpus.validation_sequences(sequence_length) as f64;
-        let Phase::Evaluating { next, sums, pending, is_requested } = &mut self.phase else { return Ok(()) };
-        while let Some((download, divisor)) = pending.front() {
-            let Some(outputs) = self.evaluation.poll(&self.device, download)? else { break };
-            sums.add(&outputs, *divisor);
-            pending.pop_front();
-        }
-        while *next < batches && pending.len() < IN_FLIGHT {
-            let batch: Batch = self.corpus.validation_batch(*next);
-            let real = batch.real_sequences(sequence_length);
-            let domains = self.corpus.validation_domains(*next);
-            let download = self.evaluation.submit(&self.device, &mut self.memory, &batch, real * sequence_length, domains.as_deref())?;
-            pending.push_back((download, sequences / f64::from(real)));
-            *next += 1;
-        }
-        if *next < batches || !pending.is_empty() {
-            return Ok(());
-        }
-        let mut record = EvalRecord { update: self.state.update, ..EvalRecord::default() };
-        sums.write(&mut record, &self.config);
+        let Phase::Evaluating { pass, is_requested } = &mut self.phase else { return Ok(()) };
+        let found = pass.advance(&mut self.evaluation, &self.device, &mut self.memory, &self.corpus, &self.config)?;
+        let Some(record) = found else { return Ok(()) };
+        let record = EvalRecord { update: self.state.update, ..record };
         if *is_requested {
             progress.push(Progress::Requested(record));
             self.phase = Phase::Training;
@@ -620,11 +596,6 @@ impl Trainer {
             optimizer: self.expected().optimizer.into_iter().map(zero).collect(),
             state: self.initial_state(),
         }
-    }
-
-    /// Evaluates next, regardless of the schedule; [`Trainer::advance`] then returns the record.
-    pub fn begin_evaluation(&mut self) {
-        self.phase = Phase::Evaluating { next: 0, sums: EvalSums::default(), pending: VecDeque::new(), is_requested: false };
     }
 
     /// Sets a part of a tensor of this run's checkpoints: name, offset in bytes, and its bytes. [`Trainer::restore_state`] comes next.

@@ -9,14 +9,17 @@ use std::{
 
 use moelab::{
     data::{Corpus, dataset::Batch},
-    gpu::{AdapterChoice, Capabilities, Device, PlanOptions},
+    gpu::{AdapterChoice, Capabilities, Device, Memory, PlanOptions},
     run::{
         Config,
         checkpoint::{NamedTensor, Snapshot},
         config::load,
         records::{EvalRecord, IncidentRecord, UpdateRecord},
     },
-    train::trainer::{Progress, Trainer},
+    train::{
+        generate::{Generation, Generator},
+        trainer::{Progress, Trainer},
+    },
 };
 
 use crate::checkpoints::weights_sha256;
@@ -151,6 +154,14 @@ pub fn write_tensors(trainer: &mut Trainer, snapshot: &Snapshot) {
 pub fn restore(trainer: &mut Trainer, snapshot: &Snapshot) {
     write_tensors(trainer, snapshot);
     trainer.restore_state(&snapshot.state);
+}
+
+/// Generates a text to its end.
+pub fn finish(generator: &mut Generator, device: &Rc<Device>, memory: &mut Memory, text: &mut Generation) {
+    while !text.is_done() {
+        text.wait(device).unwrap();
+        generator.advance(device, memory, text).unwrap();
+    }
 }
 
 /// Drives a trainer until it is done.

@@ -12,7 +12,7 @@ use moelab::{
 };
 
 use crate::{
-    harness::on_shared_device,
+    harness::{finish, on_shared_device},
     trainer::{STILL, batches, drive, start, tiny},
 };
 
@@ -26,7 +26,7 @@ fn continuation(config: &Config, device: &Rc<Device>, count: usize, draw: Sampli
     let (device, memory) = trainer.device_and_memory();
     let mut generator = Generator::new(config, device, memory).unwrap();
     let mut text = generator.start(PROMPT.to_vec(), count, draw, sample);
-    generator.finish(device, memory, &mut text).unwrap();
+    finish(&mut generator, device, memory, &mut text);
     assert_eq!(text.tokens[..3], PROMPT);
     text.continuation().to_vec()
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use moelab::{
-    data::prepare::{Purpose, stated_tokenizer},
+    data::prepare::stated_tokenizer,
     interop::around::{Around, OwnTokenizer, load_around},
     interop::hugging_face::{self, CONFIG, WEIGHTS, folder, settings_of_training},
     lab::{
@@ -75,7 +75,7 @@ pub fn import(common: &Common, args: &ImportArgs) -> Result<()> {
     };
     notes.extend(of_tokenizer);
     notes.extend(folder::separator_note(&files.config, &tokenizer));
-    let (config, corpus) = open::corpus_with(common, config, Some(tokenizer), Purpose::Train)?;
+    let (config, corpus) = open::corpus(common, config, Some(tokenizer))?;
 
     let device = Rc::new(open::device(common)?);
     let read = weights.into_iter().map(|file| file.read()).collect::<Result<Vec<_>>>()?;

@@ -1,8 +1,10 @@
-//! A run on another thread, driven by serialised messages and nothing else.
+//! Runs on another thread, driven by serialised messages and nothing else.
 
 use std::{
     cell::OnceCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -20,7 +22,11 @@ use moelab::{
         protocol::{Command, Problem, SessionEvent},
     },
 };
-use moelab_native::runner::Runner;
+use moelab_native::{
+    machine::{Machine, Resources},
+    runner::Runner,
+    store::Directory,
+};
 use serde_json::{Value, json};
 
 const RUN: &str = r#"
@@ -164,4 +170,73 @@ fn a_run_on_another_thread_is_driven_by_text_alone() {
     wire.send(json!({"command": "start", "run": "broken", "config": RUN}));
     let (_, failed) = wire.until("failed");
     assert!(failed["what"].as_str().unwrap().contains("this run breaks its thread"), "{failed}");
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => drop(found.insert(path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_run_is_opened_for_reading_and_its_files_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, path) = (folder.path().to_path_buf(), folder.path().join("run"));
+    let resources = Resources { adapter: AdapterChoice::default(), cache: root.join("cache") };
+    let wire = Wire(Runner::spawn(move || Machine::of_study(resources.clone(), root.clone())).unwrap());
+    // A rate that rises too far makes the last evaluation worse than the best.
+    let sets = ["train.updates=7", "optimizer.adamw.lr=2", "optimizer.muon.lr=2", "schedule.warmup=7", "train.evaluation.every=2"];
+    wire.send(json!({"command": "start", "run": "run", "config": RUN, "sets": sets}));
+    let (_, sampled) = wire.until("sampled");
+    let (_, ended) = wire.until("ended");
+    assert_ne!(ended["best_val_ce"], ended["final_val_ce"]);
+
+    let lock = Directory::open(&path).expect("the trainer has ended: this process writes the run from now on");
+    let before = files(&path);
+    wire.send(json!({"command": "inspect", "run": "run", "checkpoint": "newest"}));
+    wire.send(json!({"command": "evaluate"}));
+    wire.send(json!({"command": "sample", "prompt": "ab"}));
+    let (opening, inspected) = wire.until("inspected");
+    assert_eq!((&inspected["update"], &inspected["weights_sha256"]), (&json!(7), &ended["weights_sha256"]));
+    assert!(opening.iter().all(|message| message["event"] == "opening" || message["event"] == "warning"), "{opening:?}");
+    let (_, mut evaluated) = wire.until("evaluated");
+    let log = String::from_utf8(before[&path.join("metrics.jsonl")].clone()).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let last = lines.filter(|line| line["kind"] == "eval").last().unwrap();
+    for series in ["update", "val_ce", "accuracy", "targets"] {
+        assert_eq!(evaluated["record"][series].take(), last[series], "{series}");
+    }
+    let again = wire.until("sampled").1;
+    assert_eq!(again["record"]["text"], sampled["record"]["text"], "the same prompt, weights and random numbers");
+    wire.send(json!({"command": "step"}));
+    assert_eq!(wire.until("rejected").1["command"], "step");
+    wire.send(json!({"command": "stop"}));
+    wire.until("closed");
+
+    // The best checkpoint, on other text than the run's.
+    let other = folder.path().join("other.txt");
+    fs::write(&other, "the river and the old mill\n\n".repeat(9)).unwrap();
+    let mut best = Vec::new();
+    for data in [Value::Null, json!(other)] {
+        wire.send(json!({"command": "inspect", "run": "run", "data": data}));
+        wire.send(json!({"command": "evaluate"}));
+        assert_eq!(wire.until("inspected").1["update"], ended["best_update"]);
+        best.push(wire.until("evaluated").1["record"]["val_ce"].take());
+        wire.send(json!({"command": "stop"}));
+        wire.until("closed");
+    }
+    assert!(best[0] == ended["best_val_ce"] && best[1] != best[0], "{best:?}");
+    assert_eq!(files(&path), before);
+    drop(lock);
+
+    wire.send(json!({"command": "inspect", "run": "none"}));
+    wire.until("failed");
+    assert!(!folder.path().join("none").exists());
 }

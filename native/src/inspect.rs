@@ -164,16 +164,24 @@ fn grouped(n: u64) -> String {
 }
 
 /// The compiled step.
-pub fn listing(args: &ConfigArgs, tier: open::TierName) -> Result<()> {
+pub fn listing(common: &Common, args: &ConfigArgs, tier: open::TierName) -> Result<()> {
     let mut config = open::config(args)?;
     open::fill_vocabulary(&mut config)?;
     let program = recording::training(&config, Capabilities::from(tier)).program;
-    out!("{}", program.to_string().trim_end());
+    let text = program.to_string();
     let (micro, update) = program.dispatches();
     let plan = plan_memory(&program, true);
+    let activations = plan.slot_of.iter().flatten().count();
+    if common.json {
+        print::json(&json!({
+            "listing": text.trim_end().lines().collect::<Vec<_>>(), "dispatches": { "micro_batch": micro, "update": update },
+            "activations": activations, "slots": plan.slot_bytes.len(), "slot_bytes": plan.total_bytes(),
+        }));
+        return Ok(());
+    }
+    out!("{}", text.trim_end());
     out!(
-        "{micro} dispatches per micro-batch, {update} per update; {} activations in {} slots of {}",
-        plan.slot_of.iter().flatten().count(),
+        "{micro} dispatches per micro-batch, {update} per update; {activations} activations in {} slots of {}",
         plan.slot_bytes.len(),
         mebibytes(plan.total_bytes())
     );

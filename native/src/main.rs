@@ -183,7 +183,7 @@ fn main() -> ExitCode {
         Command::Check { config } => inspect::check(&common, &config).and_then(exit::result),
         Command::Params { config } => inspect::params(&common, &config).and_then(exit::result),
         Command::Probe { config } => probe::probe(&common, &config).and_then(exit::result),
-        Command::Listing { config, tier } => inspect::listing(&config, tier).and_then(exit::result),
+        Command::Listing { config, tier } => inspect::listing(&common, &config, tier).and_then(exit::result),
         Command::Adapters => inspect::adapters(&common).and_then(exit::result),
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
         Command::Audit(args) => return exit::audited(audit::audit(&common, &args)),

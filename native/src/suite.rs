@@ -154,7 +154,12 @@ pub fn suite(common: &Common, command: SuiteCommand) -> Result<ExitReason> {
         SuiteCommand::Tell { study, trials } => trials::tell(&study.open()?, &trials).and_then(crate::exit::result),
         SuiteCommand::Emit { study, to } => {
             let opened = study.open()?;
-            out!("{}", emit::script(to, common.adapter.as_ref(), &study.study, &opened.folder, opened.plan.runs.len()));
+            let script = emit::script(to, common.adapter.as_ref(), &study.study, &opened.folder, opened.plan.runs.len());
+            if common.json {
+                print::json(&serde_json::json!({ "script": script }));
+            } else {
+                out!("{script}");
+            }
             crate::exit::result(())
         }
     }

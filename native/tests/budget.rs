@@ -2,6 +2,9 @@
 //!
 //! A test program of its own: in one process with other tests it would share its driver with them.
 
+#[path = "../../tests/helpers/skipped.rs"]
+mod skipped;
+
 use std::{collections::BTreeMap, fs, path::Path, rc::Rc, time::Instant};
 
 use moelab::{
@@ -21,6 +24,7 @@ use moelab::{
     },
 };
 use moelab_native::{raster, store::Directory};
+use skipped::skipped;
 
 /// Given to every second call; the others get none, so that each is a single slice.
 const BUDGET_SECONDS: f64 = 0.02;
@@ -78,7 +82,7 @@ struct Longest {
 
 #[test]
 fn no_call_computes_for_longer_than_its_budget_and_a_slice() {
-    let Some(_) = computed() else { return eprintln!("skipped: this system does not tell how long a thread has computed") };
+    let Some(_) = computed() else { return skipped("this system does not tell how long a thread has computed") };
     let config = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/quickstart.toml")).unwrap();
     let mut host = Host::new(Disk(tempfile::tempdir().unwrap()));
     let sets =

@@ -36,6 +36,8 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).unwrap()
 }
 
+const README: &str = include_str!("../../README.md");
+
 /// Ten updates of a small model with dropout and noise, a checkpoint in the middle.
 const SMALL: &[&str] = &[
     "train",
@@ -161,4 +163,106 @@ fn bench_gives_a_checked_record_a_kernel_and_shape() {
         assert!((ms * gflops * 1e6 / flops - 1.0).abs() < 1e-6, "{record}");
     }
     assert_eq!(output(&["bench", "--only", "no such kernel"]).status.code(), Some(2));
+}
+
+/// The commands that a help text lists, but for `help` itself.
+fn listed(arguments: &[&str]) -> Vec<String> {
+    let help = stdout(&[arguments, &["--help"]].concat());
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list of commands").to_string();
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next().map(str::to_string));
+    names.filter(|name| !name.is_empty() && name != "help").collect()
+}
+
+/// Every command has its place in the table of the README, and what the README writes of commands and options is there.
+#[test]
+fn the_readme_names_every_command_and_no_option_that_there_is_not() {
+    let rows: Vec<&str> = README.lines().filter_map(|line| line.strip_prefix("| `moelab ")?.split('`').next()).collect();
+    let first = |row: &str| row.split(' ').next().unwrap_or_default().to_string();
+    let mut named: Vec<String> = rows.iter().map(|row| first(row)).filter(|name| name != "suite").collect();
+    let mut of_suite: Vec<&str> = Vec::new();
+    for row in rows.iter().filter_map(|row| row.strip_prefix("suite ")) {
+        of_suite.extend(row.split(' ').next().unwrap_or_default().split("\\|"));
+    }
+    let mut commands = listed(&[]);
+    commands.retain(|name| name != "suite");
+    commands.sort();
+    named.sort();
+    assert_eq!(named, commands);
+    let mut verbs = listed(&["suite"]);
+    verbs.sort();
+    of_suite.sort_unstable();
+    assert_eq!(of_suite, verbs);
+
+    for quoted in README.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("moelab ")) {
+        let words: Vec<&str> = quoted.split_whitespace().collect();
+        let command: Vec<&str> = match words[0] {
+            "suite" => words[..2.min(words.len())].to_vec(),
+            name => vec![name],
+        };
+        let command: Vec<&str> = command.iter().map(|word| word.split("\\|").next().unwrap_or_default()).collect();
+        let help = stdout(&[&command[..], &["--help"]].concat());
+        for option in words.iter().map(|word| word.trim_matches(['[', ']', '.'])).filter(|word| word.starts_with("--")) {
+            assert!(help.contains(&format!("{option} ")) || help.contains(&format!("{option}\n")), "{option} of `moelab {quoted}`");
+        }
+    }
+}
+
+/// The study in the README is one, and with a base of the size of a test it is made by the command beside it.
+#[test]
+fn the_study_of_the_readme_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let study = README.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the README has a study");
+    fs::write(place.path().join("study.toml"), study).unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let base = fs::read_to_string(Path::new(ROOT).join("configs/quickstart.toml")).unwrap();
+    fs::write(path("quickstart.toml"), base).unwrap();
+    let (study, runs) = (path("study.toml"), path("runs"));
+    let planned = stdout(&["suite", "plan", &study, "--out", &path("planned"), "--json"]);
+    let plan: Vec<Value> = planned.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let arms: Vec<&str> = plan.iter().take(3).map(|run| run["arm"].as_str().unwrap()).collect();
+    assert_eq!((arms, plan.len(), &plan[0]["updates"]), (vec!["control", "lower", "none"], 9, &100.into()));
+    fs::write(path("quickstart.toml"), include_str!("../../tests/helpers/tiny.toml")).unwrap();
+    stdout(&["suite", "run", &study, "--out", &runs, "--set", "repeats=1", "--set", "set=[\"train.updates=2\"]"]);
+    let status = stdout(&["suite", "status", &study, "--out", &runs, "--set", "repeats=1", "--json"]);
+    assert_eq!(status.matches(r#""status":{"ended":"completed"}"#).count(), 3, "{status}");
+}
+
+#[test]
+fn adapters_are_listed_as_they_are_chosen() {
+    let text = stdout(&["adapters"]);
+    let records: Vec<Value> = stdout(&["adapters", "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!records.is_empty() && records.len() == text.lines().count(), "{text}");
+    for (index, (line, record)) in text.lines().zip(&records).enumerate() {
+        let name = record["name"].as_str().unwrap();
+        assert!(record["index"] == index && line.starts_with(&format!("index:{index}  {name}  (")), "{line} {record}");
+    }
+    let chosen = json(&["check", "configs/quickstart.toml", "--adapter", "index:0", "--json"]);
+    assert_eq!(chosen["adapter"]["name"], records[0]["name"]);
+}
+
+#[test]
+fn any_config_trains_at_the_reduced_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let config = "configs/exp8/baseline.toml";
+    stdout(&["train", config, "--reduced", "--out", run.to_str().unwrap()]);
+    let summary = summary(&run);
+    assert_eq!((&summary["exit"], &summary["updates"]), (&"completed".into(), &10.into()), "{summary}");
+    let effective: toml::Table = fs::read_to_string(run.join("config.effective.toml")).unwrap().parse().unwrap();
+    assert_eq!(effective["data"]["embedded"].as_bool(), Some(true));
+    let of = |sets: &[&str]| json(&[&["params", config, "--json"], sets].concat())["total"].as_u64().unwrap();
+    assert!(100 * of(&["--reduced"]) < of(&[]), "{} against {}", of(&["--reduced"]), of(&[]));
+}
+
+/// What prints a text prints it as JSON, too, if that is asked for.
+#[test]
+fn a_listing_and_a_script_are_json_if_that_is_asked_for() {
+    let listing = json(&["listing", "configs/quickstart.toml", "--json"]);
+    let lines = listing["listing"].as_array().unwrap();
+    let text = stdout(&["listing", "configs/quickstart.toml"]);
+    assert!(lines.len() > 50 && lines.iter().zip(text.lines()).all(|(line, shown)| line == shown), "{listing}");
+    let (micro, update) = (&listing["dispatches"]["micro_batch"], &listing["dispatches"]["update"]);
+    assert!(text.contains(&format!("{micro} dispatches per micro-batch, {update} per update")), "{text}");
+    let script = json(&["suite", "emit", "configs/example/suite.toml", "--to", "slurm", "--json"]);
+    assert!(script["script"].as_str().unwrap().starts_with("#!/bin/sh\n#SBATCH"), "{script}");
 }

@@ -3,6 +3,9 @@
 //! The Python packages are those of `tests/ecosystem/requirements.txt`; `cargo xtask test` installs them in `target/python`. A test whose
 //! packages are missing says so and does nothing.
 
+#[path = "../../tests/helpers/skipped.rs"]
+mod skipped;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -10,6 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
+use skipped::skipped;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const MOELAB: &str = env!("CARGO_BIN_EXE_moelab");
@@ -29,7 +33,7 @@ fn python(packages: &[&str]) -> Option<PathBuf> {
     };
     let found = [file("target/python/bin/python3"), "python3".into()].into_iter().find(has_them);
     if found.is_none() {
-        println!("skipped: no Python with {packages:?} (`cargo xtask setup test` installs tests/ecosystem/requirements.txt)");
+        skipped(&format!("no Python with {packages:?} (`cargo xtask setup test` installs tests/ecosystem/requirements.txt)"));
     }
     found
 }

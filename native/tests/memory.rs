@@ -1,5 +1,8 @@
 //! What a run needs of the host's memory: a save some pieces, never a second copy of the model; an update the record of its measurements.
 
+#[path = "../../tests/helpers/skipped.rs"]
+mod skipped;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     backtrace::Backtrace,
@@ -35,6 +38,7 @@ use moelab::{
     train::trainer::{Progress, Trainer},
 };
 use moelab_native::store::Directory;
+use skipped::skipped;
 
 /// Bytes on the heap of Rust, and the most there were; and where the allocations of a thread that looks are made.
 struct Counting;
@@ -323,7 +327,7 @@ fn an_update_allocates_its_record_and_nothing_for_a_micro_batch() {
 #[test]
 fn the_process_does_not_grow_with_the_updates() {
     let _alone = ALONE.lock().unwrap();
-    let Some(_) = resident() else { return println!("skipped: this system does not tell how much memory a process holds") };
+    let Some(_) = resident() else { return skipped("this system does not tell how much memory a process holds") };
     let device = Rc::new(pollster::block_on(Device::open(&AdapterChoice::default())).unwrap());
     let read = |path: &str| std::fs::read_to_string(path).map_err(|error| error.to_string().into());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/rnn/shared_moe.toml");

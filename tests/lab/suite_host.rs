@@ -115,6 +115,30 @@ fn is_paused(event: &SuiteEvent) -> Option<()> {
     matches!(event, SuiteEvent::Paused).then_some(())
 }
 
+/// Stopped while it is paused, a study ends with a checkpoint of the run that was under way, which goes on from there.
+#[test]
+fn a_paused_study_can_be_stopped_and_run_again() {
+    let device = Rc::new(pollster::block_on(Device::open(&AdapterChoice::default())).unwrap());
+    let mut worker = Worker::new(&device, &Default::default());
+    let study = "question = \"?\"\nbase = \"base.toml\"\nrepeats = 1\nset = [\"train.updates=40\"]\n";
+    let files = BTreeMap::from([("study.toml".to_string(), study.to_string()), ("base.toml".into(), BASE.into())]);
+    worker.send(SuiteCommand::Open { study: "study.toml".into(), files });
+    worker.send(SuiteCommand::Run { retry_failed: false });
+    worker.until(|event| matches!(event, SuiteEvent::RunAdvanced { .. }).then_some(()));
+    worker.send(SuiteCommand::Pause);
+    worker.until(is_paused);
+    worker.send(SuiteCommand::Stop);
+    let ended = |event: &SuiteEvent| if let SuiteEvent::Ended { is_complete } = event { Some(*is_complete) } else { None };
+    assert!(!worker.until(ended), "a run is left");
+    assert!(worker.ended().is_empty(), "{:?}", worker.events);
+    let told = worker.events.len();
+    worker.send(SuiteCommand::Run { retry_failed: false });
+    assert!(worker.until(ended), "{:?}", &worker.events[told..]);
+    let resumed = |event: &SuiteEvent| matches!(event, SuiteEvent::RunStarted { is_resumed: true, until: 40, .. });
+    assert!(worker.events[told..].iter().any(resumed), "{:?}", &worker.events[told..]);
+    assert_eq!(worker.ended().len(), 1);
+}
+
 #[test]
 fn a_study_pauses_survives_its_worker_and_gives_the_verdict_of_an_undisturbed_one() {
     let device = Rc::new(pollster::block_on(Device::open(&AdapterChoice::default())).unwrap());

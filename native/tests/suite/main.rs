@@ -1,5 +1,7 @@
 //! Studies in the binary: planned, run, killed, continued, distributed, judged.
 
+mod commands;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -23,7 +25,7 @@ set = [\"model.balance.coefficient=0.0\"]
 screen = \"50%\"
 ";
 
-const BASE: &str = include_str!("../../tests/helpers/tiny.toml");
+const BASE: &str = include_str!("../../../tests/helpers/tiny.toml");
 
 fn study(folder: &Path, text: &str) {
     fs::write(folder.join("study.toml"), text).unwrap();

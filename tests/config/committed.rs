@@ -71,7 +71,7 @@ fn the_table_of_claims_is_that_of_the_reports() {
 #[test]
 fn every_committed_study_is_planned() {
     let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
-    for (folder, arms, seeds) in STUDIES.into_iter().chain([("example", 3, 3)]) {
+    for (folder, arms, seeds) in STUDIES.into_iter().chain([("example", 3, 3), ("exp3/lr_range", 4, 4)]) {
         let path = format!("configs/{folder}/suite.toml");
         let suite = suite::load(&read, &path, &[]).unwrap_or_else(|problems| panic!("{problems}"));
         let plan = suite::plan(&suite, &read, &path).unwrap_or_else(|problem| panic!("{path}: {problem}"));

@@ -114,7 +114,7 @@ fn studies_are_listed_with_their_questions() {
     };
     let found = lines(&list(&["--json"]));
     let paths: Vec<&str> = found.iter().map(|study| study["path"].as_str().unwrap()).collect();
-    let wanted = ["example", "exp3", "exp8/as_run", "exp8", "reasoning", "rnn/shakespeare", "rnn"];
+    let wanted = ["example", "exp3/lr_range", "exp3", "exp8/as_run", "exp8", "reasoning", "rnn/shakespeare", "rnn"];
     for name in wanted {
         assert!(paths.contains(&format!("configs/{name}/suite.toml").as_str()), "{name} in {paths:?}");
     }

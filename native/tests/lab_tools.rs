@@ -1,11 +1,11 @@
 //! The binary's commands around studies, on tiny runs: gates on finished runs, learning-rate range tests, matched configs, audits.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-};
+#[path = "../../tests/helpers/place.rs"]
+mod place;
 
+use std::{fs, process::Output};
+
+use place::Place;
 use serde_json::Value;
 
 /// A model that makes eight updates in a fraction of a second.
@@ -38,22 +38,13 @@ muon.lr = 0.02
 tokens = 0
 "#;
 
-struct Place(tempfile::TempDir);
-
 impl Place {
     fn new() -> Place {
-        let place = Place(tempfile::tempdir().unwrap());
-        fs::write(place.path("tiny.toml"), TINY).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        Place::with(&[("tiny.toml", TINY)])
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
-        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+        self.moelab(arguments).output().expect("the binary runs")
     }
 
     /// The standard output of a command that has to succeed.

@@ -126,7 +126,7 @@ const on = {
       }
     }
   },
-  standing({ progress, line, rows }) {
+  status({ progress, line, rows }) {
     element("done").value = progress.done;
     say(isPaused ? `Paused. ${line}` : line);
     const cell = (text) => Object.assign(document.createElement("td"), { textContent: text });

@@ -4,7 +4,6 @@
 //! requested once, and data are prepared once, so that the runs of a study share compiled kernels and tokenized text.
 
 use std::{
-    cell::OnceCell,
     fs,
     path::{Path, PathBuf},
     rc::Rc,
@@ -21,7 +20,7 @@ use moelab::{
     },
     gpu::{AdapterChoice, Device},
     lab::{
-        host::{Clock, DeviceFuture, Environment, Rasterize},
+        host::{Clock, DeviceFuture, Environment, Rasterize, SharedDevice},
         store::{Store, StoreError, check_name},
     },
     run::{Config, protocol::Problem},
@@ -51,14 +50,14 @@ pub struct Machine {
     resources: Resources,
     place: Place,
     clock: Clock,
-    device: Rc<OnceCell<Rc<Device>>>,
+    device: SharedDevice,
     data: SharedData,
 }
 
 impl Machine {
     /// The environment of a run in `folder`.
     pub fn of_run(resources: Resources, folder: PathBuf) -> Machine {
-        Machine { resources, place: Place::Run(folder), clock: clock(), device: Rc::default(), data: SharedData::default() }
+        Machine { resources, place: Place::Run(folder), clock: clock(), device: SharedDevice::default(), data: SharedData::default() }
     }
 
     /// The environment of the runs of a study below `folder`.
@@ -79,24 +78,13 @@ impl Machine {
 
     /// Simulates a lost device, for a test.
     pub fn lose_device(&self) {
-        self.device.get().into_iter().for_each(|device| device.destroy());
+        self.device.opened().into_iter().for_each(|device| device.destroy());
     }
 }
 
 impl Environment for Machine {
     fn device(&mut self) -> DeviceFuture {
-        // A device that was lost is requested anew.
-        if self.device.get().is_some_and(|device| device.check().is_err()) {
-            self.device = Rc::default();
-        }
-        let (adapter, opened) = (self.resources.adapter.clone(), self.device.clone());
-        Box::pin(async move {
-            if let Some(device) = opened.get() {
-                return Ok(device.clone());
-            }
-            let device = device(&adapter).map(Rc::new).map_err(|error| problem(&error))?;
-            Ok(opened.get_or_init(|| device).clone())
-        })
+        self.device.request(&self.resources.adapter)
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {

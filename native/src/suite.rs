@@ -430,4 +430,7 @@ fn show(common: &Common, event: &SuiteEvent) {
     if let Some(line) = table::event(event) {
         err!("{line}");
     }
+    if let SuiteEvent::Ended { is_complete: false } = event {
+        err!("the same command continues, with --retry-failed for those that failed as well");
+    }
 }

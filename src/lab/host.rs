@@ -19,9 +19,7 @@
 
 use std::{
     collections::VecDeque,
-    future::Future,
     ops::ControlFlow,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -36,8 +34,9 @@ use super::{
     store::Store,
 };
 pub use super::{
-    publisher::Clock,
-    session::{Activity, Opening, Raster, RasterError, Rasterize},
+    publisher::{Activity, Clock},
+    session::{Opening, Raster, RasterError, Rasterize},
+    shared_device::{DeviceFuture, SharedDevice},
 };
 use crate::{
     config_file::Class,
@@ -112,9 +111,6 @@ pub trait Environment {
         None
     }
 }
-
-/// A pending device request.
-pub type DeviceFuture = Pin<Box<dyn Future<Output = Result<Rc<Device>, Problem>>>>;
 
 /// An environment with at most one run, driven by messages.
 pub struct Host<E> {

@@ -51,6 +51,8 @@ pub mod results;
 pub mod run_folder;
 #[cfg(feature = "engine")]
 pub mod session;
+#[cfg(feature = "engine")]
+mod shared_device;
 pub mod statistics;
 pub mod store;
 pub mod stored_log;

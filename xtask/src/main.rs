@@ -71,10 +71,7 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
             go(root, steps::run(root, &rest), &options, steps::run_all)
         }
         ["test"] => {
-            let machine = set_up(Purpose::Test, root, &options)?;
-            if !options.dry_run {
-                python::prepare(root, &machine);
-            }
+            let machine = set_up_tests(root, &options)?;
             go(root, steps::test(root, &machine), &options, steps::test_all)
         }
         ["web"] => {
@@ -88,13 +85,7 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
         ["serve"] => show_page(root, "8080"),
         ["serve", port] => show_page(root, port),
         ["setup"] | ["setup", "run"] => set_up(Purpose::Run, root, &options).map(drop),
-        ["setup", "test"] => {
-            let machine = set_up(Purpose::Test, root, &options)?;
-            if !options.dry_run {
-                python::prepare(root, &machine);
-            }
-            Ok(())
-        }
+        ["setup", "test"] => set_up_tests(root, &options).map(drop),
         ["setup", "web"] => set_up(Purpose::Web, root, &options).map(drop),
         ["mutants"] => mutants::replay(root, ""),
         ["mutants", "--list"] => mutants::list(root, ""),
@@ -126,6 +117,15 @@ fn set_up(purpose: Purpose, root: &Path, options: &Options) -> Result<Machine> {
     let machine = look();
     if let Some(need) = plan(purpose, &machine).missing().next() {
         bail!("{} is still missing after its installation: {}", need.name, need.advice);
+    }
+    Ok(machine)
+}
+
+/// The same for the tests, and the Python packages that some of them use.
+fn set_up_tests(root: &Path, options: &Options) -> Result<Machine> {
+    let machine = set_up(Purpose::Test, root, options)?;
+    if !options.dry_run {
+        python::prepare(root, &machine);
     }
     Ok(machine)
 }

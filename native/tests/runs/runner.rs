@@ -1,7 +1,6 @@
 //! Runs on another thread, driven by serialised messages and nothing else.
 
 use std::{
-    cell::OnceCell,
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
@@ -11,9 +10,9 @@ use std::{
 
 use moelab::{
     data::{Corpus, prepare::NoFiles, shared::SharedData, tokenizer::Tokenizer},
-    gpu::{AdapterChoice, Device},
+    gpu::AdapterChoice,
     lab::{
-        host::{Clock, DeviceFuture, Environment},
+        host::{Clock, DeviceFuture, Environment, SharedDevice},
         memory::Memory,
         store::Store,
     },
@@ -52,21 +51,14 @@ tokens = 3
 /// The embedded language, folders in memory, and one device for all runs.
 #[derive(Default)]
 struct Files {
-    device: Rc<OnceCell<Rc<Device>>>,
+    device: SharedDevice,
     stores: HashMap<String, Memory>,
     data: SharedData,
 }
 
 impl Environment for Files {
     fn device(&mut self) -> DeviceFuture {
-        let kept = self.device.clone();
-        Box::pin(async move {
-            if kept.get().is_none() {
-                let device = Device::open(&AdapterChoice::default()).await?;
-                return Ok(kept.get_or_init(|| Rc::new(device)).clone());
-            }
-            Ok(kept.get().expect("it was looked at").clone())
-        })
+        self.device.request(&AdapterChoice::default())
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {

@@ -145,8 +145,8 @@ pub enum SuiteEvent {
         /// The findings, the most severe first.
         findings: Vec<Finding>,
     },
-    /// Where the study stands.
-    Standing {
+    /// What has become of the study and of each run so far.
+    Status {
         /// In numbers.
         progress: Progress,
         /// In a line.

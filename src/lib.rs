@@ -13,6 +13,7 @@
 //! - [`interop`]: Hugging Face models, both directions.
 //! - [`lab`]: runs, the host that drives them by commands, run folders, probes, benchmarks, reports.
 //!   Reading and showing runs needs no feature `engine`.
+//! - `ui` (feature `ui`): the windows of the desktop app and of the page, which speak the messages of [`lab::workspace`].
 //!
 //! Configs can be loaded and inspected without a GPU:
 //!
@@ -50,3 +51,5 @@ pub mod random;
 pub mod run;
 #[cfg(feature = "engine")]
 pub mod train;
+#[cfg(feature = "ui")]
+pub mod ui;

@@ -126,7 +126,7 @@ const on = {
       }
     }
   },
-  status({ progress, line, rows }) {
+  standing({ progress, line, rows }) {
     element("done").value = progress.done;
     say(isPaused ? `Paused. ${line}` : line);
     const cell = (text) => Object.assign(document.createElement("td"), { textContent: text });

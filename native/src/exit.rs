@@ -11,9 +11,8 @@
 //! | 75 | the same command, or `moelab resume`, may succeed later: the run was interrupted, or its folder is locked (as `EX_TEMPFAIL`) |
 //! | 130 | terminated by a second Ctrl-C or SIGTERM |
 //!
-//! The exit code of a run is that of the reason in its summary ([`ExitReason::exit_code`]), with two exceptions: 74 if the summary cannot be
-//! written, and 0 if a single run of a study was interrupted on purpose, at the end of a stage. An error before a run starts, or of another
-//! command, is mapped to the reason that a run would have had, and a folder that another process holds to 75.
+//! The exit code of a run is that of the reason in its summary ([`ExitReason::exit_code`]). An error before a run starts, or of
+//! another command, is mapped to the reason that a run would have had.
 
 use std::process::ExitCode;
 

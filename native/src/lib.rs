@@ -4,14 +4,18 @@
 pub mod atomic;
 mod cache;
 pub mod corpus;
+#[cfg(feature = "app")]
+pub mod desk;
 pub mod fault;
 mod files;
+pub mod folders;
 pub mod input;
 mod json_rows;
 pub mod machine;
 #[cfg(feature = "parquet")]
 mod parquet_rows;
 mod paths;
+pub mod places;
 pub mod print;
 pub mod problem;
 pub mod raster;

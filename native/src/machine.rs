@@ -4,6 +4,7 @@
 //! requested once, and data are prepared once, so that the runs of a study share compiled kernels and tokenized text.
 
 use std::{
+    cell::OnceCell,
     fs,
     path::{Path, PathBuf},
     rc::Rc,
@@ -20,7 +21,7 @@ use moelab::{
     },
     gpu::{AdapterChoice, Device},
     lab::{
-        host::{Clock, DeviceFuture, Environment, Rasterize, SharedDevice},
+        host::{Clock, DeviceFuture, Environment, Rasterize},
         store::{Store, StoreError, check_name},
     },
     run::{Config, protocol::Problem},
@@ -50,14 +51,14 @@ pub struct Machine {
     resources: Resources,
     place: Place,
     clock: Clock,
-    device: SharedDevice,
+    device: Rc<OnceCell<Rc<Device>>>,
     data: SharedData,
 }
 
 impl Machine {
     /// The environment of a run in `folder`.
     pub fn of_run(resources: Resources, folder: PathBuf) -> Machine {
-        Machine { resources, place: Place::Run(folder), clock: clock(), device: SharedDevice::default(), data: SharedData::default() }
+        Machine { resources, place: Place::Run(folder), clock: clock(), device: Rc::default(), data: SharedData::default() }
     }
 
     /// The environment of the runs of a study below `folder`.
@@ -78,13 +79,24 @@ impl Machine {
 
     /// Simulates a lost device, for a test.
     pub fn lose_device(&self) {
-        self.device.opened().into_iter().for_each(|device| device.destroy());
+        self.device.get().into_iter().for_each(|device| device.destroy());
     }
 }
 
 impl Environment for Machine {
     fn device(&mut self) -> DeviceFuture {
-        self.device.request(&self.resources.adapter)
+        // A device that was lost is requested anew.
+        if self.device.get().is_some_and(|device| device.check().is_err()) {
+            self.device = Rc::default();
+        }
+        let (adapter, opened) = (self.resources.adapter.clone(), self.device.clone());
+        Box::pin(async move {
+            if let Some(device) = opened.get() {
+                return Ok(device.clone());
+            }
+            let device = device(&adapter).map(Rc::new).map_err(|error| problem(&error))?;
+            Ok(opened.get_or_init(|| device).clone())
+        })
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {

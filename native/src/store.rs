@@ -12,21 +12,30 @@
 use crate::atomic::sync_folder;
 use crate::{fault, input, print};
 use moelab::lab::store::{Store, StoreError, check_name, check_path};
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 const LOCK: &str = "run.lock";
 
-/// A run folder on disk.
-#[derive(Debug)]
+/// A run folder on disk. Clones share the lock.
+#[derive(Clone, Debug)]
 pub struct Directory {
     root: PathBuf,
-    /// Held while this process may write; `None` for a reader.
-    lock: Option<File>,
-    /// What was created to open it: folders, the outermost first, and then the lock file.
+    /// `None` for a reader.
+    hold: Option<Rc<Hold>>,
+}
+
+/// The right to write a folder; dropped with its last user.
+#[derive(Debug)]
+struct Hold {
+    root: PathBuf,
+    lock: File,
+    /// What was created to open the folder: folders, the outermost first, and then the lock file.
     made: Vec<PathBuf>,
-    is_changed: bool,
+    is_changed: Cell<bool>,
 }
 
 impl Directory {
@@ -35,7 +44,7 @@ impl Directory {
         let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let mut made: Vec<PathBuf> = root.ancestors().take_while(absent).map(Path::to_path_buf).collect();
         made.reverse();
-        let mut directory = Self { root: checked_root(root)?, lock: None, made, is_changed: false };
+        let directory = Self { root: checked_root(root)?, hold: None };
         fault::operation("create", root)
             .and_then(|()| fs::create_dir_all(root))
             .map_err(|error| medium("make", &print::path(root), error))?;
@@ -44,14 +53,15 @@ impl Directory {
         }
         let lock = root.join(LOCK);
         let is_new = !lock.exists();
-        directory.lock = Some(directory.take_lock()?);
-        directory.made.extend(is_new.then_some(lock));
-        Ok(directory)
+        let file = directory.take_lock()?;
+        made.extend(is_new.then_some(lock));
+        let hold = Hold { root: root.to_path_buf(), lock: file, made, is_changed: Cell::new(false) };
+        Ok(Self { hold: Some(Rc::new(hold)), ..directory })
     }
 
     /// Opens a run folder for reading, which needs no lock: another process may be writing it.
     pub fn read_only(root: &Path) -> Result<Self, StoreError> {
-        let directory = Self { root: checked_root(root)?, lock: None, made: Vec::new(), is_changed: false };
+        let directory = Self { root: checked_root(root)?, hold: None };
         match directory.root.is_dir() {
             true => Ok(directory),
             false => Err(refused("open", &print::path(root), "there is no such folder")),
@@ -91,17 +101,12 @@ impl Directory {
 
     /// Resolves a path that is to be changed.
     fn place_to_change(&mut self, path: &str) -> Result<PathBuf, StoreError> {
-        let Some(lock) = &self.lock else { return Err(refused("change", path, "this run is open read-only")) };
-        if !is_same_file(lock, &self.root.join(LOCK)) {
+        let Some(hold) = &self.hold else { return Err(refused("change", path, "this run is open read-only")) };
+        if !is_same_file(&hold.lock, &self.root.join(LOCK)) {
             return Err(refused("change", path, "the run's folder was removed, moved or replaced while the run was writing it"));
         }
-        self.is_changed = true;
+        hold.is_changed.set(true);
         self.place(path)
-    }
-
-    /// Removes what was created to open it: the lock file first, then empty folders.
-    fn remove_made(&self) -> io::Result<()> {
-        self.made.iter().rev().try_for_each(|place| if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) })
     }
 
     fn make_parent(&self, place: &Path, path: &str) -> Result<(), StoreError> {
@@ -110,17 +115,22 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Hold {
+    /// Removes what was created to open the folder: the lock file first, then empty folders.
+    fn remove_made(&self) -> io::Result<()> {
+        self.made.iter().rev().try_for_each(|place| if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) })
+    }
+}
+
+impl Drop for Hold {
     /// Closing the file would suffice, unless a process that is just being started still has a copy of it.
     fn drop(&mut self) {
-        if let Some(lock) = &self.lock {
-            if !self.is_changed && is_same_file(lock, &self.root.join(LOCK)) {
-                // What cannot be removed stays; another run may start there.
-                let _ = self.remove_made();
-            }
-            // An error could not be reported, and the end of the process releases the lock anyway.
-            let _ = lock.unlock();
+        if !self.is_changed.get() && is_same_file(&self.lock, &self.root.join(LOCK)) {
+            // What cannot be removed stays; another run may start there.
+            let _ = self.remove_made();
         }
+        // An error could not be reported, and the end of the process releases the lock anyway.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -4,7 +4,6 @@
 
 mod audit;
 mod emit;
-mod folder;
 mod report;
 mod slots;
 mod trials;
@@ -26,10 +25,9 @@ use moelab::{
         summary::ExitReason,
     },
 };
-use moelab_native::{err, out, print, store::Directory};
+use moelab_native::{err, folders::Folders, out, print, store::Directory};
 
 use crate::{Common, open};
-use folder::Folders;
 
 /// Where the studies' runs are kept by default.
 const RUNS: &str = "runs";
@@ -235,7 +233,13 @@ fn name_of_study(file: &Path) -> String {
 impl Opened {
     /// Its folder for writing, with its files.
     fn folder(&self) -> Result<SuiteFolder<Folders>> {
-        Ok(SuiteFolder::open(Folders::open(&self.folder)?, &self.suite, self.plan.clone())?)
+        let folders = Folders::open(&self.folder).with_context(|| print::path(&self.folder))?;
+        Ok(SuiteFolder::open(folders, &self.suite, self.plan.clone())?)
+    }
+
+    /// Its folder for reading.
+    fn folders(&self) -> Result<Folders> {
+        Folders::read_only(&self.folder).with_context(|| format!("{}: `moelab suite run` makes it", print::path(&self.folder)))
     }
 
     fn coordinator(&self, options: Options) -> Result<Coordinator<Folders>> {
@@ -253,7 +257,7 @@ impl Opened {
 
     /// The study as it stands, for reading: another process may be making its runs.
     fn as_it_stands(&self) -> Result<Coordinator<Folders>> {
-        let folder = SuiteFolder::read(Folders::read_only(&self.folder)?, self.plan.clone())?;
+        let folder = SuiteFolder::read(self.folders()?, self.plan.clone())?;
         Ok(Coordinator::new(folder, self.suite.clone(), Options { slots: 1, ..Options::default() }, seconds_since_1970)?)
     }
 }
@@ -429,8 +433,5 @@ fn show(common: &Common, event: &SuiteEvent) {
     }
     if let Some(line) = table::event(event) {
         err!("{line}");
-    }
-    if let SuiteEvent::Ended { is_complete: false } = event {
-        err!("the same command continues, with --retry-failed for those that failed as well");
     }
 }

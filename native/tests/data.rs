@@ -1,8 +1,5 @@
 //! How the `moelab` binary reads what a user gives it: text, tokenizers, prompts, the cache.
 
-#[path = "../../tests/helpers/place.rs"]
-mod place;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use place::Place;
 use serde_json::Value;
 
 /// A model of one layer, on text of this folder.
@@ -42,19 +38,30 @@ fn words() -> String {
     (0..12).map(|number| format!("salt and water, water and salt {}\n\n", "again ".repeat(number % 3 + 1))).collect()
 }
 
+/// A folder to work in, with a config and its text.
+struct Place(tempfile::TempDir);
+
 impl Place {
-    /// With a config and its text.
-    fn new() -> Place {
-        Place::with(&[("config.toml", CONFIG), ("words.txt", &words())])
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.write("config.toml", CONFIG);
+        place.write("words.txt", words());
+        place
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         fs::write(self.path(name), bytes).unwrap();
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
     /// Runs moelab in this folder; what takes a minute hangs.
     fn output(&self, arguments: &[&str]) -> Output {
-        let mut child = self.moelab(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+        let command = command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
         let start = Instant::now();
         while child.try_wait().unwrap().is_none() {
             if start.elapsed() > Duration::from_secs(60) {

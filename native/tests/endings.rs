@@ -6,8 +6,6 @@
 
 #[path = "../../tests/helpers/log.rs"]
 mod log;
-#[path = "../../tests/helpers/place.rs"]
-mod place;
 
 use log::{current, without_time};
 use std::{
@@ -22,7 +20,6 @@ use std::{
 
 use moelab::run::digest::sha256_hex;
 use moelab_native::store::Directory;
-use place::Place;
 use serde_json::Value;
 
 /// A model that trains twelve updates in a fraction of a second; every update has its own data.
@@ -57,16 +54,31 @@ warmup = 0
 tokens = 3
 "#;
 
+/// A folder with a config and its text.
+struct Place(tempfile::TempDir);
+
 impl Place {
-    /// With a config and its text.
     fn new() -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        fs::write(place.path("tiny.toml"), TINY).unwrap();
         let mut state = 1u32;
         let mut letter = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             char::from(b"etaoin shrdlu\n"[(state >> 16) as usize % 14])
         };
         let text: String = (0..16_000).map(|_| letter()).collect();
-        Place::with(&[("tiny.toml", TINY), ("docs.txt", &text)])
+        fs::write(place.path("docs.txt"), text).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn moelab(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null());
+        command
     }
 
     /// `train tiny.toml --out RUN` with settings.
@@ -252,7 +264,7 @@ fn a_busy_folder_ends_with_75() {
 fn limited(place: &Place, blocks: u32, run: &str) -> Output {
     let mut shell = Command::new("sh");
     let line = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" train tiny.toml --out {run}");
-    shell.current_dir(place.path("")).args(["-c", &line, env!("CARGO_BIN_EXE_moelab")]).stdin(Stdio::null());
+    shell.current_dir(place.0.path()).args(["-c", &line, env!("CARGO_BIN_EXE_moelab")]).stdin(Stdio::null());
     shell.output().unwrap()
 }
 

@@ -2,13 +2,14 @@
 
 #[path = "../../tests/helpers/log.rs"]
 mod log;
-#[path = "../../tests/helpers/place.rs"]
-mod place;
 
-use std::{fs, path::Path, process::Output};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
 
 use log::current;
-use place::Place;
 use serde_json::Value;
 
 /// A run of commit daf866d, killed after update 7 of 10 with a checkpoint of update 5; `expected` has what that commit went on to write.
@@ -16,12 +17,18 @@ const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/ru
 /// Losses of another adapter or driver differ by rounding alone.
 const TOLERANCE: f64 = 2e-3;
 
+/// A copy of the fixture to work in: the text, and the run.
+struct Place(tempfile::TempDir);
+
 impl Place {
-    /// With a copy of the fixture: the text, and the run.
     fn new() -> Place {
-        let place = Place::with(&[]);
-        copy(Path::new(FIXTURE), &place.path(""));
+        let place = Place(tempfile::tempdir().unwrap());
+        copy(Path::new(FIXTURE), place.0.path());
         place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     fn read(&self, name: &str) -> String {
@@ -35,7 +42,8 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.moelab(arguments).output().expect("the binary runs")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
     }
 
     /// The standard error of a command that has to be refused as bad input.

@@ -1,11 +1,11 @@
 //! The binary's commands around studies, on tiny runs: gates on finished runs, learning-rate range tests, matched configs, audits.
 
-#[path = "../../tests/helpers/place.rs"]
-mod place;
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
 
-use std::{fs, process::Output};
-
-use place::Place;
 use serde_json::Value;
 
 /// A model that makes eight updates in a fraction of a second.
@@ -38,13 +38,22 @@ muon.lr = 0.02
 tokens = 0
 "#;
 
+struct Place(tempfile::TempDir);
+
 impl Place {
     fn new() -> Place {
-        Place::with(&[("tiny.toml", TINY)])
+        let place = Place(tempfile::tempdir().unwrap());
+        fs::write(place.path("tiny.toml"), TINY).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.moelab(arguments).output().expect("the binary runs")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
     }
 
     /// The standard output of a command that has to succeed.

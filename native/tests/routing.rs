@@ -2,17 +2,17 @@
 //! agreement of experts with the domains of the embedded language.
 #![cfg(unix)]
 
-#[path = "../../tests/helpers/place.rs"]
-mod place;
-
-use std::{fs, process::Output};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
 
 use moelab::{
     lab::reader::Reader,
     run::series::{RecordKind, Series},
 };
 use moelab_native::store::Directory;
-use place::Place;
 use serde_json::Value;
 
 /// Two layers of four experts on three domains.
@@ -40,13 +40,22 @@ warmup = 0
 prompts = []
 "#;
 
+struct Place(tempfile::TempDir);
+
 impl Place {
     fn new() -> Place {
-        Place::with(&[("tiny.toml", TINY)])
+        let place = Place(tempfile::tempdir().unwrap());
+        fs::write(place.path("tiny.toml"), TINY).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     fn train(&self, run: &str, sets: &[&str]) -> Output {
-        let mut command = self.moelab(&["train", "tiny.toml", "--out", run]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moelab"));
+        command.current_dir(self.0.path()).args(["train", "tiny.toml", "--out", run]).stdin(Stdio::null());
         for set in sets {
             command.args(["--set", set]);
         }

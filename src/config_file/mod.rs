@@ -34,7 +34,7 @@ pub use explain::{Explanation, explain};
 pub use layers::{MAX_BYTES, MAX_DEPTH};
 pub use problem::{Label, Place, Problem, Problems, Sources};
 pub use schema::{Amount, Choice, Class, Condition, Field, Kind, Literals, Ranged, Value};
-pub use settings::{Settings, settings};
+pub use settings::{Settings, settings, values};
 pub use write::effective_toml;
 
 /// A whole config: the root of a schema.

@@ -19,7 +19,9 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     ops::ControlFlow,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -34,9 +36,8 @@ use super::{
     store::Store,
 };
 pub use super::{
-    publisher::{Activity, Clock},
-    session::{Opening, Raster, RasterError, Rasterize},
-    shared_device::{DeviceFuture, SharedDevice},
+    publisher::Clock,
+    session::{Activity, Opening, Raster, RasterError, Rasterize},
 };
 use crate::{
     config_file::Class,
@@ -111,6 +112,9 @@ pub trait Environment {
         None
     }
 }
+
+/// A pending device request.
+pub type DeviceFuture = Pin<Box<dyn Future<Output = Result<Rc<Device>, Problem>>>>;
 
 /// An environment with at most one run, driven by messages.
 pub struct Host<E> {

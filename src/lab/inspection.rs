@@ -9,8 +9,9 @@ use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 use super::{
     error::SessionError,
     identity,
-    publisher::{Activity, Publisher},
+    publisher::Publisher,
     run_folder::{Found, RunFolder},
+    session::Activity,
     text::{self, Text},
 };
 use crate::{

@@ -51,8 +51,6 @@ pub mod results;
 pub mod run_folder;
 #[cfg(feature = "engine")]
 pub mod session;
-#[cfg(feature = "engine")]
-mod shared_device;
 pub mod statistics;
 pub mod store;
 pub mod stored_log;
@@ -64,3 +62,6 @@ pub mod suite_host;
 mod text;
 pub mod trials;
 pub mod verdict;
+pub mod workspace;
+#[cfg(feature = "engine")]
+pub mod workspace_host;

@@ -13,17 +13,6 @@ use crate::{
 /// Seconds since any fixed moment.
 pub type Clock = Rc<dyn Fn() -> f64>;
 
-/// What a session waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// Nothing: there is more to do immediately.
-    Busy,
-    /// The device, or a browser's event loop.
-    Waiting,
-    /// A command: the run is paused, or there is none.
-    Idle,
-}
-
 /// Collects events in their order: values of series come before whatever happened after them.
 pub struct Publisher {
     clock: Clock,

@@ -20,7 +20,7 @@ use super::{
     identity::{self, TakenUp},
     import::SOURCE_CONFIG,
     opening::{effective_config, start_files},
-    publisher::{Activity, Clock, Publisher},
+    publisher::{Clock, Publisher},
     rate::Rate,
     run_folder::{RunFolder, Save, SaveStep, Saved, Start},
     store::StoreError,
@@ -45,6 +45,17 @@ pub use super::{
     error::SessionError,
     opening::{Opening, Raster, RasterError, Rasterize},
 };
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing: there is more to do immediately.
+    Busy,
+    /// The device, or a browser's event loop.
+    Waiting,
+    /// A command: the run is paused, or there is none.
+    Idle,
+}
 
 enum Phase {
     Training,

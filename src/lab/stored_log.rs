@@ -43,47 +43,17 @@ pub trait Medium {
     /// All bytes.
     ///
     /// # Errors
-    /// [`LogError::Medium`] or [`LogError::Full`], here and below.
-    fn read(&self) -> Result<Vec<u8>, LogError>;
+    /// The medium's message, here and below.
+    fn read(&self) -> Result<Vec<u8>, String>;
 
     /// Writes bytes at a place, and extends the file as far as needed.
-    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), LogError>;
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), String>;
 
     /// Cuts the file.
-    fn truncate(&mut self, length: u64) -> Result<(), LogError>;
+    fn truncate(&mut self, length: u64) -> Result<(), String>;
 
     /// Returns once what was written would survive a power failure.
-    fn flush(&mut self) -> Result<(), LogError>;
-}
-
-/// Why the log of a study cannot be read or written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LogError {
-    /// The medium failed.
-    #[error("cannot {action} the log of the study: {problem}. What is stored so far remains: open the study again")]
-    Medium {
-        /// The attempted operation.
-        action: &'static str,
-        /// The medium's message.
-        problem: String,
-    },
-    /// The medium is full.
-    #[error(
-        "cannot {action} the log of the study: the storage is full. Free space, or remove other studies, then open the study again; what is \
-         stored so far remains"
-    )]
-    Full {
-        /// The attempted operation.
-        action: &'static str,
-    },
-    /// The log has the format of another version.
-    #[error(
-        "the log of the study starts with `{found}`, expected `moelab01`: another version of moelab stored it; open it with that version"
-    )]
-    Version {
-        /// Its first bytes.
-        found: String,
-    },
+    fn flush(&mut self) -> Result<(), String>;
 }
 
 /// Changes that are not stored yet.
@@ -167,8 +137,8 @@ impl<M: Medium> Log<M> {
     /// Reads what the media have; `free` are the bytes that are free, if that is known.
     ///
     /// # Errors
-    /// A medium that cannot be read or written, or whose log another version stored.
-    pub fn open(mut media: [M; 2], free: Option<u64>) -> Result<Log<M>, LogError> {
+    /// The message of a medium that cannot be read or written.
+    pub fn open(mut media: [M; 2], free: Option<u64>) -> Result<Log<M>, String> {
         let contents = [media[0].read()?, media[1].read()?];
         let generation = |bytes: &Vec<u8>| {
             let (magic, rest) = bytes.split_first_chunk::<8>()?;
@@ -177,8 +147,8 @@ impl<M: Medium> Log<M> {
         };
         let generations = contents.each_ref().map(generation);
         let is_foreign = |bytes: &Vec<u8>| bytes.len() >= HEADER as usize && bytes.starts_with(&MAGIC[..6]) && !bytes.starts_with(MAGIC);
-        if let Some(foreign) = contents.iter().find(|bytes| is_foreign(bytes)) {
-            return Err(LogError::Version { found: String::from_utf8_lossy(&foreign[..MAGIC.len()]).into_owned() });
+        if contents.iter().any(is_foreign) {
+            return Err("another version of moelab stored this study: load the page of that version".into());
         }
         let current = usize::from(generations[1] > generations[0]);
         let mut files = Memory::default();
@@ -204,8 +174,8 @@ impl<M: Medium> Log<M> {
     /// Stores the changes since the last call.
     ///
     /// # Errors
-    /// A medium that cannot be written. What is stored remains a prefix of the changes, but the study must not go on: open it again.
-    pub fn save(&mut self) -> Result<(), LogError> {
+    /// The medium's message. What is stored remains a prefix of the changes, but the study must not go on: open it again.
+    pub fn save(&mut self) -> Result<(), String> {
         let Changes { records, must_last, free } = self.folders.root.changes.take();
         self.folders.root.changes.borrow_mut().free = free;
         let medium = &mut self.media[self.current];
@@ -220,7 +190,7 @@ impl<M: Medium> Log<M> {
     }
 
     /// Writes the files to the other medium, without the changes that led to them.
-    fn rewrite(&mut self) -> Result<(), LogError> {
+    fn rewrite(&mut self) -> Result<(), String> {
         let (old, new) = (self.current, 1 - self.current);
         let medium = &mut self.media[new];
         medium.truncate(0)?;

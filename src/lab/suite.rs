@@ -14,7 +14,7 @@
 //! | no summary, or one that says interrupted, device lost or not saved | is resumed |
 //! | completed, stopped early, or stopped by a gate | is done |
 //! | diverged | is done; it counts as missing, and is shown |
-//! | failed | is skipped and shown; [`Options::retry_failed`] tries again. `failed-RUN.txt` beside the folder says why, for there may be none |
+//! | failed | is skipped and shown; `--retry-failed` tries again. `failed-RUN.txt` beside the folder says why, for there may be none |
 //!
 //! **Stages.** All runs of a study reach the end of a stage before a gate decides which arms continue. The decision is made for arms,
 //! from all their seeds, never for single runs, so that gates do not choose which seeds enter a comparison.

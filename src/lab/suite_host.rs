@@ -6,10 +6,7 @@
 //! [`SuiteHost::advance`] keeps its budget as [`Host::advance`] does; to open a study, to judge it and to write its report takes one call each,
 //! however long.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     host::{Activity, Clock, Environment, Host},
@@ -25,8 +22,8 @@ use crate::{
     },
 };
 
-/// Seconds between two [`SuiteEvent::Status`], unless something has ended.
-const STATUS_SECONDS: f64 = 0.5;
+/// Seconds between two [`SuiteEvent::Standing`], unless something has ended.
+const STANDING_SECONDS: f64 = 0.5;
 
 /// At most one study, and its runs one after another.
 pub struct SuiteHost<E, S> {
@@ -48,7 +45,7 @@ struct Study<S> {
     is_running: bool,
     /// Update, training and validation loss of each run, as far as they are known.
     newest: BTreeMap<String, Newest>,
-    /// When the last [`SuiteEvent::Status`] was sent.
+    /// When it was told where the study stands.
     told: f64,
 }
 
@@ -90,12 +87,17 @@ impl<E: Environment, S: SuiteStore + Clone> SuiteHost<E, S> {
             }
         }
         let activity = self.proceed(budget).unwrap_or_else(|error| {
-            self.events.push(SuiteEvent::Failed(Box::new(error.into())));
+            self.events.push(SuiteEvent::Failed(Box::new(problem(error))));
             self.study = None;
             self.host.send(Command::Stop);
             Activity::Busy
         });
         (std::mem::take(&mut self.events), activity)
+    }
+
+    /// Whether the runs of a study are being made.
+    pub fn is_running(&self) -> bool {
+        self.study.as_ref().is_some_and(|study| study.is_running)
     }
 
     /// Blocks until the device has completed work. Only works natively.
@@ -110,27 +112,30 @@ impl<E: Environment, S: SuiteStore + Clone> SuiteHost<E, S> {
                 Err(Problem::new("a study is under way: stop it first"))
             }
             (SuiteCommand::Open { study, files }, _) => {
-                let sent = SentFiles { files, paths: RefCell::default() };
-                let read = |path: &str| sent.read(path);
+                let read = |path: &str| {
+                    let name = path.rsplit('/').next().unwrap_or(path);
+                    files.get(name).cloned().ok_or_else(|| Unreadable::from(format!("the file `{name}` was not given with the study")))
+                };
                 let suite = suite::load(&read, &study, &[])?;
                 let plan = suite::plan(&suite, &read, &study).map_err(|error| Problem::new(error.to_string()))?;
                 self.open(suite, plan)
             }
             (SuiteCommand::Reopen, _) => {
-                let (suite, plan) = stored(self.folders.root(), &[])?;
+                let (suite, plan) = stored(self.folders.root(), &[]).map_err(problem)?;
                 self.open(suite, plan)
             }
             (_, None) => Err(Problem::new("no study is open")),
             (SuiteCommand::Run { .. }, Some(study)) if study.is_running => Err(Problem::new("the study is under way")),
             (SuiteCommand::Run { retry_failed }, Some(_)) => self.run(retry_failed),
             (SuiteCommand::Judge, Some(study)) => {
-                let judged = study.coordinator.judged()?;
+                let judged = study.coordinator.judged().map_err(problem)?;
                 self.events.push(SuiteEvent::Judged(Box::new(judged)));
                 Ok(())
             }
             (SuiteCommand::Report, Some(study)) => {
-                let beside = Beside { name: self.name.clone(), findings: Some(study.coordinator.findings()?), ..Beside::default() };
-                let gathered = gather(&mut study.coordinator, &study.suite, beside)?;
+                let beside =
+                    Beside { name: self.name.clone(), findings: Some(study.coordinator.findings().map_err(problem)?), ..Beside::default() };
+                let gathered = gather(&mut study.coordinator, &study.suite, beside).map_err(problem)?;
                 self.events.push(SuiteEvent::Reported { files: files(&gathered, &report(&gathered)) });
                 Ok(())
             }
@@ -151,7 +156,7 @@ impl<E: Environment, S: SuiteStore + Clone> SuiteHost<E, S> {
     }
 
     fn open(&mut self, suite: Suite, plan: Plan) -> Result<(), Problem> {
-        let folder = SuiteFolder::open(self.folders.clone(), &suite, plan)?;
+        let folder = SuiteFolder::open(self.folders.clone(), &suite, plan).map_err(problem)?;
         let plan = folder.plan.clone();
         let mut newest = BTreeMap::new();
         for run in &plan.runs {
@@ -159,10 +164,10 @@ impl<E: Environment, S: SuiteStore + Clone> SuiteHost<E, S> {
             let Some(summary) = results::summary(&*store)? else { continue };
             newest.insert(run.id.clone(), Newest { update: summary.updates, train_ce: None, val_ce: summary.final_val_ce });
         }
-        let mut coordinator = Coordinator::new(folder, suite.clone(), Options::default(), self.seconds_since_1970)?;
+        let mut coordinator = Coordinator::new(folder, suite.clone(), Options::default(), self.seconds_since_1970).map_err(problem)?;
         self.events.extend(coordinator.take_events());
-        let study = Study { suite, plan, coordinator, is_running: false, newest, told: f64::NEG_INFINITY };
-        self.events.push(study.status());
+        let mut study = Study { suite, plan, coordinator, is_running: false, newest, told: f64::NEG_INFINITY };
+        self.events.push(study.standing());
         self.study = Some(study);
         Ok(())
     }
@@ -170,17 +175,15 @@ impl<E: Environment, S: SuiteStore + Clone> SuiteHost<E, S> {
     /// Makes the missing runs, unless the audit refuses the study.
     fn run(&mut self, retry_failed: bool) -> Result<(), Problem> {
         let Some(study) = &mut self.study else { return Ok(()) };
-        let findings = audit::findings(&study.suite, &study.plan, None::<&S>)?;
+        let findings = audit::findings(&study.suite, &study.plan, None::<&S>).map_err(problem)?;
         let refusal = audit::refusal(&findings);
         self.events.push(SuiteEvent::Audited { findings });
         if let Some(refusal) = refusal {
             return Err(Problem::new(refusal));
         }
-        let folder = SuiteFolder::open(self.folders.clone(), &study.suite, study.plan.clone())?;
+        let folder = SuiteFolder::open(self.folders.clone(), &study.suite, study.plan.clone()).map_err(problem)?;
         let options = Options { slots: 1, retry_failed, until_stage: None };
-        study.coordinator = Coordinator::new(folder, study.suite.clone(), options, self.seconds_since_1970)?;
-        // The study was opened before.
-        study.coordinator.take_events();
+        study.coordinator = Coordinator::new(folder, study.suite.clone(), options, self.seconds_since_1970).map_err(problem)?;
         study.is_running = true;
         Ok(())
     }
@@ -205,11 +208,12 @@ impl<E: Environment, S: SuiteStore + Clone> SuiteHost<E, S> {
         let is_news = |event: &SuiteEvent| {
             matches!(event, SuiteEvent::RunStarted { .. } | SuiteEvent::RunEnded { .. } | SuiteEvent::Paused | SuiteEvent::Ended { .. })
         };
-        let is_due = events.iter().any(is_news) || now >= study.told + STATUS_SECONDS && activity != Activity::Idle;
+        let is_due = events.iter().any(is_news) || now >= study.told + STANDING_SECONDS && activity != Activity::Idle;
         self.events.extend(events);
         if is_due {
             study.told = now;
-            self.events.push(study.status());
+            let standing = study.standing();
+            self.events.push(standing);
         }
         if has_ended {
             study.is_running = false;
@@ -235,7 +239,7 @@ impl<S: SuiteStore> Study<S> {
         }
     }
 
-    fn status(&self) -> SuiteEvent {
+    fn standing(&mut self) -> SuiteEvent {
         let progress = self.coordinator.progress();
         let line = table::progress(&progress, self.coordinator.active());
         let active: Vec<&str> = self.coordinator.active().map(|(_, run, ..)| run).collect();
@@ -246,35 +250,17 @@ impl<S: SuiteStore> Study<S> {
                 RunStatus::Failed(problem) => format!("failed: {problem}"),
                 status => status.words(),
             };
-            table::row(run, &words, newest.update, [newest.train_ce, newest.val_ce])
+            table::row(run, &words, newest.update, newest.train_ce, newest.val_ce)
         };
         let rows = self.coordinator.folder().plan.runs.iter().zip(self.coordinator.status()).map(row).collect();
-        SuiteEvent::Status { progress, line, rows }
+        SuiteEvent::Standing { progress, line, rows }
     }
 }
 
-/// The files that were sent with a study, by name.
-struct SentFiles {
-    files: BTreeMap<String, String>,
-    /// The path by which each was read.
-    paths: RefCell<BTreeMap<String, String>>,
-}
-
-impl SentFiles {
-    /// The file of the name that `path` ends with.
-    fn read(&self, path: &str) -> Result<String, Unreadable> {
-        let names: Vec<&str> = path.split('/').filter(|name| *name != ".").collect();
-        let (name, path) = (names.last().copied().unwrap_or_default(), names.join("/"));
-        let Some(text) = self.files.get(name) else {
-            return Err(Unreadable(format!("the file `{name}` was not given with the study")));
-        };
-        let mut paths = self.paths.borrow_mut();
-        let first = paths.entry(name.to_string()).or_insert_with(|| path.clone());
-        if *first != path {
-            let problem =
-                format!("the study names `{first}` and `{path}`, but files that are sent with a study are told apart by name alone");
-            return Err(Unreadable(format!("{problem}: rename one of them")));
-        }
-        Ok(text.clone())
+fn problem(error: SuiteError) -> Problem {
+    match error {
+        SuiteError::Store(error) => error.into(),
+        SuiteError::Study(problems) => problems.into(),
+        error => Problem::new(error.to_string()),
     }
 }

@@ -26,7 +26,7 @@ mod finding;
 mod needed;
 mod words;
 
-pub use claim::{ClaimOutcome, claim_outcome};
+pub use claim::{Standing, claim_standing};
 pub use finding::{Finding, Side};
 use needed::Forecast;
 pub use needed::Needed;

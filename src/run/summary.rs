@@ -1,5 +1,4 @@
-//! The result of a run: `summary.json`. Every run that was opened writes one at its end, whatever the reason, unless its process is killed or
-//! the file cannot be written.
+//! The result of a run: `summary.json`. Every run that starts writes one, however it ends.
 //!
 //! Values that were not measured are `null`, never 0. Cross-entropies are in nats per token.
 

@@ -6,14 +6,14 @@
 
 mod study;
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
     data::{Corpus, prepare::NoFiles, shared::SharedData, tokenizer::Tokenizer},
-    gpu::AdapterChoice,
+    gpu::{AdapterChoice, Device},
     lab::{
-        host::{Activity, Clock, DeviceFuture, Environment, Host, SharedDevice},
+        host::{Activity, Clock, DeviceFuture, Environment, Host},
         memory::Memory,
         store::Store,
         stored_log::Folders,
@@ -66,7 +66,7 @@ pub fn start() {
 struct Tab {
     place: Place,
     /// Requested once, so that the runs of a study share its compiled kernels.
-    device: SharedDevice,
+    device: Rc<OnceCell<Rc<Device>>>,
     /// The data that they share.
     data: SharedData,
 }
@@ -81,17 +81,28 @@ enum Place {
 
 impl Tab {
     fn of_runs() -> Tab {
-        Tab { place: Place::Memory(BTreeMap::new()), device: SharedDevice::default(), data: SharedData::default() }
+        Tab { place: Place::Memory(BTreeMap::new()), device: Rc::default(), data: SharedData::default() }
     }
 
     fn of_study(folders: Folders) -> Tab {
-        Tab { place: Place::Study(folders), device: SharedDevice::default(), data: SharedData::default() }
+        Tab { place: Place::Study(folders), device: Rc::default(), data: SharedData::default() }
     }
 }
 
 impl Environment for Tab {
     fn device(&mut self) -> DeviceFuture {
-        self.device.request(&AdapterChoice::default())
+        // A device that was lost is requested anew.
+        if self.device.get().is_some_and(|device| device.check().is_err()) {
+            self.device = Rc::default();
+        }
+        let opened = self.device.clone();
+        Box::pin(async move {
+            if let Some(device) = opened.get() {
+                return Ok(device.clone());
+            }
+            let device = Rc::new(Device::open(&AdapterChoice::default()).await?);
+            Ok(opened.get_or_init(|| device).clone())
+        })
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
@@ -141,7 +152,7 @@ impl WorkerHost {
         Ok(())
     }
 
-    /// Works for this many milliseconds and the rest of the slice under way ([`Host::advance`]), and returns the events.
+    /// Works for at most this many milliseconds, and returns the events.
     pub fn advance(&mut self, milliseconds: f64) -> Vec<String> {
         let (events, activity) = self.host.advance(milliseconds / 1e3);
         self.activity = activity;

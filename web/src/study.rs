@@ -5,7 +5,7 @@
 
 use moelab::lab::{
     host::Activity,
-    stored_log::{Folders, Log, LogError, Medium},
+    stored_log::{Folders, Log, Medium},
     suite::{SuiteCommand, SuiteEvent, table},
     suite_host::SuiteHost,
 };
@@ -54,38 +54,39 @@ fn at(place: u64) -> Options {
     options
 }
 
-/// What the browser says of an operation.
-fn failed(action: &'static str) -> impl Fn(Exception) -> LogError {
-    move |error| match error.name().as_str() {
-        "QuotaExceededError" => LogError::Full { action },
-        name => LogError::Medium { action, problem: format!("{name}: {}", error.message()) },
+/// What the browser says, with a remedy for a full disk.
+fn words(error: Exception) -> String {
+    match error.name().as_str() {
+        "QuotaExceededError" => {
+            "the browser's storage is full: free space on the disk or remove other studies, then load the page again; what is stored so far remains".into()
+        }
+        name => format!("{name}: {}", error.message()),
     }
 }
 
-fn whole(action: &'static str, count: f64, wanted: usize) -> Result<(), LogError> {
-    let problem = || format!("{count} of {wanted} bytes: the browser's storage is full or damaged");
-    if count == wanted as f64 { Ok(()) } else { Err(LogError::Medium { action, problem: problem() }) }
+fn whole(count: f64, wanted: usize) -> Result<(), String> {
+    if count == wanted as f64 { Ok(()) } else { Err(format!("{count} of {wanted} bytes: the browser's storage is full or damaged")) }
 }
 
 impl Medium for File {
-    fn read(&self) -> Result<Vec<u8>, LogError> {
+    fn read(&self) -> Result<Vec<u8>, String> {
         let Some(handle) = &self.0 else { return Ok(Vec::new()) };
-        let mut bytes = vec![0; handle.size().map_err(failed("read"))? as usize];
-        whole("read", handle.read_at(&mut bytes, &at(0)).map_err(failed("read"))?, bytes.len())?;
+        let mut bytes = vec![0; handle.size().map_err(words)? as usize];
+        whole(handle.read_at(&mut bytes, &at(0)).map_err(words)?, bytes.len())?;
         Ok(bytes)
     }
 
-    fn write(&mut self, place: u64, bytes: &[u8]) -> Result<(), LogError> {
+    fn write(&mut self, place: u64, bytes: &[u8]) -> Result<(), String> {
         let Some(handle) = &self.0 else { return Ok(()) };
-        whole("write", handle.write_at(bytes, &at(place)).map_err(failed("write"))?, bytes.len())
+        whole(handle.write_at(bytes, &at(place)).map_err(words)?, bytes.len())
     }
 
-    fn truncate(&mut self, length: u64) -> Result<(), LogError> {
-        self.0.as_ref().map_or(Ok(()), |handle| handle.cut(length as f64)).map_err(failed("cut"))
+    fn truncate(&mut self, length: u64) -> Result<(), String> {
+        self.0.as_ref().map_or(Ok(()), |handle| handle.cut(length as f64)).map_err(words)
     }
 
-    fn flush(&mut self) -> Result<(), LogError> {
-        self.0.as_ref().map_or(Ok(()), FileSystemSyncAccessHandle::make_durable).map_err(failed("flush"))
+    fn flush(&mut self) -> Result<(), String> {
+        self.0.as_ref().map_or(Ok(()), FileSystemSyncAccessHandle::make_durable).map_err(words)
     }
 }
 
@@ -128,8 +129,8 @@ impl StudyHost {
         Ok(())
     }
 
-    /// Works for this many milliseconds and the rest of the slice under way ([`SuiteHost::advance`]), then stores what has changed, which takes
-    /// as long as the browser needs, and returns the events; those that the command line prints have its line as `words`.
+    /// Works for at most this many milliseconds, stores what has changed, and returns the events; those that the command line prints have
+    /// its line as `words`.
     ///
     /// # Errors
     /// If the changes cannot be stored. The worker must end then.
@@ -147,7 +148,7 @@ impl StudyHost {
     }
 }
 
-fn unsaved(error: &LogError) -> JsValue {
+fn unsaved(error: &str) -> JsValue {
     JsError::new(&format!("The study cannot be stored: {error}.")).into()
 }
 

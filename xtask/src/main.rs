@@ -23,6 +23,7 @@ const HELP: &str = "\
 cargo xtask TASK [--dry-run]
 
   run [-- OPTIONS]   set up, build, and train configs/quickstart.toml; OPTIONS are passed to `moelab train`
+  app [-- OPTIONS]   set up, build and start the desktop app; OPTIONS are passed to `moelab-app`
   test               set up and run all tests, including those of the page in a headless browser
   web                set up and build the page in dist/
   serve [PORT]       serve dist/ on 127.0.0.1, by default on port 8080
@@ -70,8 +71,15 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
             set_up(Purpose::Run, root, &options)?;
             go(root, steps::run(root, &rest), &options, steps::run_all)
         }
+        ["app"] => {
+            set_up(Purpose::Run, root, &options)?;
+            go(root, steps::app(&rest), &options, steps::run_all)
+        }
         ["test"] => {
-            let machine = set_up_tests(root, &options)?;
+            let machine = set_up(Purpose::Test, root, &options)?;
+            if !options.dry_run {
+                python::prepare(root, &machine);
+            }
             go(root, steps::test(root, &machine), &options, steps::test_all)
         }
         ["web"] => {
@@ -85,7 +93,13 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
         ["serve"] => show_page(root, "8080"),
         ["serve", port] => show_page(root, port),
         ["setup"] | ["setup", "run"] => set_up(Purpose::Run, root, &options).map(drop),
-        ["setup", "test"] => set_up_tests(root, &options).map(drop),
+        ["setup", "test"] => {
+            let machine = set_up(Purpose::Test, root, &options)?;
+            if !options.dry_run {
+                python::prepare(root, &machine);
+            }
+            Ok(())
+        }
         ["setup", "web"] => set_up(Purpose::Web, root, &options).map(drop),
         ["mutants"] => mutants::replay(root, ""),
         ["mutants", "--list"] => mutants::list(root, ""),
@@ -117,15 +131,6 @@ fn set_up(purpose: Purpose, root: &Path, options: &Options) -> Result<Machine> {
     let machine = look();
     if let Some(need) = plan(purpose, &machine).missing().next() {
         bail!("{} is still missing after its installation: {}", need.name, need.advice);
-    }
-    Ok(machine)
-}
-
-/// The same for the tests, and the Python packages that some of them use.
-fn set_up_tests(root: &Path, options: &Options) -> Result<Machine> {
-    let machine = set_up(Purpose::Test, root, options)?;
-    if !options.dry_run {
-        python::prepare(root, &machine);
     }
     Ok(machine)
 }

@@ -67,14 +67,14 @@ fn cargo() -> PathBuf {
 }
 
 /// Features that are off by default but tested.
-const FEATURES: &str = "moelab-native/parquet";
+const FEATURES: &str = "moelab-native/parquet,moelab-native/app";
 
 /// All tests, including those of the page. The tests use a debug build of the page: it compiles faster than a release
 /// build and keeps its assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     let mut steps =
         vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
-    let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features"];
+    let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));
     let mut docs = step("documentation without warnings", Count::One, cargo(), &["doc", "--locked", "--package", "moelab", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
@@ -104,6 +104,14 @@ pub fn run(root: &Path, arguments: &[String]) -> Vec<Step> {
     train.command.args(["train", "configs/quickstart.toml", "--out", &run]).args(arguments);
     let build = ["build", "--locked", "--release", "--package", "moelab-native", "--bin", "moelab"];
     vec![step("build moelab", Count::Nothing, cargo(), &build), train]
+}
+
+/// The desktop app; `arguments` go to `moelab-app`.
+pub fn app(arguments: &[String]) -> Vec<Step> {
+    let app = ["run", "--locked", "--release", "--package", "moelab-native", "--features", "app", "--bin", "moelab-app", "--"];
+    let mut start = step("start the app", Count::Nothing, cargo(), &app);
+    start.command.args(arguments);
+    vec![start]
 }
 
 /// The page in `dist/`, compiled in the cargo profile `profile`.

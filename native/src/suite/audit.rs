@@ -11,7 +11,7 @@ use moelab::lab::{
 };
 use moelab_native::err;
 
-use super::{Opened, folder::Folders};
+use super::Opened;
 use crate::Common;
 
 /// What the audit finds in a study before its first run: in its configs and data, and in single updates on the device. A study of tiny
@@ -34,7 +34,7 @@ pub fn is_new(opened: &Opened) -> Result<bool> {
     if !opened.folder.is_dir() {
         return Ok(true);
     }
-    let folders = Folders::read_only(&opened.folder)?;
+    let folders = opened.folders()?;
     for run in &opened.plan.runs {
         if is_started(&folders, &run.id)? {
             return Ok(false);

@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Result, bail};
 use moelab::{
     gpu::AdapterChoice,
-    lab::suite::{Coordinator, RunStatus, SuiteEvent, audit::findings, is_started, table, target},
+    lab::{
+        host::Host,
+        suite::{Coordinator, RunStatus, SuiteEvent, audit::findings, is_started, table, target},
+    },
     run::{
         protocol::{Command, SessionEvent},
         summary::ExitReason,
@@ -16,12 +19,13 @@ use moelab::{
 };
 use moelab_native::{
     err,
+    folders::Folders,
     machine::{Machine, Resources},
     print,
     runner::Runner,
 };
 
-use super::{Opened, audit, folder::Folders, judged, reason, show};
+use super::{Opened, audit, judged, reason, show};
 use crate::{Common, signals};
 
 /// How long to wait for an event before signals are looked for.
@@ -42,7 +46,7 @@ pub fn run(
     let spawn = |adapter: &Option<AdapterChoice>| {
         let adapter = adapter.clone().unwrap_or_default();
         let (resources, folder) = (Resources { adapter, ..common.resources() }, opened.folder.clone());
-        Runner::spawn(move || Machine::of_study(resources.clone(), folder.clone()))
+        Runner::spawn(move || Host::new(Machine::of_study(resources.clone(), folder.clone())), || ())
     };
     let runners: Vec<Runner> = adapters.iter().map(spawn).collect::<std::io::Result<_>>()?;
     let (mut is_stopping, mut is_complete, mut told) = (false, false, Instant::now());
@@ -97,7 +101,7 @@ pub fn run(
 /// Makes one run of a plan, up to the stage that the decisions so far allow. For job arrays: it needs no lock of the study, and does
 /// nothing if the run is made.
 pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitReason> {
-    let folders = Folders::read_only(&opened.folder)?;
+    let folders = opened.folders()?;
     let runs = folders.plan()?;
     let Some(run) = runs.get(index) else {
         bail!("--index {index}: the plan has {} runs, from 0; `moelab suite plan` makes it", runs.len());
@@ -128,7 +132,7 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
     };
     let stop = signals::stop_requested()?;
     let (resources, folder) = (common.resources(), opened.folder.clone());
-    let runner = Runner::spawn(move || Machine::of_study(resources.clone(), folder.clone()))?;
+    let runner = Runner::spawn(move || Host::new(Machine::of_study(resources.clone(), folder.clone())), || ())?;
     runner.send(command);
     if until < run.updates {
         runner.send(Command::PauseAt { update: until });

@@ -11,10 +11,10 @@ use moelab::{
     },
     run::config::load,
 };
-use moelab_native::{print, store::Directory};
+use moelab_native::{folders::Folders, print, store::Directory};
 use serde_json::json;
 
-use super::{Opened, folder::Folders};
+use super::Opened;
 use crate::open;
 
 /// Folder of the trials' configs in that of the study.

@@ -1,6 +1,7 @@
 //! Runs on another thread, driven by serialised messages and nothing else.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
@@ -10,9 +11,9 @@ use std::{
 
 use moelab::{
     data::{Corpus, prepare::NoFiles, shared::SharedData, tokenizer::Tokenizer},
-    gpu::AdapterChoice,
+    gpu::{AdapterChoice, Device},
     lab::{
-        host::{Clock, DeviceFuture, Environment, SharedDevice},
+        host::{Clock, DeviceFuture, Environment, Host},
         memory::Memory,
         store::Store,
     },
@@ -51,14 +52,21 @@ tokens = 3
 /// The embedded language, folders in memory, and one device for all runs.
 #[derive(Default)]
 struct Files {
-    device: SharedDevice,
+    device: Rc<OnceCell<Rc<Device>>>,
     stores: HashMap<String, Memory>,
     data: SharedData,
 }
 
 impl Environment for Files {
     fn device(&mut self) -> DeviceFuture {
-        self.device.request(&AdapterChoice::default())
+        let kept = self.device.clone();
+        Box::pin(async move {
+            if kept.get().is_none() {
+                let device = Device::open(&AdapterChoice::default()).await?;
+                return Ok(kept.get_or_init(|| Rc::new(device)).clone());
+            }
+            Ok(kept.get().expect("it was looked at").clone())
+        })
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
@@ -107,7 +115,7 @@ impl Wire {
 
 #[test]
 fn a_run_on_another_thread_is_driven_by_text_alone() {
-    let wire = Wire(Runner::spawn(Files::default).unwrap());
+    let wire = Wire(Runner::spawn(|| Host::new(Files::default()), || ()).unwrap());
     wire.send(json!({"command": "start", "run": "undisturbed", "config": RUN}));
     let (opening, opened) = wire.until("opened");
     let phases: Vec<&Value> = opening.iter().filter(|message| message["event"] == "opening").map(|message| &message["phase"]).collect();
@@ -182,7 +190,7 @@ fn a_run_is_opened_for_reading_and_its_files_stay_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let (root, path) = (folder.path().to_path_buf(), folder.path().join("run"));
     let resources = Resources { adapter: AdapterChoice::default(), cache: root.join("cache") };
-    let wire = Wire(Runner::spawn(move || Machine::of_study(resources.clone(), root.clone())).unwrap());
+    let wire = Wire(Runner::spawn(move || Host::new(Machine::of_study(resources.clone(), root.clone())), || ()).unwrap());
     // A rate that rises too far makes the last evaluation worse than the best.
     let sets = ["train.updates=7", "optimizer.adamw.lr=2", "optimizer.muon.lr=2", "schedule.warmup=7", "train.evaluation.every=2"];
     wire.send(json!({"command": "start", "run": "run", "config": RUN, "sets": sets}));

@@ -49,18 +49,6 @@ fn lines(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Runs a study in a folder, where the disk or the trainer fails in this way when its first run appends to its log for the last time.
-fn failing(folder: &Path, fault: &str) -> Output {
-    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 2\n");
-    let log = folder.join("operations");
-    assert!(suite(folder, &["run"]).env("MOELAB_FAULT_LOG", &log).output().unwrap().status.success());
-    let operations = fs::read_to_string(log).unwrap();
-    let of_log = operations.lines().enumerate().filter(|(_, line)| line.ends_with("control-s1/metrics.jsonl"));
-    let (at, _) = of_log.last().expect("the run appends to its log");
-    fs::remove_dir_all(folder.join("runs")).unwrap();
-    suite(folder, &["run"]).env("MOELAB_FAULT", format!("{fault}:{at}")).output().unwrap()
-}
-
 /// The final losses by run.
 fn losses(folder: &Path) -> BTreeMap<String, String> {
     let rows = lines(&output(folder, &["status", "--json"]));
@@ -201,7 +189,14 @@ fn a_run_that_another_process_holds_is_left_alone_and_can_be_tried_again() {
 fn a_trainer_that_panics_takes_one_run_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let run = failing(folder, "panic");
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 2\n");
+    let log = folder.join("operations");
+    assert!(suite(folder, &["run"]).env("MOELAB_FAULT_LOG", &log).output().unwrap().status.success());
+    let operations = fs::read_to_string(log).unwrap();
+    let of_log = operations.lines().enumerate().filter(|(_, line)| line.ends_with("control-s1/metrics.jsonl"));
+    let (at, _) = of_log.last().expect("the run appends to its log");
+    fs::remove_dir_all(folder.join("runs")).unwrap();
+    let run = suite(folder, &["run"]).env("MOELAB_FAULT", format!("panic:{at}")).output().unwrap();
     let shown = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(2), "{shown}");
     assert!(shown.contains("control-s1: failed: the trainer stopped: injected panic"), "{shown}");
@@ -216,7 +211,14 @@ fn a_trainer_that_panics_takes_one_run_with_it() {
 fn a_full_disk_stops_a_study_with_its_own_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let run = failing(folder, "full");
+    study(folder, "question = \"?\"\nbase = \"base.toml\"\nrepeats = 2\n");
+    let log = folder.join("operations");
+    assert!(suite(folder, &["run"]).env("MOELAB_FAULT_LOG", &log).output().unwrap().status.success());
+    let operations = fs::read_to_string(log).unwrap();
+    let of_log = operations.lines().enumerate().filter(|(_, line)| line.ends_with("control-s1/metrics.jsonl"));
+    let (at, _) = of_log.last().expect("the run appends to its log");
+    fs::remove_dir_all(folder.join("runs")).unwrap();
+    let run = suite(folder, &["run"]).env("MOELAB_FAULT", format!("full:{at}")).output().unwrap();
     let shown = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(74), "{shown}");
     assert!(!shown.contains("control-s2: started"), "{shown}");

@@ -222,9 +222,6 @@ pub const CHECKS: [Check; 32] = [
 /// Checks of single runs after they have ended.
 pub const OF_RUNS: [Check; 2] = [degenerate::CHECK, starved::CHECK];
 
-/// Ids of the checks of what the results of runs show better than their plans: how often the data are read.
-pub const KNOWN_FROM_RUNS: [&str; 2] = [epochs::CHECK.id, partial_batch::CHECK.id];
-
 /// Every check that needs no device.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
     CHECKS.iter().chain(&OF_RUNS)
@@ -349,7 +346,7 @@ pub fn standing<'a>(study: &'a Study, findings: &[Finding]) -> Vec<(&'a Claim, S
         // A refusal before the runs concerns an arm; whether it was run as planned, and differs from another at all, decides claims about it.
         let of_arm = |finding: &&Finding| {
             let subject = finding.subject.as_str();
-            [inert_knob::CHECK.id, identical_arms::CHECK.id, stale::CHECK.id, degenerate::CHECK.id].contains(&finding.check.as_str())
+            ["inert-knob", "identical-arms", "stale-result", "degenerate-decision"].contains(&finding.check.as_str())
                 && (arms.contains(&subject) || others.contains(&subject))
         };
         let of_claim = |finding: &&Finding| finding.subject == claim.text;

@@ -14,7 +14,7 @@ pub enum Scale {
 
 impl Scale {
     /// Whether a value has a place.
-    pub(in crate::lab) fn accepts(self, value: f64) -> bool {
+    pub(crate) fn accepts(self, value: f64) -> bool {
         value.is_finite() && (self == Scale::Linear || value > 0.0)
     }
 
@@ -22,6 +22,14 @@ impl Scale {
         match self {
             Scale::Linear => value,
             Scale::Log => value.ln(),
+        }
+    }
+
+    #[cfg(feature = "ui")]
+    fn unmap(self, value: f64) -> f64 {
+        match self {
+            Scale::Linear => value,
+            Scale::Log => value.exp(),
         }
     }
 }
@@ -37,7 +45,7 @@ pub(in crate::lab) struct Frame {
 
 /// Values to positions.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::lab) struct Axis {
+pub(crate) struct Axis {
     /// Linear or logarithmic.
     pub scale: Scale,
     range: [f64; 2],
@@ -55,6 +63,14 @@ impl Axis {
         let [low, high] = self.range.map(|end| self.scale.map(end));
         let share = (self.scale.map(value) - low) / (high - low).max(f64::MIN_POSITIVE);
         self.pixels[0] + share.clamp(0.0, 1.0) * (self.pixels[1] - self.pixels[0])
+    }
+
+    /// The value at a position.
+    #[cfg(feature = "ui")]
+    pub fn value(&self, position: f64) -> f64 {
+        let [low, high] = self.range.map(|end| self.scale.map(end));
+        let share = (position - self.pixels[0]) / (self.pixels[1] - self.pixels[0]);
+        self.scale.unmap(low + share * (high - low))
     }
 
     /// Whether a value is within the range.
@@ -104,7 +120,7 @@ pub(in crate::lab) fn draw_x_axis(marks: &mut Vec<Mark>, frame: &Frame, x: &Axis
 }
 
 /// Tick labels in one unit; evenly spaced ticks have as many decimals as the finest needs.
-pub(in crate::lab) fn tick_names(values: &[f64], is_even: bool) -> Vec<String> {
+pub(crate) fn tick_names(values: &[f64], is_even: bool) -> Vec<String> {
     let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     let (unit, suffix) = match largest {
         v if v >= 2e15 => (1e15, "P"),
@@ -127,7 +143,7 @@ pub(in crate::lab) fn tick_names(values: &[f64], is_even: bool) -> Vec<String> {
 }
 
 /// Runs of drawable points, as positions; a value that cannot be drawn ends a run.
-pub(in crate::lab) fn pieces(points: &[[f64; 2]], x: &Axis, y: &Axis) -> Vec<Vec<[f64; 2]>> {
+pub(crate) fn pieces(points: &[[f64; 2]], x: &Axis, y: &Axis) -> Vec<Vec<[f64; 2]>> {
     let drawable = |point: &[f64; 2]| x.scale.accepts(point[0]) && y.scale.accepts(point[1]);
     let runs = points.split(|point| !drawable(point)).filter(|run| !run.is_empty());
     runs.map(|run| run.iter().map(|&[at, value]| [x.place(at), y.place(value)]).collect()).collect()

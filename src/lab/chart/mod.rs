@@ -4,7 +4,7 @@
 //! Lines are labelled at their ends, not in a legend; text is dark on white, and the colour of an arm is that of its lines. The order of the
 //! colours is fixed: neighbours in it can be told apart by colour-blind readers, and an arm has the same colour in every chart of a report.
 
-pub(in crate::lab) mod axis;
+pub(crate) mod axis;
 pub mod curves;
 pub mod heat;
 pub mod intervals;
@@ -37,7 +37,7 @@ pub(in crate::lab) fn arm_dash(index: usize) -> Option<[f64; 2]> {
 }
 
 /// A number with its sign, a true minus, and as many decimals.
-pub(in crate::lab) fn signed(value: f64, decimals: usize) -> String {
+pub(crate) fn signed(value: f64, decimals: usize) -> String {
     format!("{value:+.decimals$}").replace('-', "\u{2212}")
 }
 

@@ -18,7 +18,7 @@ pub use gather::{Beside, gather};
 pub use study::{Judged, Missing, Study, StudyArm};
 
 use super::export::csv;
-use super::verdict::{CAVEATS, Judgement, Verdict};
+use super::verdict::CAVEATS;
 use document::{Text, plain, strong};
 
 /// The report of a study.
@@ -77,7 +77,7 @@ fn answer(study: &Study) -> Vec<Block> {
         return vec![Block::Notice(strong("No answer yet: no arm has been compared with the control."))];
     };
     let withheld = study.withheld();
-    let mut blocks = vec![Block::Paragraph(strong(sentence(&last.judgement.without(&withheld))))];
+    let mut blocks = vec![Block::Paragraph(strong(last.judgement.without(&withheld).sentence()))];
     if !unresolved.is_empty() {
         let text = format!(
             "No verdict on {}: {refusals} of the audit must be resolved first. Correct the study, or override a check in its `[overrides]` \
@@ -107,38 +107,4 @@ fn answer(study: &Study) -> Vec<Block> {
     blocks
         .push(Block::Details("What the verdicts assume".into(), vec![Block::List(CAVEATS.iter().map(|caveat| plain(*caveat)).collect())]));
     blocks
-}
-
-/// The verdicts in one sentence.
-fn sentence(judgement: &Judgement) -> String {
-    let (spec, control) = (&judgement.spec, &judgement.control.name);
-    if let [arm] = &judgement.arms[..] {
-        return arm.sentence(spec, control);
-    }
-    let of = |kind: Verdict, phrase: &str| {
-        let names: Vec<&str> = judgement.arms.iter().filter(|arm| arm.verdict == kind).map(|arm| arm.name.as_str()).collect();
-        let verb = if names.len() == 1 { "is" } else { "are" };
-        match (&names[..], kind) {
-            ([], _) => None,
-            (_, Verdict::Unknown) => Some(format!("nothing can be said about {}", names.join(", "))),
-            _ => Some(format!("{} {verb} {phrase}", names.join(", "))),
-        }
-    };
-    let said: Vec<String> = [
-        of(Verdict::Better, "clearly better"),
-        of(Verdict::BetterAndEquivalent, "clearly better, by less than the margin"),
-        of(Verdict::Equivalent, "equivalent within the margin"),
-        of(Verdict::WorseAndEquivalent, "clearly worse, by less than the margin"),
-        of(Verdict::Worse, "clearly worse"),
-        of(Verdict::Identical, "identical to it: what they change has no effect"),
-        of(Verdict::NotClear, "not clear"),
-        of(Verdict::Unknown, ""),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if said.is_empty() {
-        return format!("No arm has been compared with {control}.");
-    }
-    format!("Against {control}, by the {} and with a margin of {}: {}.", spec.metric, spec.margin, said.join("; "))
 }

@@ -15,7 +15,7 @@ use crate::{
         export::name_of,
         measured::MeasuredRun,
         statistics::Moments,
-        verdict::claim_outcome,
+        verdict::claim_standing,
     },
     run::{
         identity,
@@ -143,12 +143,12 @@ fn compared(study: &Study) -> Table {
 pub(super) fn claims(study: &Study) -> Table {
     let row = |(name, claim): (&String, &Claim)| {
         let parts: Vec<(&str, Relation)> = claim.parts().collect();
-        let outcome = claim_outcome(parts.iter().map(|(arm, relation)| (study.verdict_of(arm).map(|(_, arm)| arm.verdict), *relation)));
+        let standing = claim_standing(parts.iter().map(|(arm, relation)| (study.verdict_of(arm).map(|(_, arm)| arm.verdict), *relation)));
         let evidence = parts.iter().map(|(arm, _)| match study.verdict_of(arm) {
             Some((judged, arm)) => arm.sentence(&judged.judgement.spec, study.control()),
             None => format!("{arm} has no verdict."),
         });
-        vec![code(name), plain(&claim.text), strong(outcome.words()), plain(evidence.collect::<Vec<_>>().join(" "))]
+        vec![code(name), plain(&claim.text), strong(standing.words()), plain(evidence.collect::<Vec<_>>().join(" "))]
     };
     Table {
         caption: "What was published about these arms, and what the runs of this study say about it.".into(),

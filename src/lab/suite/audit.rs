@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     lab::{
-        audit::{self, Finding, KNOWN_FROM_RUNS, Study, study::Measured},
+        audit::{self, Finding, Study, study::Measured},
         measured::MeasuredRun,
     },
     run::suite::{Plan, Suite},
@@ -49,22 +49,21 @@ impl Judged {
 /// An override of something that is no check; a line of [`BEFORE`] that is no finding.
 pub fn findings<S: SuiteStore>(suite: &Suite, plan: &Plan, folders: Option<&S>) -> Result<Vec<Finding>, SuiteError> {
     let mut study = Study { arms: plan.arms.clone(), ..Study::default() };
-    let Some(folders) = folders else { return overridden(suite, audit::all(&study)) };
-    for run in &plan.runs {
+    for run in folders.iter().flat_map(|folders| plan.runs.iter().map(move |run| (folders, run))) {
+        let (folders, run) = run;
         // A run that cannot be read, or has no result yet, is not audited.
-        if let Ok(Some(store)) = folders.run(&run.id)
-            && let Ok(measured) = MeasuredRun::read(&*store, &run.id, &run.arm)
-        {
+        let Ok(Some(store)) = folders.run(&run.id) else { continue };
+        if let Ok(measured) = MeasuredRun::read(&*store, &run.id, &run.arm) {
             study.runs.push(Measured::from(&measured));
         }
     }
     let mut findings = audit::all(&study);
-    for finding in lines::<Finding>(folders.root(), BEFORE)? {
+    for finding in folders.map(|folders| lines::<Finding>(folders.root(), BEFORE)).transpose()?.into_iter().flatten() {
         // The study may state other overrides by now.
         let finding = Finding { overridden: None, ..finding };
-        if !KNOWN_FROM_RUNS.contains(&finding.check.as_str()) && !findings.contains(&finding) {
-            findings.push(finding);
-        }
+        // Epochs are known better from the runs of each arm.
+        let is_known = ["epochs", "partial-batch"].contains(&finding.check.as_str()) || findings.contains(&finding);
+        findings.extend((!is_known).then_some(finding));
     }
     overridden(suite, findings)
 }
@@ -74,7 +73,7 @@ pub fn findings<S: SuiteStore>(suite: &Suite, plan: &Plan, folders: Option<&S>) 
 /// # Errors
 /// An override of something that is no check.
 pub fn overridden(suite: &Suite, mut findings: Vec<Finding>) -> Result<Vec<Finding>, SuiteError> {
-    audit::apply_overrides(&mut findings, &suite.overrides)?;
+    audit::apply_overrides(&mut findings, &suite.overrides).map_err(|error| SuiteError::Override(error.to_string()))?;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(findings)
 }

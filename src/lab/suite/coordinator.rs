@@ -145,8 +145,8 @@ pub enum SuiteEvent {
         /// The findings, the most severe first.
         findings: Vec<Finding>,
     },
-    /// What has become of the study and of each run so far.
-    Status {
+    /// Where the study stands.
+    Standing {
         /// In numbers.
         progress: Progress,
         /// In a line.

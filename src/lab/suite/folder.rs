@@ -8,14 +8,12 @@ use super::gating;
 use crate::{
     config_file::{Problems, Unreadable},
     lab::{
-        audit::OverrideError,
         files::{EFFECTIVE_CONFIG, METRICS},
         gates::DecisionRecord,
         results,
         store::{Store, StoreError},
     },
     run::{
-        protocol::Problem,
         suite::{self, Plan, PlanError, PlannedRun, Suite},
         summary::{ExitReason, Summary},
     },
@@ -139,10 +137,10 @@ pub enum SuiteError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// It overrides what cannot be overridden.
-    #[error(transparent)]
-    Override(#[from] OverrideError),
+    #[error("{0}")]
+    Override(String),
     /// The folder belongs to a study that differs.
-    #[error("the folder holds the runs of another study:\n  {}\nRun the study in another folder, or restore what differs", .0.join("\n  "))]
+    #[error("the folder holds the runs of another study:\n  {}\nRun the study in another folder (`--out`), or restore what differs", .0.join("\n  "))]
     Other(Vec<String>),
     /// A file of the study.
     #[error(
@@ -156,16 +154,6 @@ pub enum SuiteError {
         /// What is wrong with it.
         problem: String,
     },
-}
-
-impl From<SuiteError> for Problem {
-    fn from(error: SuiteError) -> Problem {
-        match error {
-            SuiteError::Store(error) => error.into(),
-            SuiteError::Study(problems) => problems.into(),
-            error => Problem::new(error.to_string()),
-        }
-    }
 }
 
 /// A study's folder with its plan.

@@ -51,11 +51,13 @@ pub fn plan(plan: &Plan) -> String {
     text
 }
 
-/// The cells of a run: its name, updates made of all, two losses in nats per token, and its status. The losses in [`SuiteEvent::Status`] are
-/// the newest of training and validation.
-pub fn row(run: &PlannedRun, status: &str, update: u32, losses: [Option<f64>; 2]) -> Vec<String> {
-    let [first, second] = losses.map(|loss| loss.map_or("-".into(), |loss| format!("{loss:.4}")));
-    vec![run.id.clone(), format!("{update}/{}", run.updates), first, second, status.to_string()]
+/// The cells of a run in [`SuiteEvent::Standing`]: run, updates made, newest training and validation loss in nats per token, status.
+pub fn row(run: &PlannedRun, status: &str, update: u32, train_ce: Option<f64>, val_ce: Option<f64>) -> Vec<String> {
+    vec![run.id.clone(), format!("{update}/{}", run.updates), loss(train_ce), loss(val_ce), status.to_string()]
+}
+
+fn loss(value: Option<f64>) -> String {
+    value.map_or("-".into(), |value| format!("{value:.4}"))
 }
 
 /// What has become of each run.
@@ -64,8 +66,13 @@ pub fn status(plan: &Plan, rows: &[(&PlannedRun, RunStatus, Option<Summary>)]) -
     for (run, status, summary) in rows {
         let made = summary.as_ref().map_or(0, |summary| summary.updates);
         let problem = if let RunStatus::Failed(problem) = status { format!("failed: {}", escape::name(problem)) } else { status.words() };
-        let losses = summary.as_ref().map_or([None; 2], |summary| [summary.final_val_ce, summary.best_val_ce]);
-        lines.push(row(run, &problem, made, losses));
+        lines.push(vec![
+            run.id.clone(),
+            format!("{made}/{}", run.updates),
+            loss(summary.as_ref().and_then(|summary| summary.final_val_ce)),
+            loss(summary.as_ref().and_then(|summary| summary.best_val_ce)),
+            problem,
+        ]);
     }
     let over = rows.iter().filter(|(_, status, _)| status.is_over()).count();
     format!("{}\n\n{}\n\n{over} of {} runs are over", escape::name(&plan.question), aligned(&lines), rows.len())
@@ -100,7 +107,7 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
         SuiteEvent::Added { runs, reason } => format!("{} runs added ({reason}): {}", runs.len(), runs.join(", ")),
         SuiteEvent::Ended { is_complete: true } => "all runs that were asked for are made".into(),
         SuiteEvent::Ended { is_complete: false } => {
-            "not all runs are made: to run the study again continues; those that failed are made again only on request".into()
+            "not all runs are made: the same command continues, with --retry-failed for those that failed as well".into()
         }
         SuiteEvent::Audited { findings: found } => return findings(found),
         SuiteEvent::Judged(judged) => return findings(&judged.findings),
@@ -111,11 +118,12 @@ pub fn event(event: &SuiteEvent) -> Option<String> {
         SuiteEvent::RunOpening { .. }
         | SuiteEvent::RunAdvanced { .. }
         | SuiteEvent::RunEvaluated { .. }
-        | SuiteEvent::Status { .. }
+        | SuiteEvent::Standing { .. }
         | SuiteEvent::Reported { .. } => return None,
     })
 }
 
+/// Refusals and warnings, a line each; `None` if there are none.
 /// Refusals and warnings, a line each; `None` if there are none.
 pub fn findings(findings: &[Finding]) -> Option<String> {
     let shown = findings.iter().filter(|finding| finding.severity > Severity::Note);

@@ -5,7 +5,7 @@ use crate::run::suite::Relation;
 
 /// What a study says about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimOutcome {
+pub enum Standing {
     /// Every part of it is what the study found.
     Holds,
     /// A part of it is not what the study found.
@@ -16,14 +16,14 @@ pub enum ClaimOutcome {
     NoVerdict,
 }
 
-impl ClaimOutcome {
+impl Standing {
     /// As text.
     pub fn words(self) -> &'static str {
         match self {
-            ClaimOutcome::Holds => "holds",
-            ClaimOutcome::DoesNotHold => "does not hold",
-            ClaimOutcome::NotClear => "not clear",
-            ClaimOutcome::NoVerdict => "no verdict",
+            Standing::Holds => "holds",
+            Standing::DoesNotHold => "does not hold",
+            Standing::NotClear => "not clear",
+            Standing::NoVerdict => "no verdict",
         }
     }
 }
@@ -32,23 +32,23 @@ impl ClaimOutcome {
 ///
 /// One part that is contradicted is enough: the claim does not hold. A real difference below the margin supports "better" or "worse" as well
 /// as "no different": the claims do not say how large a difference is.
-pub fn claim_outcome(parts: impl IntoIterator<Item = (Option<Verdict>, Relation)>) -> ClaimOutcome {
-    let mut whole = ClaimOutcome::Holds;
+pub fn claim_standing(parts: impl IntoIterator<Item = (Option<Verdict>, Relation)>) -> Standing {
+    let mut whole = Standing::Holds;
     for (verdict, said) in parts {
         whole = match (part(verdict, said), whole) {
-            (ClaimOutcome::DoesNotHold, _) | (_, ClaimOutcome::DoesNotHold) => ClaimOutcome::DoesNotHold,
-            (ClaimOutcome::NoVerdict, _) | (_, ClaimOutcome::NoVerdict) => ClaimOutcome::NoVerdict,
-            (ClaimOutcome::NotClear, _) | (_, ClaimOutcome::NotClear) => ClaimOutcome::NotClear,
-            (ClaimOutcome::Holds, ClaimOutcome::Holds) => ClaimOutcome::Holds,
+            (Standing::DoesNotHold, _) | (_, Standing::DoesNotHold) => Standing::DoesNotHold,
+            (Standing::NoVerdict, _) | (_, Standing::NoVerdict) => Standing::NoVerdict,
+            (Standing::NotClear, _) | (_, Standing::NotClear) => Standing::NotClear,
+            (Standing::Holds, Standing::Holds) => Standing::Holds,
         };
     }
     whole
 }
 
-fn part(verdict: Option<Verdict>, said: Relation) -> ClaimOutcome {
-    let Some(verdict) = verdict.filter(|verdict| *verdict != Verdict::Unknown) else { return ClaimOutcome::NoVerdict };
+fn part(verdict: Option<Verdict>, said: Relation) -> Standing {
+    let Some(verdict) = verdict.filter(|verdict| *verdict != Verdict::Unknown) else { return Standing::NoVerdict };
     let holds = match (verdict, said) {
-        (Verdict::NotClear | Verdict::Unknown, _) => return ClaimOutcome::NotClear,
+        (Verdict::NotClear | Verdict::Unknown, _) => return Standing::NotClear,
         (Verdict::Better | Verdict::BetterAndEquivalent, Relation::Better) => true,
         (Verdict::Worse | Verdict::WorseAndEquivalent, Relation::Worse) => true,
         (Verdict::Equivalent | Verdict::BetterAndEquivalent | Verdict::WorseAndEquivalent | Verdict::Identical, said) => {
@@ -56,7 +56,7 @@ fn part(verdict: Option<Verdict>, said: Relation) -> ClaimOutcome {
         }
         (Verdict::Better | Verdict::Worse, _) => false,
     };
-    if holds { ClaimOutcome::Holds } else { ClaimOutcome::DoesNotHold }
+    if holds { Standing::Holds } else { Standing::DoesNotHold }
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
     fn a_claim_stands_by_its_weakest_part() {
         use Relation::{Better as SaidBetter, Equal, Worse as SaidWorse};
         use Verdict::*;
-        let of = |parts: &[(Verdict, Relation)]| claim_outcome(parts.iter().map(|(verdict, said)| (Some(*verdict), *said))).words();
+        let of = |parts: &[(Verdict, Relation)]| claim_standing(parts.iter().map(|(verdict, said)| (Some(*verdict), *said))).words();
         assert_eq!(of(&[(Better, SaidBetter), (Worse, SaidWorse), (Equivalent, Equal)]), "holds");
         assert_eq!(of(&[(BetterAndEquivalent, SaidBetter), (BetterAndEquivalent, Equal)]), "holds");
         assert_eq!(of(&[(Better, SaidBetter), (NotClear, SaidWorse)]), "not clear");
@@ -75,7 +75,7 @@ mod tests {
         for contradicted in [(Equivalent, SaidBetter), (Identical, SaidBetter), (WorseAndEquivalent, SaidBetter), (Better, Equal)] {
             assert_eq!(of(&[contradicted]), "does not hold", "{contradicted:?}");
         }
-        assert_eq!(claim_outcome([(None, SaidBetter)]), ClaimOutcome::NoVerdict);
+        assert_eq!(claim_standing([(None, SaidBetter)]), Standing::NoVerdict);
         assert_eq!(of(&[(Unknown, SaidBetter), (NotClear, Equal)]), "no verdict");
     }
 }

@@ -3,6 +3,40 @@
 use super::{ArmJudgement, Band, Better, FEWEST_PAIRS, Judgement, Needed, Spec, Verdict};
 
 impl Judgement {
+    /// The verdicts in one sentence.
+    pub fn sentence(&self) -> String {
+        let (spec, control) = (&self.spec, &self.control.name);
+        if let [arm] = &self.arms[..] {
+            return arm.sentence(spec, control);
+        }
+        let of = |kind: Verdict, phrase: &str| {
+            let names: Vec<&str> = self.arms.iter().filter(|arm| arm.verdict == kind).map(|arm| arm.name.as_str()).collect();
+            let verb = if names.len() == 1 { "is" } else { "are" };
+            match (&names[..], kind) {
+                ([], _) => None,
+                (_, Verdict::Unknown) => Some(format!("nothing can be said about {}", names.join(", "))),
+                _ => Some(format!("{} {verb} {phrase}", names.join(", "))),
+            }
+        };
+        let said: Vec<String> = [
+            of(Verdict::Better, "clearly better"),
+            of(Verdict::BetterAndEquivalent, "clearly better, by less than the margin"),
+            of(Verdict::Equivalent, "equivalent within the margin"),
+            of(Verdict::WorseAndEquivalent, "clearly worse, by less than the margin"),
+            of(Verdict::Worse, "clearly worse"),
+            of(Verdict::Identical, "identical to it: what they change has no effect"),
+            of(Verdict::NotClear, "not clear"),
+            of(Verdict::Unknown, ""),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if said.is_empty() {
+            return format!("No arm has been compared with {control}.");
+        }
+        format!("Against {control}, by the {} and with a margin of {}: {}.", spec.metric, spec.margin, said.join("; "))
+    }
+
     /// The whole judgement, a sentence an item: the control's repeats, each arm, then the findings.
     pub fn sentences(&self) -> Vec<String> {
         let control = std::iter::once(self.control.sentence(&self.spec));

@@ -14,9 +14,11 @@ use moelab::{
     },
     run::suite::PlannedRun,
 };
-use moelab_native::{atomic, print, store::Directory};
 
-/// A study's folder and those of its runs below it.
+use crate::{atomic, print, store::Directory};
+
+/// A study's folder and those of its runs below it. Clones share the lock.
+#[derive(Clone)]
 pub struct Folders {
     path: PathBuf,
     root: Directory,
@@ -24,15 +26,19 @@ pub struct Folders {
 
 impl Folders {
     /// Opens a study's folder for writing, and creates it if it does not exist. One process at a time may do so.
-    pub fn open(path: &Path) -> Result<Folders> {
-        let root = Directory::open(path).with_context(|| print::path(path))?;
-        Ok(Folders { path: path.to_path_buf(), root })
+    ///
+    /// # Errors
+    /// If it cannot be created, or another process has it open.
+    pub fn open(path: &Path) -> Result<Folders, StoreError> {
+        Ok(Folders { path: path.to_path_buf(), root: Directory::open(path)? })
     }
 
     /// Opens a study's folder for reading.
-    pub fn read_only(path: &Path) -> Result<Folders> {
-        let root = Directory::read_only(path).with_context(|| format!("{}: `moelab suite run` makes it", print::path(path)))?;
-        Ok(Folders { path: path.to_path_buf(), root })
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub fn read_only(path: &Path) -> Result<Folders, StoreError> {
+        Ok(Folders { path: path.to_path_buf(), root: Directory::read_only(path)? })
     }
 
     /// Records why a run failed, or that it is tried again. Each run has a file of its own, so this needs no lock.

@@ -1,0 +1,225 @@
+//! The app, driven by the accessible names of its controls, with the real trainer on its own thread.
+#![cfg(feature = "app")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use egui_kittest::{
+    Harness,
+    kittest::{By, NodeT, Queryable},
+};
+use moelab::{gpu::AdapterChoice, ui::App};
+use moelab_native::{desk::Desk, machine::Resources};
+
+type Window = Harness<'static, Option<App<Desk>>>;
+
+fn open(runs: &Path, size: [f32; 2], theme: egui::Theme) -> Window {
+    let runs = runs.to_path_buf();
+    // A model may generate characters that no font has.
+    Harness::builder().with_size(size).with_theme(theme).with_max_steps(4).allow_missing_glyphs().wgpu().build_ui_state(
+        move |ui, app: &mut Option<App<Desk>>| {
+            let app = app.get_or_insert_with(|| {
+                let resources = Resources { adapter: AdapterChoice::default(), cache: runs.join("cache") };
+                App::new(ui.ctx(), Desk::open(&runs, resources, || ()).unwrap())
+            });
+            app.ui(ui);
+        },
+        None,
+    )
+}
+
+fn settle(window: &mut Window, seconds: f64) {
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+        window.step();
+    }
+}
+
+/// Presses the first control with this name, if there is one.
+fn click_first(window: &mut Window, name: &str) -> bool {
+    let found = window.query_all_by_label_contains(name).next().map(|button| button.click()).is_some();
+    settle(window, 0.3);
+    found
+}
+
+fn save(window: &mut Window, name: &str) {
+    if let Some(folder) = std::env::var_os("MOELAB_SCREENS") {
+        fs::create_dir_all(&folder).unwrap();
+        window.render().unwrap().save(Path::new(&folder).join(format!("{name}.png"))).unwrap();
+    }
+}
+
+/// Presses a control by its name, once it is there.
+fn press(window: &mut Window, name: &str) {
+    wait_until(window, 60, name, |window| window.query_by_label(name).is_some());
+    window.get_by_label(name).click();
+    settle(window, 0.2);
+}
+
+/// All texts that are shown.
+fn texts(window: &Window) -> Vec<String> {
+    let nodes = window.query_all(By::new());
+    nodes.filter_map(|node| node.accesskit_node().label().or(node.accesskit_node().value())).collect()
+}
+
+/// Draws frames until a condition holds.
+fn wait_until(window: &mut Window, most: u64, what: &str, condition: impl Fn(&Window) -> bool) {
+    let end = Instant::now() + Duration::from_secs(most);
+    while !condition(window) {
+        assert!(Instant::now() < end, "no `{what}` in {most} s; there are {:#?}", texts(window));
+        std::thread::sleep(Duration::from_millis(20));
+        window.step();
+    }
+}
+
+/// Updates made and in total, from the bar above.
+fn update(window: &Window) -> Option<(u32, u32)> {
+    let found = texts(window).into_iter().find_map(|text| Some(text.strip_prefix("update ")?.split([',', ' ']).next()?.to_string()))?;
+    let (made, all) = found.split_once('/')?;
+    Some((made.parse().ok()?, all.parse().ok()?))
+}
+
+fn shows(window: &Window, text: &str) -> bool {
+    texts(window).iter().any(|shown| shown.contains(text))
+}
+
+#[test]
+fn a_run_is_started_watched_paused_stepped_stopped_resumed_and_sampled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = open(folder.path(), [1280.0, 800.0], egui::Theme::Light);
+    settle(&mut window, 0.3);
+    press(&mut window, "Train");
+    wait_until(&mut window, 240, "update 3", |window| update(window).is_some_and(|(made, all)| made >= 3 && all == 500));
+    // The curve moves: the chart tells its last value.
+    let last =
+        |window: &Window| texts(window).into_iter().find(|text| text.starts_with("Cross-entropy, nats per token: last values: training"));
+    wait_until(&mut window, 30, "a curve", |window| last(window).is_some());
+    let before = last(&window);
+    wait_until(&mut window, 60, "another value", |window| last(window) != before);
+
+    press(&mut window, "Pause");
+    wait_until(&mut window, 30, "paused", |window| shows(window, "paused"));
+    let (paused, _) = update(&window).unwrap();
+    settle(&mut window, 1.0);
+    assert_eq!(update(&window).unwrap().0, paused);
+    press(&mut window, "Step");
+    wait_until(&mut window, 30, "a step", |window| update(window) == Some((paused + 1, 500)) && shows(window, "paused"));
+    press(&mut window, "Continue");
+    wait_until(&mut window, 60, "more updates", |window| update(window).is_some_and(|(made, _)| made > paused + 2));
+    press(&mut window, "Stop");
+    wait_until(&mut window, 60, "stopped", |window| shows(window, "stopped"));
+    let (stopped, _) = update(&window).unwrap();
+    save(&mut window, "run-stopped");
+    let summary = fs::read_to_string(folder.path().join("quickstart/summary.json")).unwrap();
+    assert!(summary.contains("\"exit\": \"interrupted\"") && summary.contains(&format!("\"updates\": {stopped}")), "{summary}");
+
+    press(&mut window, "Resume");
+    wait_until(&mut window, 120, "updates after the last", |window| update(window).is_some_and(|(made, _)| made > stopped));
+    press(&mut window, "Stop");
+    wait_until(&mut window, 60, "stopped", |window| shows(window, "stopped"));
+
+    // The list names it, the experts are shown, and its model generates a text although the run is over.
+    press(&mut window, "Runs");
+    wait_until(&mut window, 30, "the run", |window| shows(window, "show quickstart"));
+    press(&mut window, "Experts");
+    wait_until(&mut window, 30, "a heat map", |window| shows(window, "Load by layer and expert, shares of a fair load: layer 0"));
+    press(&mut window, "Sample");
+    press(&mut window, "Open the model");
+    wait_until(&mut window, 120, "the model", |window| shows(window, "open for reading"));
+    press(&mut window, "Generate");
+    wait_until(&mut window, 120, "a text", |window| shows(window, ", temperature 0.8"));
+    save(&mut window, "run-sampled");
+    press(&mut window, "Close");
+}
+
+#[test]
+fn a_study_of_the_command_line_is_opened_with_its_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("base.toml"), include_str!("../../tests/helpers/tiny.toml")).unwrap();
+    let study = "question = \"Is the balance loss needed?\"\nbase = \"base.toml\"\nrepeats = 4\n[arms.none]\nset = [\"model.balance.coefficient=0.0\"]\n[arms.wide]\nset = [\"model.ffn.width=32\"]\n";
+    fs::write(path("study.toml"), study).unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_moelab"))
+        .args(["suite", "run"])
+        .arg(path("study.toml"))
+        .arg("--out")
+        .arg(path("runs/balance"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut window = open(&path("runs"), [1280.0, 800.0], egui::Theme::Dark);
+    settle(&mut window, 0.5);
+    press(&mut window, "Runs");
+    press(&mut window, "Verdict of balance");
+    wait_until(&mut window, 60, "the intervals", |window| shows(window, "Differences to the control: none"));
+    let verdict = String::from_utf8_lossy(&made.stdout).into_owned();
+    let sentence = verdict.lines().find(|line| line.contains("none")).unwrap().trim();
+    assert!(shows(&window, sentence), "{sentence}\n{:#?}", texts(&window));
+    save(&mut window, "study");
+    press(&mut window, "Make the report");
+    wait_until(&mut window, 60, "the report", |window| shows(window, "Copy the report as Markdown"));
+    press(&mut window, "Curves of all arms");
+    wait_until(&mut window, 60, "bands", |window| shows(window, "Validation cross-entropy, nats per token: last values: control (4)"));
+    save(&mut window, "study-curves");
+}
+
+#[test]
+fn the_form_names_every_field_and_shows_every_problem_at_its_field() {
+    let folder = tempfile::tempdir().unwrap();
+    // Fails if an input has no name.
+    let mut window = open(folder.path(), [1280.0, 12_000.0], egui::Theme::Light);
+    settle(&mut window, 0.3);
+    press(&mut window, "Setup");
+    settle(&mut window, 0.3);
+    for section in ["data", "optimizer", "schedule"] {
+        press(&mut window, section);
+    }
+    let shown = texts(&window);
+    for key in ["depth.layers", "router.top_k", "attention.heads", "updates", "muon.lr"] {
+        assert!(shown.iter().any(|text| text == key), "{key} in {shown:#?}");
+    }
+    // A field of the language is there, one of text files is not: it would have no effect.
+    assert!(shows(&window, "language.") && !shown.iter().any(|text| text == "separator"), "{shown:#?}");
+    assert!(shows(&window, "parameters, active per token"));
+}
+
+/// Pictures of every screen, for people: `MOELAB_SCREENS=out MOELAB_RUNS=runs cargo test --test app screens -- --ignored`.
+#[test]
+#[ignore = "draws pictures of a folder of runs for people"]
+fn screens() {
+    let runs = std::env::var("MOELAB_RUNS").expect("MOELAB_RUNS is the folder of the runs");
+    let sizes = [("1280", [1280.0, 800.0]), ("1920", [1920.0, 1080.0]), ("390", [390.0, 844.0])];
+    let wanted = std::env::var("MOELAB_SIZES").unwrap_or("1280,1920,390".into());
+    for (size, extent) in sizes.into_iter().filter(|(size, _)| wanted.contains(size)) {
+        for (theme, name) in [(egui::Theme::Light, "light"), (egui::Theme::Dark, "dark")] {
+            let mut window = open(Path::new(&runs), extent, theme);
+            settle(&mut window, 1.5);
+            for key in 1..=8 {
+                let keys = [
+                    egui::Key::Num1,
+                    egui::Key::Num2,
+                    egui::Key::Num3,
+                    egui::Key::Num4,
+                    egui::Key::Num5,
+                    egui::Key::Num6,
+                    egui::Key::Num7,
+                    egui::Key::Num8,
+                ];
+                window.key_press(keys[key - 1]);
+                settle(&mut window, if key == 4 { 12.0 } else { 1.0 });
+                if key == 3 && click_first(&mut window, "Choose all runs of") && click_first(&mut window, "Verdict of") {
+                    settle(&mut window, 2.0);
+                    window.key_press(egui::Key::Num3);
+                    settle(&mut window, 0.5);
+                }
+                save(&mut window, &format!("{size}-{name}-{key}"));
+            }
+        }
+    }
+}

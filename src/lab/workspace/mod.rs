@@ -1,0 +1,229 @@
+//! A folder of runs and studies, driven and read by messages: [`Request`]s in, [`Reply`]s out.
+//!
+//! This is what a front end with windows talks to, wherever the trainer lives: on a thread of the desktop app, in a browser's worker, on
+//! another machine. Messages are plain data; as JSON a message is one object whose `request` or `reply` names its kind. What concerns
+//! one run or one study is passed on to its session or its coordinator as it is ([`Command`], [`SuiteCommand`]). Everything else
+//! only reads, and works for runs of other processes too.
+//!
+//! A run is named by the path of its folder: `NAME`, or `STUDY/RUN` for a run of a study.
+
+mod list;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use list::{facts, list, read};
+
+use super::{
+    results::EvalPoint,
+    suite::{SuiteCommand, SuiteEvent},
+};
+use crate::run::{
+    exact,
+    protocol::{Command, Problem, SessionEvent, Value},
+    records::{IncidentRecord, SampleRecord},
+    summary::{ExitReason, Summary},
+};
+
+/// A message to a workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// To the session of a single run.
+    Session {
+        /// The command.
+        command: Command,
+    },
+    /// To a study.
+    Study {
+        /// The name of its folder.
+        study: String,
+        /// The command.
+        command: SuiteCommand,
+    },
+    /// Lists runs and studies. Answered by [`Reply::Listed`].
+    List,
+    /// Asks for the facts of a run. Answered by [`Reply::Looked`].
+    Look {
+        /// The run.
+        run: String,
+    },
+    /// Reads series of a run. Answered by [`Reply::Read`].
+    Read(Query),
+    /// Removes a run or a study with all its files. Answered by [`Reply::Listed`].
+    Remove {
+        /// The name of its folder.
+        name: String,
+    },
+}
+
+impl Request {
+    /// Its name, as in JSON, with that of the command.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Session { command } => command.name().into(),
+            Self::Study { command, .. } => format!("study {}", command.name()),
+            Self::List => "list".into(),
+            Self::Look { .. } => "look".into(),
+            Self::Read(_) => "read".into(),
+            Self::Remove { .. } => "remove".into(),
+        }
+    }
+}
+
+/// A message from a workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// From the session of a single run.
+    Session {
+        /// The run.
+        run: String,
+        /// The event.
+        event: SessionEvent,
+    },
+    /// From a study.
+    Study {
+        /// The name of its folder.
+        study: String,
+        /// The event.
+        event: SuiteEvent,
+    },
+    /// All runs and studies.
+    Listed {
+        /// The runs, those of studies included, in the order of their names.
+        runs: Vec<RunEntry>,
+        /// The studies.
+        studies: Vec<StudyEntry>,
+    },
+    /// The facts of a run.
+    Looked(Box<Facts>),
+    /// Series of a run.
+    Read(Box<Answer>),
+    /// The trainer stopped by an error of its own, and was started again: nothing is open any more.
+    Failed(Box<Problem>),
+    /// A request could not be followed; nothing else changed.
+    Refused {
+        /// The [name](Request::name) of the request.
+        request: String,
+        /// The run or study that it was about.
+        about: Option<String>,
+        /// The reason.
+        problem: Box<Problem>,
+    },
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunEntry {
+    /// Its name.
+    pub name: String,
+    /// The study that it belongs to.
+    pub study: Option<String>,
+    /// Its arm in that study.
+    pub arm: Option<String>,
+    /// Its seed.
+    pub seed: u64,
+    /// The settings that differ from the defaults: key and TOML literal.
+    pub settings: BTreeMap<String, String>,
+    /// Updates in total.
+    pub updates: u32,
+    /// Updates made.
+    pub made: u32,
+    /// Why it ended; `None` while it has not.
+    pub exit: Option<ExitReason>,
+    /// Validation cross-entropy after the last update, nats per token.
+    #[serde(with = "exact::option", default)]
+    pub val_ce: Option<f64>,
+    /// Lowest validation cross-entropy, nats per token.
+    #[serde(with = "exact::option", default)]
+    pub best_val_ce: Option<f64>,
+    /// Training tokens per second.
+    #[serde(with = "exact::option", default)]
+    pub tokens_per_second: Option<f64>,
+    /// Name of its adapter; empty before the run has ended.
+    pub adapter: String,
+    /// Why it ended with an error, or why its folder cannot be read.
+    pub problem: Option<String>,
+}
+
+/// A study in a list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StudyEntry {
+    /// The name of its folder.
+    pub name: String,
+    /// Its question.
+    pub question: String,
+    /// Its arms, the control first.
+    pub arms: Vec<String>,
+    /// Planned runs.
+    pub runs: usize,
+    /// Runs that are over.
+    pub over: usize,
+    /// Why its folder cannot be read.
+    pub problem: Option<String>,
+}
+
+/// The facts of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The run.
+    pub run: String,
+    /// Its config with every default filled in, TOML.
+    pub config: String,
+    /// Its summary, once it has ended.
+    pub summary: Option<Summary>,
+    /// Its evaluations.
+    pub evaluations: Vec<EvalPoint>,
+    /// The last texts that it generated.
+    pub samples: Vec<SampleRecord>,
+    /// The first incidents.
+    pub incidents: Vec<IncidentRecord>,
+    /// The number of all incidents.
+    pub incident_count: usize,
+}
+
+/// A question about series.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// The run.
+    pub run: String,
+    /// Keys of series, rows of the [table](crate::run::series).
+    pub series: Vec<String>,
+    /// The first update.
+    pub from: u32,
+    /// The last update.
+    pub to: u32,
+    /// Most points of each series, at least 1.
+    pub points: u32,
+}
+
+/// What a run has measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The question.
+    pub query: Query,
+    /// One for each of its series.
+    pub curves: Vec<Curve>,
+}
+
+/// Values of a series over updates. A point covers one update, or several if there are more updates than points.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// The key of the series.
+    pub series: String,
+    /// The length of each axis of the series; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The last update of each point.
+    pub updates: Vec<u32>,
+    /// Updates whose value was not finite.
+    pub not_finite: Vec<u32>,
+    /// For each point, the mean of each element.
+    pub mean: Vec<Value>,
+    /// The minimum, likewise; empty if it is the mean, because every point is one update.
+    pub min: Vec<Value>,
+    /// The maximum, likewise.
+    pub max: Vec<Value>,
+}

@@ -1,0 +1,263 @@
+//! A workspace where the trainer lives: follows [`Request`]s, and sends [`Reply`]s.
+//!
+//! It owns the host of a single run and that of a study, of which one at a time makes runs, and reads what its [`Places`] have.
+
+use std::collections::VecDeque;
+
+use super::{
+    host::{Activity, Clock, Environment, Host},
+    store::{Store, StoreError},
+    suite::{SuiteCommand, SuiteEvent, SuiteStore},
+    suite_host::SuiteHost,
+    workspace::{self, Query, Reply, Request},
+};
+use crate::run::protocol::{Command, Problem, SessionEvent};
+
+/// Where a workspace keeps its runs and studies, and what they are trained with.
+///
+/// Three implementations: a directory of the machine, the browser's private file system, and that of a test.
+pub trait Places {
+    /// The environment of runs.
+    type Environment: Environment;
+    /// The folders of a study.
+    type Folders: SuiteStore + Clone;
+
+    /// The environment of single runs.
+    fn runs(&self) -> Self::Environment;
+
+    /// The environment of the runs of a study.
+    fn runs_of(&self, study: &str) -> Self::Environment;
+
+    /// The folders of a study: for reading, or for writing, which creates them.
+    ///
+    /// # Errors
+    /// Folders that do not exist or cannot be opened, or that another process is writing.
+    fn study(&self, name: &str, for_writing: bool) -> Result<Self::Folders, StoreError>;
+
+    /// The names of all folders of runs and studies.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn names(&self) -> Result<Vec<String>, StoreError>;
+
+    /// A folder for reading, of a run, a study or a run of a study; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    fn folder(&self, path: &str) -> Result<Option<Box<dyn Store>>, StoreError>;
+
+    /// Removes the folder of a run or a study.
+    ///
+    /// # Errors
+    /// If it cannot be removed, or is being written.
+    fn remove(&mut self, name: &str) -> Result<(), StoreError>;
+
+    /// Seconds since 1970.
+    fn seconds_since_1970() -> f64;
+}
+
+/// Commands that open a run.
+const OPENING: [&str; 3] = ["start", "resume", "inspect"];
+
+/// At most one run or study that is being made, and everything that is kept, for reading.
+///
+/// [`Workspace::advance`] keeps its budget as [`Host::advance`] does, but for one request: to list, to read series of a run, and to open, judge
+/// or report a study takes one call each, however long.
+pub struct Workspace<P: Places> {
+    places: P,
+    host: Host<P::Environment>,
+    /// The run that is open, and those that were asked for meanwhile.
+    runs: VecDeque<String>,
+    study: Option<Study<P>>,
+    requests: VecDeque<Request>,
+    replies: Vec<Reply>,
+    clock: Clock,
+}
+
+struct Study<P: Places> {
+    name: String,
+    host: SuiteHost<P::Environment, P::Folders>,
+    is_writable: bool,
+    is_running: bool,
+}
+
+impl<P: Places> Workspace<P> {
+    /// A workspace in which nothing is open.
+    pub fn new(places: P) -> Workspace<P> {
+        let environment = places.runs();
+        Workspace {
+            clock: environment.clock(),
+            host: Host::new(environment),
+            places,
+            runs: VecDeque::new(),
+            study: None,
+            requests: VecDeque::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// Where its runs are kept.
+    pub fn places(&self) -> &P {
+        &self.places
+    }
+
+    /// Queues a request; [`Workspace::advance`] follows it.
+    pub fn send(&mut self, request: Request) {
+        self.requests.push_back(request);
+    }
+
+    /// Follows the requests that are there and works for `budget` seconds at most. Tells what happened, and what it waits for now.
+    pub fn advance(&mut self, budget: f64) -> (Vec<Reply>, Activity) {
+        let end = (self.clock)() + budget;
+        while let Some(request) = self.next_request() {
+            let (name, about) = (request.name(), about(&request));
+            if let Err(problem) = self.follow(request) {
+                self.replies.push(Reply::Refused { request: name, about, problem: Box::new(problem) });
+            }
+            if (self.clock)() >= end {
+                break;
+            }
+        }
+        let (events, of_run) = self.host.advance(budget);
+        for event in events {
+            let is_over = matches!(event, SessionEvent::Ended(_) | SessionEvent::Failed(_) | SessionEvent::Closed);
+            let is_rejected = matches!(&event, SessionEvent::Rejected { command, .. } if OPENING.contains(&command.as_str()));
+            let run = if is_rejected { self.runs.pop_back() } else { self.runs.front().cloned() };
+            self.replies.push(Reply::Session { run: run.unwrap_or_default(), event });
+            if is_over {
+                self.runs.pop_front();
+            }
+        }
+        let of_study = self.study.as_mut().map_or(Activity::Idle, |study| study.advance(budget, &mut self.replies));
+        let activity = match (of_run, of_study) {
+            _ if !self.requests.is_empty() => Activity::Busy,
+            (Activity::Busy, _) | (_, Activity::Busy) => Activity::Busy,
+            (Activity::Waiting, _) | (_, Activity::Waiting) => Activity::Waiting,
+            (Activity::Idle, Activity::Idle) => Activity::Idle,
+        };
+        (std::mem::take(&mut self.replies), activity)
+    }
+
+    /// The next request: commands do not wait for reading.
+    fn next_request(&mut self) -> Option<Request> {
+        let is_command = |request: &Request| matches!(request, Request::Session { .. } | Request::Study { .. });
+        self.requests.remove(self.requests.iter().position(is_command).unwrap_or(0))
+    }
+
+    /// Blocks until the device has completed work. Only works natively.
+    pub fn wait(&mut self) {
+        self.host.wait();
+        if let Some(study) = &mut self.study {
+            study.host.wait();
+        }
+    }
+
+    /// Stops what is being made, with a checkpoint.
+    pub fn stop(&mut self) {
+        if !self.runs.is_empty() {
+            self.host.send(Command::Stop);
+        }
+        if let Some(study) = self.study.as_mut().filter(|study| study.is_running) {
+            study.host.send(SuiteCommand::Stop);
+        }
+    }
+
+    fn follow(&mut self, request: Request) -> Result<(), Problem> {
+        match request {
+            Request::Session { command } => self.session(command),
+            Request::Study { study, command } => self.study(&study, command),
+            Request::List => self.list(),
+            Request::Look { run } => {
+                let facts = workspace::facts(&run, &*self.folder(&run)?)?;
+                self.replies.push(Reply::Looked(Box::new(facts)));
+                Ok(())
+            }
+            Request::Read(query) => {
+                let folder = self.folder(&query.run)?;
+                self.replies.push(Reply::Read(Box::new(workspace::read(query, &*folder)?)));
+                Ok(())
+            }
+            Request::Remove { name } => {
+                let is_open = |open: Option<&str>| open == Some(&name);
+                if is_open(self.runs.front().map(String::as_str))
+                    || is_open(self.study.as_ref().filter(|study| study.is_running).map(|study| &*study.name))
+                {
+                    return Err(Problem::new(format!("`{name}` is being written: stop it first")));
+                }
+                self.study = self.study.take().filter(|study| study.name != name);
+                self.places.remove(&name)?;
+                self.list()
+            }
+        }
+    }
+
+    fn folder(&self, run: &str) -> Result<Box<dyn Store>, Problem> {
+        self.places.folder(run)?.ok_or_else(|| Problem::new(format!("there is no run `{run}`")))
+    }
+
+    fn list(&mut self) -> Result<(), Problem> {
+        let (folder, study) = (|path: &str| self.places.folder(path), |name: &str| self.places.study(name, false));
+        let (runs, studies) = workspace::list(&self.places.names()?, &folder, &study);
+        self.replies.push(Reply::Listed { runs, studies });
+        Ok(())
+    }
+
+    fn session(&mut self, command: Command) -> Result<(), Problem> {
+        if let Command::Start { run, .. } | Command::Resume { run, .. } | Command::Inspect { run, .. } = &command {
+            if let Some(study) = self.study.as_ref().filter(|study| study.is_running) {
+                return Err(Problem::new(format!("the study `{}` is under way: stop it first", study.name)));
+            }
+            self.runs.push_back(run.clone());
+        }
+        self.host.send(command);
+        Ok(())
+    }
+
+    fn study(&mut self, name: &str, command: SuiteCommand) -> Result<(), Problem> {
+        let is_run = matches!(command, SuiteCommand::Run { .. });
+        if let (true, Some(run)) = (is_run, self.runs.front()) {
+            return Err(Problem::new(format!("the run `{run}` is under way: stop it first")));
+        }
+        let needs_writing = is_run || matches!(command, SuiteCommand::Open { .. });
+        let is_open = self.study.as_ref().is_some_and(|study| study.name == name && (study.is_writable || !needs_writing));
+        if !is_open {
+            if let Some(running) = self.study.as_ref().filter(|study| study.is_running) {
+                return Err(Problem::new(format!("the study `{}` is under way: stop it first", running.name)));
+            }
+            // The lock of a folder is released before it is opened again.
+            self.study = None;
+            let folders = self.places.study(name, needs_writing)?;
+            let mut host = SuiteHost::new(self.places.runs_of(name), folders, name, P::seconds_since_1970);
+            if !matches!(command, SuiteCommand::Open { .. } | SuiteCommand::Reopen) {
+                host.send(SuiteCommand::Reopen);
+            }
+            self.study = Some(Study { name: name.into(), host, is_writable: needs_writing, is_running: false });
+        }
+        if let Some(study) = &mut self.study {
+            study.host.send(command);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Places> Study<P> {
+    fn advance(&mut self, budget: f64, replies: &mut Vec<Reply>) -> Activity {
+        let (events, activity) = self.host.advance(budget);
+        self.is_running = self.host.is_running();
+        replies.extend(events.into_iter().map(|event: SuiteEvent| Reply::Study { study: self.name.clone(), event }));
+        activity
+    }
+}
+
+/// The run or study that a request is about.
+fn about(request: &Request) -> Option<String> {
+    match request {
+        Request::Session { command: Command::Start { run, .. } | Command::Resume { run, .. } | Command::Inspect { run, .. } } => {
+            Some(run.clone())
+        }
+        Request::Study { study, .. } => Some(study.clone()),
+        Request::Look { run } | Request::Read(Query { run, .. }) => Some(run.clone()),
+        Request::Remove { name } => Some(name.clone()),
+        Request::Session { .. } | Request::List => None,
+    }
+}

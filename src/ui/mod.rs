@@ -1,0 +1,196 @@
+//! The app: one window that configures, starts and watches runs, on the desktop and in a browser's tab.
+//!
+//! It speaks the messages of a [workspace](crate::lab::workspace) and nothing else, through a [`Link`]: to a thread of the desktop app, or
+//! to the page's worker. So it never blocks, whatever the trainer does, and a trainer that fails leaves it alive.
+//!
+//! - `state`: what is known, from replies; what is asked for.
+//! - `theme`, `widgets`, `chart`, `heat`: the look.
+//! - a file for each screen.
+//!
+//! egui draws a window anew for each frame from the state. Nothing moves by itself, so a frame is drawn only after input or a reply.
+
+mod chart;
+mod compare;
+mod curves;
+mod experts;
+mod frame;
+mod heat;
+mod machine;
+mod presets;
+mod runs;
+mod sample;
+mod setup;
+mod start;
+mod state;
+mod theme;
+mod widgets;
+
+use std::time::Duration;
+
+use egui::{Context, Key, Ui};
+
+use crate::{
+    lab::workspace::{Reply, Request},
+    run::protocol::Command,
+};
+use state::{Stage, State};
+
+/// The way to a workspace.
+///
+/// Three implementations: a thread of the desktop app, the worker of the page, and that of a test.
+pub trait Link {
+    /// Sends a request. Never blocks.
+    fn send(&mut self, request: Request);
+
+    /// The next reply that has arrived. Never blocks.
+    fn poll(&mut self) -> Option<Reply>;
+
+    /// The name of the place of the runs: a folder, or this browser.
+    fn place(&self) -> String;
+
+    /// Whether runs can read files of the machine, which are then named by their paths.
+    fn has_files(&self) -> bool;
+}
+
+/// The screens, in the order of the rail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Screen {
+    /// Three ways to begin.
+    #[default]
+    Start,
+    /// The config of the next run.
+    Setup,
+    /// All runs and studies.
+    Runs,
+    /// Series over updates.
+    Curves,
+    /// What each expert takes.
+    Experts,
+    /// Texts of a model.
+    Sample,
+    /// What a study shows.
+    Compare,
+    /// Adapter and costs.
+    Machine,
+}
+
+impl Screen {
+    /// All, in order.
+    pub const ALL: [Screen; 8] =
+        [Screen::Start, Screen::Setup, Screen::Runs, Screen::Curves, Screen::Experts, Screen::Sample, Screen::Compare, Screen::Machine];
+
+    /// Its word on the rail.
+    pub fn word(self) -> &'static str {
+        match self {
+            Screen::Start => "Start",
+            Screen::Setup => "Setup",
+            Screen::Runs => "Runs",
+            Screen::Curves => "Curves",
+            Screen::Experts => "Experts",
+            Screen::Sample => "Sample",
+            Screen::Compare => "Compare",
+            Screen::Machine => "Machine",
+        }
+    }
+}
+
+/// The app.
+pub struct App<L> {
+    link: L,
+    state: State,
+    screen: Screen,
+    frame: frame::Frame,
+    setup: setup::Setup,
+    start: start::Start,
+    runs: runs::Runs,
+    curves: curves::Curves,
+    experts: experts::Experts,
+    sample: sample::Sample,
+    compare: compare::Compare,
+}
+
+impl<L: Link> App<L> {
+    /// The app, with fonts and styles set in the context.
+    pub fn new(context: &Context, link: L) -> App<L> {
+        theme::install(context);
+        let mut state = State::default();
+        state.ask(Request::Session { command: State::subscription() });
+        state.list();
+        App {
+            link,
+            state,
+            screen: Screen::Start,
+            frame: frame::Frame::default(),
+            setup: setup::Setup::default(),
+            start: start::Start::default(),
+            runs: runs::Runs::default(),
+            curves: curves::Curves::default(),
+            experts: experts::Experts::default(),
+            sample: sample::Sample::default(),
+            compare: compare::Compare::default(),
+        }
+    }
+
+    /// The link.
+    pub fn link(&self) -> &L {
+        &self.link
+    }
+
+    /// Takes in what has arrived. Call it before each frame.
+    pub fn receive(&mut self, context: &Context) {
+        self.state.now = context.input(|input| input.time);
+        while let Some(reply) = self.link.poll() {
+            self.state.apply(reply);
+        }
+    }
+
+    /// Draws the window.
+    pub fn ui(&mut self, ui: &mut Ui) {
+        self.receive(ui.ctx());
+        self.shortcuts(ui);
+        let is_narrow = ui.available_width() < theme::NARROW;
+        self.frame.bars(ui, &mut self.state, &mut self.screen, &self.link.place(), is_narrow);
+        let App { state, screen, setup, start, runs, curves, experts, sample, compare, link, .. } = self;
+        let before = *screen;
+        frame::content(ui, *screen, is_narrow, |ui| match before {
+            Screen::Start => start.show(ui, state, screen, setup, link.has_files()),
+            Screen::Setup => setup.show(ui, state, screen, is_narrow),
+            Screen::Runs => runs.show(ui, state, screen, setup),
+            Screen::Curves => curves.show(ui, state, screen),
+            Screen::Experts => experts.show(ui, state, screen),
+            Screen::Sample => sample.show(ui, state, screen),
+            Screen::Compare => compare.show(ui, state, screen),
+            Screen::Machine => machine::show(ui, state),
+        });
+        let requests = self.state.take_requests();
+        let is_active = !requests.is_empty() || self.state.live.as_ref().is_some_and(|live| !live.is_over());
+        requests.into_iter().for_each(|request| self.link.send(request));
+        if is_active {
+            // Curves of a run under way are read again from time to time; replies wake the window by themselves.
+            ui.ctx().request_repaint_after(Duration::from_millis(500));
+        }
+    }
+
+    /// Space pauses and continues, digits choose a screen, `?` lists them.
+    fn shortcuts(&mut self, ui: &Ui) {
+        if ui.ctx().egui_wants_keyboard_input() {
+            return;
+        }
+        let digits = [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8];
+        let pressed = |key: Key| ui.input(|input| input.key_pressed(key) && input.modifiers.is_none());
+        if let Some(place) = digits.into_iter().position(pressed) {
+            self.screen = Screen::ALL[place];
+        }
+        if ui.input(|input| input.key_pressed(Key::Questionmark)) {
+            self.frame.are_shortcuts_shown ^= true;
+        }
+        let has_focus = ui.memory(|memory| memory.focused().is_some());
+        if !has_focus && pressed(Key::Space) {
+            match self.state.live.as_ref().map(|live| &live.stage) {
+                Some(Stage::Training) => self.state.command(Command::Pause),
+                Some(Stage::Paused) => self.state.command(Command::Continue),
+                _ => {}
+            }
+        }
+    }
+}

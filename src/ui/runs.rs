@@ -1,0 +1,290 @@
+//! All runs and studies: what differs, what has become of them, and what can be done with them.
+
+use std::collections::BTreeMap;
+
+use egui::{Align, Layout, RichText, ScrollArea, Sense, TextEdit, Ui, UiBuilder, pos2, vec2};
+
+use super::{
+    Screen,
+    chart::{number, short},
+    setup::Setup,
+    state::{State, status},
+    theme::{self, NEAR, bold, size},
+    widgets,
+};
+use crate::lab::workspace::{Request, RunEntry};
+
+/// The screen.
+#[derive(Default)]
+pub struct Runs {
+    filter: String,
+    /// What is about to be removed.
+    removing: Option<String>,
+}
+
+const ROW: f32 = 32.0;
+
+/// A row of the table.
+enum Row {
+    Study(String),
+    Run(String),
+}
+
+/// What differs between a run and another, in words; without one, from the defaults.
+pub fn difference(run: &RunEntry, other: Option<&RunEntry>) -> String {
+    let defaults = BTreeMap::new();
+    let before = other.map_or(&defaults, |other| &other.settings);
+    let keys: std::collections::BTreeSet<&String> = run.settings.keys().chain(before.keys()).filter(|key| *key != "seed").collect();
+    let short_key = |key: &str| key.rsplit('.').take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(".");
+    let of = |key: &&String| {
+        let (now, then) = (run.settings.get(*key), before.get(*key));
+        if now == then {
+            return None;
+        }
+        Some(match (then, now) {
+            (Some(then), Some(now)) => format!("{} {then} → {now}", short_key(key)),
+            (None, Some(now)) => format!("{} {now}", short_key(key)),
+            (Some(then), None) => format!("{} {then} → default", short_key(key)),
+            (None, None) => String::new(),
+        })
+    };
+    keys.iter().filter_map(of).collect::<Vec<_>>().join(", ")
+}
+
+impl Runs {
+    /// Draws the screen.
+    pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup) {
+        widgets::heading(ui, "Runs", "Each row names what differs from the baseline. Choose runs to see their curves.");
+        if !state.is_listed {
+            widgets::quiet(ui, "Reading the runs …");
+            return;
+        }
+        if state.runs.is_empty() {
+            if widgets::empty(
+                ui,
+                "No runs yet",
+                "Runs and studies of this folder are listed here, those of the command line too.",
+                Some("Start one"),
+            ) {
+                *screen = Screen::Start;
+            }
+            return;
+        }
+        ui.horizontal_wrapped(|ui| {
+            let label = ui.label("Find");
+            let field =
+                ui.add(TextEdit::singleline(&mut self.filter).hint_text("name or setting").desired_width(220.0)).labelled_by(label.id);
+            if ui.input(|input| input.key_pressed(egui::Key::Slash)) && ui.memory(|memory| memory.focused().is_none()) {
+                field.request_focus();
+            }
+            if ui.button("Read again").clicked() {
+                state.list();
+            }
+            if !state.shown.is_empty() && ui.button(format!("Curves of {}", state.shown.len())).clicked() {
+                *screen = Screen::Curves;
+            }
+            if !state.shown.is_empty() && ui.button("Choose none").clicked() {
+                state.shown.clear();
+            }
+        });
+        header(ui);
+        let rows = self.rows(state);
+        let baseline = state.baseline.as_ref().and_then(|run| state.entry(run)).cloned();
+        ScrollArea::both()
+            .auto_shrink([false, true])
+            .max_height((ui.clip_rect().bottom() - ui.cursor().top() - 40.0).max(240.0))
+            .show_rows(ui, ROW, rows.len(), |ui, range| {
+                for row in &rows[range] {
+                    match row {
+                        Row::Study(name) => study_row(ui, state, screen, name),
+                        Row::Run(name) => self.run_row(ui, state, screen, setup, name, baseline.as_ref()),
+                    }
+                }
+            });
+        self.confirm(ui, state);
+    }
+
+    fn rows(&self, state: &State) -> Vec<Row> {
+        let filter = self.filter.to_lowercase();
+        let matches = |run: &&RunEntry| {
+            filter.is_empty() || run.name.to_lowercase().contains(&filter) || difference(run, None).to_lowercase().contains(&filter)
+        };
+        let mut rows: Vec<Row> =
+            state.runs.iter().filter(|run| run.study.is_none()).filter(matches).map(|run| Row::Run(run.name.clone())).collect();
+        for study in &state.studies {
+            let of: Vec<Row> = state
+                .runs
+                .iter()
+                .filter(|run| run.study.as_ref() == Some(&study.name))
+                .filter(matches)
+                .map(|run| Row::Run(run.name.clone()))
+                .collect();
+            if !of.is_empty() || filter.is_empty() {
+                rows.push(Row::Study(study.name.clone()));
+                rows.extend(of);
+            }
+        }
+        rows
+    }
+
+    fn run_row(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, name: &str, baseline: Option<&RunEntry>) {
+        let colors = theme::colors(ui);
+        let Some(entry) = state.entry(name).cloned() else { return };
+        let is_live = state.is_under_way(name) && state.live.as_ref().is_some_and(|live| live.run == name)
+            || state.study.as_ref().is_some_and(|study| {
+                study.is_running && study.rows.iter().any(|row| entry.name.ends_with(&format!("/{}", row[0])) && row[4] == "training")
+            });
+        let color = colors.run(state.color_index(name));
+        let width = ui.available_width().max(820.0);
+        let (rect, _) = ui.allocate_exact_size(vec2(width, ROW - NEAR), Sense::hover());
+        if ui.rect_contains_pointer(rect) {
+            ui.painter().rect_filled(rect.expand2(vec2(0.0, 4.0)), 2.0, colors.field);
+        }
+        let mut row = ui.new_child(UiBuilder::new().max_rect(rect).layout(Layout::left_to_right(Align::Center)).id_salt(("run", name)));
+        let ui = &mut row;
+        ui.spacing_mut().interact_size.y = ROW - NEAR;
+        let mut is_shown = state.shown.iter().any(|shown| shown == name);
+        let check = ui.checkbox(&mut is_shown, "");
+        check.widget_info(|| egui::WidgetInfo::selected(egui::Role::CheckBox, true, is_shown, format!("show {name}")));
+        if check.changed() {
+            state.shown.retain(|shown| shown != name);
+            if is_shown {
+                state.shown.push(name.to_string());
+            }
+        }
+        widgets::swatch(ui, color);
+        let column = |ui: &mut Ui, from: f32, to: f32| {
+            let area = egui::Rect::from_min_max(pos2(rect.left() + from, rect.top()), pos2(rect.left() + to, rect.bottom()));
+            let mut cell = ui.new_child(UiBuilder::new().max_rect(area).layout(Layout::left_to_right(Align::Center)).id_salt((
+                "cell",
+                name,
+                from as i32,
+            )));
+            cell.spacing_mut().interact_size.y = ROW - NEAR;
+            cell
+        };
+        let label = match &entry.arm {
+            Some(arm) => format!("{arm}, seed {}", entry.seed),
+            None => {
+                let differs = difference(&entry, baseline.filter(|baseline| baseline.name != entry.name));
+                if differs.is_empty() { entry.name.clone() } else { format!("{}: {differs}", entry.name) }
+            }
+        };
+        let mut cell = column(ui, 56.0, width - 520.0);
+        let link = cell.add(egui::Link::new(short(&label, 90))).on_hover_text(format!("{}\n{}", entry.name, difference(&entry, None)));
+        if link.clicked() {
+            state.show_only(name);
+            state.focus = Some(name.to_string());
+            *screen = Screen::Curves;
+        }
+        let mut cell = column(ui, width - 512.0, width - 400.0);
+        let (words, outcome) = status(&entry, is_live);
+        let shown = widgets::state(&mut cell, outcome, words);
+        if let Some(problem) = &entry.problem {
+            shown.on_hover_text(problem);
+        }
+        let mut cell = column(ui, width - 396.0, width - 290.0);
+        let share = f64::from(entry.made) / f64::from(entry.updates.max(1));
+        widgets::bar(&mut cell, share, 48.0, outcome, &format!("{name} progress"));
+        cell.label(RichText::new(format!("{}/{}", entry.made, entry.updates)).font(theme::plain(size::SMALL)).color(colors.quiet));
+        let mut cell = column(ui, width - 286.0, width - 170.0);
+        let delta = match (entry.val_ce, baseline.filter(|baseline| baseline.name != entry.name).and_then(|baseline| baseline.val_ce)) {
+            (Some(own), Some(of_baseline)) => format!(" ({}{})", if own >= of_baseline { "+" } else { "" }, number(own - of_baseline)),
+            _ => String::new(),
+        };
+        cell.label(format!("{}{delta}", widgets::loss(entry.val_ce))).on_hover_text("Validation cross-entropy, nats per token");
+        let mut cell = column(ui, width - 166.0, width);
+        self.actions(&mut cell, state, screen, setup, &entry);
+    }
+
+    fn actions(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, entry: &RunEntry) {
+        let name = &entry.name;
+        let is_busy = state.live.as_ref().is_some_and(|live| !live.is_over());
+        let is_resumable = entry.study.is_none() && entry.exit.map_or(entry.made > 0, |exit| exit.is_resumable());
+        if is_resumable && !is_busy && widgets::small_button(ui, "Resume", &format!("Resume {name}")).clicked() {
+            state.resume(name);
+            *screen = Screen::Curves;
+        }
+        let more = widgets::small_button(ui, "More", &format!("More about {name}"));
+        egui::Popup::menu(&more).show(|ui| {
+            if ui.button("Make it the baseline").clicked() {
+                state.baseline = Some(name.clone());
+            }
+            if ui.button("Experts").clicked() {
+                state.focus = Some(name.clone());
+                *screen = Screen::Experts;
+            }
+            if ui.button("Texts").clicked() {
+                state.focus = Some(name.clone());
+                *screen = Screen::Sample;
+            }
+            if state.look(name).is_some() && ui.button("Change its config").clicked() {
+                let text = state.look(name).map(|facts| facts.config.clone()).unwrap_or_default();
+                setup.take_config(&text);
+                *screen = Screen::Setup;
+            }
+            if entry.study.is_none() && ui.button("Remove …").clicked() {
+                self.removing = Some(name.clone());
+            }
+        });
+        if state.baseline.as_deref() == Some(name) {
+            widgets::quiet(ui, "baseline");
+        }
+    }
+
+    /// Asks before anything is removed.
+    fn confirm(&mut self, ui: &Ui, state: &mut State) {
+        let Some(name) = self.removing.clone() else { return };
+        egui::Window::new("Remove").collapsible(false).resizable(false).show(ui.ctx(), |ui| {
+            ui.label(format!("Remove `{name}` with its checkpoints and results? This cannot be undone."));
+            ui.horizontal(|ui| {
+                if ui.button("Keep it").clicked() {
+                    self.removing = None;
+                }
+                if ui.button(RichText::new("Remove").color(theme::colors(ui).bad)).clicked() {
+                    state.shown.retain(|shown| *shown != name && !shown.starts_with(&format!("{name}/")));
+                    state.ask(Request::Remove { name: name.clone() });
+                    self.removing = None;
+                }
+            });
+        });
+    }
+}
+
+/// The names of the columns, from the right edge.
+const COLUMNS: [(&str, f32); 3] = [("state", 512.0), ("updates", 396.0), ("validation CE", 286.0)];
+
+fn header(ui: &mut Ui) {
+    let colors = theme::colors(ui);
+    let width = ui.available_width().max(820.0);
+    let (rect, _) = ui.allocate_exact_size(vec2(width, 18.0), Sense::hover());
+    let painter = ui.painter_at(rect);
+    let names = std::iter::once(("run", width - 56.0)).chain(COLUMNS);
+    for (name, from_right) in names {
+        let at = pos2(rect.right() - from_right, rect.center().y);
+        painter.text(at, egui::Align2::LEFT_CENTER, name, theme::plain(size::SMALL), colors.quiet);
+    }
+}
+
+fn study_row(ui: &mut Ui, state: &mut State, screen: &mut Screen, name: &str) {
+    let colors = theme::colors(ui);
+    let Some(study) = state.studies.iter().find(|study| study.name == name).cloned() else { return };
+    let width = ui.available_width().max(820.0);
+    ui.allocate_ui_with_layout(vec2(width, ROW - NEAR), Layout::left_to_right(Align::Center), |ui| {
+        ui.label(RichText::new(&study.name).font(bold(size::BODY)).color(colors.ink));
+        if let Some(problem) = &study.problem {
+            ui.label(RichText::new(short(problem, 90)).color(colors.bad)).on_hover_text(problem);
+            return;
+        }
+        ui.add(egui::Label::new(RichText::new(short(&study.question, 80)).color(colors.quiet)).truncate());
+        widgets::quiet(ui, format!("{} of {} runs", study.over, study.runs));
+        if widgets::small_button(ui, "Verdict", &format!("Verdict of {name}")).clicked() {
+            state.open_study(name);
+            *screen = Screen::Compare;
+        }
+        if widgets::small_button(ui, "Choose all", &format!("Choose all runs of {name}")).clicked() {
+            state.shown =
+                state.runs.iter().filter(|run| run.study.as_deref() == Some(name) && run.made > 0).map(|run| run.name.clone()).collect();
+        }
+    });
+}

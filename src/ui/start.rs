@@ -1,0 +1,178 @@
+//! Three ways to begin, each one click from something that runs.
+
+use egui::{RichText, Ui};
+
+use super::{
+    Screen,
+    presets::{self, PRESETS},
+    runs,
+    setup::Setup,
+    state::State,
+    theme::{self, APART, NEAR, bold, size},
+    widgets,
+};
+
+/// The screen.
+#[derive(Default)]
+pub struct Start {
+    path: String,
+    problem: Option<String>,
+}
+
+/// Recent runs that are listed.
+const RECENT: usize = 6;
+
+impl Start {
+    /// Draws the screen.
+    pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, has_files: bool) {
+        widgets::heading(
+            ui,
+            "Train a small mixture of experts",
+            "On this machine's GPU, or on its processor: choose one, and it starts. Nothing leaves this machine.",
+        );
+        if ui.available_width() < theme::NARROW {
+            quickstart(ui, state, screen);
+            ablation(ui, state, screen);
+            self.own_text(ui, state, screen, setup, has_files);
+        } else {
+            ui.spacing_mut().item_spacing.x = APART;
+            ui.columns(3, |columns| {
+                quickstart(&mut columns[0], state, screen);
+                ablation(&mut columns[1], state, screen);
+                self.own_text(&mut columns[2], state, screen, setup, has_files);
+            });
+            ui.spacing_mut().item_spacing.x = NEAR;
+        }
+        self.recent(ui, state, screen);
+    }
+
+    fn own_text(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, has_files: bool) {
+        card(ui, "Train on my text", |ui| {
+            if !has_files {
+                ui.label("In the browser, runs learn the embedded language. The desktop app and the command line read text files, JSON lines and Parquet.");
+                ui.add_space(NEAR);
+                if ui.button("Change the config").clicked() {
+                    *screen = Screen::Setup;
+                }
+                return;
+            }
+            ui.label(
+                "A text file, JSON lines, or a folder of them. It is split by document, and a tokenizer of 4,096 tokens is trained on it.",
+            );
+            let label = ui.label("Path");
+            let field = egui::TextEdit::singleline(&mut self.path).hint_text("book.txt").desired_width(f32::INFINITY);
+            ui.add(field).labelled_by(label.id);
+            ui.add_space(NEAR);
+            if ui.add_enabled(!self.path.trim().is_empty(), egui::Button::new("Train on it")).clicked() {
+                let path = toml::Value::String(self.path.trim().into());
+                let sets = [
+                    "data.kind=text".to_string(),
+                    format!("data.paths=[{path}]"),
+                    "data.tokenizer.kind=bpe".to_string(),
+                    "model.vocabulary=4096".to_string(),
+                ];
+                match presets::load(PRESETS[0].path, None, &sets) {
+                    Ok(config) => {
+                        self.problem = None;
+                        state.start("text", config.to_effective_toml());
+                        *screen = Screen::Curves;
+                    }
+                    Err(problems) => {
+                        self.problem = Some(problems.to_string());
+                        setup.take(PRESETS[0].path, &sets);
+                    }
+                }
+            }
+            if let Some(problem) = &self.problem {
+                ui.label(RichText::new(problem).color(theme::colors(ui).bad).monospace());
+            }
+        });
+    }
+
+    fn recent(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen) {
+        if state.runs.is_empty() {
+            return;
+        }
+        widgets::group(ui, "Runs here");
+        let names: Vec<String> = state.studies.iter().rev().take(RECENT).map(|study| study.name.clone()).collect();
+        for name in names {
+            let Some(study) = state.studies.iter().find(|study| study.name == name) else { continue };
+            let text = format!("{}  {} of {} runs  {}", study.name, study.over, study.runs, study.question);
+            if ui.link(text).clicked() {
+                state.open_study(&name);
+                *screen = Screen::Compare;
+            }
+        }
+        let singles: Vec<String> =
+            state.runs.iter().rev().filter(|run| run.study.is_none()).take(RECENT).map(|run| run.name.clone()).collect();
+        for name in singles {
+            ui.horizontal(|ui| {
+                let Some(entry) = state.entry(&name) else { return };
+                let (words, outcome) = super::state::status(entry, state.is_under_way(&name));
+                let text = format!("{name}  {}", runs::difference(entry, None));
+                let loss = widgets::loss(entry.val_ce);
+                let clicked = ui.link(super::chart::short(&text, 80)).clicked();
+                widgets::state(ui, outcome, words);
+                widgets::quiet(ui, format!("validation CE {loss}"));
+                if clicked {
+                    state.show_only(&name);
+                    state.focus = Some(name.clone());
+                    *screen = Screen::Curves;
+                }
+            });
+        }
+    }
+}
+
+fn card(ui: &mut Ui, title: &str, content: impl FnOnce(&mut Ui)) {
+    widgets::card(ui, |ui| {
+        ui.set_width(ui.available_width());
+        ui.set_min_height(190.0);
+        ui.vertical(|ui| {
+            ui.label(RichText::new(title).font(bold(size::GROUP)).color(theme::colors(ui).ink));
+            content(ui);
+        });
+    });
+}
+
+fn is_busy(state: &State) -> bool {
+    state.live.as_ref().is_some_and(|live| !live.is_over()) || state.study.as_ref().is_some_and(|study| study.is_running)
+}
+
+fn quickstart(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
+    card(ui, "Train the quickstart", |ui| {
+        ui.label("Four experts learn an embedded language. Its entropy is known, so you see how close the model comes: 500 updates, a few minutes on a processor, seconds on a GPU.");
+        ui.add_space(NEAR);
+        let is_busy = is_busy(state);
+        ui.add_enabled_ui(!is_busy, |ui| {
+            if widgets::primary(ui, "Train").clicked()
+                && let Ok(config) = presets::load(PRESETS[0].path, None, &[])
+            {
+                state.start("quickstart", config.to_effective_toml());
+                *screen = Screen::Curves;
+            }
+        });
+        busy(ui, is_busy);
+    });
+}
+
+fn busy(ui: &mut Ui, is_busy: bool) {
+    if is_busy {
+        widgets::quiet(ui, "Something is under way: stop it first.");
+    }
+}
+
+fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
+    card(ui, "Run an ablation", |ui| {
+        ui.label("Does a token need two experts, and is the load-balancing loss needed? Three arms, at least four seeds each, and a verdict with error bars: better, worse, equivalent, or not clear.");
+        ui.add_space(NEAR);
+        let is_busy = is_busy(state);
+        ui.add_enabled_ui(!is_busy, |ui| {
+            if ui.button("Run the ablation").clicked() {
+                state.start_study("example", "suite.toml", presets::study_files());
+                *screen = Screen::Compare;
+            }
+        });
+        busy(ui, is_busy);
+    });
+}

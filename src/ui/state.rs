@@ -1,0 +1,666 @@
+//! What the app knows: everything comes from replies of the workspace, and every action is a request to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use crate::{
+    lab::{
+        audit::Finding,
+        suite::{Judged, Progress, SuiteCommand, SuiteEvent, table},
+        workspace::{Curve, Facts, Query, Reply, Request, RunEntry, StudyEntry},
+    },
+    run::{
+        protocol::{Checkpoint, Command, Opened, OpeningPhase, Problem, SessionEvent, Subscription},
+        records::SampleRecord,
+        summary::{ExitReason, Summary},
+    },
+};
+
+/// Points of a curve that are asked for: about two for each pixel column of a large screen.
+const POINTS: u32 = 2048;
+/// Columns of a heat map that are asked for.
+const COLUMNS: u32 = 240;
+/// Seconds between two readings of a run that is under way.
+const REFRESH: f64 = 1.0;
+/// Seconds between two listings while something is under way.
+const LIST: f64 = 5.0;
+/// Notes that are kept.
+const NOTES: usize = 200;
+/// Updates from which the speed of the run is taken.
+const PACE: usize = 50;
+
+/// The state of the app.
+#[derive(Default)]
+pub struct State {
+    /// Runs, those of studies included.
+    pub runs: Vec<RunEntry>,
+    /// Studies.
+    pub studies: Vec<StudyEntry>,
+    /// Whether the list has arrived.
+    pub is_listed: bool,
+    /// The run that is or was made by this app.
+    pub live: Option<Live>,
+    /// The study that is shown.
+    pub study: Option<Study>,
+    /// What is known of runs.
+    pub facts: BTreeMap<String, Facts>,
+    /// What happened, the newest last.
+    pub notes: VecDeque<Note>,
+    /// Runs whose curves are shown, in the order of their choice.
+    pub shown: Vec<String>,
+    /// The run that others are compared with.
+    pub baseline: Option<String>,
+    /// The run whose experts and texts are shown.
+    pub focus: Option<String>,
+    /// Seconds on the app's clock.
+    pub now: f64,
+    curves: HashMap<(String, String), Known>,
+    wanted: BTreeMap<String, BTreeSet<String>>,
+    looked: HashMap<String, f64>,
+    listed_at: f64,
+    outbox: Vec<Request>,
+    /// What has a colour: arms of studies and single runs, in the order of their first appearance.
+    colored: Vec<String>,
+}
+
+/// A curve as it was last read.
+struct Known {
+    curve: Curve,
+    asked_at: f64,
+    is_asked: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// When, on the app's clock.
+    pub at: f64,
+    /// How grave it is.
+    pub weight: Weight,
+    /// The run or study.
+    pub about: String,
+    /// What.
+    pub text: String,
+}
+
+/// How grave a note is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// For information.
+    Info,
+    /// Needs attention.
+    Warning,
+    /// Something failed.
+    Problem,
+}
+
+/// The run that this app makes.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Its name.
+    pub run: String,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Updates made.
+    pub update: u32,
+    /// Updates in total.
+    pub updates: u32,
+    /// Adapter and driver.
+    pub adapter: String,
+    /// Its config with every default filled in.
+    pub config: String,
+    /// Training cross-entropy of the newest update, nats per token.
+    pub train_ce: Option<f64>,
+    /// Validation cross-entropy of the newest evaluation, nats per token.
+    pub val_ce: Option<f64>,
+    /// Training tokens per second.
+    pub tokens_per_second: Option<f64>,
+    /// Texts that were asked for, the newest last.
+    pub samples: Vec<SampleRecord>,
+    /// Whether a text was asked for and has not arrived.
+    pub is_sampling: bool,
+    pace: VecDeque<(u32, f64)>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Stage {
+    /// It was asked for.
+    #[default]
+    Asked,
+    /// It is being opened.
+    Opening {
+        /// What is done.
+        phase: OpeningPhase,
+        /// Completed items.
+        done: u32,
+        /// All items; 0 if they are not counted.
+        total: u32,
+        /// The next one.
+        detail: Option<String>,
+    },
+    /// It makes updates.
+    Training,
+    /// It is paused.
+    Paused,
+    /// It was asked to stop.
+    Stopping,
+    /// It is open for reading.
+    Inspected,
+    /// It was open for reading.
+    Closed,
+    /// It is over.
+    Ended(Box<Summary>),
+    /// It failed.
+    Failed(Box<Problem>),
+}
+
+/// A study that is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Study {
+    /// The name of its folder.
+    pub name: String,
+    /// Its question.
+    pub question: String,
+    /// Its arms, the control first.
+    pub arms: Vec<String>,
+    /// Where it stands.
+    pub progress: Option<Progress>,
+    /// A line about it.
+    pub line: String,
+    /// For each run: name, updates made, training and validation loss, status.
+    pub rows: Vec<Vec<String>>,
+    /// What it shows.
+    pub judged: Option<Judged>,
+    /// What the audit found before the first run.
+    pub findings: Vec<Finding>,
+    /// What happened.
+    pub lines: Vec<String>,
+    /// Whether its runs are being made.
+    pub is_running: bool,
+    /// Whether they are paused.
+    pub is_paused: bool,
+    /// Whether it was asked to stop.
+    pub is_stopping: bool,
+    /// Its report, by file name.
+    pub report: Vec<(String, String)>,
+    /// Why it could not be opened.
+    pub problem: Option<Problem>,
+}
+
+impl Live {
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_) | Stage::Failed(_) | Stage::Inspected | Stage::Closed)
+    }
+
+    /// Estimated seconds until the last update, from the speed of the last ones.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let ((first, then), (last, now)) = (self.pace.front()?, self.pace.back()?);
+        let is_enough = last > first && now - then >= 1.0;
+        is_enough.then(|| f64::from(self.updates.saturating_sub(self.update)) * (now - then) / f64::from(last - first))
+    }
+}
+
+impl State {
+    /// Sends a request with the next frame.
+    pub fn ask(&mut self, request: Request) {
+        self.outbox.push(request);
+    }
+
+    /// The requests since the last call, those for curves that were shown and are missing or old among them.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        for (run, keys) in std::mem::take(&mut self.wanted) {
+            let is_live = self.is_under_way(&run);
+            let due = |key: &String| match self.curves.get(&(run.clone(), key.clone())) {
+                None => true,
+                Some(known) => !known.is_asked && is_live && self.now - known.asked_at >= REFRESH,
+            };
+            // Arrays are read in fewer points.
+            let (arrays, scalars): (Vec<String>, Vec<String>) = keys.into_iter().filter(due).partition(|key| is_array(key));
+            for (series, points) in [(scalars, POINTS), (arrays, COLUMNS)] {
+                if series.is_empty() {
+                    continue;
+                }
+                for key in &series {
+                    let known = self.curves.entry((run.clone(), key.clone())).or_insert(Known {
+                        curve: Curve::default(),
+                        asked_at: 0.0,
+                        is_asked: true,
+                    });
+                    (known.asked_at, known.is_asked) = (self.now, true);
+                }
+                self.outbox.push(Request::Read(Query { run: run.clone(), series, from: 0, to: u32::MAX, points }));
+            }
+        }
+        let is_active = self.live.as_ref().is_some_and(|live| !live.is_over()) || self.study.as_ref().is_some_and(|study| study.is_running);
+        if is_active && self.now - self.listed_at >= LIST {
+            self.list();
+        }
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Asks for the list.
+    pub fn list(&mut self) {
+        self.listed_at = self.now;
+        self.ask(Request::List);
+    }
+
+    /// Whether the app or another process is making a run.
+    pub fn is_under_way(&self, run: &str) -> bool {
+        let of_live = self.live.as_ref().is_some_and(|live| live.run == run && !live.is_over());
+        let entry = self.entry(run);
+        of_live || entry.is_some_and(|entry| entry.exit.is_none() && entry.made < entry.updates)
+    }
+
+    /// A run of the list.
+    pub fn entry(&self, run: &str) -> Option<&RunEntry> {
+        self.runs.iter().find(|entry| entry.name == run)
+    }
+
+    /// A series of a run, as far as it is known; it is read if it is not.
+    pub fn curve(&mut self, run: &str, key: &str) -> Option<&Curve> {
+        self.wanted.entry(run.to_string()).or_default().insert(key.to_string());
+        self.curves.get(&(run.to_string(), key.to_string())).map(|known| &known.curve).filter(|curve| !curve.updates.is_empty())
+    }
+
+    /// Whether a series was asked for and has not arrived.
+    pub fn is_reading(&self, run: &str, key: &str) -> bool {
+        self.curves.get(&(run.to_string(), key.to_string())).is_none_or(|known| known.is_asked)
+    }
+
+    /// The facts of a run, as far as they are known; they are asked for if they are not, and again while the run is under way.
+    pub fn look(&mut self, run: &str) -> Option<&Facts> {
+        let is_live = self.is_under_way(run);
+        let due = self.looked.get(run).is_none_or(|at| is_live && self.now - at >= 2.0 * REFRESH);
+        if due {
+            self.looked.insert(run.to_string(), self.now);
+            self.ask(Request::Look { run: run.to_string() });
+        }
+        self.facts.get(run)
+    }
+
+    /// The place of a run's colour among those that are used: the arms of a study and single runs have one each.
+    pub fn color_index(&mut self, run: &str) -> usize {
+        let entry = self.entry(run);
+        let key = match entry.and_then(|entry| Some((entry.study.as_ref()?, entry.arm.as_ref()?))) {
+            Some((study, arm)) => {
+                // The arms of a study have the colours of its report.
+                if let Some(place) =
+                    self.studies.iter().find(|known| known.name == *study).and_then(|s| s.arms.iter().position(|a| a == arm))
+                {
+                    return place;
+                }
+                format!("{study}/{arm}")
+            }
+            None => run.to_string(),
+        };
+        self.colored.iter().position(|known| *known == key).unwrap_or_else(|| {
+            self.colored.push(key);
+            self.colored.len() - 1
+        })
+    }
+
+    /// A name for a run or study that no other has.
+    pub fn free_name(&self, stem: &str) -> String {
+        let taken = |name: &str| {
+            self.runs.iter().any(|run| run.name == name || run.study.as_deref() == Some(name))
+                || self.studies.iter().any(|study| study.name == name)
+                || self.live.as_ref().is_some_and(|live| live.run == name)
+        };
+        let names = std::iter::once(stem.to_string()).chain((2..).map(|number| format!("{stem}-{number}")));
+        names.into_iter().find(|name| !taken(name)).unwrap_or_default()
+    }
+
+    /// Opens a run for reading.
+    pub fn inspect(&mut self, run: &str) {
+        self.close();
+        self.ask(Request::Session { command: Command::Inspect { run: run.into(), checkpoint: Checkpoint::default(), data: None } });
+        self.live = Some(Live { run: run.into(), ..Live::default() });
+    }
+
+    /// Closes a run that is open for reading.
+    pub fn close(&mut self) {
+        if self.live.as_ref().is_some_and(|live| live.stage == Stage::Inspected) {
+            self.ask(Request::Session { command: Command::Stop });
+        }
+    }
+
+    /// Starts a run.
+    pub fn start(&mut self, stem: &str, config: String) -> String {
+        self.close();
+        let run = self.free_name(stem);
+        self.ask(Request::Session { command: Command::Start { run: run.clone(), config, sets: Vec::new() } });
+        self.begin(run.clone());
+        run
+    }
+
+    /// Resumes a run.
+    pub fn resume(&mut self, run: &str) {
+        self.close();
+        self.ask(Request::Session { command: Command::Resume { run: run.into(), sets: Vec::new(), allow: Vec::new() } });
+        self.begin(run.into());
+    }
+
+    fn begin(&mut self, run: String) {
+        self.forget(&run);
+        self.live = Some(Live { run: run.clone(), ..Live::default() });
+        self.show_only(&run);
+        self.focus = Some(run);
+    }
+
+    /// Shows the curves of one run.
+    pub fn show_only(&mut self, run: &str) {
+        self.shown = vec![run.to_string()];
+    }
+
+    /// Sends a command to the run.
+    pub fn command(&mut self, command: Command) {
+        if let (Command::Stop, Some(live)) = (&command, &mut self.live) {
+            live.stage = Stage::Stopping;
+        }
+        self.ask(Request::Session { command });
+    }
+
+    /// Opens and runs a study whose files are given.
+    pub fn start_study(&mut self, stem: &str, file: &str, files: BTreeMap<String, String>) -> String {
+        self.close();
+        let study = self.free_name(stem);
+        self.study = Some(Study { name: study.clone(), is_running: true, ..Study::default() });
+        self.ask(Request::Study { study: study.clone(), command: SuiteCommand::Open { study: file.into(), files } });
+        self.ask(Request::Study { study: study.clone(), command: SuiteCommand::Run { retry_failed: false } });
+        study
+    }
+
+    /// Opens a study that is there.
+    pub fn open_study(&mut self, name: &str) {
+        if self.study.as_ref().is_some_and(|study| study.name == name) {
+            return;
+        }
+        self.study = Some(Study { name: name.into(), ..Study::default() });
+        for command in [SuiteCommand::Reopen, SuiteCommand::Judge] {
+            self.ask(Request::Study { study: name.into(), command });
+        }
+    }
+
+    /// Sends a command to the study.
+    pub fn command_study(&mut self, command: SuiteCommand) {
+        if matches!(command, SuiteCommand::Run { .. }) {
+            self.close();
+        }
+        let Some(study) = &mut self.study else { return };
+        match command {
+            SuiteCommand::Run { .. } => (study.is_running, study.is_stopping, study.is_paused) = (true, false, false),
+            SuiteCommand::Stop => study.is_stopping = true,
+            _ => {}
+        }
+        let name = study.name.clone();
+        self.ask(Request::Study { study: name, command });
+    }
+
+    /// What the app subscribes to when it starts.
+    pub fn subscription() -> Command {
+        Command::Subscribe(Subscription { series: vec!["train_ce".into()], every_seconds: 0.1, records: false })
+    }
+
+    fn forget(&mut self, run: &str) {
+        self.curves.retain(|(of, _), _| of != run);
+        self.facts.remove(run);
+        self.looked.remove(run);
+    }
+
+    /// The newest values of a run are read once more.
+    fn refresh(&mut self, run: &str) {
+        let now = self.now;
+        for ((of, _), known) in &mut self.curves {
+            if of == run {
+                (known.is_asked, known.asked_at) = (false, f64::NEG_INFINITY);
+            }
+        }
+        // A run that has ended is read for the last time.
+        let keys: BTreeSet<String> = self.curves.keys().filter(|(of, _)| of == run).map(|(_, key)| key.clone()).collect();
+        for key in &keys {
+            self.curves.entry((run.to_string(), key.clone())).and_modify(|known| known.asked_at = now);
+            let points = if is_array(key) { COLUMNS } else { POINTS };
+            self.ask(Request::Read(Query { run: run.into(), series: vec![key.clone()], from: 0, to: u32::MAX, points }));
+        }
+        self.looked.remove(run);
+    }
+
+    fn note(&mut self, weight: Weight, about: &str, text: impl Into<String>) {
+        self.notes.push_back(Note { at: self.now, weight, about: about.into(), text: text.into() });
+        if self.notes.len() > NOTES {
+            self.notes.pop_front();
+        }
+    }
+
+    /// Takes in a reply.
+    pub fn apply(&mut self, reply: Reply) {
+        match reply {
+            Reply::Listed { runs, studies } => {
+                (self.runs, self.studies, self.is_listed) = (runs, studies, true);
+            }
+            Reply::Looked(facts) => {
+                self.facts.insert(facts.run.clone(), *facts);
+            }
+            Reply::Read(answer) => {
+                for curve in answer.curves {
+                    let known = self.curves.entry((answer.query.run.clone(), curve.series.clone())).or_insert(Known {
+                        curve: Curve::default(),
+                        asked_at: self.now,
+                        is_asked: false,
+                    });
+                    (known.curve, known.is_asked) = (curve, false);
+                }
+            }
+            Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
+            Reply::Failed(problem) => {
+                self.note(Weight::Problem, "", problem.what.clone());
+                if let Some(live) = self.live.as_mut().filter(|live| !live.is_over()) {
+                    live.stage = Stage::Failed(problem.clone());
+                }
+                if let Some(study) = self.study.as_mut().filter(|study| study.is_running) {
+                    (study.is_running, study.problem) = (false, Some(*problem));
+                }
+                self.ask(Request::Session { command: State::subscription() });
+                self.list();
+            }
+            Reply::Session { run, event } => self.session(&run, event),
+            Reply::Study { study, event } => self.of_study(&study, event),
+        }
+    }
+
+    fn refused(&mut self, request: &str, about: &str, problem: Problem) {
+        // A run that was just asked for has nothing to read yet.
+        let is_early = matches!(request, "read" | "look") && self.live.as_ref().is_some_and(|live| live.run == about && live.update == 0);
+        for ((run, _), known) in &mut self.curves {
+            if run == about {
+                known.is_asked = false;
+            }
+        }
+        if is_early {
+            return;
+        }
+        if let Some(study) = self.study.as_mut().filter(|study| study.name == about && request.starts_with("study")) {
+            (study.is_running, study.problem) = (false, Some(problem.clone()));
+        }
+        if matches!(request, "start" | "resume")
+            && let Some(live) = self.live.as_mut().filter(|live| live.run == about)
+        {
+            live.stage = Stage::Failed(Box::new(problem.clone()));
+        }
+        self.note(Weight::Problem, about, format!("{request}: {}", problem.what));
+    }
+
+    fn session(&mut self, run: &str, event: SessionEvent) {
+        match &event {
+            SessionEvent::Incident(record) => {
+                self.note(Weight::Warning, run, format!("update {}: {}: {}", record.update, record.incident.words(), record.detail));
+            }
+            SessionEvent::Warning { text } => self.note(Weight::Warning, run, text.clone()),
+            SessionEvent::Rejected { command, problem } => self.note(Weight::Problem, run, format!("{command}: {}", problem.what)),
+            SessionEvent::Failed(problem) => self.note(Weight::Problem, run, problem.what.clone()),
+            SessionEvent::Saved { update, .. } => self.note(Weight::Info, run, format!("checkpoint saved at update {update}")),
+            SessionEvent::Ended(summary) => {
+                let is_expected = summary.exit.exit_code() == 0 || summary.exit == ExitReason::Interrupted;
+                let weight = if is_expected { Weight::Info } else { Weight::Warning };
+                let detail = summary.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
+                self.note(weight, run, format!("the run {}{detail}", summary.exit.words()));
+            }
+            _ => {}
+        }
+        if let Some(live) = self.live.as_mut().filter(|live| live.run == run || run.is_empty()) {
+            live.take(&event);
+        }
+        if matches!(event, SessionEvent::Ended(_) | SessionEvent::Failed(_)) {
+            self.refresh(run);
+            self.list();
+        }
+        if matches!(event, SessionEvent::Opened(_)) {
+            self.list();
+        }
+    }
+
+    fn of_study(&mut self, name: &str, event: SuiteEvent) {
+        if let SuiteEvent::Warning { run, text } = &event {
+            self.note(Weight::Warning, run.as_deref().unwrap_or(name), text.clone());
+        }
+        if let SuiteEvent::Failed(problem) = &event {
+            self.note(Weight::Problem, name, problem.what.clone());
+        }
+        if let SuiteEvent::RunEnded { run, .. } = &event {
+            let run = format!("{name}/{run}");
+            self.refresh(&run);
+            self.list();
+        }
+        let Some(study) = self.study.as_mut().filter(|study| study.name == name) else { return };
+        study.take(event);
+        if study.judged.is_some() && !study.is_running {
+            self.list();
+        }
+    }
+}
+
+/// Whether a series has several values an update.
+fn is_array(key: &str) -> bool {
+    crate::run::series::Series::find(key).is_some_and(|series| series.is_array())
+}
+
+impl Live {
+    fn take(&mut self, event: &SessionEvent) {
+        match event {
+            SessionEvent::Opening { phase, done, total, detail } => {
+                self.stage = Stage::Opening { phase: *phase, done: *done, total: *total, detail: detail.clone() };
+            }
+            SessionEvent::Opened(opened) => {
+                let Opened { update, updates, adapter, driver, config, .. } = &**opened;
+                (self.update, self.updates, self.stage) = (*update, *updates, Stage::Training);
+                self.adapter = self::adapter(adapter, driver);
+                self.config = config.clone();
+                self.pace.clear();
+            }
+            SessionEvent::Series(block) => {
+                for (row, (update, time)) in block.updates.iter().zip(&block.times).enumerate() {
+                    self.update = *update;
+                    self.train_ce = block.scalar("train_ce", row);
+                    self.tokens_per_second = time.tokens_per_second.or(self.tokens_per_second);
+                    self.pace.push_back((*update, time.seconds));
+                }
+                while self.pace.len() > PACE {
+                    self.pace.pop_front();
+                }
+            }
+            SessionEvent::Evaluated { record, .. } => self.val_ce = Some(record.val_ce),
+            SessionEvent::Sampled { record, requested: true } => {
+                self.samples.push((**record).clone());
+                self.is_sampling = false;
+            }
+            SessionEvent::Rewound(record) => {
+                self.update = record.to;
+                self.pace.clear();
+            }
+            SessionEvent::Paused { update } => (self.update, self.stage) = (*update, Stage::Paused),
+            SessionEvent::Continued => {
+                self.stage = Stage::Training;
+                self.pace.clear();
+            }
+            SessionEvent::Ended(summary) => {
+                self.update = summary.updates;
+                self.val_ce = summary.final_val_ce.or(self.val_ce);
+                self.stage = Stage::Ended(summary.clone());
+            }
+            SessionEvent::Inspected(inspected) => {
+                (self.update, self.stage) = (inspected.update, Stage::Inspected);
+                self.adapter = adapter(&inspected.adapter, &inspected.driver);
+                self.config = inspected.config.clone();
+            }
+            SessionEvent::Closed => self.stage = Stage::Closed,
+            SessionEvent::Failed(problem) => self.stage = Stage::Failed(problem.clone()),
+            SessionEvent::Rejected { command, .. } if command == "sample" => self.is_sampling = false,
+            _ => {}
+        }
+    }
+}
+
+/// Adapter and driver; browsers name neither.
+fn adapter(adapter: &str, driver: &str) -> String {
+    [adapter, driver].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+impl Study {
+    fn take(&mut self, event: SuiteEvent) {
+        if let Some(line) = table::event(&event).filter(|_| !matches!(event, SuiteEvent::Judged(_) | SuiteEvent::Audited { .. })) {
+            self.lines.push(line);
+        }
+        match event {
+            SuiteEvent::Opened { question, arms, .. } => (self.question, self.arms, self.problem) = (question, arms, None),
+            SuiteEvent::Standing { progress, line, rows } => {
+                (self.progress, self.line, self.rows) = (Some(progress), line, rows);
+            }
+            SuiteEvent::Audited { findings } => self.findings = findings,
+            SuiteEvent::Judged(judged) => self.judged = Some(*judged),
+            SuiteEvent::Paused => self.is_paused = true,
+            SuiteEvent::Continued => self.is_paused = false,
+            SuiteEvent::Ended { .. } => (self.is_running, self.is_paused, self.is_stopping) = (false, false, false),
+            SuiteEvent::Reported { files } => self.report = files,
+            SuiteEvent::Rejected { problem, .. } => {
+                self.problem = Some(*problem);
+                self.is_running = false;
+            }
+            SuiteEvent::Failed(problem) => (self.is_running, self.problem) = (false, Some(*problem)),
+            _ => {}
+        }
+    }
+}
+
+/// What has become of a run, in a few words.
+pub fn status(entry: &RunEntry, is_live: bool) -> (&'static str, Outcome) {
+    match entry.exit {
+        _ if is_live => ("training", Outcome::Running),
+        _ if entry.problem.is_some() => ("failed", Outcome::Failed),
+        None if entry.made == 0 => ("waiting", Outcome::Waiting),
+        None => ("unfinished", Outcome::Attention),
+        Some(ExitReason::Completed) => ("done", Outcome::Done),
+        Some(ExitReason::EarlyStopped) => ("stopped early", Outcome::Done),
+        Some(ExitReason::StoppedByGate) => ("stopped by a gate", Outcome::Done),
+        Some(ExitReason::Interrupted) => ("stopped", Outcome::Attention),
+        Some(ExitReason::Diverged) => ("diverged", Outcome::Failed),
+        Some(ExitReason::DeviceLost) => ("device lost", Outcome::Attention),
+        Some(ExitReason::OutOfSpace | ExitReason::SaveFailed) => ("not saved", Outcome::Attention),
+        Some(ExitReason::Failed) => ("failed", Outcome::Failed),
+    }
+}
+
+/// The kinds of states, each with a colour and a shape of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not started.
+    Waiting,
+    /// Under way.
+    Running,
+    /// Over.
+    Done,
+    /// Can be resumed.
+    Attention,
+    /// Failed.
+    Failed,
+}

@@ -10,7 +10,8 @@ use moelab::run::records::{EvalRecord, Event, Incident, IncidentRecord, SampleRe
 use moelab::run::series::Lengths;
 use moelab::run::summary::{Baselines, ExitReason, SCHEMA, Summary};
 
-fn summary() -> Summary {
+/// Of a completed run of forty updates.
+pub fn summary() -> Summary {
     Summary {
         schema: SCHEMA,
         name: "quickstart".into(),

@@ -14,7 +14,7 @@ use moelab::{
         gates::GateRule,
         records::{Incident, IncidentRecord, Time},
         suite::Claim,
-        summary::{Baselines, EpochSize, ExitReason, SCHEMA, Summary},
+        summary::{EpochSize, Summary},
     },
 };
 
@@ -27,34 +27,8 @@ fn config(changes: &[&str]) -> Config {
 }
 
 fn summary(ce: f64) -> Summary {
-    Summary {
-        forced_balance: false,
-        routing_alarms: Default::default(),
-        schema: SCHEMA,
-        name: String::new(),
-        exit: ExitReason::Completed,
-        detail: None,
-        final_val_ce: Some(ce),
-        best_val_ce: Some(ce - 0.0101),
-        best_update: Some(30),
-        updates: 40,
-        skipped_updates: 0,
-        rollbacks: 0,
-        blew_up_at: None,
-        tokens: 163_840,
-        tokens_per_second: Some(18_204.4),
-        adapter: "llvmpipe".into(),
-        driver: "Mesa 22.3.6".into(),
-        weights_sha256: Some("5eed".into()),
-        changes: Vec::new(),
-        baselines: Some(Baselines { uniform: 4.1589, unigram: 3.3456, bigram: 2.0311, entropy: Some(1.2954) }),
-        settings_sha256: Default::default(),
-        config_sha256: "c0ffee".into(),
-        data_sha256: "da7a".into(),
-        tokenizer_sha256: String::new(),
-        epoch: Some(EpochSize { windows: 240, tokens: 122_880 }),
-        version: "0.1.0".into(),
-    }
+    let epoch = Some(EpochSize { windows: 240, tokens: 122_880 });
+    Summary { name: String::new(), final_val_ce: Some(ce), best_val_ce: Some(ce - 0.0101), epoch, ..super::report::summary() }
 }
 
 fn run(arm: &str, seed: u64, config: &Config, ce: f64) -> MeasuredRun {

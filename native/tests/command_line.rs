@@ -193,8 +193,12 @@ fn the_readme_names_every_command_and_no_option_that_there_is_not() {
     of_suite.sort_unstable();
     assert_eq!(of_suite, verbs);
 
-    for quoted in README.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("moelab ")) {
-        let words: Vec<&str> = quoted.split_whitespace().collect();
+    let quoted = README.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("moelab "));
+    let in_blocks = [include_str!("../../configs/README.md"), include_str!("../../configs/exp3/LR_RANGE.md")];
+    let in_blocks: Vec<&str> = in_blocks.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("moelab ")).collect();
+    assert!(in_blocks.len() >= 5, "{in_blocks:?}");
+    for quoted in quoted.chain(in_blocks) {
+        let words: Vec<&str> = quoted.split_whitespace().take_while(|word| *word != "#").collect();
         let command: Vec<&str> = match words[0] {
             "suite" => words[..2.min(words.len())].to_vec(),
             name => vec![name],
@@ -205,6 +209,18 @@ fn the_readme_names_every_command_and_no_option_that_there_is_not() {
             assert!(help.contains(&format!("{option} ")) || help.contains(&format!("{option}\n")), "{option} of `moelab {quoted}`");
         }
     }
+}
+
+/// The README lists the exit codes that the program has.
+#[test]
+fn the_readme_lists_the_exit_codes() {
+    let codes: Vec<&str> =
+        include_str!("../src/exit.rs").lines().filter_map(|line| line.strip_prefix("//! | ")?.split(' ').next()).collect();
+    let codes: Vec<&str> = codes.into_iter().filter(|code| code.parse::<u8>().is_ok()).collect();
+    assert!(codes.len() >= 8, "{codes:?}");
+    let listed = README.split("Exit codes: ").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a paragraph of exit codes");
+    let numbers: Vec<&str> = listed.split(|c: char| !c.is_alphanumeric()).collect();
+    assert!(codes.iter().all(|code| numbers.contains(code)), "{codes:?} in {listed}");
 }
 
 /// The study in the README is one, and with a base of the size of a test it is made by the command beside it.

@@ -2,17 +2,18 @@
 //!
 //! The usual tests take some operations of each kind and a few random kills. What takes long is `ignored`:
 //! `cargo test -p moelab-native --test crash -- --ignored` kills at every operation in both ways and fails every operation in four,
-//! and makes as many random kills as `MOELAB_KILLS` says (200 unless it is set). The operations are injected by `moelab_native::fault`.
+//! and makes as many random kills as `MOELAB_KILLS` says (200 unless it is set). With `MOELAB_STRIDE=N` it takes every N-th operation, each way of
+//! failing from another one on. The operations are injected by `moelab_native::fault`.
 
 #[path = "../../tests/helpers/log.rs"]
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use log::{current, without_time};
 use moelab::run::arrays::{ArrayKind, Layout};
@@ -216,14 +217,20 @@ fn killed_at_an_operation_of_each_kind_a_run_ends_as_if_nothing_had_happened() {
     }
 }
 
-/// One way at every operation. A test each, so that they run side by side.
+/// The ways to fail. A test each, so that they run side by side.
+const KINDS: [&str; 6] = ["kill", "torn", "eio", "enospc", "short", "full"];
+
+/// One way at every operation, or at every so many of them.
 fn every_operation(kind: &str) {
     let (folder, straight, run) = folders();
     let operations = operations(train(&straight), folder.path());
-    for (number, operation) in operations.iter().enumerate() {
+    let stride = env::var("MOELAB_STRIDE").map_or(1, |stride| stride.parse().expect("MOELAB_STRIDE is a number"));
+    let place = KINDS.iter().position(|known| *known == kind).expect("a known kind");
+    let chosen: Vec<_> = operations.iter().enumerate().skip(place * stride / KINDS.len()).step_by(stride).collect();
+    for (number, operation) in &chosen {
         survive(&format!("{kind}:{number}"), operation, &run, &straight);
     }
-    println!("{kind}: {0} of {0} operations", operations.len());
+    println!("{kind}: {} of {} operations", chosen.len(), operations.len());
 }
 
 #[test]

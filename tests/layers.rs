@@ -265,10 +265,11 @@ fn modules_of_the_lab_have_no_circle() {
 
 /// What only tests call, by the start of its path and name, and why it is there. `src/ops` is left out: its ops are what a model of one's own is recorded from, whether or not
 /// those of the configs need them.
-const UNUSED: [(&str, &str); 3] = [
+const UNUSED: [(&str, &str); 4] = [
     ("src/lab/reader.rs: audit", "an audit of a run sees the lines of rewound updates and the damaged ones"),
     ("web/src/lib.rs: is_idle", "the worker calls it"),
     ("web/src/study.rs: is_idle", "the worker calls it"),
+    ("web/src/workspace.rs: is_idle", "the worker calls it"),
 ];
 
 /// A name in a source, with the word before it, the character before it and the one after it.

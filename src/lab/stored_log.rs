@@ -228,13 +228,26 @@ pub struct Folders {
 }
 
 impl Folders {
+    /// Those within the folder of a study or of anything else, which need not exist.
+    ///
+    /// # Errors
+    /// A name that cannot be that of a folder.
+    pub fn within(&self, name: &str) -> Result<Folders, StoreError> {
+        check_name(name)?;
+        Ok(Folders { root: Folder { prefix: format!("{}{name}/", self.root.prefix), ..self.root.clone() } })
+    }
+
+    /// The folder itself.
+    pub fn into_root(self) -> Box<dyn Store> {
+        Box::new(self.root)
+    }
+
     /// The folder of a run, which need not exist.
     ///
     /// # Errors
     /// A name that cannot be that of a run.
     pub fn folder(&self, run: &str) -> Result<Box<dyn Store>, StoreError> {
-        check_name(run)?;
-        Ok(Box::new(Folder { prefix: format!("{run}/"), ..self.root.clone() }))
+        Ok(self.within(run)?.into_root())
     }
 }
 

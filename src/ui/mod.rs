@@ -29,10 +29,7 @@ use std::time::Duration;
 
 use egui::{Context, Key, Ui};
 
-use crate::{
-    lab::workspace::{Reply, Request},
-    run::protocol::Command,
-};
+use crate::lab::workspace::{Reply, Request};
 use state::{Stage, State};
 
 /// The way to a workspace.
@@ -144,6 +141,44 @@ impl<L: Link> App<L> {
         }
     }
 
+    /// What happens, as one text for those who cannot see the window: the run or study, its state, its losses, the last incident.
+    pub fn told(&self) -> String {
+        let mut lines = Vec::new();
+        if let Some(live) = &self.state.live {
+            let losses = [("training", live.train_ce), ("validation", live.val_ce)];
+            let losses: String = losses.iter().filter_map(|(name, loss)| Some(format!(", {name} loss {:.4}", (*loss)?))).collect();
+            lines.push(format!("{}: {}, update {} of {}{losses}", live.run, frame::live_state(live).1, live.update, live.updates));
+            if let Stage::Failed(problem) = &live.stage {
+                lines.push(problem.what.clone());
+            }
+        }
+        if let Some(study) = &self.state.study {
+            lines.push(format!("{}: {}", study.name, study.line));
+            lines.extend(study.judged.as_ref().map(|judged| judged.text.clone()));
+        }
+        lines.extend(self.state.notes.back().map(|note| format!("{}: {}", note.about, note.text)));
+        lines.join("\n")
+    }
+
+    /// Does what a button outside the window says: `quickstart`, `study`, `pause`, `continue`, `stop`, `resume`. Others do nothing.
+    pub fn act(&mut self, action: &str) {
+        match action {
+            "quickstart" => start::train(&mut self.state, &mut self.screen),
+            "study" => start::run_study(&mut self.state, &mut self.screen),
+            "pause" => self.state.pause(),
+            "continue" => self.state.go_on(),
+            "stop" => self.state.stop(),
+            "resume" => {
+                if let Some(run) = self.state.runs.iter().rev().find(|run| run.exit.is_some_and(|exit| exit.is_resumable())) {
+                    let run = run.name.clone();
+                    self.state.resume(&run);
+                    self.screen = Screen::Curves;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Draws the window.
     pub fn ui(&mut self, ui: &mut Ui) {
         self.receive(ui.ctx());
@@ -187,8 +222,8 @@ impl<L: Link> App<L> {
         let has_focus = ui.memory(|memory| memory.focused().is_some());
         if !has_focus && pressed(Key::Space) {
             match self.state.live.as_ref().map(|live| &live.stage) {
-                Some(Stage::Training) => self.state.command(Command::Pause),
-                Some(Stage::Paused) => self.state.command(Command::Continue),
+                Some(Stage::Training) => self.state.pause(),
+                Some(Stage::Paused) => self.state.go_on(),
                 _ => {}
             }
         }

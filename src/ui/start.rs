@@ -145,11 +145,8 @@ fn quickstart(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
         ui.add_space(NEAR);
         let is_busy = is_busy(state);
         ui.add_enabled_ui(!is_busy, |ui| {
-            if widgets::primary(ui, "Train").clicked()
-                && let Ok(config) = presets::load(PRESETS[0].path, None, &[])
-            {
-                state.start("quickstart", config.to_effective_toml());
-                *screen = Screen::Curves;
+            if widgets::primary(ui, "Train").clicked() {
+                train(state, screen);
             }
         });
         busy(ui, is_busy);
@@ -169,10 +166,23 @@ fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
         let is_busy = is_busy(state);
         ui.add_enabled_ui(!is_busy, |ui| {
             if ui.button("Run the ablation").clicked() {
-                state.start_study("example", "suite.toml", presets::study_files());
-                *screen = Screen::Compare;
+                run_study(state, screen);
             }
         });
         busy(ui, is_busy);
     });
+}
+
+/// Trains the quickstart.
+pub fn train(state: &mut State, screen: &mut Screen) {
+    if let Ok(config) = presets::load(PRESETS[0].path, None, &[]) {
+        state.start("quickstart", config.to_effective_toml());
+        *screen = Screen::Curves;
+    }
+}
+
+/// Runs the example study.
+pub fn run_study(state: &mut State, screen: &mut Screen) {
+    state.start_study("example", "suite.toml", presets::study_files());
+    *screen = Screen::Compare;
 }

@@ -397,6 +397,25 @@ impl State {
         self.ask(Request::Study { study: name, command });
     }
 
+    fn is_study_running(&self) -> bool {
+        self.study.as_ref().is_some_and(|study| study.is_running)
+    }
+
+    /// Pauses what is under way.
+    pub fn pause(&mut self) {
+        if self.is_study_running() { self.command_study(SuiteCommand::Pause) } else { self.command(Command::Pause) }
+    }
+
+    /// Ends the pause.
+    pub fn go_on(&mut self) {
+        if self.is_study_running() { self.command_study(SuiteCommand::Continue) } else { self.command(Command::Continue) }
+    }
+
+    /// Stops what is under way, with a checkpoint.
+    pub fn stop(&mut self) {
+        if self.is_study_running() { self.command_study(SuiteCommand::Stop) } else { self.command(Command::Stop) }
+    }
+
     /// What the app subscribes to when it starts.
     pub fn subscription() -> Command {
         Command::Subscribe(Subscription { series: vec!["train_ce".into()], every_seconds: 0.1, records: false })
@@ -453,6 +472,7 @@ impl State {
                 }
             }
             Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
+            Reply::Warned { text } => self.note(Weight::Warning, "", text),
             Reply::Failed(problem) => {
                 self.note(Weight::Problem, "", problem.what.clone());
                 if let Some(live) = self.live.as_mut().filter(|live| !live.is_over()) {

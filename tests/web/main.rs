@@ -76,20 +76,49 @@ fn strings(list: &Value) -> Vec<&str> {
 #[test]
 #[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
 fn three_updates_in_the_page_equal_the_native_losses() {
-    let report = visit("page", "?updates=3&report=1", BTreeMap::new(), &SWIFTSHADER);
+    let report = visit("page", "text.html?updates=3&report=1", BTreeMap::new(), &SWIFTSHADER);
     assert_eq!(report["message"], Value::Null, "the page failed");
     assert_eq!(strings(&report["violations"]), Vec::<&str>::new(), "the content security policy was violated");
     let losses: Vec<f64> = report["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
     println!("losses {losses:?}");
-    let native = native_losses(3);
+    let native = native_losses(3, 3);
     assert_eq!(losses.len(), native.len());
     for (web, native) in losses.iter().zip(native) {
         assert!((web - native).abs() <= 1e-4 * native.abs(), "loss {web} in the page, {native} natively");
     }
 }
 
-/// The losses of the same updates on this machine's native adapter.
-fn native_losses(updates: u32) -> Vec<f64> {
+#[test]
+#[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
+fn the_app_trains_pauses_stops_and_resumes_after_a_reload_with_the_native_losses() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/index.html")).expect("`cargo xtask web` builds the page");
+    let driven = page.replace("</head>", "<script type=\"module\" src=\"drive_app.js\"></script>\n</head>");
+    let flags = [&SWIFTSHADER[..], &["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]].concat();
+    let visit = open("app", "app.html", BTreeMap::from([("app.html".to_string(), driven)]), &flags);
+    let first = visit.report();
+    assert_eq!(strings(&first["violations"]), Vec::<&str>::new(), "the content security policy was violated");
+    assert_eq!(strings(&first["others"]), Vec::<&str>::new(), "something came from another origin");
+    assert!(first["status"].as_str().unwrap().contains("stopped"), "{first}");
+    assert_eq!(first["paused"][0], first["paused"][1], "a paused run makes no updates");
+    let second = visit.report();
+    let of = |report: &Value| -> BTreeMap<u32, f64> {
+        report["losses"].as_object().unwrap().iter().map(|(update, loss)| (update.parse().unwrap(), loss.as_f64().unwrap())).collect()
+    };
+    let (before, after) = (of(&first), of(&second));
+    let stopped = second["stopped"].as_u64().unwrap() as u32;
+    println!("losses {before:?}, resumed at {stopped}: {after:?}");
+    assert!(before.len() >= 4 && after.keys().any(|update| *update > stopped), "{before:?} {after:?}");
+    let native = native_losses(500, *after.keys().last().unwrap() as usize);
+    for (update, loss) in before.iter().chain(&after) {
+        let native = native[*update as usize - 1];
+        // The status has four decimals.
+        assert!((loss - native).abs() <= 1e-4 * native + 5e-5, "update {update}: loss {loss} in the page, {native} natively");
+    }
+}
+
+/// The losses of the first `count` updates of a run of so many, on this machine's native adapter.
+fn native_losses(updates: u32, count: usize) -> Vec<f64> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
     let read = |path: &str| fs::read_to_string(path).map_err(|e| e.to_string().into());
     let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
@@ -99,25 +128,22 @@ fn native_losses(updates: u32) -> Vec<f64> {
     println!("native: adapter {:?}", device.adapter.name);
     let mut trainer = Trainer::new(config, Rc::new(device), corpus, Default::default()).unwrap();
     let mut losses = Vec::new();
-    loop {
+    while losses.len() < count {
         let progress = trainer.advance().unwrap();
         if progress.is_empty() {
             trainer.wait().unwrap();
         }
-        for event in progress {
-            match event {
-                Progress::Update(record) => losses.push(record.train_ce),
-                Progress::Done { .. } => return losses,
-                _ => {}
-            }
-        }
+        losses.extend(
+            progress.into_iter().filter_map(|event| if let Progress::Update(record) = event { Some(record.train_ce) } else { None }),
+        );
     }
+    losses.truncate(count);
+    losses
 }
 
 /// The page with the tiny study in the place of the example, used by `drive.js` in the place of a person.
 fn study(test: &'static str, scenario: &str) -> Visit {
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/index.html")).expect("`cargo xtask web` builds the page");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/text.html")).expect("`cargo xtask web` builds the page");
     let driven = page.replace("</head>", "<script type=\"module\" src=\"drive.js\"></script>\n</head>");
     let files = [("driven.html", driven.as_str()), ("suite.toml", tiny_study::STUDY), ("base.toml", tiny_study::BASE)];
     let files = files.map(|(name, text)| (name.to_string(), text.to_string()));
@@ -224,7 +250,7 @@ fn a_study_survives_a_browser_that_is_killed() {
 #[test]
 #[ignore = "needs dist/ and Chromium: run by `cargo xtask test`"]
 fn a_browser_without_webgpu_gets_advice() {
-    let report = visit("no-webgpu", "?updates=3&report=1", BTreeMap::new(), &["--disable-features=WebGPU"]);
+    let report = visit("no-webgpu", "text.html?updates=3&report=1", BTreeMap::new(), &["--disable-features=WebGPU"]);
     let message = report["message"].as_str().expect("the page gives a message");
     assert!(message.contains("In Chrome, update"), "{message}");
     assert_eq!(report["losses"], serde_json::json!([]));

@@ -5,6 +5,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod study;
+mod workspace;
 
 use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
 

@@ -16,7 +16,7 @@ use crate::Tab;
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(js_namespace = Date, js_name = now)]
-    fn milliseconds_since_1970() -> f64;
+    pub fn milliseconds_since_1970() -> f64;
 
     /// A file of the private file system that is open for this worker alone.
     pub type FileSystemSyncAccessHandle;
@@ -46,7 +46,7 @@ extern "C" {
 }
 
 /// A file of the log, or nothing where the browser gives the page no storage.
-struct File(Option<FileSystemSyncAccessHandle>);
+pub struct File(pub Option<FileSystemSyncAccessHandle>);
 
 fn at(place: u64) -> Options {
     let options = Options::new();
@@ -148,7 +148,7 @@ impl StudyHost {
     }
 }
 
-fn unsaved(error: &str) -> JsValue {
+pub fn unsaved(error: &str) -> JsValue {
     JsError::new(&format!("The study cannot be stored: {error}.")).into()
 }
 

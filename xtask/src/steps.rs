@@ -116,7 +116,18 @@ pub fn app(arguments: &[String]) -> Vec<Step> {
 
 /// The page in `dist/`, compiled in the cargo profile `profile`.
 pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
-    let build = ["build", "--locked", "--package", "moelab-web", "--target", "wasm32-unknown-unknown", "--profile", profile];
+    let build = [
+        "build",
+        "--locked",
+        "--package",
+        "moelab-web",
+        "--package",
+        "moelab-page",
+        "--target",
+        "wasm32-unknown-unknown",
+        "--profile",
+        profile,
+    ];
     let mut compile = step("compile the page", Count::Nothing, cargo(), &build);
     let mut target = "target";
     if let (None, Some(rust)) = (&machine.wasm_target, &machine.debian_rust) {
@@ -126,8 +137,8 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
         debian_environment(&mut compile.command, rust);
     }
     let folder = if profile == "dev" { "debug" } else { profile };
-    let wasm = format!("{target}/wasm32-unknown-unknown/{folder}/moelab_web.wasm");
-    let assemble = ["run", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page", "--", &wasm, "dist"];
+    let [trainer, window] = ["web", "page"].map(|name| format!("{target}/wasm32-unknown-unknown/{folder}/moelab_{name}.wasm"));
+    let assemble = ["run", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page", "--", "dist", &trainer, &window];
     vec![compile, step("assemble the page in dist/", Count::Nothing, cargo(), &assemble)]
 }
 

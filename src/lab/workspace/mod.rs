@@ -101,6 +101,11 @@ pub enum Reply {
     Looked(Box<Facts>),
     /// Series of a run.
     Read(Box<Answer>),
+    /// A warning for the user.
+    Warned {
+        /// The text.
+        text: String,
+    },
     /// The trainer stopped by an error of its own, and was started again: nothing is open any more.
     Failed(Box<Problem>),
     /// A request could not be followed; nothing else changed.

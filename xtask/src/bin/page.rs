@@ -1,6 +1,7 @@
-//! Assembles the page: `xtask-page INPUT.wasm OUTPUT-FOLDER`, in the workspace folder.
+//! Assembles the page: `xtask-page OUTPUT-FOLDER INPUT.wasm...`, in the workspace folder.
 //!
-//! The JavaScript glue and the module are generated from the compiled `INPUT.wasm`; the rest comes from `web/` and `configs/`.
+//! The JavaScript glue and the modules are generated from the compiled inputs, those of the window and of the trainer; the rest comes from `web/`
+//! and `configs/`.
 //! wasm-bindgen is used as a library rather than through its CLI, so that `Cargo.lock` pins it to the version of the crate.
 
 use std::{fs, path::Path, process::ExitCode};
@@ -8,11 +9,13 @@ use std::{fs, path::Path, process::ExitCode};
 use anyhow::{Context, Result};
 use wasm_bindgen_cli_support::Bindgen;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
+    "web/app.js",
     "web/index.html",
     "web/page.js",
     "web/remedy.js",
     "web/study.js",
+    "web/text.html",
     "web/worker.js",
     "configs/quickstart.toml",
     "configs/example/base.toml",
@@ -21,11 +24,11 @@ const FILES: [&str; 8] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [wasm, out] = arguments.as_slice() else {
-        eprintln!("usage: xtask-page INPUT.wasm OUTPUT-FOLDER");
+    let [out, modules @ ..] = arguments.as_slice() else {
+        eprintln!("usage: xtask-page OUTPUT-FOLDER INPUT.wasm...");
         return ExitCode::FAILURE;
     };
-    match assemble(wasm, Path::new(out)) {
+    match assemble(modules, Path::new(out)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -34,18 +37,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn assemble(wasm: &str, out: &Path) -> Result<()> {
+fn assemble(modules: &[String], out: &Path) -> Result<()> {
     if out.exists() {
         fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
     }
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    Bindgen::new()
-        .input_path(wasm)
-        .web(true)?
-        .typescript(false)
-        .omit_default_module_path(false)
-        .generate(out)
-        .with_context(|| format!("wasm-bindgen on {wasm}"))?;
+    for wasm in modules {
+        Bindgen::new()
+            .input_path(wasm)
+            .web(true)?
+            .typescript(false)
+            .omit_default_module_path(false)
+            .generate(out)
+            .with_context(|| format!("wasm-bindgen on {wasm}"))?;
+    }
     for file in FILES.map(Path::new) {
         let name = file.file_name().context("a file of the page has a name")?;
         fs::copy(file, out.join(name)).with_context(|| file.display().to_string())?;

@@ -214,7 +214,7 @@ fn groups(runs: &[MeasuredRun]) -> Vec<Group> {
 }
 
 fn evaluations(run: &MeasuredRun, at: Axis) -> Vec<Evaluation> {
-    run.evals.iter().map(|eval| Evaluation { x: eval.at(at), value: eval.val_ce }).collect()
+    run.evals.iter().map(|eval| Evaluation { x: eval.x(at), value: eval.val_ce }).collect()
 }
 
 fn arrival(run: &MeasuredRun, evaluations: &[Evaluation], target: f64, at: Axis) -> TimeToTarget {

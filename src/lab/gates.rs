@@ -23,7 +23,7 @@ use crate::run::{
     exact,
     gates::{GateOptions, GateRule, Undecided},
 };
-pub use course::{Course, EvalPoint, Routing};
+pub use course::Course;
 
 /// Losses are compared as the decimals that they are written as: differences below this are rounding.
 const ROUNDING: f64 = 1e-9;

@@ -2,8 +2,10 @@
 
 use super::{
     chart::heat,
+    evaluation::{Collector, EvalPoint},
     files::EFFECTIVE_CONFIG,
     reader::{Block, Reader},
+    results,
     store::{Store, StoreError},
 };
 use crate::run::{
@@ -12,49 +14,11 @@ use crate::run::{
     identity,
     records::{Event, Incident, IncidentRecord},
     series::Series,
-    suite::{Axis, flop_per_update},
     summary::Summary,
 };
 
 /// Incidents that are kept of a run, the first ones.
 const INCIDENTS: usize = 20;
-
-/// An evaluation, what the run had spent by then, and its training loss and learning rates there.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Eval {
-    /// Optimizer updates.
-    pub update: u32,
-    /// Micro-steps.
-    pub micro_steps: u64,
-    /// Training tokens, without padding.
-    pub tokens: f64,
-    /// Floating-point operations of training.
-    pub flop: f64,
-    /// Seconds of training, evaluations and checkpoints included.
-    pub seconds: f64,
-    /// Validation cross-entropy, nats per token.
-    pub val_ce: f64,
-    /// Share of targets that were the most probable token.
-    pub accuracy: f64,
-    /// Number of targets.
-    pub targets: u64,
-    /// Training cross-entropy of the last update before it, if its line was logged.
-    pub train_ce: Option<f64>,
-    /// Learning rates of Muon and AdamW in that update.
-    pub rates: Option<[f64; 2]>,
-}
-
-impl Eval {
-    /// The position on an axis.
-    pub fn at(&self, axis: Axis) -> f64 {
-        match axis {
-            Axis::Updates => f64::from(self.update),
-            Axis::Tokens => self.tokens,
-            Axis::Flops => self.flop,
-            Axis::Seconds => self.seconds,
-        }
-    }
-}
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -70,7 +34,7 @@ pub struct MeasuredRun {
     /// Its result, if it ended.
     pub summary: Option<Summary>,
     /// Its evaluations, in order.
-    pub evals: Vec<Eval>,
+    pub evals: Vec<EvalPoint>,
     /// (update, learning rates of Muon and AdamW) of each logged update, in order.
     pub rates: Vec<(u32, [f64; 2])>,
     /// Its training losses, nats per token, of each logged update.
@@ -97,7 +61,7 @@ impl MeasuredRun {
             id: id.into(),
             arm: arm.into(),
             seed: config.seed,
-            summary: summary(store)?,
+            summary: results::summary(store)?,
             evals: Vec::new(),
             rates: Vec::new(),
             train_ce: Vec::new(),
@@ -111,39 +75,14 @@ impl MeasuredRun {
     }
 
     fn read_events(&mut self, reader: &Reader) -> Result<(), StoreError> {
-        let flop = flop_per_update(&self.config);
-        let (mut session, mut earlier, mut latest) = (0, 0.0, 0.0);
-        let mut last = None;
+        let mut collector = Collector::new(&self.config);
         for event in reader.events() {
             let event = event?;
-            if let Some(time) = event.time() {
-                // The clock of a run starts again whenever it is resumed.
-                if time.session != session {
-                    (session, earlier, latest) = (time.session, earlier + latest, 0.0);
-                }
-                latest = time.seconds.max(latest);
-            }
+            self.evals.extend(collector.note(&event));
             match event {
                 Event::Update(record) => {
                     self.rates.push((record.update, [record.lr_muon, record.lr_adamw]));
                     self.train_ce.push([f64::from(record.update), record.train_ce]);
-                    last = Some(record);
-                }
-                Event::Eval(record) => {
-                    let of = last.as_ref().filter(|last| last.update == record.update);
-                    let (update, micro) = (record.update, u64::from(self.config.train.micro_batches));
-                    self.evals.push(Eval {
-                        update,
-                        micro_steps: of.map_or(u64::from(update) * micro, |of| of.micro_steps),
-                        tokens: of.map_or(f64::from(update) * self.config.tokens_per_update() as f64, |of| of.tokens as f64),
-                        flop: flop * f64::from(update),
-                        seconds: earlier + record.time.seconds,
-                        val_ce: record.val_ce,
-                        accuracy: record.accuracy,
-                        targets: record.targets,
-                        train_ce: of.map(|of| of.train_ce),
-                        rates: of.map(|of| [of.lr_muon, of.lr_adamw]),
-                    });
                 }
                 Event::Incident(record) => {
                     self.incident_count += 1;
@@ -151,19 +90,19 @@ impl MeasuredRun {
                         self.incidents.push(record);
                     }
                 }
-                Event::Header(_) | Event::Sample(_) | Event::Rewound(_) => {}
+                Event::Header(_) | Event::Eval(_) | Event::Sample(_) | Event::Rewound(_) => {}
             }
         }
         Ok(())
     }
 
     /// The evaluation with the lowest finite loss.
-    pub fn best(&self) -> Option<&Eval> {
+    pub fn best(&self) -> Option<&EvalPoint> {
         self.evals.iter().filter(|eval| eval.val_ce.is_finite()).min_by(|a, b| a.val_ce.total_cmp(&b.val_ce))
     }
 
     /// The last evaluation.
-    pub fn last(&self) -> Option<&Eval> {
+    pub fn last(&self) -> Option<&EvalPoint> {
         self.evals.last()
     }
 
@@ -193,12 +132,6 @@ pub fn arm_of(id: &str) -> &str {
         Some((arm, seed)) if !arm.is_empty() && !seed.is_empty() && seed.bytes().all(|byte| byte.is_ascii_digit()) => arm,
         _ => id,
     }
-}
-
-fn summary(store: &dyn Store) -> Result<Option<Summary>, StoreError> {
-    let Some(bytes) = store.read("summary.json")? else { return Ok(None) };
-    let unreadable = |error| StoreError::Unreadable(format!("summary.json is damaged: {error}. `moelab resume` writes it again"));
-    serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
 }
 
 /// The loads of updates, or of evaluations where only these were logged.

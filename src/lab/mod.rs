@@ -14,6 +14,7 @@ mod ending;
 #[cfg(feature = "engine")]
 mod error;
 pub mod escape;
+pub mod evaluation;
 pub mod export;
 pub mod figure;
 pub mod files;

@@ -1,8 +1,7 @@
 //! The results of the runs of a study, read from their folders.
 
-use serde::{Deserialize, Serialize};
-
 use super::{
+    evaluation::{Collector, EvalPoint},
     files::EFFECTIVE_CONFIG,
     overview::Overview,
     reader::Reader,
@@ -11,71 +10,23 @@ use super::{
 };
 use crate::run::{
     Config,
-    records::Event,
-    suite::{Axis, Metric, flop_per_update},
+    suite::{Axis, Metric},
     summary::{ExitReason, Summary},
 };
 
 /// Name of the file with the result of a run.
 const SUMMARY: &str = "summary.json";
 
-/// An evaluation and what the run had spent by then.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvalPoint {
-    /// Optimizer updates.
-    pub update: u32,
-    /// Training tokens, at full batches.
-    pub tokens: f64,
-    /// Floating-point operations of training.
-    pub flop: f64,
-    /// Seconds of training, evaluations and checkpoints included.
-    pub seconds: f64,
-    /// Validation cross-entropy, nats per token.
-    pub val_ce: f64,
-    /// Number of targets that it is a mean of.
-    pub targets: u64,
-}
-
-impl EvalPoint {
-    /// The position on an axis.
-    pub fn x(&self, axis: Axis) -> f64 {
-        match axis {
-            Axis::Updates => f64::from(self.update),
-            Axis::Tokens => self.tokens,
-            Axis::Flops => self.flop,
-            Axis::Seconds => self.seconds,
-        }
-    }
-}
-
-/// The evaluations of a run, in order.
+/// The evaluations of a run, in order. Their tokens are those of full batches, as in the plan of a study.
 ///
 /// # Errors
 /// If the log cannot be read.
 pub fn evaluations(store: &dyn Store, config: &Config) -> Result<Vec<EvalPoint>, StoreError> {
-    let (tokens, flop) = (config.tokens_per_update() as f64, flop_per_update(config));
+    let tokens = config.tokens_per_update() as f64;
     let reader = Reader::open(store)?;
-    let (mut session, mut earlier, mut last) = (0, 0.0, 0.0);
-    let mut points = Vec::new();
+    let (mut collector, mut points) = (Collector::new(config), Vec::new());
     for event in reader.events() {
-        let (time, eval) = match event? {
-            Event::Update(record) => (record.time, None),
-            Event::Eval(record) => (record.time, Some(record)),
-            _ => continue,
-        };
-        // The clock of a run starts again whenever it is resumed.
-        if time.session != session {
-            (session, earlier, last) = (time.session, earlier + last, 0.0);
-        }
-        last = time.seconds.max(last);
-        points.extend(eval.map(|eval| EvalPoint {
-            update: eval.update,
-            tokens: tokens * f64::from(eval.update),
-            flop: flop * f64::from(eval.update),
-            seconds: earlier + time.seconds,
-            val_ce: eval.val_ce,
-            targets: eval.targets,
-        }));
+        points.extend(collector.note(&event?).map(|point| EvalPoint { tokens: tokens * f64::from(point.update), ..point }));
     }
     Ok(points)
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::results::EvalPoint;
+use super::evaluation::EvalPoint;
 use crate::run::{
     Config, exact,
     summary::{ExitReason, Summary},

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fs};
 
+use moelab::lab::evaluation::{EvalPoint, Routing};
 use moelab::lab::gates::{
-    Course, Decision, DecisionRecord, EvalPoint, Routing, Verdict, decide, decide_each,
+    Course, Decision, DecisionRecord, Verdict, decide, decide_each,
     economy::{Runs, Truth, economy, to_markdown},
     half_parameters::Rating,
     halving::{self, Arm},
@@ -60,7 +61,7 @@ fn the_gap_rule_on_the_published_screens() {
 #[test]
 fn a_gap_of_exactly_the_limit_is_allowed() {
     let course = |name: &str, losses: &[f64]| {
-        let evals = losses.iter().zip(1..).map(|(ce, i)| EvalPoint { update: 500 * i, tokens: 0, val_ce: *ce, routing: None });
+        let evals = losses.iter().zip(1..).map(|(ce, i)| EvalPoint { update: 500 * i, val_ce: *ce, ..EvalPoint::default() });
         Course { name: name.into(), evals: evals.collect(), ..Course::default() }
     };
     // 5.7 - 5.6 is 0.10000000000000053 in binary.
@@ -73,7 +74,7 @@ fn restarts_and_collapsed_routing_close_the_gap_gate() {
     let routing = |spread| Some(Routing { entropy: 0.9, max_load: 1.5, spread });
     let mut own = Course { name: "own".into(), ..Course::default() };
     own.evals = [(100, 5.0, 0.5), (200, 4.0, 0.05)]
-        .map(|(update, val_ce, spread)| EvalPoint { update, tokens: 0, val_ce, routing: routing(spread) })
+        .map(|(update, val_ce, spread)| EvalPoint { update, val_ce, routing: routing(spread), ..EvalPoint::default() })
         .into();
     let reference = Course { name: "reference".into(), ..own.clone() };
     let each = || decide_each(&options(GateRule::Gap), &own, Some(&reference));
@@ -131,9 +132,9 @@ fn plateau(train: impl Fn(u32) -> f64, max_load: [f64; 5]) -> Course {
     let losses = [5.0, 4.5, 4.495, 4.48, 4.47];
     let point = |i: usize| EvalPoint {
         update: 100 * (i as u32 + 1),
-        tokens: 0,
         val_ce: losses[i],
         routing: Some(Routing { entropy: 0.9, max_load: max_load[i], spread: 0.5 }),
+        ..EvalPoint::default()
     };
     Course {
         name: "run".into(),
@@ -197,7 +198,7 @@ fn early_stopping_as_in_exp8() {
 
 #[test]
 fn a_loss_that_is_not_finite_stops_under_every_rule() {
-    let evals = vec![EvalPoint { update: 10, tokens: 0, val_ce: f64::NAN, routing: None }];
+    let evals = vec![EvalPoint { update: 10, val_ce: f64::NAN, ..EvalPoint::default() }];
     let course = Course { name: "diverged".into(), evals, ..Course::default() };
     for rule in [GateRule::StopPromote, GateRule::Gap, GateRule::EarlyStopping, GateRule::HalfParameters] {
         assert_eq!(decide(&options(rule), &course, Some(&course)).verdict, Stop, "{rule:?}");
@@ -285,7 +286,7 @@ fn what_happens_without_a_decision_is_an_option() {
 /// Six runs of 100 updates, evaluated every 10: `loss(update)`, and a thousandth of the seed's noise.
 fn runs(loss: impl Fn(u32) -> f64) -> Runs {
     let noise = |seed: u64, update: u32| 0.001 * ((crate::runs::mix(1000 * seed + u64::from(update)) >> 11) as f64 * 2f64.powi(-53) - 0.5);
-    let eval = |seed: u64, update: u32| EvalPoint { update, tokens: 0, val_ce: loss(update) + noise(seed, update), routing: None };
+    let eval = |seed: u64, update: u32| EvalPoint { update, val_ce: loss(update) + noise(seed, update), ..EvalPoint::default() };
     let course = |seed: u64| Course { name: "run".into(), evals: (1..=10).map(|i| eval(seed, 10 * i)).collect(), ..Course::default() };
     (1..=6).map(|seed| (seed, course(seed))).collect()
 }

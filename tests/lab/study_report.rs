@@ -3,9 +3,10 @@
 use moelab::{
     lab::{
         audit::{Finding, Severity},
+        evaluation::EvalPoint,
         figure,
         gates::{Decision, DecisionRecord, Number, Verdict},
-        measured::{Eval, MeasuredRun},
+        measured::MeasuredRun,
         study_report::{Judged, Missing, Study, StudyArm, report},
         verdict::{self, Arm, Comparison, Spec},
     },
@@ -32,12 +33,12 @@ fn summary(ce: f64) -> Summary {
 }
 
 fn run(arm: &str, seed: u64, config: &Config, ce: f64) -> MeasuredRun {
-    let eval = |update: u32| Eval {
+    let eval = |update: u32| EvalPoint {
         update,
         val_ce: if update == 40 { ce } else { ce + f64::from(40 - update) / 16.0 },
         accuracy: 0.5,
         targets: 16_384,
-        ..Eval::default()
+        ..EvalPoint::default()
     };
     let schedule = config.learning_rates();
     let rate = |update: u32| (update, [config.optimizer.muon.lr * schedule.at_update(update - 1), 0.0]);

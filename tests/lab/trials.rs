@@ -1,7 +1,7 @@
 //! What passes between a sampler and its trials.
 
 use moelab::lab::{
-    results::EvalPoint,
+    evaluation::EvalPoint,
     trials::{Loss, State, Told, name, settings, tell},
 };
 use moelab::run::{
@@ -37,7 +37,7 @@ fn summary(exit: ExitReason, final_val_ce: Option<f64>) -> Summary {
 
 #[test]
 fn the_end_of_a_run_is_a_state_of_the_trial() {
-    let eval = |update: u32, val_ce: f64| EvalPoint { update, tokens: 0.0, flop: 0.0, seconds: 0.0, val_ce, targets: 1 };
+    let eval = |update: u32, val_ce: f64| EvalPoint { update, val_ce, targets: 1, ..EvalPoint::default() };
     let evals = [eval(4, 5.0), eval(8, f64::NAN)];
     let of = |exit: ExitReason, value: Option<f64>| tell("t", true, Some(&summary(exit, value)), &evals);
     let complete = of(ExitReason::Completed, Some(4.5));

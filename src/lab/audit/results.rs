@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lab::measured::{Eval, MeasuredRun};
 use crate::lab::reader::{Block, Bucket};
+use crate::lab::{evaluation::EvalPoint, measured::MeasuredRun};
 use crate::run::Config;
 use crate::run::summary::{EpochSize, ExitReason};
 
@@ -180,7 +180,7 @@ impl From<&MeasuredRun> for Measured {
     fn from(run: &MeasuredRun) -> Measured {
         let summary = run.summary.as_ref();
         let value = |name: &str, value: Option<f64>| Some((name.to_owned(), value?));
-        let evaluation = |eval: &Eval| Evaluation {
+        let evaluation = |eval: &EvalPoint| Evaluation {
             at: u64::from(eval.update),
             metrics: BTreeMap::from([(VAL_LOSS.to_owned(), eval.val_ce), ("val_accuracy".to_owned(), eval.accuracy)]),
         };

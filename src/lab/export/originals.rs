@@ -15,7 +15,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    lab::measured::{Eval, MeasuredRun},
+    lab::{evaluation::EvalPoint, measured::MeasuredRun},
     run::summary::ExitReason,
 };
 
@@ -29,16 +29,16 @@ fn number(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-fn list(evals: &[Eval], value: impl Fn(&Eval) -> f64) -> Value {
+fn list(evals: &[EvalPoint], value: impl Fn(&EvalPoint) -> f64) -> Value {
     evals.iter().map(|eval| number(value(eval))).collect()
 }
 
-fn count(evals: &[Eval], value: impl Fn(&Eval) -> u64) -> Value {
+fn count(evals: &[EvalPoint], value: impl Fn(&EvalPoint) -> u64) -> Value {
     evals.iter().map(|eval| json!(value(eval))).collect()
 }
 
 /// The micro-batch after which an evaluation was made, counted from 0.
-fn step(eval: &Eval) -> u64 {
+fn step(eval: &EvalPoint) -> u64 {
     eval.micro_steps.saturating_sub(1)
 }
 
@@ -46,8 +46,8 @@ fn minutes(run: &MeasuredRun) -> Value {
     run.last().map_or(Value::Null, |eval| number(eval.seconds / 60.0))
 }
 
-fn metrics_of(eval: Option<&Eval>) -> Value {
-    let of = |value: fn(&Eval) -> f64| eval.map_or(Value::Null, |eval| number(value(eval)));
+fn metrics_of(eval: Option<&EvalPoint>) -> Value {
+    let of = |value: fn(&EvalPoint) -> f64| eval.map_or(Value::Null, |eval| number(value(eval)));
     json!({ "val_loss": of(|e| e.val_ce), "val_accuracy": of(|e| e.accuracy), "val_perplexity": of(|e| perplexity(e.val_ce)) })
 }
 
@@ -96,7 +96,7 @@ pub fn metrics(run: &MeasuredRun) -> Value {
 /// `comparison_summary.json` of exp8.
 pub fn comparison_summary(runs: &[MeasuredRun]) -> Value {
     let entry = |run: &MeasuredRun| {
-        let of = |eval: Option<&Eval>, value: fn(&Eval) -> f64| eval.map_or(Value::Null, |eval| number(value(eval)));
+        let of = |eval: Option<&EvalPoint>, value: fn(&EvalPoint) -> f64| eval.map_or(Value::Null, |eval| number(value(eval)));
         json!({
             "name": run.id,
             "final_loss": of(run.last(), |eval| eval.val_ce),
@@ -110,7 +110,7 @@ pub fn comparison_summary(runs: &[MeasuredRun]) -> Value {
 }
 
 /// The run with the lowest loss.
-fn least(runs: &[MeasuredRun], of: impl Fn(&MeasuredRun) -> Option<&Eval>) -> Option<&MeasuredRun> {
+fn least(runs: &[MeasuredRun], of: impl Fn(&MeasuredRun) -> Option<&EvalPoint>) -> Option<&MeasuredRun> {
     let finite = runs.iter().filter_map(|run| of(run).map(|eval| (run, eval.val_ce))).filter(|(_, loss)| loss.is_finite());
     finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(run, _)| run)
 }

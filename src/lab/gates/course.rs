@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{
-    exact,
-    routing::{LoadMeasure, spread},
-};
+use crate::lab::evaluation::{EvalPoint, Routing};
 
 /// The curves of a run, in the order of updates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,51 +24,6 @@ pub struct Course {
     /// Number of parameters.
     #[serde(default)]
     pub parameters: Option<u64>,
-}
-
-/// One evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvalPoint {
-    /// Updates made.
-    pub update: u32,
-    /// Training tokens seen; 0 if not known.
-    #[serde(default)]
-    pub tokens: u64,
-    /// Validation cross-entropy, nats per token.
-    #[serde(with = "exact")]
-    pub val_ce: f64,
-    /// Routing of the validation tokens; none in a dense model.
-    #[serde(default)]
-    pub routing: Option<Routing>,
-}
-
-/// How evenly the experts are used.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Routing {
-    /// Mean over layers of -sum_e f_e ln f_e / ln E, with f_e the share of the assignments of expert e: 1 at balance.
-    pub entropy: f64,
-    /// The largest load of an expert of any layer, relative to the fair share 1 / E: 1 at balance.
-    pub max_load: f64,
-    /// The least over layers of (n - K) / (E - K), with n = exp(-sum_e f_e ln f_e) the effective number of experts: 0 if all tokens go
-    /// to the same K experts, 1 at balance.
-    pub spread: f64,
-}
-
-impl Routing {
-    /// From the load of the experts of each layer [L, E], each layer's shares adding up to 1, with `top_k` experts per token. `None`
-    /// without layers.
-    pub fn of(loads: &[Vec<f64>], top_k: u32) -> Option<Routing> {
-        let mut routing = Routing { entropy: 0.0, max_load: 0.0, spread: 1.0 };
-        for load in loads {
-            let experts = load.len() as f64;
-            routing.entropy += if load.len() > 1 { LoadMeasure::Entropy.of(load) / experts.ln() } else { 1.0 } / loads.len() as f64;
-            routing.max_load = routing.max_load.max(LoadMeasure::Imbalance.of(load));
-            routing.spread = spread(load, top_k).map_or(routing.spread, |spread| routing.spread.min(spread.clamp(0.0, 1.0)));
-        }
-        (!loads.is_empty()).then_some(routing)
-    }
 }
 
 impl Course {
@@ -149,7 +101,7 @@ mod tests {
     #[test]
     fn a_mean_course_has_what_all_seeds_have() {
         let course = |evals: &[(u32, f64)], train: &[(u32, f64)]| Course {
-            evals: evals.iter().map(|(update, val_ce)| EvalPoint { update: *update, tokens: 0, val_ce: *val_ce, routing: None }).collect(),
+            evals: evals.iter().map(|(update, val_ce)| EvalPoint { update: *update, val_ce: *val_ce, ..EvalPoint::default() }).collect(),
             train: train.to_vec(),
             ..Course::default()
         };

@@ -3,7 +3,8 @@
 //! An evaluation improves if it is more than `min_delta` below the last one that did; that loss does not change in between, so that
 //! smaller gains accumulate. After an early stop, the result of the run is its best evaluation.
 
-use super::{Course, Decision, EvalPoint, Numbers, Verdict};
+use super::{Course, Decision, Numbers, Verdict};
+use crate::lab::evaluation::EvalPoint;
 use crate::run::gates::{GateRule, PatienceOptions};
 
 pub(super) fn decide(options: &PatienceOptions, course: &Course, last: &EvalPoint) -> Decision {

@@ -4,7 +4,8 @@
 //! The gap is the run's validation loss minus the reference's at the same number of updates. A restart is a lost device or a roll-back;
 //! that a run was interrupted and resumed does not count.
 
-use super::{Course, Decision, EvalPoint, Numbers, ROUNDING, Verdict};
+use super::{Course, Decision, Numbers, ROUNDING, Verdict};
+use crate::lab::evaluation::EvalPoint;
 use crate::run::gates::{GapOptions, GateOptions, GateRule};
 
 pub(super) fn decide(options: &GateOptions, course: &Course, last: &EvalPoint, reference: &Course) -> Decision {

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Course, Decision, EvalPoint, Numbers, ROUNDING, Verdict};
+use super::{Course, Decision, Numbers, ROUNDING, Verdict};
+use crate::lab::evaluation::EvalPoint;
 use crate::run::gates::{GateRule, HalfParameterOptions};
 
 /// The rating of a smaller model.

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Course, EvalPoint, Routing};
+use super::Course;
 use crate::{
-    lab::{reader::Reader, store::StoreError},
+    lab::{
+        evaluation::{Collector, EvalPoint, Routing},
+        reader::Reader,
+        store::StoreError,
+    },
     run::{
         Config,
         model::cost::cost,
@@ -30,16 +34,12 @@ impl Course {
             parameters: Some(specs.iter().map(|spec| spec.len()).sum()),
             ..Course::default()
         };
-        let mut tokens = 0;
+        let mut collector = Collector::new(config);
         for event in reader.events() {
-            match event? {
-                Event::Update(record) => {
-                    tokens = record.tokens;
-                    course.train.push((record.update, record.train_ce));
-                }
-                Event::Eval(record) => {
-                    course.evals.push(EvalPoint { update: record.update, tokens, val_ce: record.val_ce, routing: None });
-                }
+            let event = event?;
+            course.evals.extend(collector.note(&event));
+            match event {
+                Event::Update(record) => course.train.push((record.update, record.train_ce)),
                 Event::Incident(record) if matches!(record.incident, Incident::DeviceLost | Incident::RolledBack) => {
                     course.faults.push(record.update);
                 }

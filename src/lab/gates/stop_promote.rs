@@ -13,7 +13,8 @@
 //!
 //! A run that meets the conditions of both is promoted. A condition that cannot be evaluated yet does not hold.
 
-use super::{Course, Decision, EvalPoint, Numbers, ROUNDING, Routing, Verdict};
+use super::{Course, Decision, Numbers, ROUNDING, Verdict};
+use crate::lab::evaluation::{EvalPoint, Routing};
 use crate::run::gates::{GateOptions, GateRule, PromoteOptions, RoutingOptions, StopOptions};
 
 /// A condition: whether it holds, in words.

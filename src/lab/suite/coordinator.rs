@@ -16,9 +16,10 @@ use super::{
 use crate::{
     lab::{
         audit::Finding,
+        evaluation::EvalPoint,
         gates::DecisionRecord,
         repeats::{self, Wanted},
-        results::{self, EvalPoint},
+        results,
         store::StoreError,
     },
     run::{

@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     lab::{
+        evaluation::EvalPoint,
         gates::DecisionRecord,
         matched, repeats,
-        results::{self, EvalPoint, evaluations, metric_at},
+        results::{self, evaluations, metric_at},
         store::StoreError,
         verdict::{self, Arm, Comparison, Earlier, Judgement, Spec},
     },

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use list::{facts, list, read};
 
 use super::{
-    results::EvalPoint,
+    evaluation::EvalPoint,
     suite::{SuiteCommand, SuiteEvent},
 };
 use crate::run::{

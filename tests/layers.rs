@@ -297,7 +297,7 @@ fn words(code: &str) -> Vec<Word<'_>> {
 #[test]
 fn what_only_tests_call_goes() {
     let mut sources = Vec::new();
-    for folder in ["src", "native/src", "web/src", "examples"] {
+    for folder in ["src", "native/src", "web/src", "web/page/src", "examples"] {
         for path in files(folder, "rs") {
             let text = fs::read_to_string(&path).unwrap();
             let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();

@@ -36,8 +36,8 @@ use super::{
     store::Store,
 };
 pub use super::{
-    publisher::Clock,
-    session::{Activity, Opening, Raster, RasterError, Rasterize},
+    publisher::{Activity, Clock},
+    session::{Opening, Raster, RasterError, Rasterize},
 };
 use crate::{
     config_file::Class,

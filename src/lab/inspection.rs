@@ -9,9 +9,8 @@ use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 use super::{
     error::SessionError,
     identity,
-    publisher::Publisher,
+    publisher::{Activity, Publisher},
     run_folder::{Found, RunFolder},
-    session::Activity,
     text::{self, Text},
 };
 use crate::{

@@ -10,6 +10,17 @@ use crate::{
     },
 };
 
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing: there is more to do immediately.
+    Busy,
+    /// The device, or a browser's event loop.
+    Waiting,
+    /// A command: the run is paused, or there is none.
+    Idle,
+}
+
 /// Seconds since any fixed moment.
 pub type Clock = Rc<dyn Fn() -> f64>;
 

@@ -20,7 +20,7 @@ use super::{
     identity::{self, TakenUp},
     import::SOURCE_CONFIG,
     opening::{effective_config, start_files},
-    publisher::{Clock, Publisher},
+    publisher::{Activity, Clock, Publisher},
     rate::Rate,
     run_folder::{RunFolder, Save, SaveStep, Saved, Start},
     store::StoreError,
@@ -45,17 +45,6 @@ pub use super::{
     error::SessionError,
     opening::{Opening, Raster, RasterError, Rasterize},
 };
-
-/// What a session waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// Nothing: there is more to do immediately.
-    Busy,
-    /// The device, or a browser's event loop.
-    Waiting,
-    /// A command: the run is paused, or there is none.
-    Idle,
-}
 
 enum Phase {
     Training,
@@ -201,6 +190,7 @@ impl Session {
             adapter: adapter.name.clone(),
             driver: adapter.driver.clone(),
             config: config.to_effective_toml(),
+            baselines: self.baselines,
         }
     }
 

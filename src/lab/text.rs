@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::session::Activity;
+use super::publisher::Activity;
 use crate::{
     data::tokenizer::Tokenizer,
     gpu::{Device, Memory},

@@ -15,7 +15,7 @@ use super::{
     exact,
     records::{EvalRecord, Event, IncidentRecord, RewoundRecord, SampleRecord, Time, UpdateRecord},
     series::{Record, RecordKind, Series},
-    summary::{ExitReason, Summary},
+    summary::{Baselines, ExitReason, Summary},
 };
 use crate::config_file::{Class, Problems};
 
@@ -326,6 +326,9 @@ pub struct Opened {
     pub driver: String,
     /// The config with every default filled in, TOML.
     pub config: String,
+    /// Reference values for the losses, where the data have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baselines: Option<Baselines>,
 }
 
 /// Facts about a run that is open for reading.

@@ -143,7 +143,9 @@ impl Curves {
                 None => run.clone(),
             };
             ui.label(RichText::new(title).font(bold(size::TITLE)).color(colors.ink));
-            let known = state.look(&run).and_then(|facts| facts.summary.as_ref()?.baselines).and_then(|baselines| baselines.entropy);
+            let of_live = live.as_ref().and_then(|live| live.baselines);
+            let known = state.look(&run).and_then(|facts| facts.summary.as_ref()?.baselines).or(of_live);
+            let known = known.and_then(|baselines| baselines.entropy);
             let mut parts = Vec::new();
             if let (Some(loss), Some(entropy)) = (val, known) {
                 parts.push(format!("{:.3} above the entropy of the data ({entropy:.3})", loss - entropy));
@@ -318,16 +320,17 @@ fn title(series: &Series) -> String {
 
 /// Reference lines and marks of a run: baselines, epochs.
 fn references(state: &mut State, run: &str, place: &Place) -> (Vec<(String, f64)>, Vec<(f64, String)>) {
+    let of_live = state.live.as_ref().filter(|live| live.run == run).and_then(|live| live.baselines);
     let Some(facts) = state.look(run) else { return (Vec::new(), Vec::new()) };
     let mut levels = Vec::new();
     let Some(config) = read(&facts.config) else { return (levels, Vec::new()) };
     levels.push(("ln V".to_string(), f64::from(config.model.vocabulary).ln()));
     let mut marks = Vec::new();
+    if let Some(baselines) = facts.summary.as_ref().and_then(|summary| summary.baselines).or(of_live) {
+        levels.extend([("unigram".to_string(), baselines.unigram), ("bigram".to_string(), baselines.bigram)]);
+        levels.extend(baselines.entropy.map(|entropy| ("entropy".to_string(), entropy)));
+    }
     if let Some(summary) = &facts.summary {
-        if let Some(baselines) = summary.baselines {
-            levels.extend([("unigram".to_string(), baselines.unigram), ("bigram".to_string(), baselines.bigram)]);
-            levels.extend(baselines.entropy.map(|entropy| ("entropy".to_string(), entropy)));
-        }
         if let Some(epoch) = &summary.epoch {
             let updates = epoch.tokens as f64 / config.tokens_per_update().max(1) as f64;
             let count = (f64::from(config.train.updates) / updates.max(1.0)) as u32;

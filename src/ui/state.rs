@@ -11,7 +11,7 @@ use crate::{
     run::{
         protocol::{Checkpoint, Command, Opened, OpeningPhase, Problem, SessionEvent, Subscription},
         records::SampleRecord,
-        summary::{ExitReason, Summary},
+        summary::{Baselines, ExitReason, Summary},
     },
 };
 
@@ -108,6 +108,8 @@ pub struct Live {
     pub adapter: String,
     /// Its config with every default filled in.
     pub config: String,
+    /// Reference values for its losses.
+    pub baselines: Option<Baselines>,
     /// Training cross-entropy of the newest update, nats per token.
     pub train_ce: Option<f64>,
     /// Validation cross-entropy of the newest evaluation, nats per token.
@@ -572,7 +574,8 @@ impl Live {
                 self.stage = Stage::Opening { phase: *phase, done: *done, total: *total, detail: detail.clone() };
             }
             SessionEvent::Opened(opened) => {
-                let Opened { update, updates, adapter, driver, config, .. } = &**opened;
+                let Opened { update, updates, adapter, driver, config, baselines, .. } = &**opened;
+                self.baselines = *baselines;
                 (self.update, self.updates, self.stage) = (*update, *updates, Stage::Training);
                 self.adapter = self::adapter(adapter, driver);
                 self.config = config.clone();

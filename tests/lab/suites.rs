@@ -306,6 +306,7 @@ impl World {
             adapter: String::new(),
             driver: String::new(),
             config: String::new(),
+            baselines: None,
         };
         vec![SessionEvent::Opened(Box::new(opened))]
     }

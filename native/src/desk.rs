@@ -1,8 +1,10 @@
 //! The trainer of the app, on a thread with a device of its own.
 
-use std::{io, path::Path};
+use std::{collections::VecDeque, io, path::Path};
 
+use eframe::egui;
 use moelab::{
+    config_file::MAX_BYTES,
     lab::{
         workspace::{Reply, Request},
         workspace_host::Workspace,
@@ -10,12 +12,14 @@ use moelab::{
     ui::Link,
 };
 
-use crate::{machine::Resources, places::Runs, print, runner::Runner};
+use crate::{input, machine::Resources, places::Runs, print, runner::Runner};
 
 /// A workspace on another thread.
 pub struct Desk {
     runner: Runner<Request, Reply>,
     place: String,
+    /// Name and text of files that were dropped onto the window.
+    opened: VecDeque<(String, Result<String, String>)>,
 }
 
 impl Desk {
@@ -26,7 +30,7 @@ impl Desk {
     pub fn open(runs: &Path, resources: Resources, wake: impl Fn() + Send + 'static) -> io::Result<Desk> {
         let places = Runs::new(runs, resources);
         let runner = Runner::spawn(move || Workspace::new(places.clone()), wake)?;
-        Ok(Desk { runner, place: print::path(runs) })
+        Ok(Desk { runner, place: print::path(runs), opened: VecDeque::new() })
     }
 }
 
@@ -41,6 +45,16 @@ impl Link for Desk {
 
     fn place(&self) -> String {
         self.place.clone()
+    }
+
+    fn open(&mut self, file: egui::DroppedFileHandle) {
+        let text = input::read(file.path(), MAX_BYTES as u64).map_err(|error| error.to_string());
+        let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".to_string()));
+        self.opened.push_back((print::path(file.path()), text));
+    }
+
+    fn opened(&mut self) -> Option<(String, Result<String, String>)> {
+        self.opened.pop_front()
     }
 
     fn has_files(&self) -> bool {

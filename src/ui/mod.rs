@@ -45,6 +45,17 @@ pub trait Link {
     /// The name of the place of the runs: a folder, or this browser.
     fn place(&self) -> String;
 
+    /// Reads a file that was dropped onto the window; [`Link::opened`] has its text.
+    fn open(&mut self, file: egui::DroppedFileHandle);
+
+    /// The name and the text of a file that was read, or why it cannot be.
+    fn opened(&mut self) -> Option<(String, Result<String, String>)>;
+
+    /// The address of the page, to which a link adds a config; none in a window of its own.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// Whether runs can read files of the machine, which are then named by their paths.
     fn has_files(&self) -> bool;
 }
@@ -160,6 +171,27 @@ impl<L: Link> App<L> {
         lines.join("\n")
     }
 
+    /// Fills the form from a link; nothing is started.
+    pub fn open_link(&mut self, fragment: &str) {
+        if self.setup.take_link(fragment) {
+            self.screen = Screen::Setup;
+        }
+    }
+
+    /// Takes the configs that were dropped onto the window.
+    fn take_dropped(&mut self, ui: &Ui) {
+        ui.input(|input| input.raw.dropped_files.clone()).into_iter().for_each(|file| self.link.open(file));
+        while let Some((name, text)) = self.link.opened() {
+            match text {
+                Ok(text) => {
+                    self.setup.take_config(&text);
+                    self.screen = Screen::Setup;
+                }
+                Err(problem) => self.state.note(state::Weight::Problem, &name, problem),
+            }
+        }
+    }
+
     /// Does what a button outside the window says: `quickstart`, `study`, `pause`, `continue`, `stop`, `resume`. Others do nothing.
     pub fn act(&mut self, action: &str) {
         match action {
@@ -183,13 +215,14 @@ impl<L: Link> App<L> {
     pub fn ui(&mut self, ui: &mut Ui) {
         self.receive(ui.ctx());
         self.shortcuts(ui);
+        self.take_dropped(ui);
         let is_narrow = ui.available_width() < theme::NARROW;
         self.frame.bars(ui, &mut self.state, &mut self.screen, &self.link.place(), is_narrow);
         let App { state, screen, setup, start, runs, curves, experts, sample, compare, link, .. } = self;
         let before = *screen;
         frame::content(ui, *screen, is_narrow, |ui| match before {
             Screen::Start => start.show(ui, state, screen, setup, link.has_files()),
-            Screen::Setup => setup.show(ui, state, screen, is_narrow),
+            Screen::Setup => setup.show(ui, state, screen, is_narrow, link.address()),
             Screen::Runs => runs.show(ui, state, screen, setup),
             Screen::Curves => curves.show(ui, state, screen),
             Screen::Experts => experts.show(ui, state, screen),

@@ -48,7 +48,7 @@ const FILES: [(&str, &str); 9] = [
     ("reasoning/1_baseline.toml", include_str!("../../configs/reasoning/1_baseline.toml")),
     ("reasoning/2_recursive.toml", include_str!("../../configs/reasoning/2_recursive.toml")),
     ("rnn/baseline.toml", include_str!("../../configs/rnn/baseline.toml")),
-    ("rnn/shared.toml", include_str!("../../configs/rnn/shared.toml")),
+    ("rnn/indexed.toml", include_str!("../../configs/rnn/indexed.toml")),
     ("rnn/shared_moe.toml", include_str!("../../configs/rnn/shared_moe.toml")),
 ];
 

@@ -74,6 +74,32 @@ impl Setup {
         self.read = None;
     }
 
+    /// A link to this form: the preset and what differs from it, percent-encoded. None for a config of the user's own.
+    fn link(&self) -> Option<String> {
+        let preset = &PRESETS[self.preset.filter(|_| self.own.is_none())?];
+        let size = if self.is_reduced && preset.is_published { "&size=reduced".to_string() } else { String::new() };
+        let sets: String = self.sets.iter().map(|(key, value)| format!("&{key}={}", encoded(value))).collect();
+        Some(format!("#v={LINK}&preset={}{size}{sets}", encoded(preset.path)))
+    }
+
+    /// Fills the form from a link. Returns whether it is one.
+    pub fn take_link(&mut self, fragment: &str) -> bool {
+        let pairs: Vec<(&str, String)> = fragment
+            .trim_start_matches('#')
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key, decoded(value)))
+            .collect();
+        let of = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+        let Some(preset) = of("preset").filter(|_| of("v") == Some(LINK)) else { return false };
+        let Some(place) = PRESETS.iter().position(|known| known.path == preset) else { return false };
+        (self.preset, self.own, self.read) = (Some(place), None, None);
+        self.is_reduced = of("size") == Some("reduced");
+        let known = |key: &str| self.keys.iter().any(|known| known.key == key);
+        self.sets = pairs.iter().filter(|(key, _)| known(key)).map(|(key, value)| ((*key).to_string(), value.clone())).collect();
+        true
+    }
+
     /// Shows the config of a run.
     pub fn take_config(&mut self, text: &str) {
         (self.own, self.preset, self.read) = (Some(text.to_string()), None, None);
@@ -125,10 +151,10 @@ impl Setup {
     }
 
     /// Draws the screen.
-    pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, is_narrow: bool) {
+    pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, is_narrow: bool, address: Option<String>) {
         widgets::heading(ui, "Setup", "The config of the next run. What you do not change is as the preset has it.");
         self.read();
-        self.presets(ui);
+        self.presets(ui, address);
         if is_narrow {
             self.consequences(ui, state, screen);
             self.form(ui);
@@ -149,7 +175,7 @@ impl Setup {
         });
     }
 
-    fn presets(&mut self, ui: &mut Ui) {
+    fn presets(&mut self, ui: &mut Ui, address: Option<String>) {
         ui.horizontal_wrapped(|ui| {
             let label = ui.label("Preset");
             let shown = self.preset.map_or("A config of mine", |place| PRESETS[place].name);
@@ -184,6 +210,11 @@ impl Setup {
                 };
             }
         });
+        if let (Some(address), Some(link)) = (address, self.link())
+            && ui.button("Copy a link").on_hover_text("Opens this form with these values; it starts nothing.").clicked()
+        {
+            ui.ctx().copy_text(format!("{address}{link}"));
+        }
         if let Some(place) = self.preset {
             widgets::quiet(ui, PRESETS[place].purpose);
         }
@@ -348,6 +379,34 @@ impl Setup {
     }
 }
 
+/// The version of links.
+const LINK: &str = "1";
+
+/// Text as a part of a link: <https://url.spec.whatwg.org/#percent-encoded-bytes>.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// The text of a part of a link; what is not encoded correctly stays as it is.
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        match (first, code) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The control of a key. What the user enters is TOML, except for text.
 fn control(ui: &mut Ui, key: &Explanation, value: &str, width: f32, new: &mut Option<String>) -> egui::Response {
     if !key.choices.is_empty() {
@@ -475,4 +534,32 @@ fn preview(ui: &mut Ui, config: &Config, view: &mut View) {
         ..Chart::default()
     };
     chart.show(ui, view);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Setup, decoded, encoded};
+
+    #[test]
+    fn a_link_fills_the_form_with_what_differs_and_with_nothing_else() {
+        let mut setup = Setup::default();
+        setup.take("exp8/baseline.toml", &["model.router.top_k=1".into(), "sample.prompts=[\"a & b = ü\"]".into()]);
+        setup.is_reduced = true;
+        let link = setup.link().unwrap();
+        assert_eq!(
+            link,
+            "#v=1&preset=exp8/baseline.toml&size=reduced&model.router.top_k=1&sample.prompts=%5B%22a%20%26%20b%20%3D%20%C3%BC%22%5D"
+        );
+        let mut other = Setup::default();
+        assert!(other.take_link(&link) && other.is_reduced);
+        assert_eq!((other.preset, &other.sets), (setup.preset, &setup.sets));
+        assert_eq!(other.read().config.as_ref().unwrap().model.router.top_k, 1);
+        // Hostile or foreign fragments do nothing.
+        for text in ["", "#", "#v=2&preset=quickstart.toml", "#v=1&preset=../../etc/passwd", "#preset=quickstart.toml"] {
+            assert!(!Setup::default().take_link(text), "{text}");
+        }
+        assert!(other.take_link("#v=1&preset=quickstart.toml&run=1&no.such.key=2") && other.sets.is_empty());
+        assert_eq!(decoded(&encoded("100 % ü")), "100 % ü");
+        assert_eq!(decoded("100%"), "100%");
+    }
 }

@@ -447,7 +447,8 @@ impl State {
         self.looked.remove(run);
     }
 
-    fn note(&mut self, weight: Weight, about: &str, text: impl Into<String>) {
+    /// Adds a note.
+    pub fn note(&mut self, weight: Weight, about: &str, text: impl Into<String>) {
         self.notes.push_back(Note { at: self.now, weight, about: about.into(), text: text.into() });
         if self.notes.len() > NOTES {
             self.notes.pop_front();

@@ -53,7 +53,7 @@ pub const LIGHT: Colors = Colors {
     panel: rgb(0xffffff),
     field: rgb(0xf3f3f1),
     line: rgb(0xe3e3e0),
-    outline: rgb(0x8f9498),
+    outline: rgb(0x858a8f),
     ink: rgb(0x1b1d1f),
     quiet: rgb(0x5e6468),
     accent: rgb(0x0b6bcb),
@@ -104,7 +104,7 @@ impl Colors {
         let end = match (share < 0.0, self.is_dark) {
             (true, false) => rgb(0x2166ac),
             (true, true) => rgb(0x4b9cf0),
-            (false, false) => rgb(0xd9730d),
+            (false, false) => rgb(0xcc6808),
             (false, true) => rgb(0xf39a3e),
         };
         let middle = if self.is_dark { rgb(0x2a2e32) } else { rgb(0xf1f1ee) };

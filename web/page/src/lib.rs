@@ -14,10 +14,15 @@ use moelab::{
 use wasm_bindgen::prelude::*;
 use web_sys::{HtmlCanvasElement, MessageEvent, Worker, WorkerOptions, WorkerType};
 
+/// The name of a file and its text, or why it cannot be read.
+type Text = (String, Result<String, String>);
+
 /// The worker of the page, and what has arrived from it.
 struct TabLink {
     worker: Worker,
     inbox: Rc<RefCell<VecDeque<Reply>>>,
+    /// Name and text of files that were dropped onto the page.
+    opened: Rc<RefCell<VecDeque<Text>>>,
     /// Called by the browser, as long as it is there.
     _listener: Closure<dyn FnMut(MessageEvent)>,
 }
@@ -38,7 +43,7 @@ impl TabLink {
             window.request_repaint();
         });
         worker.set_onmessage(Some(listener.as_ref().unchecked_ref()));
-        Ok(TabLink { worker, inbox, _listener: listener })
+        Ok(TabLink { worker, inbox, opened: Rc::default(), _listener: listener })
     }
 }
 
@@ -55,6 +60,25 @@ impl Link for TabLink {
 
     fn place(&self) -> String {
         "this browser".into()
+    }
+
+    fn open(&mut self, file: egui::DroppedFileHandle) {
+        let opened = self.opened.clone();
+        wasm_bindgen_futures::spawn_local(async move {
+            let name = file.path().display().to_string();
+            let text = file.bytes_async().await;
+            let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".to_string()));
+            opened.borrow_mut().push_back((name, text));
+        });
+    }
+
+    fn opened(&mut self) -> Option<(String, Result<String, String>)> {
+        self.opened.borrow_mut().pop_front()
+    }
+
+    fn address(&self) -> Option<String> {
+        let address = web_sys::window()?.location().href().ok()?;
+        Some(address.split('#').next().unwrap_or_default().to_string())
     }
 
     fn has_files(&self) -> bool {
@@ -117,7 +141,9 @@ impl Page {
         let options = eframe::WebOptions::default();
         let make = move |creation: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, Box<dyn std::error::Error + Send + Sync>> {
             let link = TabLink::open(creation.egui_ctx.clone()).map_err(|error| format!("the worker cannot be made: {error:?}"))?;
-            let opened = Rc::new(RefCell::new(App::new(&creation.egui_ctx, link)));
+            let mut opened = App::new(&creation.egui_ctx, link);
+            opened.open_link(&web_sys::window().and_then(|window| window.location().hash().ok()).unwrap_or_default());
+            let opened = Rc::new(RefCell::new(opened));
             *app.borrow_mut() = Some(opened.clone());
             *context.borrow_mut() = Some(creation.egui_ctx.clone());
             Ok(Box::new(Tab { app: opened, told: String::new() }))

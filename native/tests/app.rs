@@ -20,16 +20,23 @@ type Window = Harness<'static, Option<App<Desk>>>;
 fn open(runs: &Path, size: [f32; 2], theme: egui::Theme) -> Window {
     let runs = runs.to_path_buf();
     // A model may generate characters that no font has.
-    Harness::builder().with_size(size).with_theme(theme).with_max_steps(4).allow_missing_glyphs().wgpu().build_ui_state(
-        move |ui, app: &mut Option<App<Desk>>| {
-            let app = app.get_or_insert_with(|| {
-                let resources = Resources { adapter: AdapterChoice::default(), cache: runs.join("cache") };
-                App::new(ui.ctx(), Desk::open(&runs, resources, || ()).unwrap())
-            });
-            app.ui(ui);
-        },
-        None,
-    )
+    Harness::builder()
+        .with_size(size)
+        .with_theme(theme)
+        .with_max_steps(4)
+        .allow_missing_glyphs()
+        .with_render_cursor(false)
+        .wgpu()
+        .build_ui_state(
+            move |ui, app: &mut Option<App<Desk>>| {
+                let app = app.get_or_insert_with(|| {
+                    let resources = Resources { adapter: AdapterChoice::default(), cache: runs.join("cache") };
+                    App::new(ui.ctx(), Desk::open(&runs, resources, || ()).unwrap())
+                });
+                app.ui(ui);
+            },
+            None,
+        )
 }
 
 fn settle(window: &mut Window, seconds: f64) {
@@ -38,13 +45,6 @@ fn settle(window: &mut Window, seconds: f64) {
         std::thread::sleep(Duration::from_millis(20));
         window.step();
     }
-}
-
-/// Presses the first control with this name, if there is one.
-fn click_first(window: &mut Window, name: &str) -> bool {
-    let found = window.query_all_by_label_contains(name).next().map(|button| button.click()).is_some();
-    settle(window, 0.3);
-    found
 }
 
 fn save(window: &mut Window, name: &str) {
@@ -189,36 +189,43 @@ fn the_form_names_every_field_and_shows_every_problem_at_its_field() {
     assert!(shows(&window, "parameters, active per token"));
 }
 
-/// Pictures of every screen, for people: `MOELAB_SCREENS=out MOELAB_RUNS=runs cargo test --test app screens -- --ignored`.
+/// Pictures of every screen, for people and for the README:
+/// `MOELAB_SCREENS=out MOELAB_RUNS=runs MOELAB_STUDY=exp8 MOELAB_RUN=quickstart cargo test --test app screens -- --ignored`.
 #[test]
 #[ignore = "draws pictures of a folder of runs for people"]
 fn screens() {
-    let runs = std::env::var("MOELAB_RUNS").expect("MOELAB_RUNS is the folder of the runs");
-    let sizes = [("1280", [1280.0, 800.0]), ("1920", [1920.0, 1080.0]), ("390", [390.0, 844.0])];
-    let wanted = std::env::var("MOELAB_SIZES").unwrap_or("1280,1920,390".into());
-    for (size, extent) in sizes.into_iter().filter(|(size, _)| wanted.contains(size)) {
+    let named = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let (runs, study, run) = (named("MOELAB_RUNS"), named("MOELAB_STUDY"), named("MOELAB_RUN"));
+    let is_read = |window: &Window| !shows(window, "reading") && !shows(window, "Opening the study");
+    let sizes = std::env::var("MOELAB_SIZES").unwrap_or("1280,1920,390".into());
+    let all = [("1280", [1280.0, 800.0]), ("1920", [1920.0, 1080.0]), ("390", [390.0, 844.0])];
+    for (size, extent) in all.into_iter().filter(|(size, _)| sizes.contains(size)) {
         for (theme, name) in [(egui::Theme::Light, "light"), (egui::Theme::Dark, "dark")] {
             let mut window = open(Path::new(&runs), extent, theme);
-            settle(&mut window, 1.5);
-            for key in 1..=8 {
-                let keys = [
-                    egui::Key::Num1,
-                    egui::Key::Num2,
-                    egui::Key::Num3,
-                    egui::Key::Num4,
-                    egui::Key::Num5,
-                    egui::Key::Num6,
-                    egui::Key::Num7,
-                    egui::Key::Num8,
-                ];
-                window.key_press(keys[key - 1]);
-                settle(&mut window, if key == 4 { 12.0 } else { 1.0 });
-                if key == 3 && click_first(&mut window, "Choose all runs of") && click_first(&mut window, "Verdict of") {
-                    settle(&mut window, 2.0);
-                    window.key_press(egui::Key::Num3);
-                    settle(&mut window, 0.5);
-                }
-                save(&mut window, &format!("{size}-{name}-{key}"));
+            let picture = |window: &mut Window, screen: &str| {
+                settle(window, 1.0);
+                wait_until(window, 120, "what was read", is_read);
+                settle(window, 0.3);
+                save(window, &format!("{screen}-{size}-{name}"));
+            };
+            wait_until(&mut window, 60, "the list", |window| shows(window, "Runs here"));
+            picture(&mut window, "start");
+            window.key_press(egui::Key::Num2);
+            picture(&mut window, "setup");
+            window.key_press(egui::Key::Num3);
+            picture(&mut window, "runs");
+            press(&mut window, &format!("Verdict of {study}"));
+            wait_until(&mut window, 60, "the verdict", |window| shows(window, "Differences to the control"));
+            picture(&mut window, "compare");
+            press(&mut window, "Curves of all arms");
+            picture(&mut window, "arms");
+            window.key_press(egui::Key::Num3);
+            settle(&mut window, 0.3);
+            press(&mut window, &format!("Open {run}"));
+            picture(&mut window, "curves");
+            for (key, screen) in [(egui::Key::Num5, "experts"), (egui::Key::Num6, "sample"), (egui::Key::Num8, "machine")] {
+                window.key_press(key);
+                picture(&mut window, screen);
             }
         }
     }

@@ -191,10 +191,15 @@ impl Chart {
                 painter.galley(place.min, galley, colors.quiet);
             }
         }
+        let mut named = f32::NEG_INFINITY;
         for (value, word) in self.marks.iter().filter(|(at, _)| x.contains(*at)) {
             let at = x.place(*value) as f32;
             painter.add(Shape::dashed_line(&[pos2(at, plot.top()), pos2(at, plot.bottom())], Stroke::new(1.0, colors.line), 2.0, 3.0));
-            painter.text(pos2(at + 3.0, plot.bottom() - 2.0), Align2::LEFT_BOTTOM, word, plain(size::SMALL), colors.quiet);
+            // A word that would touch the one before is left out.
+            if at > named {
+                let drawn = painter.text(pos2(at + 3.0, plot.bottom() - 2.0), Align2::LEFT_BOTTOM, word, plain(size::SMALL), colors.quiet);
+                named = drawn.right() + 6.0;
+            }
         }
         for (_, value) in self.levels.iter().filter(|(_, value)| y.contains(*value)) {
             let at = y.place(*value) as f32;
@@ -286,11 +291,13 @@ impl Chart {
             self.lines.iter().filter_map(|line| Some((line, at_position(&line.points, at)?))).take(12).collect();
         let Some((_, [nearest, _])) = found.first() else { return };
         let mut rows = vec![(format!("{} {}", self.x_title, number(*nearest)), colors.quiet)];
-        for (line, [_, value]) in &found {
+        for (line, [own, value]) in &found {
             if y.scale.accepts(*value) && y.contains(*value) {
-                painter.circle_filled(pos2(place, y.place(*value) as f32), 3.0, line.color);
+                painter.circle_filled(pos2(x.place(*own) as f32, y.place(*value) as f32), 3.0, line.color);
             }
-            rows.push((format!("{}  {}", number(*value), short(&line.name, 30)), colors.ink));
+            // A line that was measured less often has its nearest value.
+            let place = if own == nearest { String::new() } else { format!(" (at {})", number(*own)) };
+            rows.push((format!("{}  {}{place}", number(*value), short(&line.name, 30)), colors.ink));
         }
         let galleys: Vec<_> = rows.into_iter().map(|(text, ink)| painter.layout_no_wrap(text, plain(size::SMALL), ink)).collect();
         let width = galleys.iter().map(|galley| galley.size().x).fold(0.0, f32::max) + 16.0;

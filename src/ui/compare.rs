@@ -217,7 +217,7 @@ fn intervals(ui: &mut Ui, state: &State, judgement: &Judgement) {
     let text: Vec<String> = arms.iter().map(|(_, arm)| format!("{} {}", arm.name, numbers(arm))).collect();
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, format!("Differences to the control: {}", text.join("; "))));
     let painter = ui.painter_at(rect);
-    let names = (width * 0.2).clamp(80.0, 180.0);
+    let names = (width * 0.2).clamp(118.0, 180.0);
     let right = if width > 640.0 { 250.0 } else { 8.0 };
     let plot = Rect::from_min_max(rect.min + vec2(names, 18.0), rect.max - vec2(right, 34.0));
     // The axis holds all pairs, and intervals up to a multiple of them: a wide one ends in an arrow.
@@ -243,7 +243,13 @@ fn intervals(ui: &mut Ui, state: &State, judgement: &Judgement) {
     for (place, (index, arm)) in arms.iter().enumerate() {
         let middle = plot.top() + row * (place as f32 + 0.5);
         let color = colors.run(order.iter().position(|name| *name == arm.name).unwrap_or(index + 1));
-        painter.text(pos2(plot.left() - 10.0, middle), Align2::RIGHT_CENTER, short(&arm.name, 22), plain(size::BODY), colors.ink);
+        painter.text(
+            pos2(plot.left() - 10.0, middle),
+            Align2::RIGHT_CENTER,
+            short(&arm.name, if width > 640.0 { 22 } else { 16 }),
+            plain(size::BODY),
+            colors.ink,
+        );
         for pair in arm.pairs.iter().filter(|pair| pair.difference.is_finite()) {
             painter.circle_stroke(pos2(x.place(pair.difference) as f32, middle + 11.0), 2.5, Stroke::new(1.0, color));
         }

@@ -177,8 +177,10 @@ impl Curves {
                 .labelled_by(label.id);
             ui.checkbox(&mut self.is_x_log, "log x");
             ui.checkbox(&mut self.is_y_log, "log y");
-            let label = ui.label("Smoothing");
-            ui.add(egui::Slider::new(&mut self.smoothing, 0.0..=0.98).fixed_decimals(2)).labelled_by(label.id);
+            ui.horizontal(|ui| {
+                let label = ui.label("Smoothing");
+                ui.add(egui::Slider::new(&mut self.smoothing, 0.0..=0.98).fixed_decimals(2)).labelled_by(label.id);
+            });
             ui.checkbox(&mut self.are_seeds_joined, "seeds as a band");
             let label = ui.label("Series");
             let text = format!("{} chosen", self.series.len());

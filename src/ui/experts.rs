@@ -100,10 +100,10 @@ impl Experts {
             0 => (Outcome::Attention, format!("Expert {expert} of {} takes {most:.2} of a fair share.", labels[layer])),
             n => (Outcome::Attention, format!("{n} of {} experts take no token.", values.len())),
         };
-        ui.horizontal(|ui| {
-            let (rect, _) = ui.allocate_exact_size(egui::Vec2::splat(14.0), egui::Sense::hover());
+        ui.horizontal_top(|ui| {
+            let (rect, _) = ui.allocate_exact_size(egui::vec2(14.0, 20.0), egui::Sense::hover());
             widgets::shape(ui.painter(), rect.center(), outcome, colors);
-            ui.label(RichText::new(words).font(bold(size::GROUP)).color(colors.ink));
+            ui.add(egui::Label::new(RichText::new(words).font(bold(size::GROUP)).color(colors.ink)).wrap());
         });
     }
 
@@ -111,7 +111,7 @@ impl Experts {
         ui.horizontal(|ui| {
             let label = ui.label("Update");
             let mut column = at;
-            ui.spacing_mut().slider_width = (ui.available_width() - 200.0).clamp(120.0, 560.0);
+            ui.spacing_mut().slider_width = (ui.available_width() - 160.0).clamp(80.0, 560.0);
             let last = load.updates.len() - 1;
             let slider = egui::Slider::new(&mut column, 0..=last).show_value(false);
             if ui.add(slider).labelled_by(label.id).changed() {

@@ -117,7 +117,9 @@ fn luminance(color: Color32) -> f32 {
 /// The legend, which is always there.
 pub fn legend(ui: &mut Ui) {
     let colors = theme::colors(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().min(520.0), 32.0), Sense::hover());
+    let is_narrow = ui.available_width() < 440.0;
+    let height = if is_narrow { 50.0 } else { 32.0 };
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().min(520.0), height), Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Legend: blue is less than a fair share, orange more"));
     let painter = ui.painter_at(rect);
     let steps = 20;
@@ -131,10 +133,11 @@ pub fn legend(ui: &mut Ui) {
     for (share, align, name) in [(0.0, Align2::LEFT_TOP, "0"), (0.5, Align2::CENTER_TOP, "1 = fair share"), (1.0, Align2::RIGHT_TOP, "2")] {
         painter.text(rect.min + vec2(width * share, 15.0), align, name, plain(size::SMALL), colors.quiet);
     }
-    let mut left = rect.left() + width + 20.0;
+    // Beside the scale, or below it.
+    let (mut left, top) = if is_narrow { (rect.left(), rect.top() + 34.0) } else { (rect.left() + width + 20.0, rect.top()) };
     for (load, name) in [(2.5, "more than 2"), (0.0, "no token")] {
-        draw_cell(&painter, Rect::from_min_size(pos2(left, rect.top()), vec2(14.0, 12.0)), load, colors, false);
-        let drawn = painter.text(pos2(left + 20.0, rect.top() - 2.0), Align2::LEFT_TOP, name, plain(size::SMALL), colors.quiet);
+        draw_cell(&painter, Rect::from_min_size(pos2(left, top), vec2(14.0, 12.0)), load, colors, false);
+        let drawn = painter.text(pos2(left + 20.0, top - 2.0), Align2::LEFT_TOP, name, plain(size::SMALL), colors.quiet);
         left = drawn.right() + 16.0;
     }
 }

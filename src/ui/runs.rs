@@ -22,7 +22,9 @@ pub struct Runs {
     removing: Option<String>,
 }
 
+/// Height of a row, and of one in a narrow window, which has two lines.
 const ROW: f32 = 32.0;
+const TALL: f32 = 56.0;
 
 /// A row of the table.
 enum Row {
@@ -87,16 +89,21 @@ impl Runs {
                 state.shown.clear();
             }
         });
-        header(ui);
+        let is_narrow = ui.available_width() < theme::NARROW;
+        if !is_narrow {
+            header(ui);
+        }
+        let height = if is_narrow { TALL } else { ROW };
         let rows = self.rows(state);
         let baseline = state.baseline.as_ref().and_then(|run| state.entry(run)).cloned();
         ScrollArea::both()
             .auto_shrink([false, true])
             .max_height((ui.clip_rect().bottom() - ui.cursor().top() - 40.0).max(240.0))
-            .show_rows(ui, ROW, rows.len(), |ui, range| {
+            .show_rows(ui, height - NEAR, rows.len(), |ui, range| {
                 for row in &rows[range] {
                     match row {
-                        Row::Study(name) => study_row(ui, state, screen, name),
+                        Row::Study(name) => study_row(ui, state, screen, name, is_narrow),
+                        Row::Run(name) if is_narrow => self.short_row(ui, state, screen, setup, name),
                         Row::Run(name) => self.run_row(ui, state, screen, setup, name, baseline.as_ref()),
                     }
                 }
@@ -130,10 +137,7 @@ impl Runs {
     fn run_row(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, name: &str, baseline: Option<&RunEntry>) {
         let colors = theme::colors(ui);
         let Some(entry) = state.entry(name).cloned() else { return };
-        let is_live = state.is_under_way(name) && state.live.as_ref().is_some_and(|live| live.run == name)
-            || state.study.as_ref().is_some_and(|study| {
-                study.is_running && study.rows.iter().any(|row| entry.name.ends_with(&format!("/{}", row[0])) && row[4] == "training")
-            });
+        let is_live = is_live(state, &entry);
         let color = colors.run(state.color_index(name));
         let width = ui.available_width().max(820.0);
         let (rect, _) = ui.allocate_exact_size(vec2(width, ROW - NEAR), Sense::hover());
@@ -143,15 +147,7 @@ impl Runs {
         let mut row = ui.new_child(UiBuilder::new().max_rect(rect).layout(Layout::left_to_right(Align::Center)).id_salt(("run", name)));
         let ui = &mut row;
         ui.spacing_mut().interact_size.y = ROW - NEAR;
-        let mut is_shown = state.shown.iter().any(|shown| shown == name);
-        let check = ui.checkbox(&mut is_shown, "");
-        check.widget_info(|| egui::WidgetInfo::selected(egui::Role::CheckBox, true, is_shown, format!("show {name}")));
-        if check.changed() {
-            state.shown.retain(|shown| shown != name);
-            if is_shown {
-                state.shown.push(name.to_string());
-            }
-        }
+        show_box(ui, state, name);
         widgets::swatch(ui, color);
         let column = |ui: &mut Ui, from: f32, to: f32| {
             let area = egui::Rect::from_min_max(pos2(rect.left() + from, rect.top()), pos2(rect.left() + to, rect.bottom()));
@@ -172,10 +168,9 @@ impl Runs {
         };
         let mut cell = column(ui, 56.0, width - 520.0);
         let link = cell.add(egui::Link::new(short(&label, 90))).on_hover_text(format!("{}\n{}", entry.name, difference(&entry, None)));
+        link.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Link, true, format!("Open {name}")));
         if link.clicked() {
-            state.show_only(name);
-            state.focus = Some(name.to_string());
-            *screen = Screen::Curves;
+            open(state, screen, name);
         }
         let mut cell = column(ui, width - 512.0, width - 400.0);
         let (words, outcome) = status(&entry, is_live);
@@ -195,6 +190,34 @@ impl Runs {
         cell.label(format!("{}{delta}", widgets::loss(entry.val_ce))).on_hover_text("Validation cross-entropy, nats per token");
         let mut cell = column(ui, width - 166.0, width);
         self.actions(&mut cell, state, screen, setup, &entry);
+    }
+
+    /// A run in two lines, for a narrow window.
+    fn short_row(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, name: &str) {
+        let colors = theme::colors(ui);
+        let Some(entry) = state.entry(name).cloned() else { return };
+        let color = colors.run(state.color_index(name));
+        let (words, outcome) = status(&entry, is_live(state, &entry));
+        let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), TALL - NEAR), Sense::hover());
+        let mut row = ui.new_child(UiBuilder::new().max_rect(rect).id_salt(("run", name)));
+        row.spacing_mut().interact_size.y = 20.0;
+        row.spacing_mut().item_spacing.y = 2.0;
+        row.horizontal(|ui| {
+            show_box(ui, state, name);
+            widgets::swatch(ui, color);
+            let label = entry.arm.as_ref().map_or(entry.name.clone(), |arm| format!("{arm}, seed {}", entry.seed));
+            let link = ui.add(egui::Link::new(short(&label, 34)));
+            link.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Link, true, format!("Open {name}")));
+            if link.clicked() {
+                open(state, screen, name);
+            }
+        });
+        row.horizontal(|ui| {
+            ui.add_space(26.0);
+            widgets::state(ui, outcome, words);
+            widgets::quiet(ui, format!("{}/{}  CE {}", entry.made, entry.updates, widgets::loss(entry.val_ce)));
+            self.actions(ui, state, screen, setup, &entry);
+        });
     }
 
     fn actions(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, entry: &RunEntry) {
@@ -266,25 +289,60 @@ fn header(ui: &mut Ui) {
     }
 }
 
-fn study_row(ui: &mut Ui, state: &mut State, screen: &mut Screen, name: &str) {
+/// Whether a run makes updates now, in this app or by its study.
+fn is_live(state: &State, entry: &RunEntry) -> bool {
+    let of_study = || {
+        state.study.as_ref().is_some_and(|study| {
+            study.is_running && study.rows.iter().any(|row| entry.name.ends_with(&format!("/{}", row[0])) && row[4] == "training")
+        })
+    };
+    state.live.as_ref().is_some_and(|live| live.run == entry.name && !live.is_over()) || of_study()
+}
+
+/// The box that chooses a run for the curves.
+fn show_box(ui: &mut Ui, state: &mut State, name: &str) {
+    let mut is_shown = state.shown.iter().any(|shown| shown == name);
+    let check = ui.checkbox(&mut is_shown, "");
+    check.widget_info(|| egui::WidgetInfo::selected(egui::Role::CheckBox, true, is_shown, format!("show {name}")));
+    if check.changed() {
+        state.shown.retain(|shown| shown != name);
+        if is_shown {
+            state.shown.push(name.to_string());
+        }
+    }
+}
+
+/// Shows the curves of a run.
+fn open(state: &mut State, screen: &mut Screen, name: &str) {
+    state.show_only(name);
+    state.focus = Some(name.to_string());
+    *screen = Screen::Curves;
+}
+
+fn study_row(ui: &mut Ui, state: &mut State, screen: &mut Screen, name: &str, is_narrow: bool) {
     let colors = theme::colors(ui);
     let Some(study) = state.studies.iter().find(|study| study.name == name).cloned() else { return };
-    let width = ui.available_width().max(820.0);
-    ui.allocate_ui_with_layout(vec2(width, ROW - NEAR), Layout::left_to_right(Align::Center), |ui| {
-        ui.label(RichText::new(&study.name).font(bold(size::BODY)).color(colors.ink));
-        if let Some(problem) = &study.problem {
-            ui.label(RichText::new(short(problem, 90)).color(colors.bad)).on_hover_text(problem);
-            return;
-        }
+    let extent = if is_narrow { vec2(ui.available_width(), TALL - NEAR) } else { vec2(ui.available_width().max(820.0), ROW - NEAR) };
+    let (rect, _) = ui.allocate_exact_size(extent, Sense::hover());
+    let layout = if is_narrow { Layout::left_to_right(Align::Min).with_main_wrap(true) } else { Layout::left_to_right(Align::Center) };
+    let mut row = ui.new_child(UiBuilder::new().max_rect(rect).layout(layout).id_salt(("study", name)));
+    let ui = &mut row;
+    ui.spacing_mut().interact_size.y = 20.0;
+    ui.label(RichText::new(&study.name).font(bold(size::BODY)).color(colors.ink));
+    if let Some(problem) = &study.problem {
+        ui.label(RichText::new(short(problem, 90)).color(colors.bad)).on_hover_text(problem);
+        return;
+    }
+    if !is_narrow {
         ui.add(egui::Label::new(RichText::new(short(&study.question, 80)).color(colors.quiet)).truncate());
-        widgets::quiet(ui, format!("{} of {} runs", study.over, study.runs));
-        if widgets::small_button(ui, "Verdict", &format!("Verdict of {name}")).clicked() {
-            state.open_study(name);
-            *screen = Screen::Compare;
-        }
-        if widgets::small_button(ui, "Choose all", &format!("Choose all runs of {name}")).clicked() {
-            state.shown =
-                state.runs.iter().filter(|run| run.study.as_deref() == Some(name) && run.made > 0).map(|run| run.name.clone()).collect();
-        }
-    });
+    }
+    widgets::quiet(ui, format!("{} of {} runs", study.over, study.runs));
+    if widgets::small_button(ui, "Verdict", &format!("Verdict of {name}")).clicked() {
+        state.open_study(name);
+        *screen = Screen::Compare;
+    }
+    if widgets::small_button(ui, "Choose all", &format!("Choose all runs of {name}")).clicked() {
+        let of_study = |run: &&RunEntry| run.study.as_deref() == Some(name) && run.made > 0;
+        state.shown = state.runs.iter().filter(of_study).map(|run| run.name.clone()).collect();
+    }
 }

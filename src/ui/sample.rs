@@ -49,14 +49,19 @@ impl Sample {
             let label = ui.label("Prompt");
             ui.add(TextEdit::multiline(&mut self.prompt).desired_rows(2).desired_width(f32::INFINITY).hint_text("empty starts a document"))
                 .labelled_by(label.id);
-            ui.horizontal_wrapped(|ui| {
-                let label = ui.label("Tokens");
-                ui.add(Slider::new(&mut self.tokens, 8..=512).logarithmic(true)).labelled_by(label.id);
-                let label = ui.label("Temperature").on_hover_text("Divides the logits; 0 picks the most likely token.");
-                ui.add(Slider::new(&mut self.temperature, 0.0..=2.0).fixed_decimals(2)).labelled_by(label.id);
-                let label = ui.label("Top-p").on_hover_text("Samples from the fewest most likely tokens with this total probability.");
-                ui.add(Slider::new(&mut self.top_p, 0.05..=1.0).fixed_decimals(2)).labelled_by(label.id);
-            });
+            let is_narrow = ui.available_width() < 560.0;
+            let mut sliders = |ui: &mut Ui| {
+                let hint = "Divides the logits; 0 picks the most likely token.";
+                slider(ui, "Tokens", "", Slider::new(&mut self.tokens, 8..=512).logarithmic(true));
+                slider(ui, "Temperature", hint, Slider::new(&mut self.temperature, 0.0..=2.0).fixed_decimals(2));
+                let hint = "Samples from the fewest most likely tokens with this total probability.";
+                slider(ui, "Top-p", hint, Slider::new(&mut self.top_p, 0.05..=1.0).fixed_decimals(2));
+            };
+            if is_narrow {
+                sliders(ui)
+            } else {
+                ui.horizontal(sliders).inner
+            }
             ui.horizontal(|ui| {
                 ui.add_enabled_ui(is_open && !is_sampling, |ui| {
                     if widgets::primary(ui, "Generate").clicked() {
@@ -95,6 +100,14 @@ impl Sample {
             logged.iter().rev().for_each(|record| text(ui, record));
         }
     }
+}
+
+fn slider(ui: &mut Ui, name: &str, hint: &str, slider: Slider<'_>) {
+    ui.horizontal(|ui| {
+        let label = ui.label(name);
+        let label = if hint.is_empty() { label } else { label.on_hover_text(hint) };
+        ui.add(slider).labelled_by(label.id);
+    });
 }
 
 fn text(ui: &mut Ui, record: &SampleRecord) {

@@ -34,6 +34,7 @@ use crate::run::{
 use crate::{
     config_file::Class,
     data::tokenizer::Tokenizer,
+    gpu::Compilation,
     run::series::Lengths,
     train::{
         generate::{Generator, Prompt},
@@ -51,8 +52,8 @@ enum Phase {
     /// Training ended for this reason.
     Sampling {
         ended: ExitReason,
-        /// Not complete, in order.
-        texts: VecDeque<Text>,
+        /// Not complete, in order; `None` until the generator is compiled.
+        texts: Option<VecDeque<Text>>,
     },
     /// Summary and report come next.
     Ending(Ending),
@@ -89,8 +90,10 @@ pub struct Session {
     /// Each with the update that was to be made before it, where steps were asked for before.
     requests: VecDeque<(Option<u32>, Request)>,
     serving: Option<Serving>,
-    /// Compiled when the first text is generated.
+    /// Compiled for the first text.
     generator: Option<Generator>,
+    /// Of the generator's kernels.
+    compilation: Option<Compilation>,
     rate: Rate,
     session: u32,
     rasterize: Option<Rasterize>,
@@ -166,6 +169,7 @@ impl Session {
             requests: VecDeque::new(),
             serving: None,
             generator: None,
+            compilation: None,
             session: 0,
             rasterize,
             name,
@@ -299,6 +303,10 @@ impl Session {
             return Ok(Activity::Busy);
         }
         if self.trainer.is_settled() && self.serving.is_none() {
+            let needs_generator = matches!(self.requests.front(), Some((_, Request::Sample(_))));
+            if is_next && needs_generator && !self.compile_generator()? {
+                return Ok(Activity::Busy);
+            }
             if let Some((_, request)) = self.requests.pop_front_if(|_| is_next) {
                 self.serve(request, out)?;
                 return Ok(Activity::Busy);
@@ -346,7 +354,6 @@ impl Session {
             Request::Sample(request) => {
                 let Ok(prompt) = self.prompt(&request) else { return Ok(()) };
                 prompt.warning().into_iter().for_each(|warning| out.warn(warning));
-                self.compile_generator()?;
                 let Some(generator) = &self.generator else { return Ok(()) };
                 self.serving = Some(Serving::Sample(Text::start(generator, self.trainer.config(), request, prompt)));
             }
@@ -384,7 +391,7 @@ impl Session {
         let waited = match (&self.phase, &self.serving) {
             (Phase::Training, Some(Serving::Sample(text))) => text.wait(device),
             (Phase::Training, _) => self.trainer.wait(),
-            (Phase::Sampling { texts, .. }, _) => texts.front().map_or(Ok(()), |text| text.wait(device)),
+            (Phase::Sampling { texts, .. }, _) => texts.iter().flat_map(VecDeque::front).try_for_each(|text| text.wait(device)),
             (Phase::Ending(_) | Phase::Writing(_) | Phase::Finished, _) => Ok(()),
         };
         if let Err(error) = waited {
@@ -490,7 +497,7 @@ impl Session {
         } else if reason == ExitReason::Interrupted {
             self.phase = Phase::Ending(reason.into());
         } else {
-            self.begin_sampling(reason)?;
+            self.phase = Phase::Sampling { ended: reason, texts: None };
         }
         Ok(())
     }
@@ -511,26 +518,24 @@ impl Session {
         self.take(progress, out)
     }
 
-    fn compile_generator(&mut self) -> Result<(), SessionError> {
+    /// Compiles the generator, a kernel in a call; returns whether it is complete. Without a tokenizer there is none.
+    fn compile_generator(&mut self) -> Result<bool, SessionError> {
         let config = self.trainer.config().clone();
-        if let (None, Some(tokenizer)) = (&self.generator, self.trainer.corpus().tokenizer().cloned()) {
-            let (device, memory) = self.trainer.device_and_memory();
-            self.generator = Some(Generator::new(&config, device, memory)?.for_text(&tokenizer, &config));
+        let (None, Some(tokenizer)) = (&self.generator, self.trainer.corpus().tokenizer().cloned()) else { return Ok(true) };
+        let (device, memory) = self.trainer.device_and_memory();
+        let compilation = self.compilation.get_or_insert_with(|| Generator::compilation(&config, device));
+        if compilation.next().is_some() {
+            compilation.proceed(device);
+            return Ok(false);
         }
-        Ok(())
+        self.generator = Some(Generator::new(&config, device, memory)?.for_text(&tokenizer, &config));
+        Ok(true)
     }
 
-    fn begin_sampling(&mut self, ended: ExitReason) -> Result<(), SessionError> {
-        if self.trainer.config().sample.prompts.is_empty() {
-            self.phase = Phase::Ending(ended.into());
-            return Ok(());
-        }
-        self.compile_generator()?;
+    /// The texts of the end of the run; none without prompts or a tokenizer.
+    fn texts(&mut self) -> VecDeque<Text> {
         let config = self.trainer.config();
-        let (Some(tokenizer), Some(generator)) = (self.trainer.corpus().tokenizer(), &self.generator) else {
-            self.phase = Phase::Ending(ended.into());
-            return Ok(());
-        };
+        let (Some(tokenizer), Some(generator)) = (self.trainer.corpus().tokenizer(), &self.generator) else { return VecDeque::new() };
         let mut texts = VecDeque::new();
         for (number, text) in config.sample.prompts.iter().enumerate() {
             // A bad prompt must not lose trained weights.
@@ -543,22 +548,26 @@ impl Session {
                 Err(error) => self.warnings.push(format!("sample.prompts[{number}] is skipped: {error}")),
             }
         }
-        self.phase = Phase::Sampling { ended, texts };
-        Ok(())
+        texts
     }
 
     fn sample(&mut self, out: &mut Publisher) -> Result<Activity, SessionError> {
-        let (Phase::Sampling { ended, texts }, Some(generator)) = (&mut self.phase, &mut self.generator) else {
-            return Ok(Activity::Busy);
-        };
-        let Some(text) = texts.front_mut() else {
-            self.phase = Phase::Ending((*ended).into());
-            return Ok(Activity::Busy);
-        };
         if self.is_interrupted {
             self.phase = Phase::Ending(ExitReason::Interrupted.into());
             return Ok(Activity::Busy);
         }
+        if let Phase::Sampling { texts: None, ended } = self.phase {
+            if self.trainer.config().sample.prompts.is_empty() || self.compile_generator()? {
+                let texts = Some(self.texts());
+                self.phase = Phase::Sampling { ended, texts };
+            }
+            return Ok(Activity::Busy);
+        }
+        let Phase::Sampling { ended, texts: Some(texts) } = &mut self.phase else { return Ok(Activity::Busy) };
+        let (Some(text), Some(generator)) = (texts.front_mut(), &mut self.generator) else {
+            self.phase = Phase::Ending((*ended).into());
+            return Ok(Activity::Busy);
+        };
         let (device, memory) = self.trainer.device_and_memory();
         let activity = text.advance(generator, device, memory)?;
         let complete = texts.pop_front_if(|text| text.is_done());

@@ -12,7 +12,7 @@ use crate::{
     run::config::Config,
 };
 use crate::{
-    gpu::{Device, Download, Memory, PlanOptions},
+    gpu::{Compilation, Device, Download, Memory, PlanOptions},
     random::Stream,
 };
 
@@ -110,6 +110,11 @@ impl Generator {
         let sampling = recording::sampling(config, device.capabilities);
         let step = LogitsStep::new(device, memory, sampling, PlanOptions::default())?;
         Ok(Generator { step, seed: config.seed, undrawable: Vec::new() })
+    }
+
+    /// The kernels that [`Generator::new`] needs and that the device has not compiled, to be compiled one at a time before it.
+    pub fn compilation(config: &Config, device: &Device) -> Compilation {
+        Compilation::of(device, &[&recording::sampling(config, device.capabilities).program])
     }
 
     /// Restricts sampling to ids that occur in text of `tokenizer`.

@@ -1,23 +1,28 @@
 //! The trainer of the app, on a thread with a device of its own.
 
-use std::{collections::VecDeque, io, path::Path};
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use eframe::egui;
 use moelab::{
     config_file::MAX_BYTES,
     lab::{
+        store::check_name,
         workspace::{Reply, Request},
         workspace_host::Workspace,
     },
     ui::Link,
 };
 
-use crate::{input, machine::Resources, places::Runs, print, runner::Runner};
+use crate::{atomic, input, machine::Resources, places::Runs, print, runner::Runner};
 
 /// A workspace on another thread.
 pub struct Desk {
     runner: Runner<Request, Reply>,
-    place: String,
+    runs: PathBuf,
     /// Name and text of files that were dropped onto the window.
     opened: VecDeque<(String, Result<String, String>)>,
 }
@@ -30,7 +35,7 @@ impl Desk {
     pub fn open(runs: &Path, resources: Resources, wake: impl Fn() + Send + 'static) -> io::Result<Desk> {
         let places = Runs::new(runs, resources);
         let runner = Runner::spawn(move || Workspace::new(places.clone()), wake)?;
-        Ok(Desk { runner, place: print::path(runs), opened: VecDeque::new() })
+        Ok(Desk { runner, runs: runs.to_path_buf(), opened: VecDeque::new() })
     }
 }
 
@@ -44,7 +49,7 @@ impl Link for Desk {
     }
 
     fn place(&self) -> String {
-        self.place.clone()
+        print::path(&self.runs)
     }
 
     fn open(&mut self, file: egui::DroppedFileHandle) {
@@ -55,6 +60,18 @@ impl Link for Desk {
 
     fn opened(&mut self) -> Option<(String, Result<String, String>)> {
         self.opened.pop_front()
+    }
+
+    fn save(&mut self, folder: &str, files: &[(String, String)]) -> Result<String, String> {
+        check_name(folder).map_err(|error| error.to_string())?;
+        let folder = self.runs.join(folder);
+        for (name, text) in files {
+            check_name(name).map_err(|error| error.to_string())?;
+            let path = folder.join(name);
+            let written = fs::create_dir_all(&folder).and_then(|()| atomic::write(&path, text.as_bytes()));
+            written.map_err(|error| format!("{}: {error}", print::path(&path)))?;
+        }
+        Ok(print::path(&folder))
     }
 
     fn has_files(&self) -> bool {

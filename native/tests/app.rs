@@ -164,6 +164,14 @@ fn a_study_of_the_command_line_is_opened_with_its_verdict() {
     save(&mut window, "study");
     press(&mut window, "Make the report");
     wait_until(&mut window, 60, "the report", |window| shows(window, "Copy the report as Markdown"));
+    let save_button = texts(&window).into_iter().find(|text| text.starts_with("Save the report")).unwrap();
+    press(&mut window, &save_button);
+    settle(&mut window, 0.3);
+    // The same files as the command line's.
+    for name in ["report.md", "report.html", "results.csv"] {
+        let saved = fs::read_to_string(path("runs/balance").join(name)).unwrap();
+        assert!(saved.contains("none"), "{name}");
+    }
     press(&mut window, "Curves of all arms");
     wait_until(&mut window, 60, "bands", |window| shows(window, "Validation cross-entropy, nats per token: last values: control (4)"));
     save(&mut window, "study-curves");

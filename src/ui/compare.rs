@@ -110,6 +110,12 @@ impl Compare {
             if study.judged.is_some() && ui.button("Make the report").clicked() {
                 state.command_study(SuiteCommand::Report);
             }
+            if !study.report.is_empty() {
+                let hint = study.report.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+                if ui.button(format!("Save the report, {} files", study.report.len())).on_hover_text(hint).clicked() {
+                    state.save(&study.name, study.report.clone());
+                }
+            }
             for (name, text) in &study.report {
                 if name.ends_with(".md") && ui.button("Copy the report as Markdown").clicked() {
                     ui.ctx().copy_text(text.clone());

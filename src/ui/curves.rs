@@ -124,7 +124,7 @@ impl Curves {
         }
         self.head(ui, state);
         self.controls(ui);
-        if !opening(ui, state) {
+        if !opening(ui, state, screen) {
             self.charts(ui, state);
         }
     }
@@ -343,7 +343,7 @@ fn references(state: &mut State, run: &str, place: &Place) -> (Vec<(String, f64)
 }
 
 /// The opening of a run, or its failure, in place of charts. Returns whether it was shown.
-fn opening(ui: &mut Ui, state: &mut State) -> bool {
+fn opening(ui: &mut Ui, state: &mut State, screen: &mut Screen) -> bool {
     let colors = theme::colors(ui);
     let Some(live) = state.live.as_ref().filter(|live| state.shown == [live.run.clone()]) else { return false };
     match &live.stage {
@@ -368,6 +368,9 @@ fn opening(ui: &mut Ui, state: &mut State) -> bool {
             widgets::card(ui, |ui| {
                 ui.label(RichText::new("The run could not be made").font(bold(size::GROUP)).color(colors.bad));
                 ui.label(RichText::new(text).monospace());
+                if ui.button("Change the config").clicked() {
+                    *screen = Screen::Setup;
+                }
             });
             true
         }

@@ -51,6 +51,12 @@ pub trait Link {
     /// The name and the text of a file that was read, or why it cannot be.
     fn opened(&mut self) -> Option<(String, Result<String, String>)>;
 
+    /// Saves files for the user: in a folder of this name beside the runs, or as downloads. Returns where.
+    ///
+    /// # Errors
+    /// Why they cannot be saved.
+    fn save(&mut self, folder: &str, files: &[(String, String)]) -> Result<String, String>;
+
     /// The address of the page, to which a link adds a config; none in a window of its own.
     fn address(&self) -> Option<String> {
         None
@@ -230,6 +236,12 @@ impl<L: Link> App<L> {
             Screen::Compare => compare.show(ui, state, screen),
             Screen::Machine => machine::show(ui, state),
         });
+        for (folder, files) in self.state.take_saves() {
+            match self.link.save(&folder, &files) {
+                Ok(place) => self.state.note(state::Weight::Info, &folder, format!("saved {} files: {place}", files.len())),
+                Err(problem) => self.state.note(state::Weight::Problem, &folder, problem),
+            }
+        }
         let requests = self.state.take_requests();
         let is_active = !requests.is_empty() || self.state.live.as_ref().is_some_and(|live| !live.is_over());
         requests.into_iter().for_each(|request| self.link.send(request));

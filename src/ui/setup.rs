@@ -154,7 +154,7 @@ impl Setup {
     pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, is_narrow: bool, address: Option<String>) {
         widgets::heading(ui, "Setup", "The config of the next run. What you do not change is as the preset has it.");
         self.read();
-        self.presets(ui, address);
+        self.presets(ui, state, address);
         if is_narrow {
             self.consequences(ui, state, screen);
             self.form(ui);
@@ -175,7 +175,7 @@ impl Setup {
         });
     }
 
-    fn presets(&mut self, ui: &mut Ui, address: Option<String>) {
+    fn presets(&mut self, ui: &mut Ui, state: &mut State, address: Option<String>) {
         ui.horizontal_wrapped(|ui| {
             let label = ui.label("Preset");
             let shown = self.preset.map_or("A config of mine", |place| PRESETS[place].name);
@@ -219,11 +219,11 @@ impl Setup {
             widgets::quiet(ui, PRESETS[place].purpose);
         }
         self.read();
-        self.text(ui);
+        self.text(ui, state);
     }
 
     /// The config as text, to copy or to paste.
-    fn text(&mut self, ui: &mut Ui) {
+    fn text(&mut self, ui: &mut Ui, state: &mut State) {
         let Some(text) = &mut self.toml else { return };
         let mut is_taken = false;
         widgets::card(ui, |ui| {
@@ -235,6 +235,9 @@ impl Setup {
                 is_taken = ui.button("Use this text").clicked();
                 if ui.button("Copy").clicked() {
                     ui.ctx().copy_text(text.clone());
+                }
+                if ui.button("Save").clicked() {
+                    state.save("configs", vec![(OWN.to_string(), text.clone())]);
                 }
             });
         });

@@ -58,6 +58,8 @@ pub struct State {
     looked: HashMap<String, f64>,
     listed_at: f64,
     outbox: Vec<Request>,
+    /// Folders and files that are to be saved.
+    saves: Vec<(String, Vec<(String, String)>)>,
     /// What has a colour: arms of studies and single runs, in the order of their first appearance.
     colored: Vec<String>,
 }
@@ -207,6 +209,16 @@ impl State {
     /// Sends a request with the next frame.
     pub fn ask(&mut self, request: Request) {
         self.outbox.push(request);
+    }
+
+    /// Saves files for the user with the next frame.
+    pub fn save(&mut self, folder: &str, files: Vec<(String, String)>) {
+        self.saves.push((folder.into(), files));
+    }
+
+    /// What is to be saved since the last call.
+    pub fn take_saves(&mut self) -> Vec<(String, Vec<(String, String)>)> {
+        std::mem::take(&mut self.saves)
     }
 
     /// The requests since the last call, those for curves that were shown and are missing or old among them.

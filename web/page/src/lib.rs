@@ -12,7 +12,7 @@ use moelab::{
     ui::{App, Link},
 };
 use wasm_bindgen::prelude::*;
-use web_sys::{HtmlCanvasElement, MessageEvent, Worker, WorkerOptions, WorkerType};
+use web_sys::{Blob, HtmlAnchorElement, HtmlCanvasElement, MessageEvent, Url, Worker, WorkerOptions, WorkerType};
 
 /// The name of a file and its text, or why it cannot be read.
 type Text = (String, Result<String, String>);
@@ -76,6 +76,14 @@ impl Link for TabLink {
         self.opened.borrow_mut().pop_front()
     }
 
+    fn save(&mut self, _: &str, files: &[(String, String)]) -> Result<String, String> {
+        let failed = |error: JsValue| format!("the browser does not save files: {error:?}");
+        for (name, text) in files {
+            download(name, text).map_err(failed)?;
+        }
+        Ok("in the folder of downloads".into())
+    }
+
     fn address(&self) -> Option<String> {
         let address = web_sys::window()?.location().href().ok()?;
         Some(address.split('#').next().unwrap_or_default().to_string())
@@ -105,6 +113,18 @@ impl eframe::App for Tab {
     fn logic(&mut self, context: &egui::Context, _: &mut eframe::Frame) {
         self.app.borrow_mut().receive(context);
     }
+}
+
+/// Offers a file as a download.
+fn download(name: &str, text: &str) -> Result<(), JsValue> {
+    let document = web_sys::window().and_then(|window| window.document()).ok_or("there is no page")?;
+    let parts = js_sys::Array::of1(&JsValue::from_str(text));
+    let address = Url::create_object_url_with_blob(&Blob::new_with_str_sequence(&parts)?)?;
+    let link: HtmlAnchorElement = document.create_element("a")?.unchecked_into();
+    link.set_href(&address);
+    link.set_download(name);
+    link.click();
+    Url::revoke_object_url(&address)
 }
 
 /// Shows what the app says in an ordinary element, which screen readers follow.

@@ -12,3 +12,4 @@ mod long_run;
 mod raster;
 mod runner;
 mod terminal;
+mod workspace;

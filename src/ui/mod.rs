@@ -66,6 +66,10 @@ pub trait Link {
     fn has_files(&self) -> bool;
 }
 
+/// The longest time from a reply to the frame that shows it. Replies come far more often than that, and on a software renderer each frame costs the
+/// trainer its processor.
+pub const LATENCY: Duration = Duration::from_millis(100);
+
 /// The screens, in the order of the rail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Screen {

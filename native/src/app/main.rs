@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use eframe::egui;
-use moelab::{gpu::AdapterChoice, ui::App};
+use moelab::{
+    gpu::AdapterChoice,
+    ui::{App, LATENCY},
+};
 use moelab_native::{desk::Desk, machine::Resources};
 
 /// Configure, start and watch runs in a window.
@@ -47,7 +50,7 @@ fn main() -> eframe::Result {
         options,
         Box::new(move |creation| {
             let window = creation.egui_ctx.clone();
-            let desk = Desk::open(&args.runs, resources, move || window.request_repaint())?;
+            let desk = Desk::open(&args.runs, resources, move || window.request_repaint_after(LATENCY))?;
             Ok(Box::new(Window(App::new(&creation.egui_ctx, desk))))
         }),
     )

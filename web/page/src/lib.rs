@@ -9,7 +9,7 @@ use eframe::egui;
 use moelab::{
     lab::workspace::{Reply, Request},
     run::protocol::Problem,
-    ui::{App, Link},
+    ui::{App, LATENCY, Link},
 };
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, HtmlAnchorElement, HtmlCanvasElement, MessageEvent, Url, Worker, WorkerOptions, WorkerType};
@@ -40,7 +40,7 @@ impl TabLink {
                 Reply::Failed(Box::new(Problem::new(format!("a message of the trainer cannot be read: {error}: {text}"))))
             });
             arrived.borrow_mut().push_back(reply);
-            window.request_repaint();
+            window.request_repaint_after(LATENCY);
         });
         worker.set_onmessage(Some(listener.as_ref().unchecked_ref()));
         Ok(TabLink { worker, inbox, opened: Rc::default(), _listener: listener })

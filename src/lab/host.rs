@@ -127,7 +127,7 @@ pub struct Host<E> {
 
 /// What is opened once there is a device.
 enum Opens {
-    Training(Plan),
+    Training(Box<Plan>),
     Reading(Box<inspection::Target>),
 }
 
@@ -222,12 +222,12 @@ impl<E: Environment> Host<E> {
             (Stage::Inspected(inspection), command) => inspection.command(command),
             (Stage::Closed, Command::Start { run, config, sets }) => {
                 let config = sent_config(&config, &sets);
-                self.begin(config.map(|config| Opens::Training(Plan { run, config, resumed: None })));
+                self.begin(config.map(|config| Opens::Training(Box::new(Plan { run, config, resumed: None }))));
                 Ok(())
             }
             (Stage::Closed, Command::Resume { run, sets, allow }) => {
                 let plan = self.resumed(run, &sets, allow);
-                self.begin(plan.map(Opens::Training));
+                self.begin(plan.map(|plan| Opens::Training(Box::new(plan))));
                 Ok(())
             }
             (Stage::Closed, Command::Inspect { run, checkpoint, data }) => {
@@ -313,7 +313,7 @@ impl<E: Environment> Host<E> {
                 Poll::Ready(device) => match (opens, device?) {
                     (Opens::Training(plan), device) => {
                         self.out.opening(OpeningPhase::Data);
-                        (Stage::Data(plan, device), Activity::Busy)
+                        (Stage::Data(*plan, device), Activity::Busy)
                     }
                     (Opens::Reading(target), device) => {
                         let builder = InspectionBuilder::new(target, device, &mut self.out);

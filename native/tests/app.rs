@@ -19,24 +19,17 @@ type Window = Harness<'static, Option<App<Desk>>>;
 
 fn open(runs: &Path, size: [f32; 2], theme: egui::Theme) -> Window {
     let runs = runs.to_path_buf();
-    // A model may generate characters that no font has.
-    Harness::builder()
-        .with_size(size)
-        .with_theme(theme)
-        .with_max_steps(4)
-        .allow_missing_glyphs()
-        .with_render_cursor(false)
-        .wgpu()
-        .build_ui_state(
-            move |ui, app: &mut Option<App<Desk>>| {
-                let app = app.get_or_insert_with(|| {
-                    let resources = Resources { adapter: AdapterChoice::default(), cache: runs.join("cache") };
-                    App::new(ui.ctx(), Desk::open(&runs, resources, || ()).unwrap())
-                });
-                app.ui(ui);
-            },
-            None,
-        )
+    // A model may generate characters that no font has. The renderer, and with it a second device, is made for the first picture only.
+    Harness::builder().with_size(size).with_theme(theme).with_max_steps(4).allow_missing_glyphs().with_render_cursor(false).build_ui_state(
+        move |ui, app: &mut Option<App<Desk>>| {
+            let app = app.get_or_insert_with(|| {
+                let resources = Resources { adapter: AdapterChoice::default(), cache: runs.join("cache") };
+                App::new(ui.ctx(), Desk::open(&runs, resources, || ()).unwrap())
+            });
+            app.ui(ui);
+        },
+        None,
+    )
 }
 
 fn settle(window: &mut Window, seconds: f64) {

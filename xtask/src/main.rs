@@ -84,7 +84,7 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
         }
         ["web"] => {
             let machine = set_up(Purpose::Web, root, &options)?;
-            go(root, steps::page(&machine, "release"), &options, steps::run_all)?;
+            go(root, steps::page(&machine, "web"), &options, steps::run_all)?;
             if !options.dry_run {
                 println!("\nThe page is in dist/; `cargo xtask serve` serves it.");
             }

@@ -73,6 +73,12 @@ impl Default for Curves {
     }
 }
 
+/// The group of a run, its colour, its points and its gaps.
+type Measured = (String, usize, Vec<[f64; 2]>, Vec<f64>);
+
+/// Reference lines with their values, and positions with a word.
+type References = (Vec<(String, f64)>, Vec<(f64, String)>);
+
 /// Where the updates of a run lie on the x axis.
 struct Place {
     along: Along,
@@ -260,7 +266,7 @@ impl Curves {
     /// The lines of a series: one for each run, or for each arm with a band over its seeds.
     fn lines(&self, ui: &Ui, state: &mut State, runs: &[String], places: &[Place], series: &Series) -> Vec<Line> {
         let colors = theme::colors(ui);
-        let mut found: Vec<(String, usize, Vec<[f64; 2]>, Vec<f64>)> = Vec::new();
+        let mut found: Vec<Measured> = Vec::new();
         for (run, place) in runs.iter().zip(places) {
             let index = state.color_index(run);
             let group = state.entry(run).and_then(|entry| entry.arm.clone()).unwrap_or_else(|| run.clone());
@@ -321,7 +327,7 @@ fn title(series: &Series) -> String {
 }
 
 /// Reference lines and marks of a run: baselines, epochs.
-fn references(state: &mut State, run: &str, place: &Place) -> (Vec<(String, f64)>, Vec<(f64, String)>) {
+fn references(state: &mut State, run: &str, place: &Place) -> References {
     let of_live = state.live.as_ref().filter(|live| live.run == run).and_then(|live| live.baselines);
     let Some(facts) = state.look(run) else { return (Vec::new(), Vec::new()) };
     let mut levels = Vec::new();
@@ -332,12 +338,10 @@ fn references(state: &mut State, run: &str, place: &Place) -> (Vec<(String, f64)
         levels.extend([("unigram".to_string(), baselines.unigram), ("bigram".to_string(), baselines.bigram)]);
         levels.extend(baselines.entropy.map(|entropy| ("entropy".to_string(), entropy)));
     }
-    if let Some(summary) = &facts.summary {
-        if let Some(epoch) = &summary.epoch {
-            let updates = epoch.tokens as f64 / config.tokens_per_update().max(1) as f64;
-            let count = (f64::from(config.train.updates) / updates.max(1.0)) as u32;
-            marks.extend((1..=count.min(8)).map(|number| (place.of((updates * f64::from(number)) as u32), format!("epoch {number}"))));
-        }
+    if let Some(epoch) = facts.summary.as_ref().and_then(|summary| summary.epoch) {
+        let updates = epoch.tokens as f64 / config.tokens_per_update().max(1) as f64;
+        let count = (f64::from(config.train.updates) / updates.max(1.0)) as u32;
+        marks.extend((1..=count.min(8)).map(|number| (place.of((updates * f64::from(number)) as u32), format!("epoch {number}"))));
     }
     (levels, marks)
 }

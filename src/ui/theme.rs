@@ -180,7 +180,7 @@ fn fonts() -> FontDefinitions {
         (FontFamily::Monospace, family(&["mono", "sans"])),
         (FontFamily::Name(BOLD.into()), family(&[BOLD, "sans"])),
     ]);
-    FontDefinitions { font_data: data, families, ..FontDefinitions::empty() }
+    FontDefinitions { font_data: data, families }
 }
 
 fn style(colors: Colors) -> Style {
@@ -232,7 +232,6 @@ fn visuals(colors: Colors) -> Visuals {
         selection: Selection {
             bg_fill: mix(colors.panel, colors.accent, if colors.is_dark { 0.35 } else { 0.2 }),
             stroke: Stroke::new(1.0, colors.accent),
-            ..base.selection
         },
         slider_trailing_fill: true,
         hyperlink_color: colors.accent,

@@ -208,8 +208,8 @@ fn a_run_is_opened_for_reading_and_its_files_stay_as_they_are() {
     assert!(opening.iter().all(|message| message["event"] == "opening" || message["event"] == "warning"), "{opening:?}");
     let (_, mut evaluated) = wire.until("evaluated");
     let log = String::from_utf8(before[&path.join("metrics.jsonl")].clone()).unwrap();
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let last = lines.filter(|line| line["kind"] == "eval").last().unwrap();
+    let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let last = lines.rfind(|line| line["kind"] == "eval").unwrap();
     for series in ["update", "val_ce", "accuracy", "targets"] {
         assert_eq!(evaluated["record"][series].take(), last[series], "{series}");
     }

@@ -10,7 +10,7 @@ fn find(study: &Study) -> Vec<Found> {
         let worst = run.starved.iter().min_by(|a, b| a.of_fair.total_cmp(&b.of_fair))?;
         let arm = study.arms.iter().find(|arm| arm.name == run.arm);
         let names = arm.map_or(Vec::new(), |arm| arm.config.model.router_labels());
-        let router = names.get(worst.layer as usize).cloned().unwrap_or_else(|| format!("layer {}", worst.layer));
+        let router = names.get(worst.layer).cloned().unwrap_or_else(|| format!("layer {}", worst.layer));
         let text = format!(
             "STARVED EXPERT  {}: {router} expert {} has {:.1} % of its fair share since update {}; {} experts are below the threshold.",
             run.arm,

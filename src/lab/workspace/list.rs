@@ -24,13 +24,14 @@ const SAMPLES: usize = 20;
 /// Number of incidents in the facts of a run, the first ones.
 const INCIDENTS: usize = 100;
 
+/// A folder that was opened for reading, if there is one.
+type Folder = Result<Option<Box<dyn Store>>, StoreError>;
+
 /// The runs and studies among these folders; a folder that is neither is left out.
-///
-/// # Errors
-/// If the names cannot be listed. A run or study that cannot be read is listed with its problem.
+/// A run or study that cannot be read is listed with its problem.
 pub fn list<S: SuiteStore>(
     names: &[String],
-    folder: &dyn Fn(&str) -> Result<Option<Box<dyn Store>>, StoreError>,
+    folder: &dyn Fn(&str) -> Folder,
     study: &dyn Fn(&str) -> Result<S, StoreError>,
 ) -> (Vec<RunEntry>, Vec<StudyEntry>) {
     let (mut runs, mut studies) = (Vec::new(), Vec::new());

@@ -6,7 +6,7 @@ use super::{
     Screen,
     state::{Live, Outcome, Stage, State, Weight},
     theme::{self, APART, MARGIN, NEAR, bold, plain, size},
-    widgets::{self, Icon},
+    widgets,
 };
 use crate::{
     lab::suite::SuiteCommand,
@@ -33,19 +33,6 @@ pub struct Frame {
     are_notes_shown: bool,
 }
 
-fn icon(screen: Screen) -> Icon {
-    match screen {
-        Screen::Start => Icon::Start,
-        Screen::Setup => Icon::Setup,
-        Screen::Runs => Icon::Runs,
-        Screen::Curves => Icon::Curves,
-        Screen::Experts => Icon::Experts,
-        Screen::Sample => Icon::Sample,
-        Screen::Compare => Icon::Compare,
-        Screen::Machine => Icon::Machine,
-    }
-}
-
 /// Screens of the bar at the bottom of a narrow window; the others are in its menu.
 const BOTTOM: [Screen; 4] = [Screen::Start, Screen::Runs, Screen::Curves, Screen::Compare];
 
@@ -64,7 +51,7 @@ impl Frame {
             Panel::left("rail").frame(rail).exact_size(76.0).resizable(false).show(ui, |ui| {
                 ui.spacing_mut().item_spacing.y = 2.0;
                 for (number, entry) in Screen::ALL.into_iter().enumerate() {
-                    let response = widgets::rail_entry(ui, icon(entry), entry.word(), *screen == entry, vec2(76.0, 56.0), false);
+                    let response = widgets::rail_entry(ui, entry, entry.word(), *screen == entry, vec2(76.0, 56.0), false);
                     if response.on_hover_text(format!("{} ({})", entry.word(), number + 1)).clicked() {
                         *screen = entry;
                     }
@@ -159,14 +146,14 @@ fn bottom_rail(ui: &mut Ui, screen: &mut Screen) {
         ui.spacing_mut().item_spacing.x = 0.0;
         let width = ui.available_width() / (BOTTOM.len() + 1) as f32;
         for entry in BOTTOM {
-            if widgets::rail_entry(ui, icon(entry), entry.word(), *screen == entry, vec2(width, 52.0), true).clicked() {
+            if widgets::rail_entry(ui, entry, entry.word(), *screen == entry, vec2(width, 52.0), true).clicked() {
                 *screen = entry;
             }
         }
         let others = Screen::ALL.into_iter().filter(|other| !BOTTOM.contains(other));
         let is_other = !BOTTOM.contains(screen);
-        let (icon_of_more, word) = if is_other { (icon(*screen), screen.word()) } else { (Icon::Runs, "More") };
-        let more = widgets::rail_entry(ui, icon_of_more, word, is_other, vec2(width, 52.0), true);
+        let (icon, word) = if is_other { (*screen, screen.word()) } else { (Screen::Runs, "More") };
+        let more = widgets::rail_entry(ui, icon, word, is_other, vec2(width, 52.0), true);
         egui::Popup::menu(&more).show(|ui| {
             for entry in others {
                 if ui.button(entry.word()).clicked() {

@@ -6,6 +6,7 @@ use egui::{
 };
 
 use super::{
+    Screen,
     state::Outcome,
     theme::{self, APART, Colors, NEAR, RADIUS, bold, plain, size},
 };
@@ -195,97 +196,74 @@ pub fn loss(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| if value.is_finite() { format!("{value:.4}") } else { "not finite".into() })
 }
 
-/// Pictograms of the screens, as lines in a square.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Icon {
-    /// A flag.
-    Start,
-    /// Sliders.
-    Setup,
-    /// Rows.
-    Runs,
-    /// A falling curve.
-    Curves,
-    /// A grid of cells.
-    Experts,
-    /// Lines of text.
-    Sample,
-    /// Intervals around a line.
-    Compare,
-    /// A chip.
-    Machine,
-}
-
-impl Icon {
-    /// Draws it around a point.
-    pub fn draw(self, painter: &Painter, at: Pos2, color: Color32) {
-        let stroke = Stroke::new(1.6, color);
-        let p = |x: f32, y: f32| at + vec2(x, y);
-        let line = |points: &[[f32; 2]]| {
-            painter.add(Shape::line(points.iter().map(|point| p(point[0], point[1])).collect(), stroke));
-        };
-        let square = |x: f32, y: f32, side: f32, filled: bool| {
-            let rect = Rect::from_min_size(p(x, y), Vec2::splat(side));
-            if filled {
-                painter.rect_filled(rect, 1.0, color);
-            } else {
-                painter.rect_stroke(rect, 1.0, stroke, StrokeKind::Inside);
+/// Draws the pictogram of a screen around a point, as lines in a square.
+fn icon(screen: Screen, painter: &Painter, at: Pos2, color: Color32) {
+    let stroke = Stroke::new(1.6, color);
+    let p = |x: f32, y: f32| at + vec2(x, y);
+    let line = |points: &[[f32; 2]]| {
+        painter.add(Shape::line(points.iter().map(|point| p(point[0], point[1])).collect(), stroke));
+    };
+    let square = |x: f32, y: f32, side: f32, filled: bool| {
+        let rect = Rect::from_min_size(p(x, y), Vec2::splat(side));
+        if filled {
+            painter.rect_filled(rect, 1.0, color);
+        } else {
+            painter.rect_stroke(rect, 1.0, stroke, StrokeKind::Inside);
+        }
+    };
+    match screen {
+        Screen::Start => {
+            painter.add(Shape::closed_line(vec![p(-4.0, -7.0), p(7.0, 0.0), p(-4.0, 7.0)], stroke));
+        }
+        Screen::Setup => {
+            for (y, knob) in [(-5.0, 3.0), (0.0, -3.0), (5.0, 1.0)] {
+                line(&[[-8.0, y], [8.0, y]]);
+                painter.circle_filled(p(knob, y), 2.6, color);
             }
-        };
-        match self {
-            Icon::Start => {
-                painter.add(Shape::closed_line(vec![p(-4.0, -7.0), p(7.0, 0.0), p(-4.0, 7.0)], stroke));
+        }
+        Screen::Runs => {
+            for y in [-6.0, 0.0, 6.0] {
+                painter.circle_filled(p(-7.0, y), 1.6, color);
+                line(&[[-3.0, y], [8.0, y]]);
             }
-            Icon::Setup => {
-                for (y, knob) in [(-5.0, 3.0), (0.0, -3.0), (5.0, 1.0)] {
-                    line(&[[-8.0, y], [8.0, y]]);
-                    painter.circle_filled(p(knob, y), 2.6, color);
+        }
+        Screen::Curves => {
+            line(&[[-8.0, -7.0], [-8.0, 7.0], [8.0, 7.0]]);
+            line(&[[-6.0, -6.0], [-3.0, 0.0], [1.0, 3.0], [8.0, 4.0]]);
+        }
+        Screen::Experts => {
+            for (i, x) in [-8.0, -2.5, 3.0].into_iter().enumerate() {
+                for (j, y) in [-8.0, -2.5, 3.0].into_iter().enumerate() {
+                    square(x, y, 4.6, (i + 2 * j) % 3 == 0);
                 }
             }
-            Icon::Runs => {
-                for y in [-6.0, 0.0, 6.0] {
-                    painter.circle_filled(p(-7.0, y), 1.6, color);
-                    line(&[[-3.0, y], [8.0, y]]);
-                }
+        }
+        Screen::Sample => {
+            for (y, end) in [(-6.0, 8.0), (-2.0, 5.0), (2.0, 8.0), (6.0, -1.0)] {
+                line(&[[-8.0, y], [end, y]]);
             }
-            Icon::Curves => {
-                line(&[[-8.0, -7.0], [-8.0, 7.0], [8.0, 7.0]]);
-                line(&[[-6.0, -6.0], [-3.0, 0.0], [1.0, 3.0], [8.0, 4.0]]);
+        }
+        Screen::Compare => {
+            line(&[[0.0, -8.0], [0.0, 8.0]]);
+            for (y, from, to) in [(-5.0, -7.0, -1.5), (0.0, -3.0, 4.0), (5.0, 2.0, 8.0)] {
+                line(&[[from, y], [to, y]]);
+                painter.circle_filled(p((from + to) / 2.0, y), 2.2, color);
             }
-            Icon::Experts => {
-                for (i, x) in [-8.0, -2.5, 3.0].into_iter().enumerate() {
-                    for (j, y) in [-8.0, -2.5, 3.0].into_iter().enumerate() {
-                        square(x, y, 4.6, (i + 2 * j) % 3 == 0);
-                    }
-                }
-            }
-            Icon::Sample => {
-                for (y, end) in [(-6.0, 8.0), (-2.0, 5.0), (2.0, 8.0), (6.0, -1.0)] {
-                    line(&[[-8.0, y], [end, y]]);
-                }
-            }
-            Icon::Compare => {
-                line(&[[0.0, -8.0], [0.0, 8.0]]);
-                for (y, from, to) in [(-5.0, -7.0, -1.5), (0.0, -3.0, 4.0), (5.0, 2.0, 8.0)] {
-                    line(&[[from, y], [to, y]]);
-                    painter.circle_filled(p((from + to) / 2.0, y), 2.2, color);
-                }
-            }
-            Icon::Machine => {
-                square(-5.0, -5.0, 10.0, false);
-                for k in [-3.0, 0.0, 3.0] {
-                    line(&[[k, -8.0], [k, -5.0]]);
-                    line(&[[k, 5.0], [k, 8.0]]);
-                    line(&[[-8.0, k], [-5.0, k]]);
-                    line(&[[5.0, k], [8.0, k]]);
-                }
+        }
+        Screen::Machine => {
+            square(-5.0, -5.0, 10.0, false);
+            for k in [-3.0, 0.0, 3.0] {
+                line(&[[k, -8.0], [k, -5.0]]);
+                line(&[[k, 5.0], [k, 8.0]]);
+                line(&[[-8.0, k], [-5.0, k]]);
+                line(&[[5.0, k], [8.0, k]]);
             }
         }
     }
 }
 
 /// An entry of the rail: icon above word; the current one has a bar at its side, bold type and another colour.
-pub fn rail_entry(ui: &mut Ui, icon: Icon, word: &str, is_current: bool, extent: Vec2, is_bottom: bool) -> Response {
+pub fn rail_entry(ui: &mut Ui, screen: Screen, word: &str, is_current: bool, extent: Vec2, is_bottom: bool) -> Response {
     let colors = theme::colors(ui);
     let (rect, response) = ui.allocate_exact_size(extent, Sense::click());
     response.widget_info(|| WidgetInfo::selected(Role::RadioButton, true, is_current, word));
@@ -304,7 +282,7 @@ pub fn rail_entry(ui: &mut Ui, icon: Icon, word: &str, is_current: bool, extent:
         };
         painter.rect_filled(side, 1.0, colors.accent);
     }
-    icon.draw(painter, pos2(rect.center().x, rect.top() + rect.height() * 0.38), color);
+    icon(screen, painter, pos2(rect.center().x, rect.top() + rect.height() * 0.38), color);
     let font = if is_current { bold(size::SMALL) } else { plain(size::SMALL) };
     let ink = if is_current { colors.ink } else { colors.quiet };
     painter.text(pos2(rect.center().x, rect.bottom() - 6.0), Align2::CENTER_BOTTOM, word, font, ink);

@@ -171,6 +171,34 @@ fn a_study_of_the_command_line_is_opened_with_its_verdict() {
 }
 
 #[test]
+fn a_run_of_the_command_line_appears_and_its_curve_moves_while_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = open(folder.path(), [1280.0, 800.0], egui::Theme::Light);
+    settle(&mut window, 0.3);
+    press(&mut window, "Runs");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.toml");
+    let mut other = Command::new(env!("CARGO_BIN_EXE_moelab"))
+        .args(["train", config, "--out"])
+        .arg(folder.path().join("other"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Nobody asks for the list.
+    wait_until(&mut window, 120, "the run", |window| shows(window, "show other"));
+    press(&mut window, "Open other");
+    let last =
+        |window: &Window| texts(window).into_iter().find(|text| text.starts_with("Cross-entropy, nats per token: last values: training"));
+    wait_until(&mut window, 120, "a curve", |window| last(window).is_some());
+    let before = last(&window);
+    wait_until(&mut window, 60, "another value", |window| last(window) != before);
+    assert!(other.try_wait().unwrap().is_none(), "the run is still being made");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn the_form_names_every_field_and_shows_every_problem_at_its_field() {
     let folder = tempfile::tempdir().unwrap();
     // Fails if an input has no name.

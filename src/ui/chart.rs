@@ -3,6 +3,8 @@
 //! The look is that of the report's figures, and axes and ticks are theirs. Gaps are gaps: a value that is not finite ends a line and is
 //! marked. The crosshair is shared by all charts with the same `cursor`; it follows the pointer, and with the keyboard focus the arrow keys.
 //! A drag selects a part of the x axis, a double click shows all of it again.
+//!
+//! Long because the parts of one chart are laid out together.
 
 use egui::{
     Align2, Color32, Id, Key, Painter, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, Ui, Vec2, WidgetInfo, pos2, vec2,

@@ -6,7 +6,8 @@ use super::{
     Screen,
     chart::short,
     presets,
-    state::{Outcome, State, Study},
+    state::{Outcome, State},
+    study::Study,
     theme::{self, APART, NEAR, bold, plain, size},
     widgets,
 };

@@ -6,7 +6,8 @@ use super::{
     Screen,
     chart::{Chart, Line, View, smoothed},
     frame,
-    state::{Stage, State},
+    live::Stage,
+    state::State,
     theme::{self, NEAR, bold, size},
     widgets,
 };

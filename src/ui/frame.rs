@@ -4,7 +4,8 @@ use egui::{Align, Layout, Margin, Panel, RichText, ScrollArea, Stroke, Ui, vec2}
 
 use super::{
     Screen,
-    state::{Live, Outcome, Stage, State, Weight},
+    live::{Live, Stage},
+    state::{Outcome, State, Weight},
     theme::{self, APART, MARGIN, NEAR, bold, plain, size},
     widgets,
 };

@@ -7,7 +7,7 @@
 //! - `theme`, `widgets`, `chart`, `heat`: the look.
 //! - a file for each screen.
 //!
-//! egui draws a window anew for each frame from the state. Nothing moves by itself, so a frame is drawn only after input or a reply.
+//! egui draws a window anew for each frame from the state. Nothing moves by itself, so a frame is drawn after input or a reply, and every few seconds to look for runs of other processes.
 
 mod chart;
 mod compare;
@@ -15,6 +15,8 @@ mod curves;
 mod experts;
 mod frame;
 mod heat;
+mod link;
+mod live;
 mod machine;
 mod presets;
 mod runs;
@@ -22,6 +24,7 @@ mod sample;
 mod setup;
 mod start;
 mod state;
+mod study;
 mod theme;
 mod widgets;
 
@@ -30,7 +33,8 @@ use std::time::Duration;
 use egui::{Context, Key, Ui};
 
 use crate::lab::workspace::{Reply, Request};
-use state::{Stage, State};
+use live::Stage;
+use state::State;
 
 /// The way to a workspace.
 ///
@@ -247,12 +251,11 @@ impl<L: Link> App<L> {
             }
         }
         let requests = self.state.take_requests();
-        let is_active = !requests.is_empty() || self.state.live.as_ref().is_some_and(|live| !live.is_over());
+        let is_shown_live = self.state.shown.iter().chain(&self.state.focus).any(|run| self.state.is_under_way(run));
         requests.into_iter().for_each(|request| self.link.send(request));
-        if is_active {
-            // Curves of a run under way are read again from time to time; replies wake the window by themselves.
-            ui.ctx().request_repaint_after(Duration::from_millis(500));
-        }
+        // Replies wake the window; these frames ask for what changes without one: curves of a run under way, and the list.
+        let pause = if is_shown_live { Duration::from_millis(500) } else { Duration::from_secs_f64(state::LIST) };
+        ui.ctx().request_repaint_after(pause);
     }
 
     /// Space pauses and continues, digits choose a screen, `?` lists them.

@@ -5,7 +5,8 @@ use egui::{Slider, TextEdit, Ui};
 use super::{
     Screen,
     experts::choose_run,
-    state::{Stage, State},
+    live::Stage,
+    state::State,
     theme::{self, NEAR, mono, size},
     widgets,
 };

@@ -1,4 +1,6 @@
 //! The config of the next run: every key as a field, and what follows from it.
+//!
+//! Long because form, preview and start share the config as it was last read.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +9,7 @@ use egui::{Align, ComboBox, Layout, RichText, TextEdit, Ui, vec2};
 use super::{
     Screen,
     chart::{Chart, Line, View},
+    link::{VERSION, decoded, encoded},
     presets::{self, OWN, PRESETS},
     state::State,
     theme::{self, APART, NEAR, bold, size},
@@ -79,7 +82,7 @@ impl Setup {
         let preset = &PRESETS[self.preset.filter(|_| self.own.is_none())?];
         let size = if self.is_reduced && preset.is_published { "&size=reduced".to_string() } else { String::new() };
         let sets: String = self.sets.iter().map(|(key, value)| format!("&{key}={}", encoded(value))).collect();
-        Some(format!("#v={LINK}&preset={}{size}{sets}", encoded(preset.path)))
+        Some(format!("#v={VERSION}&preset={}{size}{sets}", encoded(preset.path)))
     }
 
     /// Fills the form from a link. Returns whether it is one.
@@ -91,7 +94,7 @@ impl Setup {
             .map(|(key, value)| (key, decoded(value)))
             .collect();
         let of = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
-        let Some(preset) = of("preset").filter(|_| of("v") == Some(LINK)) else { return false };
+        let Some(preset) = of("preset").filter(|_| of("v") == Some(VERSION)) else { return false };
         let Some(place) = PRESETS.iter().position(|known| known.path == preset) else { return false };
         (self.preset, self.own, self.read) = (Some(place), None, None);
         self.is_reduced = of("size") == Some("reduced");
@@ -382,34 +385,6 @@ impl Setup {
     }
 }
 
-/// The version of links.
-const LINK: &str = "1";
-
-/// Text as a part of a link: <https://url.spec.whatwg.org/#percent-encoded-bytes>.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-/// The text of a part of a link; what is not encoded correctly stays as it is.
-fn decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        match (first, code) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// The control of a key. What the user enters is TOML, except for text.
 fn control(ui: &mut Ui, key: &Explanation, value: &str, width: f32, new: &mut Option<String>) -> egui::Response {
     if !key.choices.is_empty() {
@@ -541,7 +516,7 @@ fn preview(ui: &mut Ui, config: &Config, view: &mut View) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Setup, decoded, encoded};
+    use super::Setup;
 
     #[test]
     fn a_link_fills_the_form_with_what_differs_and_with_nothing_else() {
@@ -562,7 +537,5 @@ mod tests {
             assert!(!Setup::default().take_link(text), "{text}");
         }
         assert!(other.take_link("#v=1&preset=quickstart.toml&run=1&no.such.key=2") && other.sets.is_empty());
-        assert_eq!(decoded(&encoded("100 % ü")), "100 % ü");
-        assert_eq!(decoded("100%"), "100%");
     }
 }

@@ -1,17 +1,21 @@
 //! What the app knows: everything comes from replies of the workspace, and every action is a request to it.
+//!
+//! Long because it is one table of what replies change and what actions ask for; the run and the study have files of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use super::{
+    live::{Live, Stage},
+    study::Study,
+};
 use crate::{
     lab::{
-        audit::Finding,
-        suite::{Judged, Progress, SuiteCommand, SuiteEvent, table},
+        suite::{SuiteCommand, SuiteEvent},
         workspace::{Curve, Facts, Query, Reply, Request, RunEntry, StudyEntry},
     },
     run::{
-        protocol::{Checkpoint, Command, Opened, OpeningPhase, Problem, SessionEvent, Subscription},
-        records::SampleRecord,
-        summary::{Baselines, ExitReason, Summary},
+        protocol::{Checkpoint, Command, Problem, SessionEvent, Subscription},
+        summary::ExitReason,
     },
 };
 
@@ -21,12 +25,12 @@ const POINTS: u32 = 2048;
 const COLUMNS: u32 = 240;
 /// Seconds between two readings of a run that is under way.
 const REFRESH: f64 = 1.0;
-/// Seconds between two listings while something is under way.
-const LIST: f64 = 5.0;
+/// Seconds between two listings: runs of other processes appear and end too.
+pub const LIST: f64 = 5.0;
+/// The share of the time that listing may take: a folder of many runs is listed more rarely.
+const LIST_SHARE: f64 = 0.05;
 /// Notes that are kept.
 const NOTES: usize = 200;
-/// Updates from which the speed of the run is taken.
-const PACE: usize = 50;
 
 /// The state of the app.
 #[derive(Default)]
@@ -57,6 +61,9 @@ pub struct State {
     wanted: BTreeMap<String, BTreeSet<String>>,
     looked: HashMap<String, f64>,
     listed_at: f64,
+    is_listing: bool,
+    /// Seconds that the last listing took.
+    list_seconds: f64,
     outbox: Vec<Request>,
     /// Folders and files that are to be saved.
     saves: Vec<(String, Vec<(String, String)>)>,
@@ -93,116 +100,6 @@ pub enum Weight {
     Warning,
     /// Something failed.
     Problem,
-}
-
-/// The run that this app makes.
-#[derive(Clone, Debug, Default)]
-pub struct Live {
-    /// Its name.
-    pub run: String,
-    /// Where it stands.
-    pub stage: Stage,
-    /// Updates made.
-    pub update: u32,
-    /// Updates in total.
-    pub updates: u32,
-    /// Adapter and driver.
-    pub adapter: String,
-    /// Its config with every default filled in.
-    pub config: String,
-    /// Reference values for its losses.
-    pub baselines: Option<Baselines>,
-    /// Training cross-entropy of the newest update, nats per token.
-    pub train_ce: Option<f64>,
-    /// Validation cross-entropy of the newest evaluation, nats per token.
-    pub val_ce: Option<f64>,
-    /// Training tokens per second.
-    pub tokens_per_second: Option<f64>,
-    /// Texts that were asked for, the newest last.
-    pub samples: Vec<SampleRecord>,
-    /// Whether a text was asked for and has not arrived.
-    pub is_sampling: bool,
-    pace: VecDeque<(u32, f64)>,
-}
-
-/// Where a run stands.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Stage {
-    /// It was asked for.
-    #[default]
-    Asked,
-    /// It is being opened.
-    Opening {
-        /// What is done.
-        phase: OpeningPhase,
-        /// Completed items.
-        done: u32,
-        /// All items; 0 if they are not counted.
-        total: u32,
-        /// The next one.
-        detail: Option<String>,
-    },
-    /// It makes updates.
-    Training,
-    /// It is paused.
-    Paused,
-    /// It was asked to stop.
-    Stopping,
-    /// It is open for reading.
-    Inspected,
-    /// It was open for reading.
-    Closed,
-    /// It is over.
-    Ended(Box<Summary>),
-    /// It failed.
-    Failed(Box<Problem>),
-}
-
-/// A study that is shown.
-#[derive(Clone, Debug, Default)]
-pub struct Study {
-    /// The name of its folder.
-    pub name: String,
-    /// Its question.
-    pub question: String,
-    /// Its arms, the control first.
-    pub arms: Vec<String>,
-    /// Where it stands.
-    pub progress: Option<Progress>,
-    /// A line about it.
-    pub line: String,
-    /// For each run: name, updates made, training and validation loss, status.
-    pub rows: Vec<Vec<String>>,
-    /// What it shows.
-    pub judged: Option<Judged>,
-    /// What the audit found before the first run.
-    pub findings: Vec<Finding>,
-    /// What happened.
-    pub lines: Vec<String>,
-    /// Whether its runs are being made.
-    pub is_running: bool,
-    /// Whether they are paused.
-    pub is_paused: bool,
-    /// Whether it was asked to stop.
-    pub is_stopping: bool,
-    /// Its report, by file name.
-    pub report: Vec<(String, String)>,
-    /// Why it could not be opened.
-    pub problem: Option<Problem>,
-}
-
-impl Live {
-    /// Whether the run is over.
-    pub fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Ended(_) | Stage::Failed(_) | Stage::Inspected | Stage::Closed)
-    }
-
-    /// Estimated seconds until the last update, from the speed of the last ones.
-    pub fn seconds_left(&self) -> Option<f64> {
-        let ((first, then), (last, now)) = (self.pace.front()?, self.pace.back()?);
-        let is_enough = last > first && now - then >= 1.0;
-        is_enough.then(|| f64::from(self.updates.saturating_sub(self.update)) * (now - then) / f64::from(last - first))
-    }
 }
 
 impl State {
@@ -246,8 +143,8 @@ impl State {
                 self.outbox.push(Request::Read(Query { run: run.clone(), series, from: 0, to: u32::MAX, points }));
             }
         }
-        let is_active = self.live.as_ref().is_some_and(|live| !live.is_over()) || self.study.as_ref().is_some_and(|study| study.is_running);
-        if is_active && self.now - self.listed_at >= LIST {
+        let pause = LIST.max(self.list_seconds / LIST_SHARE);
+        if !self.is_listing && self.now - self.listed_at >= pause {
             self.list();
         }
         std::mem::take(&mut self.outbox)
@@ -255,7 +152,7 @@ impl State {
 
     /// Asks for the list.
     pub fn list(&mut self) {
-        self.listed_at = self.now;
+        (self.listed_at, self.is_listing) = (self.now, true);
         self.ask(Request::List);
     }
 
@@ -329,7 +226,7 @@ impl State {
     pub fn inspect(&mut self, run: &str) {
         self.close();
         self.ask(Request::Session { command: Command::Inspect { run: run.into(), checkpoint: Checkpoint::default(), data: None } });
-        self.live = Some(Live { run: run.into(), ..Live::default() });
+        self.live = Some(Live::new(run));
     }
 
     /// Closes a run that is open for reading.
@@ -357,7 +254,7 @@ impl State {
 
     fn begin(&mut self, run: String) {
         self.forget(&run);
-        self.live = Some(Live { run: run.clone(), ..Live::default() });
+        self.live = Some(Live::new(&run));
         self.show_only(&run);
         self.focus = Some(run);
     }
@@ -472,6 +369,7 @@ impl State {
         match reply {
             Reply::Listed { runs, studies } => {
                 (self.runs, self.studies, self.is_listed) = (runs, studies, true);
+                (self.is_listing, self.list_seconds) = (false, self.now - self.listed_at);
             }
             Reply::Looked(facts) => {
                 self.facts.insert(facts.run.clone(), *facts);
@@ -489,6 +387,7 @@ impl State {
             Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
             Reply::Warned { text } => self.note(Weight::Warning, "", text),
             Reply::Failed(problem) => {
+                self.is_listing = false;
                 self.note(Weight::Problem, "", problem.what.clone());
                 if let Some(live) = self.live.as_mut().filter(|live| !live.is_over()) {
                     live.stage = Stage::Failed(problem.clone());
@@ -507,6 +406,7 @@ impl State {
     fn refused(&mut self, request: &str, about: &str, problem: Problem) {
         // A run that was just asked for has nothing to read yet.
         let is_early = matches!(request, "read" | "look") && self.live.as_ref().is_some_and(|live| live.run == about && live.update == 0);
+        self.is_listing &= request != "list";
         for ((run, _), known) in &mut self.curves {
             if run == about {
                 known.is_asked = false;
@@ -578,94 +478,6 @@ impl State {
 /// Whether a series has several values an update.
 fn is_array(key: &str) -> bool {
     crate::run::series::Series::find(key).is_some_and(|series| series.is_array())
-}
-
-impl Live {
-    fn take(&mut self, event: &SessionEvent) {
-        match event {
-            SessionEvent::Opening { phase, done, total, detail } => {
-                self.stage = Stage::Opening { phase: *phase, done: *done, total: *total, detail: detail.clone() };
-            }
-            SessionEvent::Opened(opened) => {
-                let Opened { update, updates, adapter, driver, config, baselines, .. } = &**opened;
-                self.baselines = *baselines;
-                (self.update, self.updates, self.stage) = (*update, *updates, Stage::Training);
-                self.adapter = self::adapter(adapter, driver);
-                self.config = config.clone();
-                self.pace.clear();
-            }
-            SessionEvent::Series(block) => {
-                for (row, (update, time)) in block.updates.iter().zip(&block.times).enumerate() {
-                    self.update = *update;
-                    self.train_ce = block.scalar("train_ce", row);
-                    self.tokens_per_second = time.tokens_per_second.or(self.tokens_per_second);
-                    self.pace.push_back((*update, time.seconds));
-                }
-                while self.pace.len() > PACE {
-                    self.pace.pop_front();
-                }
-            }
-            SessionEvent::Evaluated { record, .. } => self.val_ce = Some(record.val_ce),
-            SessionEvent::Sampled { record, requested: true } => {
-                self.samples.push((**record).clone());
-                self.is_sampling = false;
-            }
-            SessionEvent::Rewound(record) => {
-                self.update = record.to;
-                self.pace.clear();
-            }
-            SessionEvent::Paused { update } => (self.update, self.stage) = (*update, Stage::Paused),
-            SessionEvent::Continued => {
-                self.stage = Stage::Training;
-                self.pace.clear();
-            }
-            SessionEvent::Ended(summary) => {
-                self.update = summary.updates;
-                self.val_ce = summary.final_val_ce.or(self.val_ce);
-                self.stage = Stage::Ended(summary.clone());
-            }
-            SessionEvent::Inspected(inspected) => {
-                (self.update, self.stage) = (inspected.update, Stage::Inspected);
-                self.adapter = adapter(&inspected.adapter, &inspected.driver);
-                self.config = inspected.config.clone();
-            }
-            SessionEvent::Closed => self.stage = Stage::Closed,
-            SessionEvent::Failed(problem) => self.stage = Stage::Failed(problem.clone()),
-            SessionEvent::Rejected { command, .. } if command == "sample" => self.is_sampling = false,
-            _ => {}
-        }
-    }
-}
-
-/// Adapter and driver; browsers name neither.
-fn adapter(adapter: &str, driver: &str) -> String {
-    [adapter, driver].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
-}
-
-impl Study {
-    fn take(&mut self, event: SuiteEvent) {
-        if let Some(line) = table::event(&event).filter(|_| !matches!(event, SuiteEvent::Judged(_) | SuiteEvent::Audited { .. })) {
-            self.lines.push(line);
-        }
-        match event {
-            SuiteEvent::Opened { question, arms, .. } => (self.question, self.arms, self.problem) = (question, arms, None),
-            SuiteEvent::Standing { progress, line, rows } => {
-                (self.progress, self.line, self.rows) = (Some(progress), line, rows);
-            }
-            SuiteEvent::Audited { findings } => self.findings = findings,
-            SuiteEvent::Judged(judged) => self.judged = Some(*judged),
-            SuiteEvent::Paused => self.is_paused = true,
-            SuiteEvent::Continued => self.is_paused = false,
-            SuiteEvent::Ended { .. } => (self.is_running, self.is_paused, self.is_stopping) = (false, false, false),
-            SuiteEvent::Reported { files } => self.report = files,
-            SuiteEvent::Rejected { problem, .. } => {
-                self.problem = Some(*problem);
-                self.is_running = false;
-            }
-            SuiteEvent::Failed(problem) => (self.is_running, self.problem) = (false, Some(*problem)),
-            _ => {}
-        }
-    }
 }
 
 /// What has become of a run, in a few words.

@@ -4,7 +4,7 @@
 //! requested once, and data are prepared once, so that the runs of a study share compiled kernels and tokenized text.
 
 use std::{
-    cell::OnceCell,
+    cell::RefCell,
     fs,
     path::{Path, PathBuf},
     rc::Rc,
@@ -51,7 +51,8 @@ pub struct Machine {
     resources: Resources,
     place: Place,
     clock: Clock,
-    device: Rc<OnceCell<Rc<Device>>>,
+    /// Shared, and replaced once it was lost.
+    device: Rc<RefCell<Option<Rc<Device>>>>,
     data: SharedData,
 }
 
@@ -64,6 +65,12 @@ impl Machine {
     /// The environment of the runs of a study below `folder`.
     pub fn of_study(resources: Resources, folder: PathBuf) -> Machine {
         Machine { place: Place::Study(folder), ..Machine::of_run(resources, PathBuf::new()) }
+    }
+
+    /// The environment of the runs below `folder`, with the device and the data of this one.
+    pub fn sharing(&self, folder: PathBuf) -> Machine {
+        let place = Place::Study(folder);
+        Machine { resources: self.resources.clone(), place, clock: self.clock.clone(), device: self.device.clone(), data: self.data.clone() }
     }
 
     /// The folder of a run.
@@ -79,23 +86,22 @@ impl Machine {
 
     /// Simulates a lost device, for a test.
     pub fn lose_device(&self) {
-        self.device.get().into_iter().for_each(|device| device.destroy());
+        self.device.borrow().iter().for_each(|device| device.destroy());
     }
 }
 
 impl Environment for Machine {
     fn device(&mut self) -> DeviceFuture {
-        // A device that was lost is requested anew.
-        if self.device.get().is_some_and(|device| device.check().is_err()) {
-            self.device = Rc::default();
-        }
-        let (adapter, opened) = (self.resources.adapter.clone(), self.device.clone());
+        let (adapter, shared) = (self.resources.adapter.clone(), self.device.clone());
         Box::pin(async move {
-            if let Some(device) = opened.get() {
-                return Ok(device.clone());
+            // A device that was lost is requested anew.
+            let found = shared.borrow().clone().filter(|device| device.check().is_ok());
+            if let Some(device) = found {
+                return Ok(device);
             }
             let device = device(&adapter).map(Rc::new).map_err(|error| problem(&error))?;
-            Ok(opened.get_or_init(|| device).clone())
+            *shared.borrow_mut() = Some(device.clone());
+            Ok(device)
         })
     }
 

@@ -40,12 +40,12 @@ impl Places for Runs {
     type Environment = Machine;
     type Folders = Folders;
 
-    fn runs(&self) -> Machine {
-        Machine::of_study(self.resources.clone(), self.root.clone())
-    }
-
-    fn runs_of(&self, study: &str) -> Machine {
-        Machine::of_study(self.resources.clone(), self.root.join(study))
+    fn environment(&self, study: Option<&str>, sharing: Option<&Machine>) -> Machine {
+        let folder = study.map_or(self.root.clone(), |study| self.root.join(study));
+        match sharing {
+            Some(other) => other.sharing(folder),
+            None => Machine::of_study(self.resources.clone(), folder),
+        }
     }
 
     fn study(&self, name: &str, for_writing: bool) -> Result<Folders, StoreError> {

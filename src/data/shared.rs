@@ -1,5 +1,7 @@
 //! Data shared by the runs of an environment: what they have in common is prepared once.
 
+use std::{cell::RefCell, rc::Rc};
+
 use super::{
     Corpus,
     dataset::Dataset,
@@ -11,11 +13,11 @@ use crate::run::{Config, config::Data};
 /// Most tokens kept for later runs, unless the newest run alone has more: 128 MB.
 const MOST_TOKENS: usize = 1 << 25;
 
-/// The data of the newest runs, prepared for training.
-#[derive(Default)]
+/// The data of the newest runs, prepared for training. Clones share them.
+#[derive(Clone, Default)]
 pub struct SharedData {
     /// The newest first.
-    entries: Vec<Entry>,
+    entries: Rc<RefCell<Vec<Entry>>>,
 }
 
 struct Entry {
@@ -36,9 +38,10 @@ impl SharedData {
     /// Those of [`prepare::corpus`].
     pub fn corpus(&mut self, config: Config, own: Option<Tokenizer>, source: &dyn Source) -> Result<(Config, Corpus), PrepareError> {
         let stamp = source.stamp(&config.data)?;
-        let found = self.entries.iter().position(|entry| entry.fits(&config, own.as_ref(), &stamp));
+        let mut entries = self.entries.borrow_mut();
+        let found = entries.iter().position(|entry| entry.fits(&config, own.as_ref(), &stamp));
         let entry = match found {
-            Some(place) => self.entries.remove(place),
+            Some(place) => entries.remove(place),
             None => Entry {
                 data: without_batches(&config.data),
                 windows: config.train.evaluation.windows,
@@ -48,9 +51,9 @@ impl SharedData {
             },
         };
         let dataset = entry.dataset.for_run(&config.data, config.seed);
-        self.entries.insert(0, entry);
+        entries.insert(0, entry);
         let mut tokens = 0;
-        self.entries.retain(|entry| {
+        entries.retain(|entry| {
             let is_newest = tokens == 0;
             tokens += entry.dataset.tokens_held();
             is_newest || tokens <= MOST_TOKENS

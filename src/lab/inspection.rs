@@ -10,6 +10,7 @@ use super::{
     error::SessionError,
     identity,
     publisher::{Activity, Publisher},
+    routes::{self, Routes},
     run_folder::{Found, RunFolder},
     text::{self, Text},
 };
@@ -94,12 +95,14 @@ impl InspectionBuilder {
 enum Request {
     Evaluate,
     Sample(SampleRequest),
+    Route(Option<String>),
 }
 
 /// A request that is being executed.
 enum Serving {
     Evaluation(ValidationPass),
     Sample(Text),
+    Routes(Box<Routes>),
 }
 
 /// A run that is open for reading.
@@ -170,6 +173,13 @@ impl Inspection {
                 text::prompt(&self.target.config, Some(&self.target.tokenizer), &request)?;
                 self.requests.push_back(Request::Sample(request));
             }
+            Command::Route { text } => {
+                routes::check(&self.target.config)?;
+                if let Some(text) = &text {
+                    Routes::of_text(&self.target.config, &self.device, &self.target.tokenizer, text)?;
+                }
+                self.requests.push_back(Request::Route(text));
+            }
             Command::Start { .. } | Command::Resume { .. } | Command::Inspect { .. } => {
                 return Err(Problem::new("a run is open for reading: stop it first"));
             }
@@ -186,7 +196,7 @@ impl Inspection {
     /// The config and the tokenizer of the data that the next request needs, if they were not read yet, and whether they are the run's own
     /// or all of another text.
     pub fn lacks_data(&self) -> Option<(Config, Option<Tokenizer>, bool)> {
-        let is_next = self.serving.is_none() && matches!(self.requests.front(), Some(Request::Evaluate));
+        let is_next = self.serving.is_none() && matches!(self.requests.front(), Some(Request::Evaluate | Request::Route(None)));
         (is_next && self.data.is_none() && !self.is_closed).then(|| {
             let (mut config, path) = (self.target.config.clone(), self.target.data.as_deref());
             path.into_iter().for_each(|path| evaluate_on(&mut config, path));
@@ -194,13 +204,16 @@ impl Inspection {
         })
     }
 
-    /// Takes the data that it lacks, if they are those of the run, or other text on purpose. Otherwise the evaluation is rejected.
+    /// Takes the data that it lacks, if they are those of the run, or other text on purpose. Otherwise the request is rejected.
     pub fn provide(&mut self, found: Result<(Config, Corpus), Problem>, out: &mut Publisher) {
         match found.and_then(|found| self.checked(found)) {
             Ok(found) => self.data = Some(found),
             Err(problem) => {
-                self.requests.pop_front();
-                out.push(SessionEvent::Rejected { command: Command::Evaluate.name().into(), problem: Box::new(problem) });
+                let command = match self.requests.pop_front() {
+                    Some(Request::Route(text)) => Command::Route { text },
+                    _ => Command::Evaluate,
+                };
+                out.push(SessionEvent::Rejected { command: command.name().into(), problem: Box::new(problem) });
             }
         }
     }
@@ -239,10 +252,24 @@ impl Inspection {
                 }
                 Ok(activity)
             }
+            (Some(Serving::Routes(routes)), _) => {
+                let activity = routes.advance(&target.config, device, memory)?;
+                if routes.is_done() {
+                    out.push(SessionEvent::Routed(Box::new(routes.found(Some(&target.tokenizer), update))));
+                    self.serving = None;
+                }
+                Ok(activity)
+            }
             _ => {
                 self.serving = match self.requests.pop_front() {
                     None => return Ok(Activity::Idle),
                     Some(Request::Evaluate) => Some(Serving::Evaluation(ValidationPass::default())),
+                    Some(Request::Route(text)) => match (text, &self.data) {
+                        (Some(text), _) => Routes::of_text(&target.config, device, &target.tokenizer, &text).ok(),
+                        (None, Some((config, corpus))) => Some(Routes::of_validation(config, device, corpus)),
+                        (None, None) => None,
+                    }
+                    .map(|routes| Serving::Routes(Box::new(routes))),
                     Some(Request::Sample(request)) => {
                         let prompt = text::prompt(&target.config, Some(&target.tokenizer), &request).ok();
                         let warning = prompt.as_ref().and_then(|prompt| prompt.warning());
@@ -263,6 +290,7 @@ impl Inspection {
                 pass.oldest().map_or(Ok(()), |download| download.wait_ready(&self.device)).map_err(TrainError::from)
             }
             Some(Serving::Sample(text)) => text.wait(&self.device),
+            Some(Serving::Routes(routes)) => routes.wait(&self.device),
             None => Ok(()),
         };
     }

@@ -49,9 +49,13 @@ pub mod repeats;
 pub mod report;
 pub mod results;
 #[cfg(feature = "engine")]
+mod routes;
+#[cfg(feature = "engine")]
 pub mod run_folder;
 #[cfg(feature = "engine")]
 pub mod session;
+#[cfg(feature = "engine")]
+pub mod speed_probe;
 pub mod statistics;
 pub mod store;
 pub mod stored_log;

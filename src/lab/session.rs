@@ -22,6 +22,7 @@ use super::{
     opening::{effective_config, start_files},
     publisher::{Activity, Clock, Publisher},
     rate::Rate,
+    routes::{self, Routes},
     run_folder::{RunFolder, Save, SaveStep, Saved, Start},
     store::StoreError,
     text::{self, Text},
@@ -67,6 +68,7 @@ enum Request {
     Save,
     Evaluate,
     Sample(SampleRequest),
+    Route(Option<String>),
 }
 
 /// A request that is being executed.
@@ -74,6 +76,7 @@ enum Serving {
     Save,
     Evaluation,
     Sample(Text),
+    Routes(Box<Routes>),
 }
 
 /// An open run.
@@ -238,6 +241,10 @@ impl Session {
                 self.prompt(&request)?;
                 self.requests.push_back((self.limit, Request::Sample(request)));
             }
+            Command::Route { text } => {
+                self.routes(text.as_deref())?;
+                self.requests.push_back((self.limit, Request::Route(text)));
+            }
         }
         Ok(())
     }
@@ -281,6 +288,9 @@ impl Session {
         }
         if let Some(Serving::Sample(text)) = self.serving.take_if(|serving| matches!(serving, Serving::Sample(_))) {
             return self.serve_sample(text, out);
+        }
+        if let Some(Serving::Routes(routes)) = self.serving.take_if(|serving| matches!(serving, Serving::Routes(_))) {
+            return self.serve_routes(routes, out);
         }
         if let Some(save) = &mut self.save {
             return Ok(match save.proceed(&mut self.folder, &mut self.trainer)? {
@@ -357,8 +367,37 @@ impl Session {
                 let Some(generator) = &self.generator else { return Ok(()) };
                 self.serving = Some(Serving::Sample(Text::start(generator, self.trainer.config(), request, prompt)));
             }
+            Request::Route(text) => self.serving = self.routes(text.as_deref()).ok().map(|routes| Serving::Routes(Box::new(routes))),
         }
         Ok(())
+    }
+
+    /// The routes of a text, or of the validation set.
+    fn routes(&self, text: Option<&str>) -> Result<Routes, Problem> {
+        let (config, device, corpus) = (self.trainer.config(), self.trainer.device(), self.trainer.corpus());
+        routes::check(config)?;
+        match (text, corpus.tokenizer()) {
+            (None, _) => Ok(Routes::of_validation(config, device, corpus)),
+            (Some(text), Some(tokenizer)) => Routes::of_text(config, device, tokenizer, text),
+            (Some(_), None) => Err(Problem::new("the run's data have no tokenizer, which is needed to encode text")),
+        }
+    }
+
+    /// Continues the routes of a request.
+    fn serve_routes(&mut self, mut routes: Box<Routes>, out: &mut Publisher) -> Result<Activity, SessionError> {
+        if self.is_interrupted {
+            return Ok(Activity::Busy);
+        }
+        let config = self.trainer.config().clone();
+        let (device, memory) = self.trainer.device_and_memory();
+        let activity = routes.advance(&config, device, memory)?;
+        if routes.is_done() {
+            let found = routes.found(self.trainer.corpus().tokenizer(), self.trainer.state().update);
+            out.push(SessionEvent::Routed(Box::new(found)));
+        } else {
+            self.serving = Some(Serving::Routes(routes));
+        }
+        Ok(activity)
     }
 
     /// The tokens of a request's prompt.
@@ -390,6 +429,7 @@ impl Session {
         let device = self.trainer.device();
         let waited = match (&self.phase, &self.serving) {
             (Phase::Training, Some(Serving::Sample(text))) => text.wait(device),
+            (Phase::Training, Some(Serving::Routes(routes))) => routes.wait(device),
             (Phase::Training, _) => self.trainer.wait(),
             (Phase::Sampling { texts, .. }, _) => texts.iter().flat_map(VecDeque::front).try_for_each(|text| text.wait(device)),
             (Phase::Ending(_) | Phase::Writing(_) | Phase::Finished, _) => Ok(()),
@@ -603,6 +643,7 @@ impl Request {
             Self::Save => "save",
             Self::Evaluate => "evaluate",
             Self::Sample(_) => "sample",
+            Self::Route(_) => "route",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::{
     host::{Activity, Clock, Environment, Host},
+    speed_probe::SpeedProbe,
     store::{Store, StoreError},
     suite::{SuiteCommand, SuiteEvent, SuiteStore},
     suite_host::SuiteHost,
@@ -22,11 +23,8 @@ pub trait Places {
     /// The folders of a study.
     type Folders: SuiteStore + Clone;
 
-    /// The environment of single runs.
-    fn runs(&self) -> Self::Environment;
-
-    /// The environment of the runs of a study.
-    fn runs_of(&self, study: &str) -> Self::Environment;
+    /// The environment of the runs of a study, or of single runs; with the device and the data of another environment, if one is given.
+    fn environment(&self, study: Option<&str>, sharing: Option<&Self::Environment>) -> Self::Environment;
 
     /// The folders of a study: for reading, or for writing, which creates them.
     ///
@@ -69,6 +67,7 @@ pub struct Workspace<P: Places> {
     /// The run that is open, and those that were asked for meanwhile.
     runs: VecDeque<String>,
     study: Option<Study<P>>,
+    probe: Option<SpeedProbe<P::Environment>>,
     requests: VecDeque<Request>,
     replies: Vec<Reply>,
     clock: Clock,
@@ -84,13 +83,14 @@ struct Study<P: Places> {
 impl<P: Places> Workspace<P> {
     /// A workspace in which nothing is open.
     pub fn new(places: P) -> Workspace<P> {
-        let environment = places.runs();
+        let environment = places.environment(None, None);
         Workspace {
             clock: environment.clock(),
             host: Host::new(environment),
             places,
             runs: VecDeque::new(),
             study: None,
+            probe: None,
             requests: VecDeque::new(),
             replies: Vec::new(),
         }
@@ -128,12 +128,13 @@ impl<P: Places> Workspace<P> {
                 self.runs.pop_front();
             }
         }
+        let of_probe = self.advance_probe(budget);
         let of_study = self.study.as_mut().map_or(Activity::Idle, |study| study.advance(budget, &mut self.replies));
-        let activity = match (of_run, of_study) {
-            _ if !self.requests.is_empty() => Activity::Busy,
-            (Activity::Busy, _) | (_, Activity::Busy) => Activity::Busy,
-            (Activity::Waiting, _) | (_, Activity::Waiting) => Activity::Waiting,
-            (Activity::Idle, Activity::Idle) => Activity::Idle,
+        let all = [of_run, of_study, of_probe];
+        let activity = match () {
+            () if !self.requests.is_empty() || all.contains(&Activity::Busy) => Activity::Busy,
+            () if all.contains(&Activity::Waiting) => Activity::Waiting,
+            () => Activity::Idle,
         };
         (std::mem::take(&mut self.replies), activity)
     }
@@ -147,6 +148,9 @@ impl<P: Places> Workspace<P> {
     /// Blocks until the device has completed work. Only works natively.
     pub fn wait(&mut self) {
         self.host.wait();
+        if let Some(probe) = &mut self.probe {
+            probe.wait();
+        }
         if let Some(study) = &mut self.study {
             study.host.wait();
         }
@@ -177,6 +181,13 @@ impl<P: Places> Workspace<P> {
                 self.replies.push(Reply::Read(Box::new(workspace::read(query, &*folder)?)));
                 Ok(())
             }
+            Request::Probe { config } => {
+                if let Some(busy) = self.runs.front().or(self.study.as_ref().filter(|study| study.is_running).map(|study| &study.name)) {
+                    return Err(Problem::new(format!("`{busy}` is under way: its speed is known, and a probe would slow it down")));
+                }
+                self.probe = Some(SpeedProbe::new(self.places.environment(None, Some(self.host.environment())), config));
+                Ok(())
+            }
             Request::Remove { name } => {
                 let is_open = |open: Option<&str>| open == Some(&name);
                 if is_open(self.runs.front().map(String::as_str))
@@ -189,6 +200,21 @@ impl<P: Places> Workspace<P> {
                 self.list()
             }
         }
+    }
+
+    /// A probe gives way to a run: [`Workspace::session`] and [`Workspace::study`] drop it.
+    fn advance_probe(&mut self, budget: f64) -> Activity {
+        let Some(probe) = &mut self.probe else { return Activity::Idle };
+        let (outcome, activity) = probe.advance(budget);
+        match outcome {
+            None => return activity,
+            Some(Ok(probed)) => self.replies.push(Reply::Probed(Box::new(probed))),
+            Some(Err(problem)) => {
+                self.replies.push(Reply::Refused { request: "probe".into(), about: None, problem: Box::new(problem) });
+            }
+        }
+        self.probe = None;
+        Activity::Busy
     }
 
     fn folder(&self, run: &str) -> Result<Box<dyn Store>, Problem> {
@@ -208,6 +234,7 @@ impl<P: Places> Workspace<P> {
                 return Err(Problem::new(format!("the study `{}` is under way: stop it first", study.name)));
             }
             self.runs.push_back(run.clone());
+            self.probe = None;
         }
         self.host.send(command);
         Ok(())
@@ -218,6 +245,9 @@ impl<P: Places> Workspace<P> {
         if let (true, Some(run)) = (is_run, self.runs.front()) {
             return Err(Problem::new(format!("the run `{run}` is under way: stop it first")));
         }
+        if is_run {
+            self.probe = None;
+        }
         let needs_writing = is_run || matches!(command, SuiteCommand::Open { .. });
         let is_open = self.study.as_ref().is_some_and(|study| study.name == name && (study.is_writable || !needs_writing));
         if !is_open {
@@ -227,7 +257,7 @@ impl<P: Places> Workspace<P> {
             // The lock of a folder is released before it is opened again.
             self.study = None;
             let folders = self.places.study(name, needs_writing)?;
-            let mut host = SuiteHost::new(self.places.runs_of(name), folders, name, P::seconds_since_1970);
+            let mut host = SuiteHost::new(self.places.environment(Some(name), Some(self.host.environment())), folders, name, P::seconds_since_1970);
             if !matches!(command, SuiteCommand::Open { .. } | SuiteCommand::Reopen) {
                 host.send(SuiteCommand::Reopen);
             }
@@ -258,6 +288,6 @@ fn about(request: &Request) -> Option<String> {
         Request::Study { study, .. } => Some(study.clone()),
         Request::Look { run } | Request::Read(Query { run, .. }) => Some(run.clone()),
         Request::Remove { name } => Some(name.clone()),
-        Request::Session { .. } | Request::List => None,
+        Request::Session { .. } | Request::List | Request::Probe { .. } => None,
     }
 }

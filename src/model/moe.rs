@@ -21,6 +21,13 @@ pub(super) struct Routed {
     pub has_gradient: bool,
 }
 
+impl Routed {
+    /// The experts of each token, the largest selection score first [N, K], u32.
+    pub fn expert(&self) -> Tensor {
+        self.routing.expert
+    }
+}
+
 /// The states of a router that persist between updates, besides its weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RouterState {

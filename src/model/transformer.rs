@@ -7,7 +7,7 @@ pub use super::moe::{RouterCall, RouterState, router_states};
 use super::{
     build::{Build, Weights},
     depth::depth,
-    moe::balance,
+    moe::{Routed, balance},
 };
 use crate::run::model::{ModelConfig, parameters};
 use crate::{
@@ -25,6 +25,8 @@ pub struct Recorded {
     pub logits: Option<Tensor>,
     /// What is measured of each router call, in the order of the forward pass.
     pub routing: Vec<RouterCall>,
+    /// The experts of each token, for each router call [N, K], u32.
+    pub experts: Vec<Tensor>,
 }
 
 /// Records the model over `sequences` of `sequence_length` tokens (inputs `tokens` and `targets`, u32 `[N]`).
@@ -43,13 +45,14 @@ pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u3
     x = depth(g, x, &w, &build, &mut routed); // [N, D]
     x = g.dropout(x, build.dropout(model.dropout.head)); // [N, D]
     let head = w.get(if model.head.tied { "embedding.weight" } else { "head.weight" }); // [V, D]
+    let experts = routed.iter().map(Routed::expert).collect();
     if let Mode::Sample { position } = mode {
         let last = g.embedding(position, x, 1.0); // [1, D]
-        return Recorded { loss: None, statistics: None, logits: Some(g.linear(last, head)), routing: Vec::new() };
+        return Recorded { loss: None, statistics: None, logits: Some(g.linear(last, head)), routing: Vec::new(), experts };
     }
     let targets = g.input("targets", [sequences * sequence_length], DType::U32); // [N]
     let ce = g.loss_head(x, head, targets, mode.trains());
     let (balance, routing) = balance(g, &routed, &build);
     let losses: Vec<_> = std::iter::once(ce.loss).chain(balance).collect();
-    Recorded { loss: Some(g.add_losses(&losses)), statistics: Some(ce.statistics), logits: None, routing }
+    Recorded { loss: Some(g.add_losses(&losses)), statistics: Some(ce.statistics), logits: None, routing, experts }
 }

@@ -80,6 +80,13 @@ pub enum Command {
     Evaluate,
     /// Generates text from the newest weights. Answered by [`SessionEvent::Sampled`] with `requested`; it is not logged.
     Sample(SampleRequest),
+    /// Asks for the experts of each token of a text, or of the beginning of the validation set, with the newest weights. Answered by
+    /// [`SessionEvent::Routed`]; the run is unchanged.
+    Route {
+        /// The text; none for the validation set.
+        #[serde(default)]
+        text: Option<String>,
+    },
     /// Selects what is reported about updates from now on, in this run and later ones.
     Subscribe(Subscription),
 }
@@ -99,6 +106,7 @@ impl Command {
             Self::Save => "save",
             Self::Evaluate => "evaluate",
             Self::Sample(_) => "sample",
+            Self::Route { .. } => "route",
             Self::Subscribe(_) => "subscribe",
         }
     }
@@ -237,6 +245,8 @@ pub enum SessionEvent {
         /// Whether [`Command::Sample`] requested it; it is then not logged.
         requested: bool,
     },
+    /// The experts of each token, on [request](Command::Route).
+    Routed(Box<Routed>),
     /// A checkpoint was saved.
     Saved {
         /// Number of updates at the checkpoint.
@@ -348,6 +358,31 @@ pub struct Inspected {
     pub driver: String,
     /// The config with every default filled in, TOML.
     pub config: String,
+}
+
+/// The experts of the tokens of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed {
+    /// Number of updates of the weights.
+    pub update: u32,
+    /// The ids of its tokens `[N]`.
+    pub ids: Vec<u32>,
+    /// Each id that occurs, in order, and its text.
+    pub tokens: Vec<(u32, String)>,
+    /// The domain of each token `[N]`, where the data have domains; empty otherwise.
+    pub domains: Vec<u32>,
+    /// K.
+    pub experts_per_token: u32,
+    /// For each router call, the experts of each token, the largest selection score first [N, K].
+    pub experts: Vec<Vec<u32>>,
+}
+
+impl Routed {
+    /// The text of an id.
+    pub fn text(&self, id: u32) -> Option<&str> {
+        let place = self.tokens.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&self.tokens[place].1)
+    }
 }
 
 /// Values of series over updates, in the order of completion.

@@ -415,6 +415,15 @@ impl LogitsStep {
         Ok(LogitsStep { replay, recorded })
     }
 
+    /// The same, but the experts of each token are read instead of logits.
+    ///
+    /// # Errors
+    /// As [`LogitsStep::new`].
+    pub fn of_experts(device: &Device, memory: &mut Memory, recorded: Logits, options: PlanOptions) -> Result<LogitsStep, GpuError> {
+        let replay = Replay::new(device, memory, &recorded.program, recorded.experts.clone(), options)?;
+        Ok(LogitsStep { replay, recorded })
+    }
+
     /// The program.
     pub fn recorded(&self) -> &Logits {
         &self.recorded
@@ -439,6 +448,15 @@ impl LogitsStep {
     /// The device is lost or has failed.
     pub fn poll(&self, device: &Device, download: &Download) -> Result<Option<Vec<f32>>, GpuError> {
         download.poll_with(device, floats)
+    }
+
+    /// For each router call, the experts of each token [N, K], of a step that reads [them](LogitsStep::of_experts), or `None` if they are not
+    /// available yet. Never blocks.
+    ///
+    /// # Errors
+    /// The device is lost or has failed.
+    pub fn poll_experts(&self, device: &Device, download: &Download) -> Result<Option<Vec<Vec<u32>>>, GpuError> {
+        download.poll_with(device, |bytes| self.replay.split(bytes).0.into_iter().map(|part| floats(part).into_iter().map(f32::to_bits).collect()).collect())
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Evaluation {
     pub domain_counts: Vec<TensorId>,
 }
 
-/// Sequences forward to the logits of some positions.
+/// Sequences forward to the logits of some positions, and the experts of every token.
 pub struct Logits {
     /// The command lists.
     pub program: Program,
@@ -74,6 +74,8 @@ pub struct Logits {
     pub positions: TensorId,
     /// Read after each replay: logits [P, V].
     pub logits: TensorId,
+    /// The experts of each token, for each router call [N, K], u32. May be read instead.
+    pub experts: Vec<TensorId>,
     /// T.
     pub sequence_length: u32,
 }
@@ -176,6 +178,11 @@ pub fn sampling(config: &Config, tier: Capabilities) -> Logits {
     logits(&config.model, tier, [1, config.data.sequence_length], 1)
 }
 
+/// Records the experts of each token of batches as large as those of evaluation.
+pub fn routes(config: &Config, tier: Capabilities) -> Logits {
+    logits(&config.model, tier, [config.data.batch, config.data.sequence_length], 1)
+}
+
 /// Records the logits of `positions` positions of sequences of the size [B, T].
 pub fn logits(model: &ModelConfig, tier: Capabilities, [sequences, sequence_length]: [u32; 2], positions: u32) -> Logits {
     let mut g = Graph::new(tier);
@@ -183,6 +190,7 @@ pub fn logits(model: &ModelConfig, tier: Capabilities, [sequences, sequence_leng
     let recorded = transformer(&mut g, model, Mode::Sample { position }, sequences, sequence_length);
     let logits = recorded.logits.expect("sampling records logits");
     g.output("logits", logits);
+    let experts = outputs(&mut g, &recorded.experts, "experts");
     let tokens = id(&g, "tokens");
-    Logits { program: g.finish(), tokens, positions: position.id, logits: logits.id, sequence_length }
+    Logits { program: g.finish(), tokens, positions: position.id, logits: logits.id, experts, sequence_length }
 }

@@ -9,6 +9,7 @@ use super::{
     heat::{Heat, legend},
     state::{Outcome, State},
     theme::{self, APART, NEAR, bold, size},
+    tokens::Tokens,
     widgets,
 };
 use crate::{lab::workspace::Curve, run::series::Series};
@@ -25,6 +26,7 @@ pub struct Experts {
     layer: usize,
     measure: usize,
     view: View,
+    tokens: Tokens,
 }
 
 impl Experts {
@@ -84,6 +86,7 @@ impl Experts {
         self.over_time(ui, &load, &labels, at);
         self.measures(ui, state, &run, &labels);
         alarms(ui, state, &run);
+        self.tokens.show(ui, state, &run, self.layer, &labels[self.layer], experts);
     }
 
     /// The answer first: whether tokens are spread.

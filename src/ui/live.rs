@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::run::{
-    protocol::{Opened, OpeningPhase, Problem, SessionEvent},
+    protocol::{Opened, OpeningPhase, Problem, Routed, SessionEvent},
     records::SampleRecord,
     summary::{Baselines, Summary},
 };
@@ -36,6 +36,8 @@ pub struct Live {
     pub tokens_per_second: Option<f64>,
     /// Texts that were asked for, the newest last.
     pub samples: Vec<SampleRecord>,
+    /// The experts of the tokens that were asked about last.
+    pub routed: Option<Routed>,
     /// Whether a text was asked for and has not arrived.
     pub is_sampling: bool,
     pace: VecDeque<(u32, f64)>,
@@ -124,6 +126,7 @@ impl Live {
                 self.samples.push((**record).clone());
                 self.is_sampling = false;
             }
+            SessionEvent::Routed(routed) => self.routed = Some((**routed).clone()),
             SessionEvent::Rewound(record) => {
                 self.update = record.to;
                 self.pace.clear();

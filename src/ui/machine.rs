@@ -1,46 +1,143 @@
-//! The machine: what trains, and what it costs.
+//! The machine: what trains, and what a config costs on it.
 
-use egui::{RichText, Ui};
+use egui::{CollapsingHeader, Grid, RichText, ScrollArea, Ui};
 
 use super::{
-    curves, frame,
+    frame, presets,
     state::State,
-    theme::{self, bold, size},
+    theme::{self, APART, NEAR, bold, size},
     widgets,
 };
-use crate::run::model::cost;
+use crate::{
+    lab::workspace::{Adapter, Probed},
+    run::suite::flop_per_update,
+};
 
 /// Draws the screen.
 pub fn show(ui: &mut Ui, state: &mut State) {
     widgets::heading(ui, "Machine", "What trains, and what a model costs on it.");
+    let Some(probed) = state.probes.last().cloned() else {
+        let text = match (&state.probing, &state.probe_problem) {
+            (Some(_), _) => "Measuring: the device is opened, and a few updates are made …".to_string(),
+            (None, Some(problem)) => format!("The machine could not be measured: {problem}"),
+            (None, None) => "A few updates are made, which leave no trace.".to_string(),
+        };
+        let button = (state.probing.is_none() && !state.is_busy()).then_some("Measure");
+        if widgets::empty(ui, "Nothing is measured yet", &text, button)
+            && let Some(config) = presets::quickstart()
+        {
+            state.probe(config.to_effective_toml());
+        }
+        return;
+    };
+    if ui.available_width() < theme::NARROW {
+        adapter(ui, &probed.adapter);
+        costs(ui, state, &probed);
+    } else {
+        ui.spacing_mut().item_spacing.x = APART;
+        ui.columns(2, |columns| {
+            adapter(&mut columns[0], &probed.adapter);
+            costs(&mut columns[1], state, &probed);
+        });
+        ui.spacing_mut().item_spacing.x = NEAR;
+    }
+    tensors(ui, &probed);
+    CollapsingHeader::new(format!("Listing: {} launches for a micro-batch, {} for an update", probed.dispatches[0], probed.dispatches[1])).show(
+        ui,
+        |ui| {
+            if ui.button("Copy the listing").clicked() {
+                ui.ctx().copy_text(probed.listing.clone());
+            }
+            let lines: Vec<&str> = probed.listing.lines().collect();
+            ScrollArea::both().max_height(420.0).auto_shrink([false, true]).show_rows(ui, 16.0, lines.len(), |ui, range| {
+                for line in &lines[range] {
+                    ui.add(egui::Label::new(RichText::new(*line).font(theme::mono(size::SMALL))).extend());
+                }
+            });
+        },
+    );
+    widgets::group(ui, "moelab");
+    widgets::fact(ui, "version", env!("CARGO_PKG_VERSION"));
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+fn adapter(ui: &mut Ui, adapter: &Adapter) {
     let colors = theme::colors(ui);
     widgets::card(ui, |ui| {
-        ui.set_max_width(560.0);
-        let Some(live) = state.live.as_ref().filter(|live| !live.adapter.is_empty()) else {
-            ui.label("The adapter is known once a run has been opened.");
-            return;
-        };
-        ui.label(RichText::new(&live.adapter).font(bold(size::GROUP)).color(colors.ink));
-        if frame::is_software(&live.adapter) {
+        ui.set_width(ui.available_width());
+        let name = if adapter.name.is_empty() { "An adapter without a name" } else { &adapter.name };
+        ui.add(egui::Label::new(RichText::new(name).font(bold(size::GROUP)).color(colors.ink)).wrap());
+        if frame::is_software(&format!("{} {}", adapter.name, adapter.driver)) {
             let text =
                 "A software renderer: it computes on the processor, so its speed says nothing about a GPU. Results are as good as a GPU's.";
             ui.label(RichText::new(text).color(colors.attention));
         }
-        if let Some(speed) = live.tokens_per_second {
-            widgets::fact(ui, "training tokens per second", &widgets::count(speed));
-        }
-        let Some(config) = curves::read(&live.config) else { return };
-        let specs = config.parameters();
-        let costs = cost::cost(&config.model, &specs, config.data.sequence_length);
-        let flop = (costs.forward_flops_per_token + costs.backward_flops_per_token) as f64;
-        if let Some(speed) = live.tokens_per_second {
-            widgets::fact(ui, "model FLOP/s", &widgets::count(flop * speed));
-        }
-        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
-        widgets::fact(ui, "weights", &mib(costs.weight_bytes));
-        widgets::fact(ui, "gradients", &mib(costs.gradient_bytes));
-        widgets::fact(ui, "moments of the optimizers", &mib(costs.optimizer_bytes));
+        let driver = if adapter.driver.is_empty() { "not told by the browser" } else { &adapter.driver };
+        widgets::fact(ui, "interface", &adapter.backend);
+        widgets::fact(ui, "driver", driver);
+        widgets::fact(ui, "kernels", &adapter.kernels);
+        widgets::fact(ui, "16-bit floats in shaders", if adapter.f16 { "yes" } else { "no" });
+        let lanes = match adapter.subgroup_sizes {
+            [0, _] => "none".to_string(),
+            [least, most] if least == most => format!("{least} lanes"),
+            [least, most] => format!("{least} to {most} lanes"),
+        };
+        widgets::fact(ui, "subgroups", &lanes);
+        widgets::fact(ui, "invocations of a workgroup, at most", &adapter.invocations.to_string());
+        widgets::fact(ui, "workgroup memory, at most", &format!("{:.0} KiB", f64::from(adapter.workgroup_bytes) / 1024.0));
+        widgets::fact(ui, "largest tensor, at most", &mebibytes(adapter.max_binding_bytes));
     });
-    widgets::group(ui, "moelab");
-    widgets::fact(ui, "version", env!("CARGO_PKG_VERSION"));
+}
+
+fn costs(ui: &mut Ui, state: &mut State, probed: &Probed) {
+    let colors = theme::colors(ui);
+    widgets::card(ui, |ui| {
+        ui.set_width(ui.available_width());
+        let config = presets::load(presets::OWN, Some(&probed.config), &[]).ok();
+        let is_first = config.as_ref().zip(presets::quickstart()).is_some_and(|(config, first)| *config == first);
+        let title = if is_first { "The quickstart on it" } else { "The config that was measured last" };
+        ui.label(RichText::new(title).font(bold(size::GROUP)).color(colors.ink));
+        widgets::fact(ui, "an update", &format!("{:.1} ms", 1e3 * probed.seconds_per_update));
+        widgets::fact(ui, "tokens per second", &widgets::count(probed.tokens_per_update as f64 / probed.seconds_per_update));
+        if let Some(config) = &config {
+            widgets::fact(ui, "FLOP/s of the model", &widgets::count(flop_per_update(config) / probed.seconds_per_update));
+        }
+        widgets::fact(ui, "until the first update", &format!("{:.1} s", probed.seconds_to_open));
+        for (name, bytes) in &probed.buffers.parts {
+            widgets::fact(ui, name, &mebibytes(*bytes));
+        }
+        widgets::fact(ui, "all buffers", &mebibytes(probed.buffers.total()));
+        ui.add_space(NEAR);
+        let is_idle = state.probing.is_none() && !state.is_busy();
+        ui.add_enabled_ui(is_idle, |ui| {
+            if ui.button("Measure again").clicked() {
+                state.probe(probed.config.clone());
+            }
+        });
+        if state.probing.is_some() {
+            widgets::quiet(ui, "Measuring …");
+        }
+    });
+}
+
+/// The largest tensors as bars against the limit of the adapter.
+fn tensors(ui: &mut Ui, probed: &Probed) {
+    let colors = theme::colors(ui);
+    CollapsingHeader::new(format!("Memory: the {} largest tensors", probed.buffers.tensors.len())).show(ui, |ui| {
+        let most = probed.buffers.tensors.first().map_or(1, |(_, bytes)| (*bytes).max(1));
+        Grid::new("tensors").num_columns(3).spacing([16.0, 4.0]).show(ui, |ui| {
+            for (name, bytes) in &probed.buffers.tensors {
+                ui.label(RichText::new(name).font(theme::mono(size::SMALL)));
+                ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| ui.label(mebibytes(*bytes)));
+                let (rect, _) = ui.allocate_exact_size(egui::vec2(160.0, 12.0), egui::Sense::hover());
+                let mut filled = rect;
+                filled.set_width(160.0 * *bytes as f32 / most as f32);
+                ui.painter().rect_filled(filled, 2.0, colors.outline);
+                ui.end_row();
+            }
+        });
+    });
 }

@@ -26,6 +26,7 @@ mod start;
 mod state;
 mod study;
 mod theme;
+mod tokens;
 mod widgets;
 
 use std::time::Duration;

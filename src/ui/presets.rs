@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     config_file::{Problems, Unreadable},
-    run::{Config, config},
+    run::{Config, config, suite},
 };
 
 /// A config that the app offers.
@@ -77,6 +77,20 @@ pub fn load(path: &str, own: Option<&str>, sets: &[String]) -> Result<Config, Pr
         }
     };
     config::load(&read, if own.is_some() { OWN } else { path }, sets)
+}
+
+/// The config of the first run.
+pub fn quickstart() -> Option<Config> {
+    load(PRESETS[0].path, None, &[]).ok()
+}
+
+/// The control's config of the example study, and the number of runs before more seeds are added.
+pub fn study_plan() -> Option<(Config, usize)> {
+    let files = study_files();
+    let read = |path: &str| files.get(path).cloned().ok_or_else(|| Unreadable::from("the app has no such file"));
+    let suite = suite::load(&read, "suite.toml", &[]).ok()?;
+    let plan = suite::plan(&suite, &read, "suite.toml").ok()?;
+    Some((plan.arms.first()?.config.clone(), plan.runs.len()))
 }
 
 #[cfg(test)]

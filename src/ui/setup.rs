@@ -11,13 +11,13 @@ use super::{
     chart::{Chart, Line, View},
     link::{VERSION, decoded, encoded},
     presets::{self, OWN, PRESETS},
-    state::State,
+    state::{Outcome, State},
     theme::{self, APART, NEAR, bold, size},
     widgets,
 };
 use crate::{
     config_file::{self, Class, Explanation, Problems},
-    lab::chart::Scale,
+    lab::{chart::Scale, workspace::Probed},
     run::{Config, config, model::cost, schedule::balance_coefficient},
 };
 
@@ -444,7 +444,7 @@ fn class(class: Class) -> &'static str {
     }
 }
 
-fn facts(ui: &mut Ui, config: &Config, state: &State) {
+fn facts(ui: &mut Ui, config: &Config, state: &mut State) {
     widgets::group(ui, "What it will be");
     let specs = config.parameters();
     let counts = cost::counts(&config.model, &specs);
@@ -459,12 +459,45 @@ fn facts(ui: &mut Ui, config: &Config, state: &State) {
     widgets::fact(ui, "tokens per update", &widgets::count(config.tokens_per_update() as f64));
     widgets::fact(ui, "tokens in the run", &widgets::count(tokens));
     widgets::fact(ui, "FLOP per token, trained", &widgets::count(flop));
+    let text = config.to_effective_toml();
+    if let Some(probed) = state.probed(&text) {
+        let seconds = probed.seconds_to_open + probed.seconds_per_update * f64::from(config.train.updates);
+        widgets::fact(ui, "time on this machine, measured", &widgets::duration(seconds));
+        memory(ui, probed);
+        return;
+    }
     // The speed of the last run of the same cost per token, if there is one.
     let known = state.runs.iter().rev().find(|run| run.tokens_per_second.is_some() && is_similar(run, config));
-    match known.and_then(|run| run.tokens_per_second) {
-        Some(speed) => widgets::fact(ui, "time, as the last run of this model", &widgets::duration(tokens / speed)),
-        None => widgets::fact(ui, "time", "known after a few updates"),
+    if let Some(speed) = known.and_then(|run| run.tokens_per_second) {
+        widgets::fact(ui, "time, as the last run of this model", &widgets::duration(tokens / speed));
     }
+    let is_probing = state.probing.as_ref() == Some(&text);
+    ui.add_enabled_ui(state.probing.is_none() && !state.is_busy(), |ui| {
+        let button = ui.button("Measure time and memory").on_hover_text("Makes a few updates on this machine, which leave no trace.");
+        if button.clicked() {
+            state.probe(text);
+        }
+    });
+    match &state.probe_problem {
+        _ if is_probing => {
+            widgets::quiet(ui, "Measuring …");
+        }
+        Some(problem) => {
+            ui.label(RichText::new(problem).color(theme::colors(ui).bad));
+        }
+        None => {}
+    }
+}
+
+/// The buffers of a run against the limits of the adapter.
+fn memory(ui: &mut Ui, probed: &Probed) {
+    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
+    widgets::fact(ui, "memory of the buffers", &mebibytes(probed.buffers.total()));
+    let Some((name, largest)) = probed.buffers.tensors.first() else { return };
+    let most = probed.adapter.max_binding_bytes;
+    widgets::fact(ui, "largest tensor, of what the adapter allows", &format!("{} of {}", mebibytes(*largest), mebibytes(most)));
+    let outcome = if *largest > most { Outcome::Failed } else { Outcome::Done };
+    widgets::bar(ui, *largest as f64 / most.max(1) as f64, ui.available_width().min(320.0), outcome, &format!("share of {name}"));
 }
 
 /// Whether a run has the same model and batch.

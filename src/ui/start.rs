@@ -4,6 +4,7 @@ use egui::{RichText, Ui};
 
 use super::{
     Screen,
+    chart::short,
     presets::{self, PRESETS},
     runs,
     setup::Setup,
@@ -11,6 +12,7 @@ use super::{
     theme::{self, APART, NEAR, bold, size},
     widgets,
 };
+use crate::run::Config;
 
 /// The screen.
 #[derive(Default)]
@@ -44,6 +46,7 @@ impl Start {
             ui.spacing_mut().item_spacing.x = NEAR;
         }
         self.recent(ui, state, screen);
+        probe(state);
     }
 
     fn own_text(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, has_files: bool) {
@@ -111,7 +114,7 @@ impl Start {
                 let (words, outcome) = super::state::status(entry, state.is_under_way(&name));
                 let text = format!("{name}  {}", runs::difference(entry, None));
                 let loss = widgets::loss(entry.val_ce);
-                let clicked = ui.link(super::chart::short(&text, 80)).clicked();
+                let clicked = ui.link(short(&text, 80)).clicked();
                 widgets::state(ui, outcome, words);
                 widgets::quiet(ui, format!("validation CE {loss}"));
                 if clicked {
@@ -135,15 +138,44 @@ fn card(ui: &mut Ui, title: &str, content: impl FnOnce(&mut Ui)) {
     });
 }
 
-fn is_busy(state: &State) -> bool {
-    state.live.as_ref().is_some_and(|live| !live.is_over()) || state.study.as_ref().is_some_and(|study| study.is_running)
+/// Asks how long what the cards start takes, one config after the other.
+fn probe(state: &mut State) {
+    if !state.is_listed || state.is_busy() || state.probing.is_some() || state.probe_problem.is_some() {
+        return;
+    }
+    let configs = [presets::quickstart(), presets::study_plan().map(|(config, _)| config)];
+    let missing = configs.into_iter().flatten().map(|config| config.to_effective_toml()).find(|config| state.probed(config).is_none());
+    if let Some(config) = missing {
+        state.probe(config);
+    }
+}
+
+/// Seconds that `runs` runs of a config take on this machine, without their evaluations.
+fn seconds(state: &State, config: &Config, runs: usize) -> Option<f64> {
+    let probed = state.probed(&config.to_effective_toml())?;
+    Some(probed.seconds_to_open + probed.seconds_per_update * f64::from(config.train.updates) * runs as f64)
+}
+
+/// How long something takes on this machine.
+fn estimate(ui: &mut Ui, state: &State, seconds: Option<f64>) {
+    match (seconds, state.probes.last(), &state.probing) {
+        (Some(seconds), Some(probed), _) => {
+            let name = if probed.adapter.name.is_empty() { "this machine" } else { &probed.adapter.name };
+            widgets::quiet(ui, format!("About {} on {}.", widgets::duration(seconds), short(name, 28)));
+        }
+        (_, _, Some(_)) => {
+            widgets::quiet(ui, "Measuring how long it takes on this machine …");
+        }
+        _ => {}
+    }
 }
 
 fn quickstart(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     card(ui, "Train the quickstart", |ui| {
-        ui.label("Four experts learn an embedded language. Its entropy is known, so you see how close the model comes: 500 updates, a few minutes on a processor, seconds on a GPU.");
+        ui.label("Four experts learn an embedded language. Its entropy is known, so you see how close the model comes.");
+        estimate(ui, state, presets::quickstart().and_then(|config| seconds(state, &config, 1)));
         ui.add_space(NEAR);
-        let is_busy = is_busy(state);
+        let is_busy = state.is_busy();
         ui.add_enabled_ui(!is_busy, |ui| {
             if widgets::primary(ui, "Train").clicked() {
                 train(state, screen);
@@ -162,8 +194,9 @@ fn busy(ui: &mut Ui, is_busy: bool) {
 fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     card(ui, "Run an ablation", |ui| {
         ui.label("Does a token need two experts, and is the load-balancing loss needed? Three arms, at least four seeds each, and a verdict with error bars: better, worse, equivalent, or not clear.");
+        estimate(ui, state, presets::study_plan().and_then(|(config, runs)| seconds(state, &config, runs)));
         ui.add_space(NEAR);
-        let is_busy = is_busy(state);
+        let is_busy = state.is_busy();
         ui.add_enabled_ui(!is_busy, |ui| {
             if ui.button("Run the ablation").clicked() {
                 run_study(state, screen);
@@ -175,7 +208,7 @@ fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
 
 /// Trains the quickstart.
 pub fn train(state: &mut State, screen: &mut Screen) {
-    if let Ok(config) = presets::load(PRESETS[0].path, None, &[]) {
+    if let Some(config) = presets::quickstart() {
         state.start("quickstart", config.to_effective_toml());
         *screen = Screen::Curves;
     }

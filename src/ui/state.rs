@@ -11,7 +11,7 @@ use super::{
 use crate::{
     lab::{
         suite::{SuiteCommand, SuiteEvent},
-        workspace::{Curve, Facts, Query, Reply, Request, RunEntry, StudyEntry},
+        workspace::{Curve, Facts, Probed, Query, Reply, Request, RunEntry, StudyEntry},
     },
     run::{
         protocol::{Checkpoint, Command, Problem, SessionEvent, Subscription},
@@ -57,6 +57,12 @@ pub struct State {
     pub focus: Option<String>,
     /// Seconds on the app's clock.
     pub now: f64,
+    /// What configs cost on this machine, the newest last.
+    pub probes: Vec<Probed>,
+    /// The config that is being probed.
+    pub probing: Option<String>,
+    /// Why the last probe has no answer.
+    pub probe_problem: Option<String>,
     curves: HashMap<(String, String), Known>,
     wanted: BTreeMap<String, BTreeSet<String>>,
     looked: HashMap<String, f64>,
@@ -253,6 +259,8 @@ impl State {
     }
 
     fn begin(&mut self, run: String) {
+        // A run ends a probe.
+        self.probing = None;
         self.forget(&run);
         self.live = Some(Live::new(&run));
         self.show_only(&run);
@@ -275,6 +283,7 @@ impl State {
     /// Opens and runs a study whose files are given.
     pub fn start_study(&mut self, stem: &str, file: &str, files: BTreeMap<String, String>) -> String {
         self.close();
+        self.probing = None;
         let study = self.free_name(stem);
         self.study = Some(Study { name: study.clone(), is_running: true, ..Study::default() });
         self.ask(Request::Study { study: study.clone(), command: SuiteCommand::Open { study: file.into(), files } });
@@ -297,6 +306,7 @@ impl State {
     pub fn command_study(&mut self, command: SuiteCommand) {
         if matches!(command, SuiteCommand::Run { .. }) {
             self.close();
+            self.probing = None;
         }
         let Some(study) = &mut self.study else { return };
         match command {
@@ -325,6 +335,22 @@ impl State {
     /// Stops what is under way, with a checkpoint.
     pub fn stop(&mut self) {
         if self.is_study_running() { self.command_study(SuiteCommand::Stop) } else { self.command(Command::Stop) }
+    }
+
+    /// Asks what a config costs on this machine.
+    pub fn probe(&mut self, config: String) {
+        (self.probing, self.probe_problem) = (Some(config.clone()), None);
+        self.ask(Request::Probe { config });
+    }
+
+    /// What a config costs on this machine, if it was probed.
+    pub fn probed(&self, config: &str) -> Option<&Probed> {
+        self.probes.iter().rev().find(|probed| probed.config == config)
+    }
+
+    /// Whether a run or a study is being made.
+    pub fn is_busy(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| !live.is_over()) || self.is_study_running()
     }
 
     /// What the app subscribes to when it starts.
@@ -383,6 +409,14 @@ impl State {
                     });
                     (known.curve, known.is_asked) = (curve, false);
                 }
+            }
+            Reply::Probed(probed) => {
+                self.probing = None;
+                self.probes.retain(|known| known.config != probed.config);
+                self.probes.push(*probed);
+            }
+            Reply::Refused { request, problem, .. } if request == "probe" => {
+                (self.probing, self.probe_problem) = (None, Some(problem.what));
             }
             Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
             Reply::Warned { text } => self.note(Weight::Warning, "", text),

@@ -7,7 +7,7 @@
 mod study;
 mod workspace;
 
-use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
@@ -66,8 +66,8 @@ pub fn start() {
 /// The environment of the page: the adapter, the embedded language, and the folders of runs.
 struct Tab {
     place: Place,
-    /// Requested once, so that the runs of a study share its compiled kernels.
-    device: Rc<OnceCell<Rc<Device>>>,
+    /// Requested once, so that runs share its compiled kernels; replaced once it was lost.
+    device: Rc<RefCell<Option<Rc<Device>>>>,
     /// The data that they share.
     data: SharedData,
 }
@@ -88,21 +88,25 @@ impl Tab {
     fn of_study(folders: Folders) -> Tab {
         Tab { place: Place::Study(folders), device: Rc::default(), data: SharedData::default() }
     }
+
+    /// The runs of these folders, with the device and the data of this tab.
+    fn sharing(&self, folders: Folders) -> Tab {
+        Tab { place: Place::Study(folders), device: self.device.clone(), data: self.data.clone() }
+    }
 }
 
 impl Environment for Tab {
     fn device(&mut self) -> DeviceFuture {
-        // A device that was lost is requested anew.
-        if self.device.get().is_some_and(|device| device.check().is_err()) {
-            self.device = Rc::default();
-        }
-        let opened = self.device.clone();
+        let shared = self.device.clone();
         Box::pin(async move {
-            if let Some(device) = opened.get() {
-                return Ok(device.clone());
+            // A device that was lost is requested anew.
+            let found = shared.borrow().clone().filter(|device| device.check().is_ok());
+            if let Some(device) = found {
+                return Ok(device);
             }
             let device = Rc::new(Device::open(&AdapterChoice::default()).await?);
-            Ok(opened.get_or_init(|| device).clone())
+            *shared.borrow_mut() = Some(device.clone());
+            Ok(device)
         })
     }
 

@@ -25,12 +25,12 @@ impl Places for TabFolders {
     type Environment = Tab;
     type Folders = Folders;
 
-    fn runs(&self) -> Tab {
-        Tab::of_study(self.0.clone())
-    }
-
-    fn runs_of(&self, study: &str) -> Tab {
-        Tab::of_study(self.0.within(study).unwrap_or_else(|_| self.0.clone()))
+    fn environment(&self, study: Option<&str>, sharing: Option<&Tab>) -> Tab {
+        let folders = study.and_then(|study| self.0.within(study).ok()).unwrap_or_else(|| self.0.clone());
+        match sharing {
+            Some(other) => other.sharing(folders),
+            None => Tab::of_study(folders),
+        }
     }
 
     fn study(&self, name: &str, _: bool) -> Result<Folders, StoreError> {
@@ -112,6 +112,9 @@ impl WorkspaceHost {
         self.activity = activity;
         self.log.save().map_err(|error| unsaved(&error))?;
         for reply in &mut replies {
+            if let Reply::Probed(probed) = reply {
+                probed.adapter.name.clone_from(&self.adapter);
+            }
             if let Reply::Session { event, .. } = reply {
                 match (event, &self.advice) {
                     (SessionEvent::Opened(opened), _) => opened.adapter.clone_from(&self.adapter),

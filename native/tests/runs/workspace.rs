@@ -116,3 +116,73 @@ fn runs_and_studies_of_a_folder_are_made_listed_read_and_removed() {
     let listed = wire.ask(json!({"request": "remove", "name": "two"}), "listed");
     assert!(listed["runs"] == json!([]) && !runs.join("two").exists());
 }
+
+#[test]
+fn what_a_config_costs_is_measured_without_a_trace_and_gives_way_to_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let wire = Wire::open(&runs);
+    let probed = wire.ask(json!({"request": "probe", "config": TINY}), "probed");
+    assert_eq!(probed["config"], json!(TINY));
+    assert!(probed["seconds_per_update"].as_f64().unwrap() > 0.0 && !probed["adapter"]["name"].as_str().unwrap().is_empty(), "{probed}");
+    let parts = probed["buffers"]["parts"].as_array().unwrap();
+    let listing = probed["listing"].as_str().unwrap();
+    assert!(parts[0][1].as_u64().unwrap() > 0 && listing.lines().count() > 20, "{listing}");
+    let launches: u64 = probed["dispatches"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+    assert!(launches > 20 && listing.contains("adamw"), "{launches}: {listing}");
+    assert!(!runs.exists(), "a probe leaves no trace");
+    let refused = wire.ask(json!({"request": "probe", "config": "model.width = 0"}), "refused");
+    assert!(refused["problem"]["what"].as_str().unwrap().contains("model.width"), "{refused}");
+
+    // A run that is started ends a probe, which is not answered.
+    let long = format!("{TINY}\n").replace("updates = 4", "updates = 4000");
+    assert_ne!(long.trim(), TINY.trim());
+    wire.send(json!({"request": "probe", "config": long}));
+    wire.send(json!({"request": "session", "command": {"command": "start", "run": "tiny", "config": TINY}}));
+    let (before, _) = wire.until(|found| found["event"]["event"] == "ended");
+    assert!(before.iter().all(|reply| reply["reply"] != "probed"), "{before:#?}");
+}
+
+#[test]
+fn the_experts_of_the_validation_text_are_those_of_its_evaluation_and_asking_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let wire = Wire::open(folder.path());
+    let start = |run: &str| json!({"request": "session", "command": {"command": "start", "run": run, "config": TINY}});
+    let to_session = |command: Value| json!({"request": "session", "command": command});
+    wire.send(start("plain"));
+    let undisturbed = wire.event("ended");
+
+    wire.send(to_session(json!({"command": "pause_at", "update": 2})));
+    wire.send(start("asked"));
+    wire.event("opened");
+    wire.send(to_session(json!({"command": "pause_at", "update": 2})));
+    wire.send(to_session(json!({"command": "route", "text": "ab"})));
+    let routed = wire.event("routed")["event"].clone();
+    assert_eq!(routed["update"], json!(2));
+    let tokens = routed["ids"].as_array().unwrap().len();
+    let k = routed["experts_per_token"].as_u64().unwrap() as usize;
+    assert_eq!(routed["experts"][0].as_array().unwrap().len(), tokens * k);
+    wire.send(to_session(json!({"command": "continue"})));
+    let ended = wire.event("ended");
+    assert_eq!(ended["event"]["weights_sha256"], undisturbed["event"]["weights_sha256"]);
+    assert!(ended["event"]["weights_sha256"].is_string());
+
+    wire.send(to_session(json!({"command": "inspect", "run": "asked", "checkpoint": "newest"})));
+    wire.send(to_session(json!({"command": "evaluate"})));
+    wire.send(to_session(json!({"command": "route"})));
+    let load = wire.event("evaluated")["event"]["record"]["expert_load"].clone();
+    let routed = wire.event("routed")["event"].clone();
+    let tokens = routed["ids"].as_array().unwrap().len();
+    assert_eq!(routed["domains"].as_array().unwrap().len(), tokens, "the language has domains");
+    for (layer, experts) in load.as_array().unwrap().iter().enumerate() {
+        let chosen = routed["experts"][layer].as_array().unwrap();
+        assert_eq!(chosen.len(), tokens * k);
+        for (expert, share) in experts.as_array().unwrap().iter().enumerate() {
+            let count = chosen.iter().filter(|chosen| chosen.as_u64() == Some(expert as u64)).count();
+            let counted = count as f64 / chosen.len() as f64;
+            assert!((counted - share.as_f64().unwrap()).abs() < 1e-6, "layer {layer}, expert {expert}: {counted}, evaluated {share}");
+        }
+    }
+    wire.send(to_session(json!({"command": "stop"})));
+    wire.event("closed");
+}

@@ -8,12 +8,14 @@
 //! A run is named by the path of its folder: `NAME`, or `STUDY/RUN` for a run of a study.
 
 mod list;
+mod probed;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use list::{facts, list, read};
+pub use probed::{Adapter, Buffers, Probed};
 
 use super::{
     evaluation::EvalPoint,
@@ -51,6 +53,12 @@ pub enum Request {
     },
     /// Reads series of a run. Answered by [`Reply::Read`].
     Read(Query),
+    /// Asks what a config costs on this machine: opens the device and makes a few updates, which leave no trace. A run or a study that is
+    /// started meanwhile ends the probe without an answer. Answered by [`Reply::Probed`].
+    Probe {
+        /// The config, as TOML that refers to no other file.
+        config: String,
+    },
     /// Removes a run or a study with all its files. Answered by [`Reply::Listed`].
     Remove {
         /// The name of its folder.
@@ -67,6 +75,7 @@ impl Request {
             Self::List => "list".into(),
             Self::Look { .. } => "look".into(),
             Self::Read(_) => "read".into(),
+            Self::Probe { .. } => "probe".into(),
             Self::Remove { .. } => "remove".into(),
         }
     }
@@ -101,6 +110,8 @@ pub enum Reply {
     Looked(Box<Facts>),
     /// Series of a run.
     Read(Box<Answer>),
+    /// What a config costs on this machine.
+    Probed(Box<Probed>),
     /// A warning for the user.
     Warned {
         /// The text.

@@ -52,6 +52,9 @@ fn press(window: &mut Window, name: &str) {
     wait_until(window, 60, name, |window| window.query_by_label(name).is_some());
     window.get_by_label(name).click();
     settle(window, 0.2);
+    // What appears under the pointer is not hovered.
+    window.input_mut().events.push(egui::Event::PointerGone);
+    settle(window, 0.1);
 }
 
 /// All texts that are shown.
@@ -156,7 +159,7 @@ fn a_study_of_the_command_line_is_opened_with_its_verdict() {
     assert!(shows(&window, sentence), "{sentence}\n{:#?}", texts(&window));
     save(&mut window, "study");
     press(&mut window, "Make the report");
-    wait_until(&mut window, 60, "the report", |window| shows(window, "Copy the report as Markdown"));
+    wait_until(&mut window, 60, "the report", |window| shows(window, "Copy report.md"));
     let save_button = texts(&window).into_iter().find(|text| text.starts_with("Save the report")).unwrap();
     press(&mut window, &save_button);
     settle(&mut window, 0.3);
@@ -165,6 +168,11 @@ fn a_study_of_the_command_line_is_opened_with_its_verdict() {
         let saved = fs::read_to_string(path("runs/balance").join(name)).unwrap();
         assert!(saved.contains("none"), "{name}");
     }
+    // Every finding of the command line's audit has its place.
+    press(&mut window, "Audit");
+    settle(&mut window, 0.3);
+    assert!(texts(&window).iter().any(|text| text.contains("checks without a finding")), "{:#?}", texts(&window));
+    press(&mut window, "Compare");
     press(&mut window, "Curves of all arms");
     wait_until(&mut window, 60, "bands", |window| shows(window, "Validation cross-entropy, nats per token: last values: control (4)"));
     save(&mut window, "study-curves");
@@ -252,7 +260,13 @@ fn screens() {
             settle(&mut window, 0.3);
             press(&mut window, &format!("Open {run}"));
             picture(&mut window, "curves");
-            for (key, screen) in [(egui::Key::Num5, "experts"), (egui::Key::Num6, "sample"), (egui::Key::Num8, "machine")] {
+            for (key, screen) in [
+                (egui::Key::Num5, "experts"),
+                (egui::Key::Num6, "sample"),
+                (egui::Key::Num8, "audit"),
+                (egui::Key::Num9, "report"),
+                (egui::Key::Num0, "machine"),
+            ] {
                 window.key_press(key);
                 picture(&mut window, screen);
             }

@@ -127,6 +127,26 @@ impl Schedule {
         self.position(updates_done) >= self.warmup
     }
 
+    /// The updates after which the curve has a corner, with a word: the end of the warm-up, the start of the decay, the horizon.
+    pub fn corners(&self) -> Vec<(u32, &'static str)> {
+        let per_update = match self.unit {
+            Unit::Updates => 1,
+            Unit::MicroSteps => self.micro_batches.max(1),
+        };
+        let has_horizon = self.kind != ScheduleKind::Constant;
+        let mut corners = Vec::new();
+        if self.warmup > 0 {
+            corners.push((self.warmup, "warm-up ends"));
+        }
+        if self.kind == ScheduleKind::HoldThenLinear {
+            corners.push((self.horizon.saturating_sub(self.decay), "decay starts"));
+        }
+        if has_horizon {
+            corners.push((self.horizon, "schedule ends"));
+        }
+        corners.into_iter().map(|(at, word)| (at.div_ceil(per_update), word)).collect()
+    }
+
     /// s after `updates_done` updates.
     fn position(&self, updates_done: u32) -> u32 {
         match self.unit {
@@ -184,4 +204,25 @@ pub fn balance_coefficient(balance: &Balance, updates_done: u32, updates: u32) -
     }
     let progress = (f64::from(updates_done - hold) / f64::from(span)).min(1.0);
     balance.coefficient + (end - balance.coefficient) * progress
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_are_where_the_slope_changes() {
+        let options = ScheduleOptions { warmup: Amount::Percent(10.0), ..ScheduleOptions::default() };
+        for kind in [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::HoldThenLinear, ScheduleKind::Constant] {
+            for (unit, micro_batches) in [(Unit::Updates, 1), (Unit::MicroSteps, 4)] {
+                let schedule = Schedule::new(&ScheduleOptions { kind, unit, horizon: Amount::Percent(80.0), ..options }, 1000, micro_batches);
+                let corners: Vec<u32> = schedule.corners().iter().map(|(at, _)| *at).collect();
+                let bend = |at: u32| (schedule.at_update(at + 1) - 2.0 * schedule.at_update(at) + schedule.at_update(at - 1)).abs();
+                // Half a cosine bends everywhere, but a hundred times less than at the end of its warm-up; it is flat at both of its ends.
+                let found: Vec<u32> = (2..1000).filter(|at| bend(*at) > 1e-3).collect();
+                let sharp: Vec<u32> = corners.iter().copied().filter(|at| kind != ScheduleKind::Cosine || *at < 400).collect();
+                assert_eq!(found, sharp, "{kind:?} in {unit:?}: {corners:?}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use egui::{Align2, ComboBox, Rect, RichText, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 
 use super::{
-    Screen,
+    Screen, audit,
     chart::short,
     presets,
     state::{Outcome, State},
@@ -31,7 +31,7 @@ pub struct Compare {
 impl Compare {
     /// Draws the screen.
     pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen) {
-        self.choose(ui, state);
+        choose_study(ui, state);
         let Some(study) = state.study.clone() else {
             widgets::heading(ui, "Compare", "");
             let text = "A study compares arms over several seeds and says what follows: better, worse, equivalent, or not clear.";
@@ -43,7 +43,7 @@ impl Compare {
         let colors = theme::colors(ui);
         let question = if study.question.is_empty() { study.name.clone() } else { study.question.clone() };
         ui.label(RichText::new(question).font(bold(size::TITLE)).color(colors.ink));
-        self.buttons(ui, state, screen, &study);
+        buttons(ui, state, screen, &study);
         if let Some(problem) = &study.problem {
             widgets::card(ui, |ui| {
                 ui.label(RichText::new("The study cannot go on").font(bold(size::GROUP)).color(colors.bad));
@@ -58,71 +58,9 @@ impl Compare {
             }
             None => {}
         }
-        findings(ui, &study);
+        findings(ui, screen, &study);
         table(ui, state, &study);
         self.log(ui, &study);
-    }
-
-    fn choose(&self, ui: &mut Ui, state: &mut State) {
-        if state.studies.is_empty() {
-            return;
-        }
-        let is_running = state.study.as_ref().is_some_and(|study| study.is_running);
-        let mut chosen = None;
-        ui.horizontal(|ui| {
-            let label = ui.label("Study");
-            let text = state.study.as_ref().map_or("choose", |study| study.name.as_str());
-            ui.add_enabled_ui(!is_running, |ui| {
-                let combo = ComboBox::from_id_salt("study").selected_text(text).width(220.0).show_ui(ui, |ui| {
-                    for study in &state.studies {
-                        if ui.selectable_label(false, &study.name).on_hover_text(&study.question).clicked() {
-                            chosen = Some(study.name.clone());
-                        }
-                    }
-                });
-                combo.response.labelled_by(label.id);
-            });
-        });
-        if let Some(name) = chosen {
-            state.open_study(&name);
-        }
-    }
-
-    fn buttons(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, study: &Study) {
-        ui.horizontal_wrapped(|ui| {
-            let failed = study.progress.as_ref().map_or(0, |progress| progress.failed);
-            let is_complete = study.progress.as_ref().is_some_and(|progress| progress.over == progress.runs);
-            if !study.is_running
-                && study.problem.is_none()
-                && !is_complete
-                && !study.rows.is_empty()
-                && widgets::primary(ui, "Continue the study").clicked()
-            {
-                state.command_study(SuiteCommand::Run { retry_failed: false });
-            }
-            if !study.is_running && failed > 0 && ui.button(format!("Try {failed} failed runs again")).clicked() {
-                state.command_study(SuiteCommand::Run { retry_failed: true });
-            }
-            if !study.arms.is_empty() && ui.button("Curves of all arms").clicked() {
-                let of_study = |run: &&crate::lab::workspace::RunEntry| run.study.as_deref() == Some(&study.name) && run.made > 0;
-                state.shown = state.runs.iter().filter(of_study).map(|run| run.name.clone()).collect();
-                *screen = Screen::Curves;
-            }
-            if study.judged.is_some() && ui.button("Make the report").clicked() {
-                state.command_study(SuiteCommand::Report);
-            }
-            if !study.report.is_empty() {
-                let hint = study.report.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-                if ui.button(format!("Save the report, {} files", study.report.len())).on_hover_text(hint).clicked() {
-                    state.save(&study.name, study.report.clone());
-                }
-            }
-            for (name, text) in &study.report {
-                if name.ends_with(".md") && ui.button("Copy the report as Markdown").clicked() {
-                    ui.ctx().copy_text(text.clone());
-                }
-            }
-        });
     }
 
     fn log(&mut self, ui: &mut Ui, study: &Study) {
@@ -135,6 +73,59 @@ impl Compare {
             }
         });
     }
+}
+
+/// The choice of the study that is shown.
+pub fn choose_study(ui: &mut Ui, state: &mut State) {
+    if state.studies.is_empty() {
+        return;
+    }
+    let is_running = state.study.as_ref().is_some_and(|study| study.is_running);
+    let mut chosen = None;
+    ui.horizontal(|ui| {
+        let label = ui.label("Study");
+        let text = state.study.as_ref().map_or("choose", |study| study.name.as_str());
+        ui.add_enabled_ui(!is_running, |ui| {
+            let combo = ComboBox::from_id_salt("study").selected_text(text).width(220.0).show_ui(ui, |ui| {
+                for study in &state.studies {
+                    if ui.selectable_label(false, &study.name).on_hover_text(&study.question).clicked() {
+                        chosen = Some(study.name.clone());
+                    }
+                }
+            });
+            combo.response.labelled_by(label.id);
+        });
+    });
+    if let Some(name) = chosen {
+        state.open_study(&name);
+    }
+}
+
+fn buttons(ui: &mut Ui, state: &mut State, screen: &mut Screen, study: &Study) {
+    ui.horizontal_wrapped(|ui| {
+        let failed = study.progress.as_ref().map_or(0, |progress| progress.failed);
+        let is_complete = study.progress.as_ref().is_some_and(|progress| progress.over == progress.runs);
+        if !study.is_running
+            && study.problem.is_none()
+            && !is_complete
+            && !study.rows.is_empty()
+            && widgets::primary(ui, "Continue the study").clicked()
+        {
+            state.command_study(SuiteCommand::Run { retry_failed: false });
+        }
+        if !study.is_running && failed > 0 && ui.button(format!("Try {failed} failed runs again")).clicked() {
+            state.command_study(SuiteCommand::Run { retry_failed: true });
+        }
+        if !study.arms.is_empty() && ui.button("Curves of all arms").clicked() {
+            let of_study = |run: &&crate::lab::workspace::RunEntry| run.study.as_deref() == Some(&study.name) && run.made > 0;
+            state.shown = state.runs.iter().filter(of_study).map(|run| run.name.clone()).collect();
+            *screen = Screen::Curves;
+        }
+        if study.judged.is_some() && ui.button("Make the report").clicked() {
+            state.command_study(SuiteCommand::Report);
+            *screen = Screen::Report;
+        }
+    });
 }
 
 fn progress(ui: &mut Ui, study: &Study) {
@@ -188,7 +179,7 @@ fn verdict(ui: &mut Ui, state: &mut State, judged: &Judged) {
 }
 
 /// A sentence after the shape of a state.
-fn sentence(ui: &mut Ui, outcome: Outcome, text: &str) {
+pub fn sentence(ui: &mut Ui, outcome: Outcome, text: &str) {
     ui.horizontal_top(|ui| {
         let (rect, _) = ui.allocate_exact_size(vec2(14.0, 16.0), Sense::hover());
         widgets::shape(ui.painter(), rect.center(), outcome, theme::colors(ui));
@@ -296,19 +287,23 @@ fn numbers(arm: &ArmJudgement) -> String {
     }
 }
 
-/// What the audit found, refusals first.
-fn findings(ui: &mut Ui, study: &Study) {
-    let of_judged = study.judged.as_ref().map(|judged| judged.findings.as_slice()).unwrap_or_default();
-    let mut all: Vec<_> = study.findings.iter().chain(of_judged).filter(|finding| finding.severity > Severity::Note).collect();
-    all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    all.dedup_by_key(|finding| finding.to_string());
-    if all.is_empty() {
-        return;
-    }
+/// What the audit found, in a line that leads to it.
+fn findings(ui: &mut Ui, screen: &mut Screen, study: &Study) {
+    let found = audit::findings(study);
+    let refusals = found.iter().filter(|finding| finding.is_unresolved()).count();
+    let others = found.iter().filter(|finding| finding.severity > Severity::Note).count() - refusals;
+    let (outcome, text) = match (refusals, others) {
+        (0, 0) => return,
+        (0, n) => (Outcome::Attention, format!("The audit has {n} findings that a reader should know.")),
+        (n, _) => (Outcome::Failed, format!("The audit refuses a conclusion for {n} reasons.")),
+    };
     widgets::group(ui, "Audit");
-    for finding in all {
-        let outcome = if finding.severity == Severity::Refuse { Outcome::Failed } else { Outcome::Attention };
-        sentence(ui, outcome, &finding.to_string());
+    sentence(ui, outcome, &text);
+    for finding in found.iter().filter(|finding| finding.is_unresolved()) {
+        sentence(ui, Outcome::Failed, &finding.to_string());
+    }
+    if ui.link("All checks and findings").clicked() {
+        *screen = Screen::Audit;
     }
 }
 

@@ -327,7 +327,7 @@ fn title(series: &Series) -> String {
     }
 }
 
-/// Reference lines and marks of a run: baselines, epochs.
+/// Reference lines and marks of a run: baselines, epochs, corners of the schedule.
 fn references(state: &mut State, run: &str, place: &Place) -> References {
     let of_live = state.live.as_ref().filter(|live| live.run == run).and_then(|live| live.baselines);
     let Some(facts) = state.look(run) else { return (Vec::new(), Vec::new()) };
@@ -344,6 +344,9 @@ fn references(state: &mut State, run: &str, place: &Place) -> References {
         let count = (f64::from(config.train.updates) / updates.max(1.0)) as u32;
         marks.extend((1..=count.min(8)).map(|number| (place.of((updates * f64::from(number)) as u32), format!("epoch {number}"))));
     }
+    let updates = config.train.updates;
+    let corners = config.learning_rates().corners().into_iter().filter(|(update, _)| *update < updates);
+    marks.extend(corners.map(|(update, word)| (place.of(update), word.to_string())));
     (levels, marks)
 }
 

@@ -53,7 +53,7 @@ impl Frame {
                 ui.spacing_mut().item_spacing.y = 2.0;
                 for (number, entry) in Screen::ALL.into_iter().enumerate() {
                     let response = widgets::rail_entry(ui, entry, entry.word(), *screen == entry, vec2(76.0, 56.0), false);
-                    if response.on_hover_text(format!("{} ({})", entry.word(), number + 1)).clicked() {
+                    if response.on_hover_text(format!("{} ({})", entry.word(), (number + 1) % 10)).clicked() {
                         *screen = entry;
                     }
                 }
@@ -123,7 +123,7 @@ impl Frame {
         egui::Window::new("Shortcuts").open(&mut is_open).collapsible(false).resizable(false).show(ui.ctx(), |ui| {
             egui::Grid::new("shortcuts").spacing(vec2(24.0, 4.0)).show(ui, |ui| {
                 let rows = [
-                    ("1 to 8", "the screens, in the order of the rail"),
+                    ("1 to 9, 0", "the screens, in the order of the rail"),
                     ("Space", "pause or continue the run"),
                     ("Tab", "the next control"),
                     ("← →", "move the crosshair of the chart with the focus"),

@@ -9,6 +9,7 @@
 //!
 //! egui draws a window anew for each frame from the state. Nothing moves by itself, so a frame is drawn after input or a reply, and every few seconds to look for runs of other processes.
 
+mod audit;
 mod chart;
 mod compare;
 mod curves;
@@ -19,6 +20,7 @@ mod link;
 mod live;
 mod machine;
 mod presets;
+mod report;
 mod runs;
 mod sample;
 mod setup;
@@ -93,14 +95,28 @@ pub enum Screen {
     Sample,
     /// What a study shows.
     Compare,
+    /// What makes a conclusion worthless.
+    Audit,
+    /// The files of a study.
+    Report,
     /// Adapter and costs.
     Machine,
 }
 
 impl Screen {
     /// All, in order.
-    pub const ALL: [Screen; 8] =
-        [Screen::Start, Screen::Setup, Screen::Runs, Screen::Curves, Screen::Experts, Screen::Sample, Screen::Compare, Screen::Machine];
+    pub const ALL: [Screen; 10] = [
+        Screen::Start,
+        Screen::Setup,
+        Screen::Runs,
+        Screen::Curves,
+        Screen::Experts,
+        Screen::Sample,
+        Screen::Compare,
+        Screen::Audit,
+        Screen::Report,
+        Screen::Machine,
+    ];
 
     /// Its word on the rail.
     pub fn word(self) -> &'static str {
@@ -112,6 +128,8 @@ impl Screen {
             Screen::Experts => "Experts",
             Screen::Sample => "Sample",
             Screen::Compare => "Compare",
+            Screen::Audit => "Audit",
+            Screen::Report => "Report",
             Screen::Machine => "Machine",
         }
     }
@@ -130,6 +148,7 @@ pub struct App<L> {
     experts: experts::Experts,
     sample: sample::Sample,
     compare: compare::Compare,
+    report: report::Report,
 }
 
 impl<L: Link> App<L> {
@@ -151,6 +170,7 @@ impl<L: Link> App<L> {
             experts: experts::Experts::default(),
             sample: sample::Sample::default(),
             compare: compare::Compare::default(),
+            report: report::Report::default(),
         }
     }
 
@@ -233,7 +253,7 @@ impl<L: Link> App<L> {
         self.take_dropped(ui);
         let is_narrow = ui.available_width() < theme::NARROW;
         self.frame.bars(ui, &mut self.state, &mut self.screen, &self.link.place(), is_narrow);
-        let App { state, screen, setup, start, runs, curves, experts, sample, compare, link, .. } = self;
+        let App { state, screen, setup, start, runs, curves, experts, sample, compare, report, link, .. } = self;
         let before = *screen;
         frame::content(ui, *screen, is_narrow, |ui| match before {
             Screen::Start => start.show(ui, state, screen, setup, link.has_files()),
@@ -243,6 +263,8 @@ impl<L: Link> App<L> {
             Screen::Experts => experts.show(ui, state, screen),
             Screen::Sample => sample.show(ui, state, screen),
             Screen::Compare => compare.show(ui, state, screen),
+            Screen::Audit => audit::show(ui, state, screen),
+            Screen::Report => report.show(ui, state, screen),
             Screen::Machine => machine::show(ui, state),
         });
         for (folder, files) in self.state.take_saves() {
@@ -264,7 +286,8 @@ impl<L: Link> App<L> {
         if ui.ctx().egui_wants_keyboard_input() {
             return;
         }
-        let digits = [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8];
+        let digits =
+            [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9, Key::Num0];
         let pressed = |key: Key| ui.input(|input| input.key_pressed(key) && input.modifiers.is_none());
         if let Some(place) = digits.into_iter().position(pressed) {
             self.screen = Screen::ALL[place];

@@ -182,13 +182,27 @@ impl Runs {
         let share = f64::from(entry.made) / f64::from(entry.updates.max(1));
         widgets::bar(&mut cell, share, 48.0, outcome, &format!("{name} progress"));
         cell.label(RichText::new(format!("{}/{}", entry.made, entry.updates)).font(theme::plain(size::SMALL)).color(colors.quiet));
-        let mut cell = column(ui, width - 286.0, width - 170.0);
-        let delta = match (entry.val_ce, baseline.filter(|baseline| baseline.name != entry.name).and_then(|baseline| baseline.val_ce)) {
-            (Some(own), Some(of_baseline)) => format!(" ({}{})", if own >= of_baseline { "+" } else { "" }, number(own - of_baseline)),
-            _ => String::new(),
-        };
-        cell.label(format!("{}{delta}", widgets::loss(entry.val_ce))).on_hover_text("Validation cross-entropy, nats per token");
-        let mut cell = column(ui, width - 166.0, width);
+        let mut cell = column(ui, width - 286.0, width - 130.0);
+        let other = baseline.filter(|baseline| baseline.name != entry.name);
+        let mut hint = "Validation cross-entropy, nats per token".to_string();
+        let mut text = RichText::new(widgets::loss(entry.val_ce));
+        if let Some((other, difference)) = other.and_then(|other| Some((other, entry.val_ce? - other.val_ce?))) {
+            let noise = state.noise(other);
+            let band = noise.map_or(String::new(), |noise| format!(" ±{}", number(noise)));
+            text = RichText::new(format!("{} ({}{}{band})", widgets::loss(entry.val_ce), if difference >= 0.0 { "+" } else { "" }, number(difference)));
+            hint += &match noise {
+                Some(noise) if difference.abs() <= noise => {
+                    format!("\nThe difference to the baseline is no larger than between two seeds of it, {} typically: it says nothing.", number(noise))
+                }
+                Some(noise) => format!("\nTwo seeds of the baseline differ by {} typically. A study tells what follows.", number(noise)),
+                None => "\nHow much seeds differ is not known: the baseline was trained with one. A study tells what follows.".to_string(),
+            };
+            if noise.is_some_and(|noise| difference.abs() <= noise) {
+                text = text.color(colors.quiet);
+            }
+        }
+        cell.label(text).on_hover_text(hint);
+        let mut cell = column(ui, width - 126.0, width);
         self.actions(&mut cell, state, screen, setup, &entry);
     }
 

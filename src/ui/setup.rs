@@ -364,12 +364,24 @@ impl Setup {
                 let label = ui.label("Name of the run");
                 let hint = state.free_name(&stem(preset));
                 ui.add(TextEdit::singleline(name).hint_text(&hint).desired_width(f32::INFINITY)).labelled_by(label.id);
-                let is_busy = state.live.as_ref().is_some_and(|live| !live.is_over());
-                ui.add_enabled_ui(!is_busy, |ui| {
-                    if widgets::primary(ui, "Start the run").clicked() {
-                        start = Some(config.to_effective_toml());
+                let is_busy = state.is_busy();
+                let text = config.to_effective_toml();
+                let other = state.live.as_ref().filter(|live| !live.is_over() && !live.config.is_empty() && live.config != text);
+                match other.map(|live| live.run.clone()) {
+                    Some(run) => {
+                        let hint = format!("Stops `{run}`, which can be resumed later, and starts a run of this config.");
+                        if widgets::primary(ui, "Restart with changes").on_hover_text(hint).clicked() {
+                            start = Some((text, true));
+                        }
                     }
-                });
+                    None => {
+                        ui.add_enabled_ui(!is_busy, |ui| {
+                            if widgets::primary(ui, "Start the run").clicked() {
+                                start = Some((text, false));
+                            }
+                        });
+                    }
+                }
                 if is_busy {
                     widgets::quiet(ui, "A run is under way; this config is for the next one.");
                 }
@@ -377,9 +389,13 @@ impl Setup {
                 preview(ui, config, view);
             }
         });
-        if let Some(text) = start {
+        if let Some((text, is_restart)) = start {
             let stem = if name.trim().is_empty() { stem(preset) } else { name.trim().to_string() };
-            state.start(&stem, text);
+            if is_restart {
+                state.restart(&stem, text);
+            } else {
+                state.start(&stem, text);
+            }
             *screen = Screen::Curves;
         }
     }

@@ -71,6 +71,8 @@ pub struct State {
     /// Seconds that the last listing took.
     list_seconds: f64,
     outbox: Vec<Request>,
+    /// The run that is started once the one under way has ended: stem of its name, and config.
+    next: Option<(String, String)>,
     /// Folders and files that are to be saved.
     saves: Vec<(String, Vec<(String, String)>)>,
     /// What has a colour: arms of studies and single runs, in the order of their first appearance.
@@ -217,6 +219,21 @@ impl State {
         })
     }
 
+    /// The typical difference of the validation losses of two runs that differ from a run in the seed alone: the standard deviation over them
+    /// times the square root of 2, nats per token. None without such runs.
+    pub fn noise(&self, run: &RunEntry) -> Option<f64> {
+        let settings = |entry: &RunEntry| -> BTreeMap<String, String> {
+            entry.settings.iter().filter(|(key, _)| *key != "seed").map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        let wanted = settings(run);
+        let of = |entry: &&RunEntry| entry.made == entry.updates && entry.exit == Some(ExitReason::Completed);
+        let losses: Vec<f64> = self.runs.iter().filter(of).filter(|entry| settings(entry) == wanted).filter_map(|entry| entry.val_ce).collect();
+        let count = losses.len() as f64;
+        let mean = losses.iter().sum::<f64>() / count;
+        let squares: f64 = losses.iter().map(|loss| (loss - mean).powi(2)).sum();
+        (losses.len() >= 2).then(|| (2.0 * squares / (count - 1.0)).sqrt())
+    }
+
     /// A name for a run or study that no other has.
     pub fn free_name(&self, stem: &str) -> String {
         let taken = |name: &str| {
@@ -249,6 +266,12 @@ impl State {
         self.ask(Request::Session { command: Command::Start { run: run.clone(), config, sets: Vec::new() } });
         self.begin(run.clone());
         run
+    }
+
+    /// Stops the run that is under way, and starts another one.
+    pub fn restart(&mut self, stem: &str, config: String) {
+        self.next = Some((stem.into(), config));
+        self.command(Command::Stop);
     }
 
     /// Resumes a run.
@@ -483,6 +506,9 @@ impl State {
         if matches!(event, SessionEvent::Ended(_) | SessionEvent::Failed(_)) {
             self.refresh(run);
             self.list();
+            if let Some((stem, config)) = self.next.take() {
+                self.start(&stem, config);
+            }
         }
         if matches!(event, SessionEvent::Opened(_)) {
             self.list();

@@ -250,6 +250,17 @@ fn icon(screen: Screen, painter: &Painter, at: Pos2, color: Color32) {
                 painter.circle_filled(p((from + to) / 2.0, y), 2.2, color);
             }
         }
+        Screen::Audit => {
+            painter.circle_stroke(p(-2.0, -2.0), 5.5, stroke);
+            line(&[[2.0, 2.0], [8.0, 8.0]]);
+            line(&[[-4.5, -2.0], [-2.5, 0.0], [1.0, -4.0]]);
+        }
+        Screen::Report => {
+            line(&[[-6.0, -8.0], [2.0, -8.0], [6.0, -4.0], [6.0, 8.0], [-6.0, 8.0], [-6.0, -8.0]]);
+            for (y, end) in [(-2.0, 3.0), (1.5, 3.0), (5.0, 0.0)] {
+                line(&[[-3.0, y], [end, y]]);
+            }
+        }
         Screen::Machine => {
             square(-5.0, -5.0, 10.0, false);
             for k in [-3.0, 0.0, 3.0] {

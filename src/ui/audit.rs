@@ -1,0 +1,85 @@
+//! What the audit checks in a study, and what it found.
+
+use egui::{CollapsingHeader, RichText, Ui};
+
+use super::{
+    Screen, compare,
+    state::{Outcome, State},
+    study::Study,
+    theme::{self, NEAR, bold, size},
+    widgets,
+};
+use crate::lab::audit::{CHECKS, Finding, Severity};
+
+/// The findings in a study, refusals first.
+pub fn findings(study: &Study) -> Vec<&Finding> {
+    let of_judged = study.judged.as_ref().map(|judged| judged.findings.as_slice()).unwrap_or_default();
+    let mut all: Vec<&Finding> = study.findings.iter().chain(of_judged).collect();
+    all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let mut seen = Vec::new();
+    all.retain(|finding| {
+        let text = finding.to_string();
+        !seen.contains(&text) && {
+            seen.push(text);
+            true
+        }
+    });
+    all
+}
+
+/// Draws the screen.
+pub fn show(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
+    widgets::heading(ui, "Audit", "Mistakes that make a conclusion worthless are looked for before the first run and after the last.");
+    compare::choose_study(ui, state);
+    let Some(study) = state.study.clone() else {
+        if widgets::empty(ui, "No study is open", "The checks and what they found are shown for a study.", Some("Compare")) {
+            *screen = Screen::Compare;
+        }
+        return;
+    };
+    let found = findings(&study);
+    let refusals = found.iter().filter(|finding| finding.is_unresolved()).count();
+    let (outcome, text) = match (refusals, found.iter().filter(|finding| finding.severity > Severity::Note).count()) {
+        (0, 0) if study.judged.is_none() => (Outcome::Running, "Nothing was found before the runs; they are checked when they end.".into()),
+        (0, 0) => (Outcome::Done, "Nothing was found that prevents a conclusion.".into()),
+        (0, 1) => (Outcome::Attention, "1 finding that a reader should know.".into()),
+        (0, n) => (Outcome::Attention, format!("{n} findings that a reader should know.")),
+        (1, _) => (Outcome::Failed, "1 finding refuses a conclusion.".into()),
+        (n, _) => (Outcome::Failed, format!("{n} findings refuse a conclusion.")),
+    };
+    ui.add_space(NEAR);
+    compare::sentence(ui, outcome, &text);
+    let colors = theme::colors(ui);
+    for finding in &found {
+        ui.add_space(NEAR);
+        widgets::card(ui, |ui| {
+            ui.set_width(ui.available_width());
+            let (outcome, word) = severity(finding);
+            widgets::state(ui, outcome, word);
+            ui.add(egui::Label::new(RichText::new(&finding.message).font(bold(size::BODY)).color(colors.ink)).wrap());
+            if let Some(claim) = CHECKS.iter().find(|check| check.id == finding.check).map(|check| check.claim) {
+                widgets::quiet(ui, format!("About {}. {}: {claim}", finding.subject, finding.check));
+            } else {
+                widgets::quiet(ui, format!("About {}. {}", finding.subject, finding.check));
+            }
+            if let Some(reason) = &finding.overridden {
+                widgets::quiet(ui, format!("Set aside by the study: {reason}"));
+            }
+        });
+    }
+    let quiet: Vec<_> = CHECKS.iter().filter(|check| found.iter().all(|finding| finding.check != check.id)).collect();
+    CollapsingHeader::new(format!("{} checks without a finding", quiet.len())).default_open(found.is_empty()).show(ui, |ui| {
+        for check in quiet {
+            compare::sentence(ui, Outcome::Done, &format!("{}: {}", check.id, check.claim));
+        }
+    });
+}
+
+fn severity(finding: &Finding) -> (Outcome, &'static str) {
+    match finding.severity {
+        _ if finding.overridden.is_some() => (Outcome::Waiting, "set aside"),
+        Severity::Refuse => (Outcome::Failed, "refuses a conclusion"),
+        Severity::Note => (Outcome::Done, "note"),
+        _ => (Outcome::Attention, "warning"),
+    }
+}

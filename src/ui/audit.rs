@@ -39,7 +39,7 @@ pub fn show(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     };
     let found = findings(&study);
     let refusals = found.iter().filter(|finding| finding.is_unresolved()).count();
-    let (outcome, text) = match (refusals, found.iter().filter(|finding| finding.severity > Severity::Note).count()) {
+    let (outcome, text) = match (refusals, found.iter().filter(|finding| finding.severity > Severity::Note && finding.overridden.is_none()).count()) {
         (0, 0) if study.judged.is_none() => (Outcome::Running, "Nothing was found before the runs; they are checked when they end.".into()),
         (0, 0) => (Outcome::Done, "Nothing was found that prevents a conclusion.".into()),
         (0, 1) => (Outcome::Attention, "1 finding that a reader should know.".into()),
@@ -49,28 +49,33 @@ pub fn show(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     };
     ui.add_space(NEAR);
     compare::sentence(ui, outcome, &text);
-    let colors = theme::colors(ui);
-    for finding in &found {
-        ui.add_space(NEAR);
-        widgets::card(ui, |ui| {
-            ui.set_width(ui.available_width());
-            let (outcome, word) = severity(finding);
-            widgets::state(ui, outcome, word);
-            ui.add(egui::Label::new(RichText::new(&finding.message).font(bold(size::BODY)).color(colors.ink)).wrap());
-            if let Some(claim) = CHECKS.iter().find(|check| check.id == finding.check).map(|check| check.claim) {
-                widgets::quiet(ui, format!("About {}. {}: {claim}", finding.subject, finding.check));
-            } else {
-                widgets::quiet(ui, format!("About {}. {}", finding.subject, finding.check));
-            }
-            if let Some(reason) = &finding.overridden {
-                widgets::quiet(ui, format!("Set aside by the study: {reason}"));
-            }
+    let (aside, open): (Vec<&Finding>, Vec<&Finding>) = found.iter().partition(|finding| finding.overridden.is_some());
+    open.into_iter().for_each(|finding| card(ui, finding));
+    if !aside.is_empty() {
+        CollapsingHeader::new(format!("{} findings that the study sets aside, with its reasons", aside.len())).show(ui, |ui| {
+            aside.into_iter().for_each(|finding| card(ui, finding));
         });
     }
     let quiet: Vec<_> = CHECKS.iter().filter(|check| found.iter().all(|finding| finding.check != check.id)).collect();
     CollapsingHeader::new(format!("{} checks without a finding", quiet.len())).default_open(found.is_empty()).show(ui, |ui| {
         for check in quiet {
             compare::sentence(ui, Outcome::Done, &format!("{}: {}", check.id, check.claim));
+        }
+    });
+}
+
+fn card(ui: &mut Ui, finding: &Finding) {
+    let colors = theme::colors(ui);
+    ui.add_space(NEAR);
+    widgets::card(ui, |ui| {
+        ui.set_width(ui.available_width());
+        let (outcome, word) = severity(finding);
+        widgets::state(ui, outcome, word);
+        ui.add(egui::Label::new(RichText::new(&finding.message).font(bold(size::BODY)).color(colors.ink)).wrap());
+        let claim = CHECKS.iter().find(|check| check.id == finding.check).map_or("", |check| check.claim);
+        widgets::quiet(ui, format!("About {}. What should hold ({}): {claim}.", finding.subject, finding.check));
+        if let Some(reason) = &finding.overridden {
+            widgets::quiet(ui, format!("The study sets it aside: {reason}."));
         }
     });
 }

@@ -70,7 +70,13 @@ impl Machine {
     /// The environment of the runs below `folder`, with the device and the data of this one.
     pub fn sharing(&self, folder: PathBuf) -> Machine {
         let place = Place::Study(folder);
-        Machine { resources: self.resources.clone(), place, clock: self.clock.clone(), device: self.device.clone(), data: self.data.clone() }
+        Machine {
+            resources: self.resources.clone(),
+            place,
+            clock: self.clock.clone(),
+            device: self.device.clone(),
+            data: self.data.clone(),
+        }
     }
 
     /// The folder of a run.

@@ -15,6 +15,7 @@ use crate::{
     run::{
         Config,
         protocol::{Command, Problem, SessionEvent, Subscription},
+        suite::flop_per_update,
     },
     train::recording,
 };
@@ -119,7 +120,8 @@ impl<E: Environment> SpeedProbe<E> {
         };
         let mut steps: Vec<f64> = self.ends.windows(2).map(|pair| pair[1] - pair[0]).collect();
         steps.sort_by(f64::total_cmp);
-        let seconds_per_update = *steps.get(steps.len() / 2).ok_or_else(|| Problem::new("the run is too short to time: it has one update"))?;
+        let seconds_per_update =
+            *steps.get(steps.len() / 2).ok_or_else(|| Problem::new("the run is too short to time: it has one update"))?;
         let summed: f64 = self.ends.last().unwrap_or(&0.0) - self.ends.first().unwrap_or(&0.0);
         let footprint = Footprint::of(config, device.capabilities);
         let program = recording::training(config, device.capabilities).program;
@@ -152,6 +154,7 @@ impl<E: Environment> SpeedProbe<E> {
             },
             seconds_per_update,
             tokens_per_update: config.tokens_per_update(),
+            flop_per_update: flop_per_update(config),
             seconds_to_open: (self.clock)() - self.started - summed,
             buffers: workspace::Buffers { parts: parts.map(|(name, bytes)| (name.to_string(), bytes)).to_vec(), tensors },
             dispatches: [micro, update],

@@ -257,7 +257,8 @@ impl<P: Places> Workspace<P> {
             // The lock of a folder is released before it is opened again.
             self.study = None;
             let folders = self.places.study(name, needs_writing)?;
-            let mut host = SuiteHost::new(self.places.environment(Some(name), Some(self.host.environment())), folders, name, P::seconds_since_1970);
+            let mut host =
+                SuiteHost::new(self.places.environment(Some(name), Some(self.host.environment())), folders, name, P::seconds_since_1970);
             if !matches!(command, SuiteCommand::Open { .. } | SuiteCommand::Reopen) {
                 host.send(SuiteCommand::Reopen);
             }

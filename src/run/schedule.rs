@@ -215,7 +215,8 @@ mod tests {
         let options = ScheduleOptions { warmup: Amount::Percent(10.0), ..ScheduleOptions::default() };
         for kind in [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::HoldThenLinear, ScheduleKind::Constant] {
             for (unit, micro_batches) in [(Unit::Updates, 1), (Unit::MicroSteps, 4)] {
-                let schedule = Schedule::new(&ScheduleOptions { kind, unit, horizon: Amount::Percent(80.0), ..options }, 1000, micro_batches);
+                let schedule =
+                    Schedule::new(&ScheduleOptions { kind, unit, horizon: Amount::Percent(80.0), ..options }, 1000, micro_batches);
                 let corners: Vec<u32> = schedule.corners().iter().map(|(at, _)| *at).collect();
                 let bend = |at: u32| (schedule.at_update(at + 1) - 2.0 * schedule.at_update(at) + schedule.at_update(at - 1)).abs();
                 // Half a cosine bends everywhere, but a hundred times less than at the end of its warm-up; it is flat at both of its ends.

@@ -456,7 +456,9 @@ impl LogitsStep {
     /// # Errors
     /// The device is lost or has failed.
     pub fn poll_experts(&self, device: &Device, download: &Download) -> Result<Option<Vec<Vec<u32>>>, GpuError> {
-        download.poll_with(device, |bytes| self.replay.split(bytes).0.into_iter().map(|part| floats(part).into_iter().map(f32::to_bits).collect()).collect())
+        download.poll_with(device, |bytes| {
+            self.replay.split(bytes).0.into_iter().map(|part| floats(part).into_iter().map(f32::to_bits).collect()).collect()
+        })
     }
 }
 

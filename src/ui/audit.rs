@@ -39,14 +39,17 @@ pub fn show(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     };
     let found = findings(&study);
     let refusals = found.iter().filter(|finding| finding.is_unresolved()).count();
-    let (outcome, text) = match (refusals, found.iter().filter(|finding| finding.severity > Severity::Note && finding.overridden.is_none()).count()) {
-        (0, 0) if study.judged.is_none() => (Outcome::Running, "Nothing was found before the runs; they are checked when they end.".into()),
-        (0, 0) => (Outcome::Done, "Nothing was found that prevents a conclusion.".into()),
-        (0, 1) => (Outcome::Attention, "1 finding that a reader should know.".into()),
-        (0, n) => (Outcome::Attention, format!("{n} findings that a reader should know.")),
-        (1, _) => (Outcome::Failed, "1 finding refuses a conclusion.".into()),
-        (n, _) => (Outcome::Failed, format!("{n} findings refuse a conclusion.")),
-    };
+    let (outcome, text) =
+        match (refusals, found.iter().filter(|finding| finding.severity > Severity::Note && finding.overridden.is_none()).count()) {
+            (0, 0) if study.judged.is_none() => {
+                (Outcome::Running, "Nothing was found before the runs; they are checked when they end.".into())
+            }
+            (0, 0) => (Outcome::Done, "Nothing was found that prevents a conclusion.".into()),
+            (0, 1) => (Outcome::Attention, "1 finding that a reader should know.".into()),
+            (0, n) => (Outcome::Attention, format!("{n} findings that a reader should know.")),
+            (1, _) => (Outcome::Failed, "1 finding refuses a conclusion.".into()),
+            (n, _) => (Outcome::Failed, format!("{n} findings refuse a conclusion.")),
+        };
     ui.add_space(NEAR);
     compare::sentence(ui, outcome, &text);
     let (aside, open): (Vec<&Finding>, Vec<&Finding>) = found.iter().partition(|finding| finding.overridden.is_some());

@@ -6,6 +6,8 @@
 //!
 //! Long because the parts of one chart are laid out together.
 
+use std::rc::Rc;
+
 use egui::{
     Align2, Color32, Id, Key, Painter, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
@@ -61,7 +63,7 @@ pub struct Chart {
     /// The scale of the values.
     pub y_scale: Scale,
     /// The lines.
-    pub lines: Vec<Line>,
+    pub lines: Rc<[Line]>,
     /// Name and value of reference lines.
     pub levels: Vec<(String, f64)>,
     /// Positions on the x axis with a word.
@@ -112,7 +114,7 @@ impl Chart {
         };
         self.draw_axes(&painter, plot, colors, &x, &y, rect);
         let clipped = painter.with_clip_rect(plot.expand(1.0));
-        for line in &self.lines {
+        for line in self.lines.iter() {
             draw_line(&clipped, line, &x, &y);
         }
         self.draw_labels(&painter, plot, colors, &y, has_room);
@@ -221,7 +223,7 @@ impl Chart {
             return;
         }
         let mut labels: Vec<(f32, String, Color32, Color32)> = Vec::new();
-        for line in &self.lines {
+        for line in self.lines.iter() {
             let Some(last) = line.points.iter().rfind(|point| y.scale.accepts(point[1])) else { continue };
             labels.push((y.place(last[1]) as f32, format!("{} {}", short(&line.name, 15), number(last[1])), line.color, colors.ink));
         }

@@ -1,5 +1,11 @@
 //! Series over updates, of one run or several.
 
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    rc::Rc,
+};
+
 use egui::{ComboBox, RichText, Ui};
 
 use super::{
@@ -17,7 +23,7 @@ use crate::{
         workspace::Facts,
     },
     run::{
-        Config, config,
+        Config,
         series::{RecordKind, Series},
         suite::flop_per_update,
     },
@@ -58,6 +64,8 @@ pub struct Curves {
     smoothing: f32,
     are_seeds_joined: bool,
     view: View,
+    /// By series: a hash of what its lines follow from, and the lines.
+    drawn: HashMap<String, (u64, Rc<[Line]>)>,
 }
 
 impl Default for Curves {
@@ -70,6 +78,7 @@ impl Default for Curves {
             smoothing: 0.6,
             are_seeds_joined: true,
             view: View::default(),
+            drawn: HashMap::new(),
         }
     }
 }
@@ -90,9 +99,11 @@ struct Place {
 }
 
 impl Place {
-    fn new(along: Along, facts: Option<&Facts>) -> Place {
-        let config = facts.and_then(|facts| read(&facts.config));
-        let (tokens, flop) = config.map_or((1.0, 1.0), |config| (config.tokens_per_update() as f64, flop_per_update(&config)));
+    fn new(along: Along, config: Option<&Config>, facts: Option<&Facts>) -> Place {
+        let (tokens, flop) = match config {
+            Some(config) if along != Along::Updates => (config.tokens_per_update() as f64, flop_per_update(config)),
+            _ => (1.0, 1.0),
+        };
         let evaluations = facts.map(|facts| facts.evaluations.as_slice()).unwrap_or_default();
         let seconds = std::iter::once([0.0, 0.0]).chain(evaluations.iter().map(|point| [f64::from(point.update), point.seconds])).collect();
         Place { along, tokens, flop, seconds }
@@ -112,11 +123,6 @@ impl Place {
             }
         }
     }
-}
-
-/// An effective config.
-pub fn read(text: &str) -> Option<Config> {
-    config::load(&|_: &str| Ok(text.to_string()), "config.toml", &[]).ok()
 }
 
 impl Curves {
@@ -168,6 +174,8 @@ impl Curves {
     }
 
     fn controls(&mut self, ui: &mut Ui) {
+        let width = ui.available_width();
+        let is_narrow = width < theme::NARROW;
         ui.horizontal_wrapped(|ui| {
             let label = ui.label("Along");
             ComboBox::from_id_salt("along")
@@ -184,7 +192,9 @@ impl Curves {
                 .labelled_by(label.id);
             ui.checkbox(&mut self.is_x_log, "log x");
             ui.checkbox(&mut self.is_y_log, "log y");
-            ui.horizontal(|ui| {
+            // A group that would be cut is moved to the next row as a whole.
+            let extent = egui::vec2(if is_narrow { width } else { 260.0 }, 30.0);
+            ui.allocate_ui_with_layout(extent, egui::Layout::left_to_right(egui::Align::Center), |ui| {
                 let label = ui.label("Smoothing");
                 ui.add(egui::Slider::new(&mut self.smoothing, 0.0..=0.98).fixed_decimals(2)).labelled_by(label.id);
             });
@@ -221,7 +231,10 @@ impl Curves {
         let places: Vec<Place> = runs
             .iter()
             .enumerate()
-            .map(|(at, run)| Place::new(self.along, if needs_facts || at == 0 { state.look(run) } else { None }))
+            .map(|(at, run)| {
+                let facts = if needs_facts || at == 0 { state.look(run).cloned() } else { None };
+                Place::new(self.along, state.config(run).as_deref(), facts.as_ref())
+            })
             .collect();
         // Training and validation loss stand in one chart if a single run is shown.
         let is_joined = runs.len() == 1 && ["train_ce", "eval.val_ce"].iter().all(|key| self.series.iter().any(|known| known == key));
@@ -239,12 +252,14 @@ impl Curves {
             let mut title = title(series);
             if is_joined && key == "train_ce" {
                 title = "Cross-entropy".into();
-                lines.iter_mut().for_each(|line| line.name = "training".into());
+                let mut joined: Vec<Line> = lines.iter().map(|line| Line { name: "training".into(), ..line.clone() }).collect();
                 if let Some(series) = Series::find("eval.val_ce") {
                     let colors = theme::colors(ui);
-                    let validation = self.lines(ui, state, &runs, &places, series).into_iter();
-                    lines.extend(validation.map(|line| Line { name: "validation".into(), color: colors.run(1), is_dotted: true, ..line }));
+                    let validation = self.lines(ui, state, &runs, &places, series);
+                    let line = |line: &Line| Line { name: "validation".into(), color: colors.run(1), is_dotted: true, ..line.clone() };
+                    joined.extend(validation.iter().map(line));
                 }
+                lines = joined.into();
             }
             let chart = Chart {
                 title,
@@ -264,8 +279,29 @@ impl Curves {
         self.view = view;
     }
 
+    /// The lines of a series, computed once for what they follow from.
+    fn lines(&mut self, ui: &Ui, state: &mut State, runs: &[String], places: &[Place], series: &Series) -> Rc<[Line]> {
+        let key = series.key();
+        let mut hasher = DefaultHasher::new();
+        (self.smoothing.to_bits(), self.are_seeds_joined, ui.visuals().dark_mode).hash(&mut hasher);
+        for (run, place) in runs.iter().zip(places) {
+            // Asks for it, too.
+            state.curve(run, &key);
+            (run, state.color_index(run), state.reading(run, &key)).hash(&mut hasher);
+            let last = place.seconds.last().map_or(0, |point| point[1].to_bits());
+            (place.along as u8, place.tokens.to_bits(), place.flop.to_bits(), place.seconds.len(), last).hash(&mut hasher);
+        }
+        let hash = hasher.finish();
+        if let Some((_, lines)) = self.drawn.get(&key).filter(|(known, _)| *known == hash) {
+            return lines.clone();
+        }
+        let lines: Rc<[Line]> = self.compute(ui, state, runs, places, series).into();
+        self.drawn.insert(key, (hash, lines.clone()));
+        lines
+    }
+
     /// The lines of a series: one for each run, or for each arm with a band over its seeds.
-    fn lines(&self, ui: &Ui, state: &mut State, runs: &[String], places: &[Place], series: &Series) -> Vec<Line> {
+    fn compute(&self, ui: &Ui, state: &mut State, runs: &[String], places: &[Place], series: &Series) -> Vec<Line> {
         let colors = theme::colors(ui);
         let mut found: Vec<Measured> = Vec::new();
         for (run, place) in runs.iter().zip(places) {
@@ -330,9 +366,9 @@ fn title(series: &Series) -> String {
 /// Reference lines and marks of a run: baselines, epochs, corners of the schedule.
 fn references(state: &mut State, run: &str, place: &Place) -> References {
     let of_live = state.live.as_ref().filter(|live| live.run == run).and_then(|live| live.baselines);
-    let Some(facts) = state.look(run) else { return (Vec::new(), Vec::new()) };
+    let config = state.config(run);
+    let (Some(facts), Some(config)) = (state.look(run), config) else { return (Vec::new(), Vec::new()) };
     let mut levels = Vec::new();
-    let Some(config) = read(&facts.config) else { return (levels, Vec::new()) };
     levels.push(("ln V".to_string(), f64::from(config.model.vocabulary).ln()));
     let mut marks = Vec::new();
     if let Some(baselines) = facts.summary.as_ref().and_then(|summary| summary.baselines).or(of_live) {

@@ -5,7 +5,6 @@ use egui::{ComboBox, RichText, Ui};
 use super::{
     Screen,
     chart::{Chart, Line, View},
-    curves,
     heat::{Heat, legend},
     state::{Outcome, State},
     theme::{self, APART, NEAR, bold, size},
@@ -39,7 +38,7 @@ impl Experts {
             }
             return;
         };
-        let labels = state.look(&run).and_then(|facts| curves::read(&facts.config)).map(|config| config.model.router_labels());
+        let labels = state.look(&run).is_some().then(|| state.config(&run)).flatten().map(|config| config.model.router_labels());
         let Some(load) = state.curve(&run, "expert_load").cloned() else {
             let text = match &labels {
                 Some(labels) if labels.is_empty() => "This model has no router.",

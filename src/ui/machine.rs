@@ -8,10 +8,7 @@ use super::{
     theme::{self, APART, NEAR, bold, size},
     widgets,
 };
-use crate::{
-    lab::workspace::{Adapter, Probed},
-    run::suite::flop_per_update,
-};
+use crate::lab::workspace::{Adapter, Probed};
 
 /// Draws the screen.
 pub fn show(ui: &mut Ui, state: &mut State) {
@@ -24,9 +21,9 @@ pub fn show(ui: &mut Ui, state: &mut State) {
         };
         let button = (state.probing.is_none() && !state.is_busy()).then_some("Measure");
         if widgets::empty(ui, "Nothing is measured yet", &text, button)
-            && let Some(config) = presets::quickstart()
+            && let Some(offer) = presets::quickstart()
         {
-            state.probe(config.to_effective_toml());
+            state.probe(offer.text.clone());
         }
         return;
     };
@@ -42,9 +39,8 @@ pub fn show(ui: &mut Ui, state: &mut State) {
         ui.spacing_mut().item_spacing.x = NEAR;
     }
     tensors(ui, &probed);
-    CollapsingHeader::new(format!("Listing: {} launches for a micro-batch, {} for an update", probed.dispatches[0], probed.dispatches[1])).show(
-        ui,
-        |ui| {
+    CollapsingHeader::new(format!("Listing: {} launches for a micro-batch, {} for an update", probed.dispatches[0], probed.dispatches[1]))
+        .show(ui, |ui| {
             if ui.button("Copy the listing").clicked() {
                 ui.ctx().copy_text(probed.listing.clone());
             }
@@ -54,8 +50,7 @@ pub fn show(ui: &mut Ui, state: &mut State) {
                     ui.add(egui::Label::new(RichText::new(*line).font(theme::mono(size::SMALL))).extend());
                 }
             });
-        },
-    );
+        });
     widgets::group(ui, "moelab");
     widgets::fact(ui, "version", env!("CARGO_PKG_VERSION"));
 }
@@ -96,15 +91,12 @@ fn costs(ui: &mut Ui, state: &mut State, probed: &Probed) {
     let colors = theme::colors(ui);
     widgets::card(ui, |ui| {
         ui.set_width(ui.available_width());
-        let config = presets::load(presets::OWN, Some(&probed.config), &[]).ok();
-        let is_first = config.as_ref().zip(presets::quickstart()).is_some_and(|(config, first)| *config == first);
+        let is_first = presets::quickstart().is_some_and(|offer| offer.text == probed.config);
         let title = if is_first { "The quickstart on it" } else { "The config that was measured last" };
         ui.label(RichText::new(title).font(bold(size::GROUP)).color(colors.ink));
         widgets::fact(ui, "an update", &format!("{:.1} ms", 1e3 * probed.seconds_per_update));
         widgets::fact(ui, "tokens per second", &widgets::count(probed.tokens_per_update as f64 / probed.seconds_per_update));
-        if let Some(config) = &config {
-            widgets::fact(ui, "FLOP/s of the model", &widgets::count(flop_per_update(config) / probed.seconds_per_update));
-        }
+        widgets::fact(ui, "FLOP/s of the model", &widgets::count(probed.flop_per_update / probed.seconds_per_update));
         widgets::fact(ui, "until the first update", &format!("{:.1} s", probed.seconds_to_open));
         for (name, bytes) in &probed.buffers.parts {
             widgets::fact(ui, name, &mebibytes(*bytes));

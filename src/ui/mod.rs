@@ -286,8 +286,7 @@ impl<L: Link> App<L> {
         if ui.ctx().egui_wants_keyboard_input() {
             return;
         }
-        let digits =
-            [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9, Key::Num0];
+        let digits = [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9, Key::Num0];
         let pressed = |key: Key| ui.input(|input| input.key_pressed(key) && input.modifiers.is_none());
         if let Some(place) = digits.into_iter().position(pressed) {
             self.screen = Screen::ALL[place];

@@ -1,6 +1,6 @@
 //! The configs and the study that the app offers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use crate::{
     config_file::{Problems, Unreadable},
@@ -79,18 +79,36 @@ pub fn load(path: &str, own: Option<&str>, sets: &[String]) -> Result<Config, Pr
     config::load(&read, if own.is_some() { OWN } else { path }, sets)
 }
 
-/// The config of the first run.
-pub fn quickstart() -> Option<Config> {
-    load(PRESETS[0].path, None, &[]).ok()
+/// What one of the app's buttons starts.
+pub struct Offer {
+    /// The config of its runs, or of its control.
+    pub config: Config,
+    /// The same with every default filled in, TOML.
+    pub text: String,
+    /// The number of its runs, before a study adds seeds.
+    pub runs: usize,
 }
 
-/// The control's config of the example study, and the number of runs before more seeds are added.
-pub fn study_plan() -> Option<(Config, usize)> {
-    let files = study_files();
-    let read = |path: &str| files.get(path).cloned().ok_or_else(|| Unreadable::from("the app has no such file"));
-    let suite = suite::load(&read, "suite.toml", &[]).ok()?;
-    let plan = suite::plan(&suite, &read, "suite.toml").ok()?;
-    Some((plan.arms.first()?.config.clone(), plan.runs.len()))
+/// The first run.
+pub fn quickstart() -> Option<&'static Offer> {
+    static QUICKSTART: LazyLock<Option<Offer>> = LazyLock::new(|| {
+        let config = load(PRESETS[0].path, None, &[]).ok()?;
+        Some(Offer { text: config.to_effective_toml(), config, runs: 1 })
+    });
+    QUICKSTART.as_ref()
+}
+
+/// The example study.
+pub fn study() -> Option<&'static Offer> {
+    static STUDY: LazyLock<Option<Offer>> = LazyLock::new(|| {
+        let files = study_files();
+        let read = |path: &str| files.get(path).cloned().ok_or_else(|| Unreadable::from("the app has no such file"));
+        let suite = suite::load(&read, "suite.toml", &[]).ok()?;
+        let plan = suite::plan(&suite, &read, "suite.toml").ok()?;
+        let config = plan.arms.first()?.config.clone();
+        Some(Offer { text: config.to_effective_toml(), config, runs: plan.runs.len() })
+    });
+    STUDY.as_ref()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     theme::{self, NEAR, bold, size},
     widgets,
 };
-use crate::lab::workspace::{Request, RunEntry};
+use crate::lab::workspace::{Request, RunEntry, StudyEntry};
 
 /// The screen.
 #[derive(Default)]
@@ -189,10 +189,18 @@ impl Runs {
         if let Some((other, difference)) = other.and_then(|other| Some((other, entry.val_ce? - other.val_ce?))) {
             let noise = state.noise(other);
             let band = noise.map_or(String::new(), |noise| format!(" ±{}", number(noise)));
-            text = RichText::new(format!("{} ({}{}{band})", widgets::loss(entry.val_ce), if difference >= 0.0 { "+" } else { "" }, number(difference)));
+            text = RichText::new(format!(
+                "{} ({}{}{band})",
+                widgets::loss(entry.val_ce),
+                if difference >= 0.0 { "+" } else { "" },
+                number(difference)
+            ));
             hint += &match noise {
                 Some(noise) if difference.abs() <= noise => {
-                    format!("\nThe difference to the baseline is no larger than between two seeds of it, {} typically: it says nothing.", number(noise))
+                    format!(
+                        "\nThe difference to the baseline is no larger than between two seeds of it, {} typically: it says nothing.",
+                        number(noise)
+                    )
                 }
                 Some(noise) => format!("\nTwo seeds of the baseline differ by {} typically. A study tells what follows.", number(noise)),
                 None => "\nHow much seeds differ is not known: the baseline was trained with one. A study tells what follows.".to_string(),
@@ -338,25 +346,33 @@ fn study_row(ui: &mut Ui, state: &mut State, screen: &mut Screen, name: &str, is
     let Some(study) = state.studies.iter().find(|study| study.name == name).cloned() else { return };
     let extent = if is_narrow { vec2(ui.available_width(), TALL - NEAR) } else { vec2(ui.available_width().max(820.0), ROW - NEAR) };
     let (rect, _) = ui.allocate_exact_size(extent, Sense::hover());
-    let layout = if is_narrow { Layout::left_to_right(Align::Min).with_main_wrap(true) } else { Layout::left_to_right(Align::Center) };
+    let layout = if is_narrow { Layout::top_down(Align::Min) } else { Layout::left_to_right(Align::Center) };
     let mut row = ui.new_child(UiBuilder::new().max_rect(rect).layout(layout).id_salt(("study", name)));
     let ui = &mut row;
     ui.spacing_mut().interact_size.y = 20.0;
-    ui.label(RichText::new(&study.name).font(bold(size::BODY)).color(colors.ink));
+    ui.add(egui::Label::new(RichText::new(&study.name).font(bold(size::BODY)).color(colors.ink)).truncate());
     if let Some(problem) = &study.problem {
         ui.label(RichText::new(short(problem, 90)).color(colors.bad)).on_hover_text(problem);
         return;
     }
-    if !is_narrow {
+    if is_narrow {
+        ui.horizontal(|ui| study_facts(ui, state, screen, &study));
+    } else {
         ui.add(egui::Label::new(RichText::new(short(&study.question, 80)).color(colors.quiet)).truncate());
+        study_facts(ui, state, screen, &study);
     }
+}
+
+/// How far a study is, and what can be done with it.
+fn study_facts(ui: &mut Ui, state: &mut State, screen: &mut Screen, study: &StudyEntry) {
+    let name = &study.name;
     widgets::quiet(ui, format!("{} of {} runs", study.over, study.runs));
     if widgets::small_button(ui, "Verdict", &format!("Verdict of {name}")).clicked() {
         state.open_study(name);
         *screen = Screen::Compare;
     }
     if widgets::small_button(ui, "Choose all", &format!("Choose all runs of {name}")).clicked() {
-        let of_study = |run: &&RunEntry| run.study.as_deref() == Some(name) && run.made > 0;
+        let of_study = |run: &&RunEntry| run.study.as_ref() == Some(name) && run.made > 0;
         state.shown = state.runs.iter().filter(of_study).map(|run| run.name.clone()).collect();
     }
 }

@@ -43,6 +43,8 @@ pub struct Setup {
 /// The config as it is now.
 struct Read {
     config: Result<Config, Problems>,
+    /// The config with every default filled in, TOML; empty if it has problems.
+    text: String,
     /// The preset without the changes.
     base: BTreeMap<String, (String, bool)>,
     values: BTreeMap<String, (String, bool)>,
@@ -148,7 +150,8 @@ impl Setup {
                     problems.entry(problem.key.clone().unwrap_or_default()).or_default().push(text);
                 }
             }
-            self.read = Some(Read { config, base, values, problems });
+            let text = config.as_ref().map_or(String::new(), Config::to_effective_toml);
+            self.read = Some(Read { config, text, base, values, problems });
         }
         self.read.as_ref().expect("it was set above")
     }
@@ -365,19 +368,19 @@ impl Setup {
                 let hint = state.free_name(&stem(preset));
                 ui.add(TextEdit::singleline(name).hint_text(&hint).desired_width(f32::INFINITY)).labelled_by(label.id);
                 let is_busy = state.is_busy();
-                let text = config.to_effective_toml();
-                let other = state.live.as_ref().filter(|live| !live.is_over() && !live.config.is_empty() && live.config != text);
+                let text = &read.text;
+                let other = state.live.as_ref().filter(|live| !live.is_over() && !live.config.is_empty() && live.config != *text);
                 match other.map(|live| live.run.clone()) {
                     Some(run) => {
                         let hint = format!("Stops `{run}`, which can be resumed later, and starts a run of this config.");
                         if widgets::primary(ui, "Restart with changes").on_hover_text(hint).clicked() {
-                            start = Some((text, true));
+                            start = Some((text.clone(), true));
                         }
                     }
                     None => {
                         ui.add_enabled_ui(!is_busy, |ui| {
                             if widgets::primary(ui, "Start the run").clicked() {
-                                start = Some((text, false));
+                                start = Some((text.clone(), false));
                             }
                         });
                     }
@@ -385,7 +388,7 @@ impl Setup {
                 if is_busy {
                     widgets::quiet(ui, "A run is under way; this config is for the next one.");
                 }
-                facts(ui, config, state);
+                facts(ui, config, text, state);
                 preview(ui, config, view);
             }
         });
@@ -460,7 +463,7 @@ fn class(class: Class) -> &'static str {
     }
 }
 
-fn facts(ui: &mut Ui, config: &Config, state: &mut State) {
+fn facts(ui: &mut Ui, config: &Config, text: &str, state: &mut State) {
     widgets::group(ui, "What it will be");
     let specs = config.parameters();
     let counts = cost::counts(&config.model, &specs);
@@ -475,8 +478,7 @@ fn facts(ui: &mut Ui, config: &Config, state: &mut State) {
     widgets::fact(ui, "tokens per update", &widgets::count(config.tokens_per_update() as f64));
     widgets::fact(ui, "tokens in the run", &widgets::count(tokens));
     widgets::fact(ui, "FLOP per token, trained", &widgets::count(flop));
-    let text = config.to_effective_toml();
-    if let Some(probed) = state.probed(&text) {
+    if let Some(probed) = state.probed(text) {
         let seconds = probed.seconds_to_open + probed.seconds_per_update * f64::from(config.train.updates);
         widgets::fact(ui, "time on this machine, measured", &widgets::duration(seconds));
         memory(ui, probed);
@@ -487,11 +489,11 @@ fn facts(ui: &mut Ui, config: &Config, state: &mut State) {
     if let Some(speed) = known.and_then(|run| run.tokens_per_second) {
         widgets::fact(ui, "time, as the last run of this model", &widgets::duration(tokens / speed));
     }
-    let is_probing = state.probing.as_ref() == Some(&text);
+    let is_probing = state.probing.as_deref() == Some(text);
     ui.add_enabled_ui(state.probing.is_none() && !state.is_busy(), |ui| {
         let button = ui.button("Measure time and memory").on_hover_text("Makes a few updates on this machine, which leave no trace.");
         if button.clicked() {
-            state.probe(text);
+            state.probe(text.to_string());
         }
     });
     match &state.probe_problem {
@@ -556,7 +558,7 @@ fn preview(ui: &mut Ui, config: &Config, view: &mut View) {
         unit: "share of the peak".into(),
         x_title: "update".into(),
         y_scale: Scale::Linear,
-        lines,
+        lines: lines.into(),
         height: 190.0,
         ..Chart::default()
     };

@@ -5,14 +5,13 @@ use egui::{RichText, Ui};
 use super::{
     Screen,
     chart::short,
-    presets::{self, PRESETS},
+    presets::{self, Offer, PRESETS},
     runs,
     setup::Setup,
     state::State,
     theme::{self, APART, NEAR, bold, size},
     widgets,
 };
-use crate::run::Config;
 
 /// The screen.
 #[derive(Default)]
@@ -143,17 +142,16 @@ fn probe(state: &mut State) {
     if !state.is_listed || state.is_busy() || state.probing.is_some() || state.probe_problem.is_some() {
         return;
     }
-    let configs = [presets::quickstart(), presets::study_plan().map(|(config, _)| config)];
-    let missing = configs.into_iter().flatten().map(|config| config.to_effective_toml()).find(|config| state.probed(config).is_none());
-    if let Some(config) = missing {
-        state.probe(config);
+    let offers = [presets::quickstart(), presets::study()];
+    if let Some(offer) = offers.into_iter().flatten().find(|offer| state.probed(&offer.text).is_none()) {
+        state.probe(offer.text.clone());
     }
 }
 
-/// Seconds that `runs` runs of a config take on this machine, without their evaluations.
-fn seconds(state: &State, config: &Config, runs: usize) -> Option<f64> {
-    let probed = state.probed(&config.to_effective_toml())?;
-    Some(probed.seconds_to_open + probed.seconds_per_update * f64::from(config.train.updates) * runs as f64)
+/// Seconds that the runs of an offer take on this machine, without their evaluations.
+fn seconds(state: &State, offer: &Offer) -> Option<f64> {
+    let probed = state.probed(&offer.text)?;
+    Some(probed.seconds_to_open + probed.seconds_per_update * f64::from(offer.config.train.updates) * offer.runs as f64)
 }
 
 /// How long something takes on this machine.
@@ -173,7 +171,7 @@ fn estimate(ui: &mut Ui, state: &State, seconds: Option<f64>) {
 fn quickstart(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     card(ui, "Train the quickstart", |ui| {
         ui.label("Four experts learn an embedded language. Its entropy is known, so you see how close the model comes.");
-        estimate(ui, state, presets::quickstart().and_then(|config| seconds(state, &config, 1)));
+        estimate(ui, state, presets::quickstart().and_then(|offer| seconds(state, offer)));
         ui.add_space(NEAR);
         let is_busy = state.is_busy();
         ui.add_enabled_ui(!is_busy, |ui| {
@@ -194,7 +192,7 @@ fn busy(ui: &mut Ui, is_busy: bool) {
 fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
     card(ui, "Run an ablation", |ui| {
         ui.label("Does a token need two experts, and is the load-balancing loss needed? Three arms, at least four seeds each, and a verdict with error bars: better, worse, equivalent, or not clear.");
-        estimate(ui, state, presets::study_plan().and_then(|(config, runs)| seconds(state, &config, runs)));
+        estimate(ui, state, presets::study().and_then(|offer| seconds(state, offer)));
         ui.add_space(NEAR);
         let is_busy = state.is_busy();
         ui.add_enabled_ui(!is_busy, |ui| {
@@ -208,8 +206,8 @@ fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
 
 /// Trains the quickstart.
 pub fn train(state: &mut State, screen: &mut Screen) {
-    if let Some(config) = presets::quickstart() {
-        state.start("quickstart", config.to_effective_toml());
+    if let Some(offer) = presets::quickstart() {
+        state.start("quickstart", offer.text.clone());
         *screen = Screen::Curves;
     }
 }

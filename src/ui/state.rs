@@ -2,10 +2,14 @@
 //!
 //! Long because it is one table of what replies change and what actions ask for; the run and the study have files of their own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    rc::Rc,
+};
 
 use super::{
     live::{Live, Stage},
+    presets,
     study::Study,
 };
 use crate::{
@@ -14,6 +18,7 @@ use crate::{
         workspace::{Curve, Facts, Probed, Query, Reply, Request, RunEntry, StudyEntry},
     },
     run::{
+        Config,
         protocol::{Checkpoint, Command, Problem, SessionEvent, Subscription},
         summary::ExitReason,
     },
@@ -64,6 +69,9 @@ pub struct State {
     /// Why the last probe has no answer.
     pub probe_problem: Option<String>,
     curves: HashMap<(String, String), Known>,
+    readings: u64,
+    /// The configs of runs in `facts`.
+    configs: HashMap<String, Rc<Config>>,
     wanted: BTreeMap<String, BTreeSet<String>>,
     looked: HashMap<String, f64>,
     listed_at: f64,
@@ -82,6 +90,8 @@ pub struct State {
 /// A curve as it was last read.
 struct Known {
     curve: Curve,
+    /// The number of its last reading, of all.
+    reading: u64,
     asked_at: f64,
     is_asked: bool,
 }
@@ -143,6 +153,7 @@ impl State {
                 for key in &series {
                     let known = self.curves.entry((run.clone(), key.clone())).or_insert(Known {
                         curve: Curve::default(),
+                        reading: 0,
                         asked_at: 0.0,
                         is_asked: true,
                     });
@@ -182,6 +193,11 @@ impl State {
         self.curves.get(&(run.to_string(), key.to_string())).map(|known| &known.curve).filter(|curve| !curve.updates.is_empty())
     }
 
+    /// The number of the last reading of a series of a run: what follows from it is computed again only if it has changed.
+    pub fn reading(&self, run: &str, key: &str) -> u64 {
+        self.curves.get(&(run.to_string(), key.to_string())).map_or(0, |known| known.reading)
+    }
+
     /// Whether a series was asked for and has not arrived.
     pub fn is_reading(&self, run: &str, key: &str) -> bool {
         self.curves.get(&(run.to_string(), key.to_string())).is_none_or(|known| known.is_asked)
@@ -196,6 +212,11 @@ impl State {
             self.ask(Request::Look { run: run.to_string() });
         }
         self.facts.get(run)
+    }
+
+    /// The config of a run that was looked at.
+    pub fn config(&self, run: &str) -> Option<Rc<Config>> {
+        self.configs.get(run).cloned()
     }
 
     /// The place of a run's colour among those that are used: the arms of a study and single runs have one each.
@@ -227,7 +248,8 @@ impl State {
         };
         let wanted = settings(run);
         let of = |entry: &&RunEntry| entry.made == entry.updates && entry.exit == Some(ExitReason::Completed);
-        let losses: Vec<f64> = self.runs.iter().filter(of).filter(|entry| settings(entry) == wanted).filter_map(|entry| entry.val_ce).collect();
+        let losses: Vec<f64> =
+            self.runs.iter().filter(of).filter(|entry| settings(entry) == wanted).filter_map(|entry| entry.val_ce).collect();
         let count = losses.len() as f64;
         let mean = losses.iter().sum::<f64>() / count;
         let squares: f64 = losses.iter().map(|loss| (loss - mean).powi(2)).sum();
@@ -384,6 +406,7 @@ impl State {
     fn forget(&mut self, run: &str) {
         self.curves.retain(|(of, _), _| of != run);
         self.facts.remove(run);
+        self.configs.remove(run);
         self.looked.remove(run);
     }
 
@@ -421,16 +444,24 @@ impl State {
                 (self.is_listing, self.list_seconds) = (false, self.now - self.listed_at);
             }
             Reply::Looked(facts) => {
+                if self.facts.get(&facts.run).is_none_or(|known| known.config != facts.config) {
+                    self.configs.remove(&facts.run);
+                    let config = presets::load(presets::OWN, Some(&facts.config), &[]).ok();
+                    self.configs.extend(config.map(|config| (facts.run.clone(), Rc::new(config))));
+                }
                 self.facts.insert(facts.run.clone(), *facts);
             }
             Reply::Read(answer) => {
                 for curve in answer.curves {
                     let known = self.curves.entry((answer.query.run.clone(), curve.series.clone())).or_insert(Known {
                         curve: Curve::default(),
+                        reading: 0,
                         asked_at: self.now,
                         is_asked: false,
                     });
                     (known.curve, known.is_asked) = (curve, false);
+                    self.readings += 1;
+                    known.reading = self.readings;
                 }
             }
             Reply::Probed(probed) => {

@@ -49,7 +49,10 @@ impl Tokens {
         self.ask(ui, state, run);
         let routed = state.live.as_ref().filter(|live| live.run == run).and_then(|live| live.routed.clone());
         let Some(routed) = routed.filter(|routed| layer < routed.experts.len()) else { return };
-        let is_old = self.tables.as_ref().is_none_or(|tables| (tables.update, tables.layer, tables.tokens) != (routed.update, layer, routed.ids.len()));
+        let is_old = self
+            .tables
+            .as_ref()
+            .is_none_or(|tables| (tables.update, tables.layer, tables.tokens) != (routed.update, layer, routed.ids.len()));
         if is_old {
             self.tables = Some(Tables::of(&routed, layer, experts));
         }
@@ -195,7 +198,8 @@ impl Tables {
                 totals[expert] += 1;
             }
         }
-        let name = |(is_domain, number): (bool, u32)| if is_domain { format!("domain {number}") } else { KINDS[number as usize].to_string() };
+        let name =
+            |(is_domain, number): (bool, u32)| if is_domain { format!("domain {number}") } else { KINDS[number as usize].to_string() };
         let share = |tokens: usize, loads: Vec<f64>| loads.iter().map(|load| load * experts as f64 / (tokens * k) as f64).collect();
         let loads = groups.into_iter().map(|(group, (tokens, loads))| (name(group), tokens, share(tokens, loads))).collect();
         let all_tokens = routed.ids.len().max(1) as f64;
@@ -268,7 +272,8 @@ mod tests {
             ..Routed::default()
         };
         let tables = Tables::of(&routed, 0, 2);
-        let expected = [("letters", 4, [0.0, 2.0]), ("digits", 4, [1.5, 0.5]), ("domain 5", 6, [2.0 / 3.0, 4.0 / 3.0]), ("domain 6", 2, [1.0, 1.0])];
+        let expected =
+            [("letters", 4, [0.0, 2.0]), ("digits", 4, [1.5, 0.5]), ("domain 5", 6, [2.0 / 3.0, 4.0 / 3.0]), ("domain 6", 2, [1.0, 1.0])];
         assert_eq!(tables.loads.len(), expected.len());
         for ((name, tokens, loads), found) in expected.iter().zip(&tables.loads) {
             assert_eq!((found.0.as_str(), found.1), (*name, *tokens));

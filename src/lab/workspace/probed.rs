@@ -13,6 +13,8 @@ pub struct Probed {
     pub seconds_per_update: f64,
     /// Tokens of an update.
     pub tokens_per_update: u64,
+    /// Floating-point operations of an update.
+    pub flop_per_update: f64,
     /// Seconds from the request to the end of the first update: opening the device, reading the data, compiling the kernels.
     pub seconds_to_open: f64,
     /// The buffers of a run.

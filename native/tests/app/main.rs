@@ -1,6 +1,8 @@
 //! The app, driven by the accessible names of its controls, with the real trainer on its own thread.
 #![cfg(feature = "app")]
 
+mod replay;
+
 use std::{
     fs,
     path::Path,
@@ -137,7 +139,7 @@ fn a_run_is_started_watched_paused_stepped_stopped_resumed_and_sampled() {
 fn a_study_of_the_command_line_is_opened_with_its_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    fs::write(path("base.toml"), include_str!("../../tests/helpers/tiny.toml")).unwrap();
+    fs::write(path("base.toml"), include_str!("../../../tests/helpers/tiny.toml")).unwrap();
     let study = "question = \"Is the balance loss needed?\"\nbase = \"base.toml\"\nrepeats = 4\n[arms.none]\nset = [\"model.balance.coefficient=0.0\"]\n[arms.wide]\nset = [\"model.ffn.width=32\"]\n";
     fs::write(path("study.toml"), study).unwrap();
     let made = Command::new(env!("CARGO_BIN_EXE_moelab"))

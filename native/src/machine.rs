@@ -134,6 +134,10 @@ impl Environment for Machine {
         Ok(Box::new(store.map_err(|error| problem(&error))?))
     }
 
+    fn may_wait(&self) -> bool {
+        true
+    }
+
     fn clock(&self) -> Clock {
         self.clock.clone()
     }

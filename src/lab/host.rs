@@ -96,6 +96,11 @@ pub trait Environment {
         self.store(run)
     }
 
+    /// Whether its thread may block until the device has completed work; a browser's must not.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
     /// Seconds since any fixed moment.
     fn clock(&self) -> Clock;
 

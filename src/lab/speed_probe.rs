@@ -3,11 +3,12 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
+    bench::step,
     footprint::Footprint,
     host::{Activity, Clock, DeviceFuture, Environment, Host},
     memory::Memory,
     store::Store,
-    workspace::{self, Probed},
+    workspace::{self, KernelTime, Probed},
 };
 use crate::{
     data::{Corpus, tokenizer::Tokenizer},
@@ -67,6 +68,21 @@ impl<E: Environment> Environment for Apart<E> {
     }
 }
 
+/// The time of each kernel.
+fn kernel_times(device: &Device, config: &Config, clock: &Clock) -> Result<Vec<KernelTime>, Problem> {
+    let measured =
+        step::measure(device, config, 1, &**clock).map_err(|error| Problem::new(format!("the kernels cannot be timed: {error}")))?;
+    let time = |share: step::KernelShare| KernelTime {
+        part: share.part.into(),
+        kernel: share.kernel,
+        launches: share.launches,
+        ms: share.ms,
+        share: share.share,
+        gflops: share.gflops,
+    };
+    Ok(measured.kernels.into_iter().map(time).collect())
+}
+
 /// A probe under way; dropping it ends it.
 pub struct SpeedProbe<E> {
     host: Host<Apart<E>>,
@@ -74,18 +90,20 @@ pub struct SpeedProbe<E> {
     clock: Clock,
     started: f64,
     config: String,
+    times_kernels: bool,
     /// When the updates were completed.
     ends: Vec<f64>,
 }
 
 impl<E: Environment> SpeedProbe<E> {
-    /// A probe of a config.
-    pub fn new(environment: E, config: String) -> SpeedProbe<E> {
+    /// A probe of a config, and of each of its kernels if the environment [may wait](Environment::may_wait).
+    pub fn new(environment: E, config: String, kernels: bool) -> SpeedProbe<E> {
+        let times_kernels = kernels && environment.may_wait();
         let (clock, seen) = (environment.clock(), Rc::<RefCell<Seen>>::default());
         let mut host = Host::new(Apart { environment, seen: seen.clone() });
         host.send(Command::Subscribe(Subscription { series: vec!["train_ce".into()], ..Subscription::default() }));
         host.send(Command::Start { run: "probe".into(), config: config.clone(), sets: Vec::new() });
-        SpeedProbe { started: clock(), host, seen, clock, config, ends: Vec::new() }
+        SpeedProbe { started: clock(), host, seen, clock, config, times_kernels, ends: Vec::new() }
     }
 
     /// Works for `budget` seconds at most, as [`Host::advance`]. Tells the outcome, once there is one.
@@ -159,6 +177,7 @@ impl<E: Environment> SpeedProbe<E> {
             buffers: workspace::Buffers { parts: parts.map(|(name, bytes)| (name.to_string(), bytes)).to_vec(), tensors },
             dispatches: [micro, update],
             listing: program.to_string(),
+            kernels: if self.times_kernels { kernel_times(device, config, &self.clock)? } else { Vec::new() },
         })
     }
 }

@@ -181,11 +181,11 @@ impl<P: Places> Workspace<P> {
                 self.replies.push(Reply::Read(Box::new(workspace::read(query, &*folder)?)));
                 Ok(())
             }
-            Request::Probe { config } => {
+            Request::Probe { config, kernels } => {
                 if let Some(busy) = self.runs.front().or(self.study.as_ref().filter(|study| study.is_running).map(|study| &study.name)) {
                     return Err(Problem::new(format!("`{busy}` is under way: its speed is known, and a probe would slow it down")));
                 }
-                self.probe = Some(SpeedProbe::new(self.places.environment(None, Some(self.host.environment())), config));
+                self.probe = Some(SpeedProbe::new(self.places.environment(None, Some(self.host.environment())), config, kernels));
                 Ok(())
             }
             Request::Remove { name } => {

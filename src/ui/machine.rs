@@ -11,7 +11,7 @@ use super::{
 use crate::lab::workspace::{Adapter, Probed};
 
 /// Draws the screen.
-pub fn show(ui: &mut Ui, state: &mut State) {
+pub fn show(ui: &mut Ui, state: &mut State, may_time: bool) {
     widgets::heading(ui, "Machine", "What trains, and what a model costs on it.");
     let Some(probed) = state.probes.last().cloned() else {
         let text = match (&state.probing, &state.probe_problem) {
@@ -37,6 +37,9 @@ pub fn show(ui: &mut Ui, state: &mut State) {
             costs(&mut columns[1], state, &probed);
         });
         ui.spacing_mut().item_spacing.x = NEAR;
+    }
+    if may_time {
+        kernels(ui, state, &probed);
     }
     tensors(ui, &probed);
     CollapsingHeader::new(format!("Listing: {} launches for a micro-batch, {} for an update", probed.dispatches[0], probed.dispatches[1]))
@@ -113,6 +116,48 @@ fn costs(ui: &mut Ui, state: &mut State, probed: &Probed) {
             widgets::quiet(ui, "Measuring …");
         }
     });
+}
+
+/// The time of each kernel, which only a trainer on a thread of its own can measure.
+fn kernels(ui: &mut Ui, state: &mut State, probed: &Probed) {
+    let colors = theme::colors(ui);
+    CollapsingHeader::new("Kernels: where the time of an update goes").show(ui, |ui| {
+        ui.add_enabled_ui(state.probing.is_none() && !state.is_busy(), |ui| {
+            if ui.button("Time the kernels").on_hover_text("Each is replayed alone; takes some seconds.").clicked() {
+                state.probe_kernels(probed.config.clone());
+            }
+        });
+        if state.probing.is_some() {
+            widgets::quiet(ui, "Measuring …");
+        }
+        Grid::new("kernels").num_columns(6).spacing([16.0, 4.0]).show(ui, |ui| {
+            if !probed.kernels.is_empty() {
+                for head in ["part", "kernel", "launches", "ms", "share of the time", "GFLOP/s"] {
+                    ui.label(RichText::new(head).color(colors.quiet));
+                }
+                ui.end_row();
+            }
+            for kernel in &probed.kernels {
+                ui.label(&kernel.part);
+                ui.label(RichText::new(&kernel.kernel).font(theme::mono(size::SMALL)));
+                right(ui, &kernel.launches.to_string());
+                right(ui, &format!("{:.2}", kernel.ms));
+                ui.horizontal(|ui| {
+                    let (rect, _) = ui.allocate_exact_size(egui::vec2(100.0, 12.0), egui::Sense::hover());
+                    let mut filled = rect;
+                    filled.set_width(100.0 * kernel.share as f32);
+                    ui.painter().rect_filled(filled, 2.0, colors.outline);
+                    ui.label(format!("{:.1} %", 100.0 * kernel.share));
+                });
+                right(ui, &kernel.gflops.map_or(String::new(), |gflops| format!("{gflops:.1}")));
+                ui.end_row();
+            }
+        });
+    });
+}
+
+fn right(ui: &mut Ui, text: &str) {
+    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| ui.label(text));
 }
 
 /// The largest tensors as bars against the limit of the adapter.

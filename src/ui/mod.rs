@@ -265,7 +265,7 @@ impl<L: Link> App<L> {
             Screen::Compare => compare.show(ui, state, screen),
             Screen::Audit => audit::show(ui, state, screen),
             Screen::Report => report.show(ui, state, screen),
-            Screen::Machine => machine::show(ui, state),
+            Screen::Machine => machine::show(ui, state, link.has_files()),
         });
         for (folder, files) in self.state.take_saves() {
             match self.link.save(&folder, &files) {

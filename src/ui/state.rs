@@ -385,7 +385,13 @@ impl State {
     /// Asks what a config costs on this machine.
     pub fn probe(&mut self, config: String) {
         (self.probing, self.probe_problem) = (Some(config.clone()), None);
-        self.ask(Request::Probe { config });
+        self.ask(Request::Probe { config, kernels: false });
+    }
+
+    /// The same, and how long each kernel takes.
+    pub fn probe_kernels(&mut self, config: String) {
+        (self.probing, self.probe_problem) = (Some(config.clone()), None);
+        self.ask(Request::Probe { config, kernels: true });
     }
 
     /// What a config costs on this machine, if it was probed.

@@ -125,6 +125,10 @@ fn what_a_config_costs_is_measured_without_a_trace_and_gives_way_to_a_run() {
     let probed = wire.ask(json!({"request": "probe", "config": TINY}), "probed");
     assert_eq!(probed["config"], json!(TINY));
     assert!(probed["seconds_per_update"].as_f64().unwrap() > 0.0 && !probed["adapter"]["name"].as_str().unwrap().is_empty(), "{probed}");
+    assert_eq!(probed["kernels"], Value::Null, "kernels are not timed unless asked for");
+    let timed = wire.ask(json!({"request": "probe", "config": TINY, "kernels": true}), "probed");
+    let share: f64 = timed["kernels"].as_array().unwrap().iter().map(|kernel| kernel["share"].as_f64().unwrap()).sum();
+    assert!((0.9..1.001).contains(&share), "{share}: {timed}");
     let parts = probed["buffers"]["parts"].as_array().unwrap();
     let listing = probed["listing"].as_str().unwrap();
     assert!(parts[0][1].as_u64().unwrap() > 0 && listing.lines().count() > 20, "{listing}");

@@ -62,11 +62,11 @@ pub struct KernelShare {
     pub launches: usize,
     /// Milliseconds of all launches in an update, without the cost of a wait.
     pub ms: f64,
-    /// Percentage of the time of all kernels.
+    /// Share of the time of all kernels, 0 to 1.
     pub share: f64,
     /// Its GFLOP/s, if it is a product or attention.
     pub gflops: Option<f64>,
-    /// Percentage of the arithmetic of all kernels.
+    /// Share of the arithmetic of all kernels, 0 to 1.
     pub share_of_flops: Option<f64>,
 }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use list::{facts, list, read};
-pub use probed::{Adapter, Buffers, Probed};
+pub use probed::{Adapter, Buffers, KernelTime, Probed};
 
 use super::{
     evaluation::EvalPoint,
@@ -58,6 +58,9 @@ pub enum Request {
     Probe {
         /// The config, as TOML that refers to no other file.
         config: String,
+        /// Whether to time each kernel too, which takes seconds in one call; where the trainer's thread must not block, none is timed.
+        #[serde(default)]
+        kernels: bool,
     },
     /// Removes a run or a study with all its files. Answered by [`Reply::Listed`].
     Remove {

@@ -23,6 +23,26 @@ pub struct Probed {
     pub dispatches: [usize; 2],
     /// The compiled update, one line for each command.
     pub listing: String,
+    /// The kernels of an update, those that take longest first; empty if they were not timed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<KernelTime>,
+}
+
+/// All launches of a kernel in a part of an update.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KernelTime {
+    /// `clear`, `micro` or `update`.
+    pub part: String,
+    /// `module.entry`, or the kind of another command.
+    pub kernel: String,
+    /// How often it is launched.
+    pub launches: usize,
+    /// Milliseconds of all launches.
+    pub ms: f64,
+    /// Share of the time of all kernels, 0 to 1.
+    pub share: f64,
+    /// Its GFLOP/s, if it is a product or attention.
+    pub gflops: Option<f64>,
 }
 
 /// An adapter.

@@ -3,7 +3,7 @@
 
 use wesl::syntax::{BinaryOperator, Expression, ExpressionNode, LiteralExpression};
 
-use crate::unroll::Constants;
+use super::unroll::Constants;
 
 /// What names mean.
 pub struct Scope<'a> {

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::{
+use super::{
     expression::{Division, Scope},
     reflect::{Access, Binding, Entry, Scalar, Source},
     statements::Statements,

@@ -7,7 +7,7 @@ use naga::{
     valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator},
 };
 
-use crate::statements::Requires;
+use super::statements::Requires;
 
 const MAX_STORAGE_BUFFERS: u32 = 8;
 const MAX_INVOCATIONS: u32 = 256;

@@ -24,7 +24,10 @@ use crate::{
     paths::{Found, Left, find},
 };
 use anyhow::{Context, Result, bail, ensure};
-use moelab::run::config::{Data, Invalid, UnknownFiles};
+use moelab::{
+    data::documents::{Limits, Separator, Splitter},
+    run::config::{Data, Invalid, UnknownFiles},
+};
 
 /// Maximum bytes of a line: 16 MB.
 pub const MAX_LINE: usize = 16_000_000;
@@ -79,21 +82,12 @@ impl FileKind {
     }
 }
 
-/// The separator between documents of a text file.
-#[derive(Clone, Debug, PartialEq)]
-enum Separator {
-    Nothing,
-    BlankLines,
-    Line(String),
-}
-
 /// The documents of some files, read from disk each time.
 pub struct Documents {
     files: Vec<(PathBuf, FileKind)>,
     separator: Separator,
     invalid: Invalid,
-    most: usize,
-    most_characters: usize,
+    data: Data,
     notes: Vec<String>,
     replaced: Cell<u64>,
 }
@@ -154,19 +148,12 @@ impl Documents {
         if repeated > 0 {
             notes.push(format!("data.paths: {repeated} paths lead to files that were listed before: each file is read once"));
         }
-        let separator = match data.separator.as_str() {
-            "" if files.len() > 1 => Separator::Nothing,
-            "file" => Separator::Nothing,
-            "" | "blank lines" => Separator::BlankLines,
-            line => Separator::Line(line.into()),
-        };
+        let separator = Separator::of(data, files.len());
         notes.insert(0, taken(&files, &separator));
         if !data.separator.is_empty() && files.iter().all(|(_, kind)| *kind != FileKind::Text) {
             notes.push("data.separator has no effect: no file is text".into());
         }
-        let unlimited = |limit: u32| if limit == 0 { usize::MAX } else { limit as usize };
-        let (most, most_characters) = (unlimited(data.max_documents), unlimited(data.max_document_characters));
-        Ok(Self { files, separator, invalid: data.invalid, most, most_characters, notes, replaced: Cell::new(0) })
+        Ok(Self { files, separator, invalid: data.invalid, data: data.clone(), notes, replaced: Cell::new(0) })
     }
 
     /// What was read, skipped, and replaced when the documents were last read.
@@ -179,16 +166,8 @@ impl Documents {
     /// Passes each document to `take`, in the order of the paths and, within one path, of the file names, until it returns `false`.
     pub fn each(&self, mut take: impl FnMut(&str) -> Result<bool>) -> Result<()> {
         self.replaced.set(0);
-        let mut left = self.most;
-        let mut take_one = |text: &str| -> Result<bool> {
-            let text = text.trim_matches('\n');
-            if text.trim().is_empty() {
-                return Ok(true);
-            }
-            let end = text.char_indices().nth(self.most_characters).map_or(text.len(), |(end, _)| end);
-            left -= 1;
-            Ok(take(&text[..end])? && left > 0)
-        };
+        let mut limits = Limits::of(&self.data);
+        let mut take_one = |text: &str| limits.pass(text, &mut take);
         for (file, kind) in &self.files {
             let more = match kind {
                 FileKind::Parquet => self.each_parquet_row(file, &mut take_one)?,
@@ -204,28 +183,19 @@ impl Documents {
 
     fn each_part(&self, file: &Path, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {
         let mut lines = Lines::open(file)?;
-        let mut document = String::new();
+        let mut splitter = Splitter::new(&self.separator);
         while let Some(line) = lines.next()? {
             let line = self.valid(line, &|| lines.place())?;
-            let separates = match &self.separator {
-                Separator::Nothing => false,
-                Separator::BlankLines => line.trim().is_empty(),
-                Separator::Line(separator) => line.trim() == separator,
-            };
-            if separates {
-                if !take(&document)? {
-                    return Ok(false);
-                }
-                document.clear();
-            } else {
-                document += &line;
-                document.push('\n');
+            if let Some(document) = splitter.line(&line)
+                && !take(&document)?
+            {
+                return Ok(false);
             }
-            if document.len() > MAX_DOCUMENT {
+            if splitter.bytes() > MAX_DOCUMENT {
                 bail!("{}: the document has more than {MAX_DOCUMENT} bytes: split it (data.separator)", lines.place());
             }
         }
-        take(&document)
+        take(&splitter.rest())
     }
 
     fn each_row(&self, file: &Path, take: &mut dyn FnMut(&str) -> Result<bool>) -> Result<bool> {

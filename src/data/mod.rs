@@ -4,11 +4,13 @@
 pub mod baselines;
 pub mod corpus;
 pub mod dataset;
+pub mod documents;
 mod error;
 pub mod language;
 pub mod prepare;
 pub mod shards;
 pub mod shared;
+pub mod texts;
 pub mod tokenizer;
 
 pub use corpus::Corpus;

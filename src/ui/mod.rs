@@ -179,6 +179,16 @@ impl<L: Link> App<L> {
         &self.link
     }
 
+    /// The screen that is shown.
+    pub fn screen(&self) -> Screen {
+        self.screen
+    }
+
+    /// Shows a screen.
+    pub fn open_screen(&mut self, screen: Screen) {
+        self.screen = screen;
+    }
+
     /// Takes in what has arrived. Call it before each frame.
     pub fn receive(&mut self, context: &Context) {
         self.state.now = context.input(|input| input.time);

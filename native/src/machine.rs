@@ -53,13 +53,21 @@ pub struct Machine {
     clock: Clock,
     /// Shared, and replaced once it was lost.
     device: Rc<RefCell<Option<Rc<Device>>>>,
+    most_repeated: Option<u32>,
     data: SharedData,
 }
 
 impl Machine {
     /// The environment of a run in `folder`.
     pub fn of_run(resources: Resources, folder: PathBuf) -> Machine {
-        Machine { resources, place: Place::Run(folder), clock: clock(), device: Rc::default(), data: SharedData::default() }
+        Machine {
+            resources,
+            place: Place::Run(folder),
+            clock: clock(),
+            most_repeated: None,
+            device: Rc::default(),
+            data: SharedData::default(),
+        }
     }
 
     /// The environment of the runs of a study below `folder`.
@@ -70,13 +78,13 @@ impl Machine {
     /// The environment of the runs below `folder`, with the device and the data of this one.
     pub fn sharing(&self, folder: PathBuf) -> Machine {
         let place = Place::Study(folder);
-        Machine {
-            resources: self.resources.clone(),
-            place,
-            clock: self.clock.clone(),
-            device: self.device.clone(),
-            data: self.data.clone(),
-        }
+        let (resources, clock) = (self.resources.clone(), self.clock.clone());
+        Machine { resources, place, clock, most_repeated: self.most_repeated, device: self.device.clone(), data: self.data.clone() }
+    }
+
+    /// The same for a front end with windows: a run whose device is lost goes on by itself and makes at most so many updates again.
+    pub fn recovering(self, most_repeated: u32) -> Machine {
+        Machine { most_repeated: Some(most_repeated), ..self }
     }
 
     /// The folder of a run.
@@ -151,6 +159,10 @@ impl Environment for Machine {
             Place::Run(folder) => name(folder),
             Place::Study(_) => run.into(),
         }
+    }
+
+    fn most_repeated_updates(&self) -> Option<u32> {
+        self.most_repeated
     }
 
     fn rasterize(&self) -> Option<Rasterize> {

@@ -18,6 +18,9 @@ use crate::{
     store::Directory,
 };
 
+/// Most updates that are made again after a lost device.
+const MOST_REPEATED: u32 = 50;
+
 /// A directory whose folders are runs and studies.
 #[derive(Clone, Debug)]
 pub struct Runs {
@@ -44,7 +47,7 @@ impl Places for Runs {
         let folder = study.map_or(self.root.clone(), |study| self.root.join(study));
         match sharing {
             Some(other) => other.sharing(folder),
-            None => Machine::of_study(self.resources.clone(), folder),
+            None => Machine::of_study(self.resources.clone(), folder).recovering(MOST_REPEATED),
         }
     }
 

@@ -38,7 +38,7 @@ pub enum GpuError {
         reason: String,
     },
     /// The device is gone.
-    #[error("the device `{adapter}` was lost: {reason}. The last checkpoint is intact: continue with `moelab resume`")]
+    #[error("the device{} was lost: {reason}", named(.adapter))]
     Lost {
         /// The adapter's name.
         adapter: String,
@@ -46,7 +46,7 @@ pub enum GpuError {
         reason: String,
     },
     /// The driver refused an operation.
-    #[error("the device `{adapter}` reports: {message}")]
+    #[error("the device{} reports: {message}", named(.adapter))]
     Fault {
         /// The adapter's name.
         adapter: String,
@@ -54,13 +54,18 @@ pub enum GpuError {
         message: String,
     },
     /// A submission did not finish in time, which is treated as a lost device.
-    #[error("the device `{adapter}` did not finish within {seconds} s. Use a smaller batch, or choose another adapter with --adapter")]
+    #[error("the device{} did not finish within {seconds} s. Use a smaller batch, or choose another adapter with --adapter", named(.adapter))]
     Timeout {
         /// The adapter's name.
         adapter: String,
         /// The time limit.
         seconds: u64,
     },
+}
+
+/// The name of an adapter in a sentence; browsers do not tell it.
+fn named(adapter: &str) -> String {
+    if adapter.is_empty() { String::new() } else { format!(" `{adapter}`") }
 }
 
 impl GpuError {

@@ -145,9 +145,11 @@ impl Download {
         match self.staging.state.load(Ordering::Acquire) {
             PENDING => return Ok(None),
             READY => {}
+            // The device was without a fault a moment ago, so nothing is wrong with the request: a browser may say so before it says that
+            // the device is lost.
             _ => {
-                let message = "a result could not be read back".into();
-                return Err(GpuError::Fault { adapter: device.adapter.name.clone(), message });
+                let reason = "a result could not be read back".into();
+                return Err(GpuError::Lost { adapter: device.adapter.name.clone(), reason });
             }
         }
         let fault = |e: wgpu::MapRangeError| GpuError::Fault { adapter: device.adapter.name.clone(), message: e.to_string() };

@@ -16,6 +16,11 @@
 //! [`SessionEvent::Opening`] announces the phases with such slices, and each pipeline.
 //!
 //! One run at a time: a command to open another is rejected until the current one has ended or, if it was opened for reading, is closed.
+//!
+//! **Lost devices.** Where the environment [wants it](Environment::most_repeated_updates), a run whose device was lost goes on by itself on a new one, from
+//! its newest checkpoint. Elsewhere it ends, and can be resumed.
+//!
+//! Long because it is one state machine, with the trait of what it needs.
 
 use std::{
     collections::VecDeque,
@@ -31,6 +36,7 @@ use super::{
     inspection::{self, Inspection, InspectionBuilder},
     opening::{check_prompts, own_config, own_tokenizer, sent_config},
     publisher::Publisher,
+    recovery::Recovery,
     run_folder::RunFolder,
     session::Session,
     store::Store,
@@ -112,6 +118,12 @@ pub trait Environment {
         run.to_string()
     }
 
+    /// Most updates that a run makes again after its device was lost, for an environment in which it then goes on by itself: checkpoints are at
+    /// most so many updates apart, whatever the config says. By default the run ends, and can be resumed.
+    fn most_repeated_updates(&self) -> Option<u32> {
+        None
+    }
+
     /// Renders a figure as PNG, if the environment can.
     fn rasterize(&self) -> Option<Rasterize> {
         None
@@ -127,6 +139,7 @@ pub struct Host<E> {
     clock: Clock,
     commands: VecDeque<Command>,
     stage: Stage,
+    recovery: Recovery,
     out: Publisher,
 }
 
@@ -158,18 +171,22 @@ enum Stage {
     Data(Plan, Rc<Device>),
     Kernels(Plan, Rc<Device>, Corpus, Compilation),
     Model(Box<Target>, TrainerBuilder),
-    Baselines(Opening, Option<Vec<Class>>, Option<Box<Fit>>),
-    Folder(Opening, Option<Vec<Class>>),
-    Open(Box<Session>),
+    Baselines(Opening, Option<Vec<Class>>, String, Option<Box<Fit>>),
+    Folder(Opening, Option<Vec<Class>>, String),
+    /// The name of the run, and its session.
+    Open(String, Box<Session>),
     Reading(Box<InspectionBuilder>),
     Inspected(Box<Inspection>),
+    /// The device was lost; from this time on the command opens again what was open.
+    Lost(Command, f64),
 }
 
 impl<E: Environment> Host<E> {
     /// A host without a run.
     pub fn new(environment: E) -> Host<E> {
         let clock = environment.clock();
-        Host { out: Publisher::new(clock.clone()), clock, environment, commands: VecDeque::new(), stage: Stage::Closed }
+        let (commands, recovery) = (VecDeque::new(), Recovery::default());
+        Host { out: Publisher::new(clock.clone()), clock, environment, commands, stage: Stage::Closed, recovery }
     }
 
     /// The environment.
@@ -202,7 +219,7 @@ impl<E: Environment> Host<E> {
     /// Blocks until the device has completed work. Only works natively.
     pub fn wait(&mut self) {
         match &mut self.stage {
-            Stage::Open(session) => session.wait(),
+            Stage::Open(_, session) => session.wait(),
             Stage::Inspected(inspection) => inspection.wait(),
             _ => {}
         }
@@ -210,7 +227,7 @@ impl<E: Environment> Host<E> {
 
     /// The next command that can be executed now. While a run is being opened, commands for it wait.
     fn next_command(&mut self) -> Option<Command> {
-        let is_opening = !matches!(self.stage, Stage::Closed | Stage::Open(_) | Stage::Inspected(_));
+        let is_opening = !matches!(self.stage, Stage::Closed | Stage::Open(..) | Stage::Inspected(_));
         let is_to_the_host = |command: &Command| {
             use Command::{Inspect, Resume, Start, Stop, Subscribe};
             matches!(command, Start { .. } | Resume { .. } | Inspect { .. } | Stop | Subscribe(_))
@@ -223,21 +240,11 @@ impl<E: Environment> Host<E> {
         let name = command.name();
         let outcome = match (&mut self.stage, command) {
             (_, Command::Subscribe(subscription)) => subscription.check().map(|()| self.out.subscribe(subscription)),
-            (Stage::Open(session), command) => session.command(command, &mut self.out),
+            (Stage::Open(_, session), command) => session.command(command, &mut self.out),
             (Stage::Inspected(inspection), command) => inspection.command(command),
-            (Stage::Closed, Command::Start { run, config, sets }) => {
-                let config = sent_config(&config, &sets);
-                self.begin(config.map(|config| Opens::Training(Box::new(Plan { run, config, resumed: None }))));
-                Ok(())
-            }
-            (Stage::Closed, Command::Resume { run, sets, allow }) => {
-                let plan = self.resumed(run, &sets, allow);
-                self.begin(plan.map(|plan| Opens::Training(Box::new(plan))));
-                Ok(())
-            }
-            (Stage::Closed, Command::Inspect { run, checkpoint, data }) => {
-                let target = self.inspected(&run, checkpoint, data);
-                self.begin(target.map(|target| Opens::Reading(Box::new(target))));
+            (Stage::Closed, command @ (Command::Start { .. } | Command::Resume { .. } | Command::Inspect { .. })) => {
+                self.recovery = Recovery::of(&command);
+                self.open(command).unwrap_or_else(|problem| self.fail(problem));
                 Ok(())
             }
             (Stage::Closed, _) => Err(Problem::new("no run is open: start, resume or inspect one")),
@@ -258,14 +265,20 @@ impl<E: Environment> Host<E> {
         }
     }
 
-    fn begin(&mut self, opens: Result<Opens, Problem>) {
-        match opens {
-            Ok(opens) => {
-                self.out.opening(OpeningPhase::Device);
-                self.stage = Stage::Device(opens, self.environment.device());
+    /// Begins to open a run.
+    fn open(&mut self, command: Command) -> Result<(), Problem> {
+        let opens = match command {
+            Command::Start { run, config, sets } => {
+                let config = sent_config(&config, &sets)?;
+                Opens::Training(Box::new(Plan { run, config, resumed: None }))
             }
-            Err(problem) => self.fail(problem),
-        }
+            Command::Resume { run, sets, allow } => Opens::Training(Box::new(self.resumed(run, &sets, allow)?)),
+            Command::Inspect { run, checkpoint, data } => Opens::Reading(Box::new(self.inspected(&run, checkpoint, data)?)),
+            _ => return Ok(()),
+        };
+        self.out.opening(OpeningPhase::Device);
+        self.stage = Stage::Device(opens, self.environment.device());
+        Ok(())
     }
 
     /// Reads the config of an existing run.
@@ -304,8 +317,14 @@ impl<E: Environment> Host<E> {
                 activity
             }
             Err(problem) => {
-                self.fail(problem);
-                Activity::Idle
+                let is_wanted = self.environment.most_repeated_updates().is_some();
+                let again = if is_wanted { self.recovery.retry(&problem, (self.clock)()) } else { None };
+                let Some((command, at)) = again else {
+                    self.fail(problem);
+                    return Activity::Idle;
+                };
+                self.stage = Stage::Lost(command, at);
+                Activity::Busy
             }
         }
     }
@@ -326,6 +345,11 @@ impl<E: Environment> Host<E> {
                     }
                 },
             },
+            Stage::Lost(command, at) if (self.clock)() < at => (Stage::Lost(command, at), Activity::Waiting),
+            Stage::Lost(command, _) => {
+                self.open(command)?;
+                (std::mem::replace(&mut self.stage, Stage::Closed), Activity::Busy)
+            }
             Stage::Reading(builder) => match builder.proceed(&mut self.out)? {
                 ControlFlow::Continue(builder) => (Stage::Reading(Box::new(builder)), Activity::Busy),
                 ControlFlow::Break(inspection) => (Stage::Inspected(Box::new(inspection)), Activity::Busy),
@@ -384,32 +408,43 @@ impl<E: Environment> Host<E> {
                         name: self.environment.name(&run),
                     };
                     self.out.opening(OpeningPhase::Baselines);
-                    (Stage::Baselines(opening, allowed, fit), Activity::Busy)
+                    (Stage::Baselines(opening, allowed, run, fit), Activity::Busy)
                 }
             },
-            Stage::Baselines(mut opening, allowed, mut fit) => {
+            Stage::Baselines(mut opening, allowed, run, mut fit) => {
                 if let (Some(fit), Some(dataset)) = (&mut fit, opening.trainer.corpus().dataset()) {
                     opening.baselines = fit.proceed(dataset);
                     opening.baselines.into_iter().for_each(|baselines| dataset.keep_baselines(baselines));
                 }
                 if fit.is_some() && opening.baselines.is_none() {
-                    (Stage::Baselines(opening, allowed, fit), Activity::Busy)
+                    (Stage::Baselines(opening, allowed, run, fit), Activity::Busy)
                 } else {
                     self.out.opening(OpeningPhase::Folder);
-                    (Stage::Folder(opening, allowed), Activity::Busy)
+                    (Stage::Folder(opening, allowed, run), Activity::Busy)
                 }
             }
-            Stage::Folder(opening, allowed) => {
-                let session = match allowed {
+            Stage::Folder(opening, allowed, run) => {
+                let mut session = match allowed {
                     Some(allowed) => Session::resume(opening, &allowed),
                     None => Session::start(opening),
                 }?;
+                session.save_within(self.environment.most_repeated_updates());
                 self.out.push(SessionEvent::Opened(Box::new(session.opened())));
-                (Stage::Open(Box::new(session)), Activity::Busy)
+                if let Some(loss) = self.recovery.opened() {
+                    session.go_on_after(&loss, &mut self.out)?;
+                }
+                (Stage::Open(run, Box::new(session)), Activity::Busy)
             }
-            Stage::Open(mut session) => {
+            Stage::Open(run, mut session) => {
+                if self.environment.most_repeated_updates().is_some()
+                    && let Some(loss) = session.lost(&run)
+                    && let Some((command, at)) = self.recovery.note(loss, (self.clock)())
+                {
+                    session.reject_requests("the device was lost", &mut self.out);
+                    return Ok((Stage::Lost(command, at), Activity::Busy));
+                }
                 let activity = session.advance(&mut self.out)?;
-                (if session.is_finished() { Stage::Closed } else { Stage::Open(session) }, activity)
+                (if session.is_finished() { Stage::Closed } else { Stage::Open(run, session) }, activity)
             }
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! What reads and shows runs compiles without the feature `engine`; what trains, or writes checkpoints, needs it.
 
+pub mod archive;
 pub mod audit;
 #[cfg(feature = "engine")]
 pub mod audit_device;
@@ -45,6 +46,8 @@ pub mod probe;
 mod publisher;
 pub mod rate;
 pub mod reader;
+#[cfg(feature = "engine")]
+mod recovery;
 pub mod repeats;
 pub mod report;
 pub mod results;

@@ -22,6 +22,7 @@ use super::{
     opening::{effective_config, start_files},
     publisher::{Activity, Clock, Publisher},
     rate::Rate,
+    recovery::Loss,
     routes::{self, Routes},
     run_folder::{RunFolder, Save, SaveStep, Saved, Start},
     store::StoreError,
@@ -108,6 +109,9 @@ pub struct Session {
     unsaved: Option<StoreError>,
     /// The save in progress.
     save: Option<Save>,
+    /// Most updates between two saves, and the update of the newest one, failed ones included.
+    save_within: Option<u32>,
+    save_tried: u32,
     phase: Phase,
     is_interrupted: bool,
     warnings: Vec<String>,
@@ -179,6 +183,8 @@ impl Session {
             saved: None,
             unsaved: None,
             save: None,
+            save_within: None,
+            save_tried: 0,
             phase: Phase::Training,
             is_interrupted: false,
             warnings: Vec::new(),
@@ -277,6 +283,42 @@ impl Session {
         }
     }
 
+    /// Saves a checkpoint after so many updates without one, besides those of the config.
+    pub fn save_within(&mut self, updates: Option<u32>) {
+        self.save_within = updates.map(|updates| updates.max(1));
+        self.save_tried = self.trainer.state().update;
+    }
+
+    /// The loss of the device, if that is why the run is about to end, under this name.
+    pub(super) fn lost(&self, run: &str) -> Option<Loss> {
+        let Phase::Ending(Ending { reason: ExitReason::DeviceLost, detail }) = &self.phase else { return None };
+        let detail = detail.clone().unwrap_or_default();
+        let loss = Loss { run: run.into(), update: self.trainer.state().update, detail, limit: self.limit };
+        (!self.is_interrupted).then_some(loss)
+    }
+
+    /// Takes note of the loss after which the run was resumed.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub(super) fn go_on_after(&mut self, loss: &Loss, out: &mut Publisher) -> Result<(), SessionError> {
+        self.limit = loss.limit;
+        self.note_incident(loss.incident(self.trainer.state().update), out)
+    }
+
+    /// Rejects what was asked for and is not done.
+    pub(super) fn reject_requests(&mut self, why: &str, out: &mut Publisher) {
+        let unfinished = match self.serving.take() {
+            Some(Serving::Evaluation) => Some("evaluate"),
+            Some(Serving::Sample(_)) => Some("sample"),
+            Some(Serving::Routes(_)) => Some("route"),
+            Some(Serving::Save) | None => None,
+        };
+        for request in unfinished.into_iter().chain(self.requests.drain(..).map(|(_, request)| request.name())) {
+            out.push(SessionEvent::Rejected { command: request.into(), problem: Box::new(Problem::new(why)) });
+        }
+    }
+
     /// Whether its summary and report are written.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)
@@ -304,7 +346,10 @@ impl Session {
         }
         let submitted = self.trainer.submitted_updates();
         let is_next = self.requests.front().is_some_and(|(after, _)| after.is_none_or(|after| after <= submitted));
-        self.trainer.set_limit(if is_next || self.serving.is_some() { Some(submitted) } else { self.limit });
+        let updates = self.trainer.config().train.updates;
+        let save_due = self.save_within.map(|most| self.save_tried + most).filter(|due| *due < updates);
+        let limit = self.limit.into_iter().chain(save_due).min();
+        self.trainer.set_limit(if is_next || self.serving.is_some() { Some(submitted) } else { limit });
         let progress = self.trainer.advance()?;
         if !progress.is_empty() {
             for progress in progress {
@@ -319,6 +364,10 @@ impl Session {
             }
             if let Some((_, request)) = self.requests.pop_front_if(|_| is_next) {
                 self.serve(request, out)?;
+                return Ok(Activity::Busy);
+            }
+            if save_due.is_some_and(|due| submitted >= due) {
+                self.serve(Request::Save, out)?;
                 return Ok(Activity::Busy);
             }
             if self.limit.is_some_and(|limit| self.trainer.submitted_updates() >= limit) {
@@ -485,6 +534,7 @@ impl Session {
     }
 
     fn begin_save(&mut self, out: &mut Publisher) -> Result<(), SessionError> {
+        self.save_tried = self.trainer.state().update;
         match self.folder.begin_save(&self.trainer.expected(), self.trainer.state(), keep(&self.trainer)) {
             Ok(save) => self.save = Some(save),
             Err(error) => self.end_save(Err(error), out)?,
@@ -527,11 +577,7 @@ impl Session {
             End::Interrupted => ExitReason::Interrupted,
         };
         self.end_pause(out);
-        let unfinished = matches!(self.serving.take(), Some(Serving::Evaluation)).then_some(Request::Evaluate);
-        for request in unfinished.into_iter().chain(self.requests.drain(..).map(|(_, request)| request)) {
-            let problem = Box::new(Problem::new("the run has made its last update"));
-            out.push(SessionEvent::Rejected { command: request.name().into(), problem });
-        }
+        self.reject_requests("the run has made its last update", out);
         if let Some(error) = &self.unsaved {
             self.phase = Phase::Ending(Ending::unsaved(error));
         } else if reason == ExitReason::Interrupted {
@@ -553,6 +599,7 @@ impl Session {
         warnings.into_iter().for_each(|warning| out.warn(warning));
         let progress = self.trainer.roll_back(&state);
         self.limit = self.limit.map(|limit| limit.min(to));
+        self.save_tried = to;
         let lines = self.folder.rewound().map_or(0, |record| record.lines);
         out.push(SessionEvent::Rewound(RewoundRecord { to, from, lines }));
         self.take(progress, out)

@@ -109,6 +109,7 @@ impl Live {
                 self.adapter = self::adapter(adapter, driver);
                 self.config = config.clone();
                 self.pace.clear();
+                self.is_sampling = false;
             }
             SessionEvent::Series(block) => {
                 for (row, (update, time)) in block.updates.iter().zip(&block.times).enumerate() {
@@ -142,7 +143,7 @@ impl Live {
                 self.stage = Stage::Ended(summary.clone());
             }
             SessionEvent::Inspected(inspected) => {
-                (self.update, self.stage) = (inspected.update, Stage::Inspected);
+                (self.update, self.stage, self.is_sampling) = (inspected.update, Stage::Inspected, false);
                 self.adapter = adapter(&inspected.adapter, &inspected.driver);
                 self.config = inspected.config.clone();
             }

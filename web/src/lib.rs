@@ -63,6 +63,9 @@ pub fn start() {
     }
 }
 
+/// Most updates that are made again after a lost device.
+const MOST_REPEATED: u32 = 50;
+
 /// The environment of the page: the adapter, the embedded language, and the folders of runs.
 struct Tab {
     place: Place,
@@ -127,6 +130,10 @@ impl Environment for Tab {
 
     fn tag(&self) -> String {
         "tab".into()
+    }
+
+    fn most_repeated_updates(&self) -> Option<u32> {
+        Some(MOST_REPEATED)
     }
 }
 

@@ -7,6 +7,8 @@ mod log;
 #[path = "../../../tests/lab/runs.rs"]
 mod runs;
 
+mod archive;
+mod device_loss;
 mod directory;
 mod long_run;
 mod raster;

@@ -10,6 +10,7 @@ use eframe::egui;
 use moelab::{
     config_file::MAX_BYTES,
     lab::{
+        archive,
         store::check_name,
         workspace::{Reply, Request},
         workspace_host::Workspace,
@@ -23,8 +24,8 @@ use crate::{atomic, input, machine::Resources, places::Runs, print, runner::Runn
 pub struct Desk {
     runner: Runner<Request, Reply>,
     runs: PathBuf,
-    /// Name and text of files that were dropped onto the window.
-    opened: VecDeque<(String, Result<String, String>)>,
+    /// Name and content of files that were dropped onto the window.
+    opened: VecDeque<(String, Result<Vec<u8>, String>)>,
 }
 
 impl Desk {
@@ -53,12 +54,13 @@ impl Link for Desk {
     }
 
     fn open(&mut self, file: egui::DroppedFileHandle) {
-        let text = input::read(file.path(), MAX_BYTES as u64).map_err(|error| error.to_string());
-        let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".to_string()));
-        self.opened.push_back((print::path(file.path()), text));
+        let is_archive = file.path().extension().is_some_and(|extension| extension == "tar");
+        let most = if is_archive { archive::MOST_BYTES } else { MAX_BYTES as u64 };
+        let content = input::read(file.path(), most).map_err(|error| error.to_string());
+        self.opened.push_back((print::path(file.path()), content));
     }
 
-    fn opened(&mut self) -> Option<(String, Result<String, String>)> {
+    fn opened(&mut self) -> Option<(String, Result<Vec<u8>, String>)> {
         self.opened.pop_front()
     }
 

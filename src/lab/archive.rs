@@ -13,6 +13,7 @@ use super::{
     files::EFFECTIVE_CONFIG,
     store::{Store, StoreError, check_path},
 };
+use crate::run::protocol::Problem;
 
 /// Bytes of a header, and the unit of contents.
 const BLOCK: usize = 512;
@@ -42,6 +43,15 @@ pub enum ArchiveError {
     /// The folder, or a name in the archive.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<ArchiveError> for Problem {
+    fn from(error: ArchiveError) -> Problem {
+        match error {
+            ArchiveError::Store(error) => error.into(),
+            error => Problem::new(error.to_string()),
+        }
+    }
 }
 
 fn foreign(problem: impl Into<String>) -> ArchiveError {
@@ -113,27 +123,40 @@ fn sum(header: &[u8; BLOCK]) -> u32 {
     header.iter().enumerate().map(|(at, byte)| u32::from(if blank(at) { b' ' } else { *byte })).sum()
 }
 
-/// Writes the files of an archive to an empty folder, the config last: it makes the folder that of a run.
+/// Path within its folder, and content, of each file of an archive.
+pub struct Files<'a>(Vec<(String, &'a [u8])>);
+
+impl Files<'_> {
+    /// Writes them to an empty folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+        let wanted: u64 = self.0.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        if let Some(free) = store.free_bytes().filter(|free| *free < wanted) {
+            let problem = format!("it needs {wanted} bytes, {free} are free");
+            return Err(StoreError::NoSpace { action: "unpack", path: "the run".into(), problem });
+        }
+        for (path, bytes) in &self.0 {
+            store.write(path, bytes)?;
+            store.sync(path)?;
+        }
+        store.sync("")
+    }
+}
+
+/// The files of an archive, the config last: it is what makes a folder that of a run.
 ///
 /// # Errors
-/// A file that is not the archive of a run; then nothing is written. A folder that cannot be written.
-pub fn unpack(archive: &[u8], store: &mut dyn Store) -> Result<(), ArchiveError> {
+/// A file that is not the archive of a run.
+pub fn unpack(archive: &[u8]) -> Result<Files<'_>, ArchiveError> {
     let mut files = read(archive)?;
     let place = files.iter().position(|(path, _)| path == EFFECTIVE_CONFIG);
     let config = files.remove(place.ok_or_else(|| foreign(format!("it has no `{EFFECTIVE_CONFIG}`")))?);
-    let wanted: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    if let Some(free) = store.free_bytes().filter(|free| *free < wanted) {
-        let problem = format!("it needs {wanted} bytes, {free} are free");
-        return Err(StoreError::NoSpace { action: "unpack", path: "the run".into(), problem }.into());
-    }
-    for (path, bytes) in files.iter().chain([&config]) {
-        store.write(path, bytes)?;
-        store.sync(path)?;
-    }
-    Ok(store.sync("")?)
+    files.push(config);
+    Ok(Files(files))
 }
 
-/// The files of an archive: path within its folder, and content.
 fn read(archive: &[u8]) -> Result<Vec<(String, &[u8])>, ArchiveError> {
     if archive.len() as u64 > MOST_BYTES {
         return Err(foreign(format!("it has {} bytes, at most {MOST_BYTES} are read", archive.len())));

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::{
+    archive,
     host::{Activity, Clock, Environment, Host},
     speed_probe::SpeedProbe,
     store::{Store, StoreError},
@@ -188,6 +189,13 @@ impl<P: Places> Workspace<P> {
                 self.probe = Some(SpeedProbe::new(self.places.environment(None, Some(self.host.environment())), config, kernels));
                 Ok(())
             }
+            Request::Export { run } => {
+                let name = run.rsplit('/').next().unwrap_or(&run);
+                let archive = archive::pack(&*self.folder(&run)?, name)?;
+                self.replies.push(Reply::Exported { run, archive });
+                Ok(())
+            }
+            Request::Import { name, archive } => self.import(name, &archive),
             Request::Remove { name } => {
                 let is_open = |open: Option<&str>| open == Some(&name);
                 if is_open(self.runs.front().map(String::as_str))
@@ -215,6 +223,25 @@ impl<P: Places> Workspace<P> {
         }
         self.probe = None;
         Activity::Busy
+    }
+
+    /// Adds a run from an archive. What cannot be read as a run is not kept.
+    fn import(&mut self, name: String, archive: &[u8]) -> Result<(), Problem> {
+        let files = archive::unpack(archive)?;
+        if self.places.folder(&name)?.is_some() {
+            return Err(Problem::new(format!("there is already a run or study `{name}`")));
+        }
+        let mut environment = self.places.environment(None, Some(self.host.environment()));
+        let mut store = environment.store(&name)?;
+        let written = files.write(&mut *store).map_err(Problem::from);
+        let read = written.and_then(|()| workspace::facts(&name, &*store));
+        drop(store);
+        if let Err(problem) = read {
+            self.places.remove(&name)?;
+            return Err(problem);
+        }
+        self.replies.push(Reply::Imported { run: name });
+        self.list()
     }
 
     fn folder(&self, run: &str) -> Result<Box<dyn Store>, Problem> {
@@ -287,8 +314,8 @@ fn about(request: &Request) -> Option<String> {
             Some(run.clone())
         }
         Request::Study { study, .. } => Some(study.clone()),
-        Request::Look { run } | Request::Read(Query { run, .. }) => Some(run.clone()),
-        Request::Remove { name } => Some(name.clone()),
+        Request::Look { run } | Request::Read(Query { run, .. }) | Request::Export { run } => Some(run.clone()),
+        Request::Remove { name } | Request::Import { name, .. } => Some(name.clone()),
         Request::Session { .. } | Request::List | Request::Probe { .. } => None,
     }
 }

@@ -105,11 +105,12 @@ fn buttons(ui: &mut Ui, state: &mut State, screen: &mut Screen, study: &Study) {
     ui.horizontal_wrapped(|ui| {
         let failed = study.progress.as_ref().map_or(0, |progress| progress.failed);
         let is_complete = study.progress.as_ref().is_some_and(|progress| progress.over == progress.runs);
+        let is_new = study.progress.as_ref().is_some_and(|progress| progress.over == 0);
         if !study.is_running
             && study.problem.is_none()
             && !is_complete
             && !study.rows.is_empty()
-            && widgets::primary(ui, "Continue the study").clicked()
+            && widgets::primary(ui, if is_new { "Start the study" } else { "Continue the study" }).clicked()
         {
             state.command_study(SuiteCommand::Run { retry_failed: false });
         }

@@ -13,6 +13,12 @@ use crate::lab::workspace::{Adapter, Probed};
 /// Draws the screen.
 pub fn show(ui: &mut Ui, state: &mut State, may_time: bool) {
     widgets::heading(ui, "Machine", "What trains, and what a model costs on it.");
+    if let Some(storage) = &state.storage {
+        let colors = theme::colors(ui);
+        let color = if storage.is_low() { colors.attention } else { colors.quiet };
+        ui.add(egui::Label::new(RichText::new(storage.words()).color(color)).wrap());
+        ui.add_space(NEAR);
+    }
     let Some(probed) = state.probes.last().cloned() else {
         let text = match (&state.probing, &state.probe_problem) {
             (Some(_), _) => "Measuring: the device is opened, and a few updates are made …".to_string(),

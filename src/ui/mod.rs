@@ -26,16 +26,20 @@ mod sample;
 mod setup;
 mod start;
 mod state;
+mod storage;
 mod study;
 mod theme;
 mod tokens;
 mod widgets;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use egui::{Context, Key, Ui};
 
-use crate::lab::workspace::{Reply, Request};
+use crate::lab::{
+    suite::SuiteCommand,
+    workspace::{Reply, Request},
+};
 use live::Stage;
 use state::State;
 
@@ -52,11 +56,11 @@ pub trait Link {
     /// The name of the place of the runs: a folder, or this browser.
     fn place(&self) -> String;
 
-    /// Reads a file that was dropped onto the window; [`Link::opened`] has its text.
+    /// Reads a file that was dropped onto the window; [`Link::opened`] has its content.
     fn open(&mut self, file: egui::DroppedFileHandle);
 
-    /// The name and the text of a file that was read, or why it cannot be.
-    fn opened(&mut self) -> Option<(String, Result<String, String>)>;
+    /// The name and the content of a file that was read, or why it cannot be.
+    fn opened(&mut self) -> Option<(String, Result<Vec<u8>, String>)>;
 
     /// Saves files for the user: in a folder of this name beside the runs, or as downloads. Returns where.
     ///
@@ -68,6 +72,22 @@ pub trait Link {
     fn address(&self) -> Option<String> {
         None
     }
+
+    /// Whether the user has runs as files instead of folders ([`archive`](crate::lab::archive)).
+    fn has_archives(&self) -> bool {
+        false
+    }
+
+    /// Gives the user a file.
+    ///
+    /// # Errors
+    /// Why it cannot be given.
+    fn download(&mut self, name: &str, _: &[u8]) -> Result<(), String> {
+        Err(format!("`{name}` is a folder here"))
+    }
+
+    /// Lets the user choose a file, which is read like one that was dropped.
+    fn choose(&mut self) {}
 
     /// Whether runs can read files of the machine, which are then named by their paths.
     fn has_files(&self) -> bool;
@@ -149,6 +169,8 @@ pub struct App<L> {
     sample: sample::Sample,
     compare: compare::Compare,
     report: report::Report,
+    /// Configs and studies that were opened, by name.
+    texts: BTreeMap<String, String>,
 }
 
 impl<L: Link> App<L> {
@@ -156,6 +178,7 @@ impl<L: Link> App<L> {
     pub fn new(context: &Context, link: L) -> App<L> {
         theme::install(context);
         let mut state = State::default();
+        state.has_archives = link.has_archives();
         state.ask(Request::Session { command: State::subscription() });
         state.list();
         App {
@@ -171,7 +194,13 @@ impl<L: Link> App<L> {
             sample: sample::Sample::default(),
             compare: compare::Compare::default(),
             report: report::Report::default(),
+            texts: BTreeMap::new(),
         }
+    }
+
+    /// Sets fonts and styles in the context of another window, in which it is drawn from now on.
+    pub fn dress(&self, context: &Context) {
+        theme::install(context);
     }
 
     /// The link.
@@ -223,21 +252,49 @@ impl<L: Link> App<L> {
         }
     }
 
-    /// Takes the configs that were dropped onto the window.
+    /// Takes the files that were dropped onto the window, or chosen: configs, and runs.
     fn take_dropped(&mut self, ui: &Ui) {
         ui.input(|input| input.raw.dropped_files.clone()).into_iter().for_each(|file| self.link.open(file));
-        while let Some((name, text)) = self.link.opened() {
-            match text {
-                Ok(text) => {
-                    self.setup.take_config(&text);
-                    self.screen = Screen::Setup;
+        while let Some((name, content)) = self.link.opened() {
+            let is_archive = name.to_lowercase().ends_with(".tar");
+            let text = |bytes| String::from_utf8(bytes).map_err(|_| "it is not text: wanted a config, or the `.tar` of a run".to_string());
+            match content {
+                Ok(archive) if is_archive => {
+                    self.state.import(&name, archive);
+                    self.screen = Screen::Runs;
                 }
-                Err(problem) => self.state.note(state::Weight::Problem, &name, problem),
+                content => match content.and_then(text) {
+                    Ok(text) => self.take_text(&name, text),
+                    Err(problem) => self.state.note(state::Weight::Problem, &name, problem),
+                },
             }
         }
     }
 
-    /// Does what a button outside the window says: `quickstart`, `study`, `pause`, `continue`, `stop`, `resume`. Others do nothing.
+    /// Takes a config, or a study, which refers to configs that were given before or with it.
+    fn take_text(&mut self, name: &str, text: String) {
+        let name = name.rsplit(['/', '\\']).next().unwrap_or(name).to_string();
+        let is_study =
+            text.lines().any(|line| line.trim_start().strip_prefix("question").is_some_and(|rest| rest.trim_start().starts_with('=')));
+        self.texts.insert(name.clone(), text.clone());
+        if is_study && self.state.is_busy() {
+            self.state.note(state::Weight::Problem, &name, "a run or a study is under way: stop it first");
+        } else if is_study {
+            self.state.new_study(name.trim_end_matches(".toml"), &name, self.texts.clone());
+            self.screen = Screen::Compare;
+        } else {
+            self.setup.take_config(&text);
+            self.screen = Screen::Setup;
+        }
+    }
+
+    /// Takes note of the bytes that are stored, and of those that can be.
+    pub fn note_storage(&mut self, used: f64, quota: f64) {
+        self.state.note_storage(storage::Storage { used, quota });
+    }
+
+    /// Does what a button outside the window says: `quickstart`, `study`, `pause`, `continue`, `stop`, `resume`, `download`, and
+    /// `start` for the run of the form or the study that is shown. Others do nothing.
     pub fn act(&mut self, action: &str) {
         match action {
             "quickstart" => start::train(&mut self.state, &mut self.screen),
@@ -250,6 +307,14 @@ impl<L: Link> App<L> {
                     let run = run.name.clone();
                     self.state.resume(&run);
                     self.screen = Screen::Curves;
+                }
+            }
+            "start" if self.screen == Screen::Compare => self.state.command_study(SuiteCommand::Run { retry_failed: false }),
+            "start" => self.setup.start(&mut self.state, &mut self.screen),
+            "download" => {
+                let run = self.state.live.as_ref().map(|live| live.run.clone());
+                if let Some(run) = run.or(self.state.runs.last().map(|entry| entry.name.clone())) {
+                    self.state.ask(Request::Export { run });
                 }
             }
             _ => {}
@@ -282,6 +347,14 @@ impl<L: Link> App<L> {
                 Ok(place) => self.state.note(state::Weight::Info, &folder, format!("saved {} files: {place}", files.len())),
                 Err(problem) => self.state.note(state::Weight::Problem, &folder, problem),
             }
+        }
+        for (run, archive) in self.state.take_downloads() {
+            if let Err(problem) = self.link.download(&format!("{}.tar", run.replace('/', "-")), &archive) {
+                self.state.note(state::Weight::Problem, &run, problem);
+            }
+        }
+        if std::mem::take(&mut self.state.is_choosing) {
+            self.link.choose();
         }
         let requests = self.state.take_requests();
         let is_shown_live = self.state.shown.iter().chain(&self.state.focus).any(|run| self.state.is_under_way(run));

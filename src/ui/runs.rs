@@ -70,6 +70,7 @@ impl Runs {
             ) {
                 *screen = Screen::Start;
             }
+            add_button(ui, state);
             return;
         }
         ui.horizontal_wrapped(|ui| {
@@ -82,6 +83,7 @@ impl Runs {
             if ui.button("Read again").clicked() {
                 state.list();
             }
+            add_button(ui, state);
             if !state.shown.is_empty() && ui.button(format!("Curves of {}", state.shown.len())).clicked() {
                 *screen = Screen::Curves;
             }
@@ -268,6 +270,11 @@ impl Runs {
                 setup.take_config(&text);
                 *screen = Screen::Setup;
             }
+            if state.has_archives
+                && ui.button("Download").on_hover_text("One file that `moelab resume` continues once it is unpacked.").clicked()
+            {
+                state.ask(Request::Export { run: name.clone() });
+            }
             if entry.study.is_none() && ui.button("Remove …").clicked() {
                 self.removing = Some(name.clone());
             }
@@ -319,6 +326,13 @@ fn is_live(state: &State, entry: &RunEntry) -> bool {
         })
     };
     state.live.as_ref().is_some_and(|live| live.run == entry.name && !live.is_over()) || of_study()
+}
+
+/// Where the user has no folders, a run comes as a file.
+fn add_button(ui: &mut Ui, state: &mut State) {
+    if state.has_archives && ui.button("Add a run from a file …").on_hover_text("Or drop it onto the window: RUN.tar").clicked() {
+        state.is_choosing = true;
+    }
 }
 
 /// The box that chooses a run for the curves.

@@ -111,6 +111,15 @@ impl Setup {
         self.sets.clear();
     }
 
+    /// Starts a run of the config, if it is one and no other run is under way.
+    pub fn start(&mut self, state: &mut State, screen: &mut Screen) {
+        let stem = stem(self.preset.map_or("run", |place| PRESETS[place].name));
+        if let (Ok(config), false) = (&self.read().config, state.is_busy()) {
+            state.start(&stem, config.to_effective_toml());
+            *screen = Screen::Curves;
+        }
+    }
+
     fn sets(&self) -> Vec<String> {
         self.sets.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }

@@ -10,6 +10,7 @@ use std::{
 use super::{
     live::{Live, Stage},
     presets,
+    storage::Storage,
     study::Study,
 };
 use crate::{
@@ -78,6 +79,14 @@ pub struct State {
     is_listing: bool,
     /// Seconds that the last listing took.
     list_seconds: f64,
+    /// Whether runs come and go as files.
+    pub has_archives: bool,
+    /// Whether the user is to choose a file.
+    pub is_choosing: bool,
+    /// Room for runs, where that is limited and known.
+    pub storage: Option<Storage>,
+    /// Runs as files that are to be given to the user.
+    downloads: Vec<(String, Vec<u8>)>,
     outbox: Vec<Request>,
     /// The run that is started once the one under way has ended: stem of its name, and config.
     next: Option<(String, String)>,
@@ -134,6 +143,28 @@ impl State {
     /// What is to be saved since the last call.
     pub fn take_saves(&mut self) -> Vec<(String, Vec<(String, String)>)> {
         std::mem::take(&mut self.saves)
+    }
+
+    /// Adds a run from a file, under a name that is free.
+    pub fn import(&mut self, file: &str, archive: Vec<u8>) {
+        let stem = file.rsplit(['/', '\\']).next().unwrap_or(file);
+        let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
+        let stem: String = stem.chars().take_while(is_allowed).take(80).collect();
+        let name = self.free_name(if stem.is_empty() { "run" } else { &stem });
+        self.ask(Request::Import { name, archive });
+    }
+
+    /// The runs and files that arrived since the last call.
+    pub fn take_downloads(&mut self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.downloads)
+    }
+
+    /// Takes note of the room for runs; warns when it becomes little.
+    pub fn note_storage(&mut self, storage: Storage) {
+        if storage.is_low() && !self.storage.is_some_and(|before| before.is_low()) {
+            self.note(Weight::Warning, "storage", storage.words());
+        }
+        self.storage = Some(storage);
     }
 
     /// The requests since the last call, those for curves that were shown and are missing or old among them.
@@ -325,13 +356,20 @@ impl State {
         self.ask(Request::Session { command });
     }
 
-    /// Opens and runs a study whose files are given.
+    /// Opens a new study whose files are given.
+    pub fn new_study(&mut self, stem: &str, file: &str, files: BTreeMap<String, String>) -> String {
+        let study = self.free_name(stem);
+        self.study = Some(Study { name: study.clone(), ..Study::default() });
+        self.ask(Request::Study { study: study.clone(), command: SuiteCommand::Open { study: file.into(), files } });
+        study
+    }
+
+    /// Opens and runs a new study whose files are given.
     pub fn start_study(&mut self, stem: &str, file: &str, files: BTreeMap<String, String>) -> String {
         self.close();
         self.probing = None;
-        let study = self.free_name(stem);
-        self.study = Some(Study { name: study.clone(), is_running: true, ..Study::default() });
-        self.ask(Request::Study { study: study.clone(), command: SuiteCommand::Open { study: file.into(), files } });
+        let study = self.new_study(stem, file, files);
+        self.study.iter_mut().for_each(|study| study.is_running = true);
         self.ask(Request::Study { study: study.clone(), command: SuiteCommand::Run { retry_failed: false } });
         study
     }
@@ -479,6 +517,8 @@ impl State {
                 (self.probing, self.probe_problem) = (None, Some(problem.what));
             }
             Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
+            Reply::Exported { run, archive } => self.downloads.push((run, archive)),
+            Reply::Imported { run } => self.note(Weight::Info, &run, "added from a file"),
             Reply::Warned { text } => self.note(Weight::Warning, "", text),
             Reply::Failed(problem) => {
                 self.is_listing = false;

@@ -5,6 +5,9 @@
 #[path = "../helpers/tiny_study.rs"]
 mod tiny_study;
 
+mod app;
+mod devtools;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -119,9 +122,14 @@ fn the_app_trains_pauses_stops_and_resumes_after_a_reload_with_the_native_losses
 
 /// The losses of the first `count` updates of a run of so many, on this machine's native adapter.
 fn native_losses(updates: u32, count: usize) -> Vec<f64> {
+    adapter_losses(&[&format!("train.updates={updates}"), "train.evaluation.every=0", "train.checkpoint.every=0"], count)
+}
+
+/// The losses of the first `count` updates of the quickstart with these settings, on this machine's native adapter.
+fn adapter_losses(sets: &[&str], count: usize) -> Vec<f64> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
     let read = |path: &str| fs::read_to_string(path).map_err(|e| e.to_string().into());
-    let sets = [format!("train.updates={updates}"), "train.evaluation.every=0".into(), "train.checkpoint.every=0".into()];
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
     let config = config::load(&read, &config.display().to_string(), &sets).unwrap_or_else(|e| panic!("{e}"));
     let (config, corpus) = prepare::corpus(config, None, Purpose::Train, &NoFiles).unwrap();
     let device = pollster::block_on(Device::open(&AdapterChoice::default())).unwrap();

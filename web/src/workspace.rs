@@ -1,12 +1,14 @@
 //! The runs and studies of a tab: the host of the app's worker, and their files in the browser's private file system.
 
+use std::collections::VecDeque;
+
 use moelab::{
     lab::{
         host::Activity,
         store::{Store, StoreError, check_path},
         stored_log::{Folders, Log},
         suite::SuiteStore,
-        workspace::Reply,
+        workspace::{Reply, Request},
         workspace_host::{Places, Workspace},
     },
     run::protocol::SessionEvent,
@@ -70,6 +72,8 @@ pub struct WorkspaceHost {
     adapter: String,
     /// What to do where there is none.
     advice: Option<String>,
+    /// Files that go beside replies.
+    archives: VecDeque<Vec<u8>>,
 }
 
 #[wasm_bindgen]
@@ -89,7 +93,7 @@ impl WorkspaceHost {
     ) -> Result<WorkspaceHost, JsValue> {
         let log = Log::open([File(first), File(second)], free.map(|bytes| bytes as u64)).map_err(|error| unsaved(&error))?;
         let workspace = Workspace::new(TabFolders(log.folders()));
-        Ok(WorkspaceHost { log, workspace, activity: Activity::Idle, adapter, advice })
+        Ok(WorkspaceHost { log, workspace, activity: Activity::Idle, adapter, advice, archives: VecDeque::new() })
     }
 
     /// Queues a request.
@@ -97,10 +101,27 @@ impl WorkspaceHost {
     /// # Errors
     /// Text that is not a request.
     pub fn send(&mut self, request: &str) -> Result<(), JsValue> {
-        let request = serde_json::from_str(request).map_err(|error| JsValue::from_str(&format!("invalid request: {error}: {request}")))?;
+        self.send_file(request, Vec::new())
+    }
+
+    /// Queues a request with the file that goes beside it.
+    ///
+    /// # Errors
+    /// Text that is not a request.
+    pub fn send_file(&mut self, request: &str, file: Vec<u8>) -> Result<(), JsValue> {
+        let mut request =
+            serde_json::from_str(request).map_err(|error| JsValue::from_str(&format!("invalid request: {error}: {request}")))?;
+        if let Request::Import { archive, .. } = &mut request {
+            *archive = file;
+        }
         self.workspace.send(request);
         self.activity = Activity::Busy;
         Ok(())
+    }
+
+    /// The file that goes beside the next `exported` of the replies.
+    pub fn archive(&mut self) -> Option<Vec<u8>> {
+        self.archives.pop_front()
     }
 
     /// Works for at most this many milliseconds, stores what has changed, and returns the replies.
@@ -112,6 +133,9 @@ impl WorkspaceHost {
         self.activity = activity;
         self.log.save().map_err(|error| unsaved(&error))?;
         for reply in &mut replies {
+            if let Reply::Exported { archive, .. } = reply {
+                self.archives.push_back(std::mem::take(archive));
+            }
             if let Reply::Probed(probed) = reply {
                 probed.adapter.name.clone_from(&self.adapter);
             }

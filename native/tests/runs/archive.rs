@@ -38,7 +38,7 @@ fn packed() -> Vec<u8> {
 fn a_run_comes_back_and_tar_reads_and_writes_the_same_files() {
     let assert_same = |archive: &[u8], what: &str| {
         let mut found = Memory::default();
-        unpack(archive, &mut found).unwrap_or_else(|error| panic!("{what}: {error}"));
+        unpack(archive).unwrap_or_else(|error| panic!("{what}: {error}")).write(&mut found).unwrap();
         assert_eq!(found.paths(), whole(), "{what}");
         for path in whole() {
             assert_eq!(found.read(&path).unwrap(), run().read(&path).unwrap(), "{what}: {path}");
@@ -49,7 +49,9 @@ fn a_run_comes_back_and_tar_reads_and_writes_the_same_files() {
     assert_same(&pack(&run(), &"n".repeat(100)).unwrap(), "long");
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.tar"), packed()).unwrap();
-    let tar = |arguments: &[&str]| Command::new("tar").current_dir(folder.path()).args(arguments).output().is_ok_and(|output| output.status.success());
+    let tar = |arguments: &[&str]| {
+        Command::new("tar").current_dir(folder.path()).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
     if !tar(&["xf", "a.tar"]) {
         println!("skipped the rest: there is no `tar` here");
         return;
@@ -87,7 +89,7 @@ fn with(path: &str, kind: u8) -> Vec<u8> {
 }
 
 #[test]
-fn nothing_of_a_hostile_archive_is_written() {
+fn hostile_archives_are_refused() {
     let mut damaged = packed();
     damaged[0] ^= 1;
     let mut no_config = run();
@@ -111,13 +113,11 @@ fn nothing_of_a_hostile_archive_is_written() {
         ("text", b"seed = 1\n".repeat(200)),
     ];
     for (name, archive) in cases {
-        let mut store = Memory::default();
-        let error = unpack(&archive, &mut store).expect_err(name);
+        let Err(error) = unpack(&archive) else { panic!("{name}") };
         println!("{name}: {error}");
-        assert!(store.paths().is_empty(), "{name}");
     }
     // Folders and attributes of files, as other programs write them, do no harm.
     for kind in [b'5', b'x', b'g'] {
-        unpack(&with("a-run/", kind), &mut Memory::default()).unwrap();
+        assert!(unpack(&with("a-run/", kind)).is_ok(), "{kind}");
     }
 }

@@ -62,6 +62,19 @@ pub enum Request {
         #[serde(default)]
         kernels: bool,
     },
+    /// Asks for a run as one file, an [archive](super::archive). Answered by [`Reply::Exported`].
+    Export {
+        /// The run.
+        run: String,
+    },
+    /// Adds a run from such a file. Answered by [`Reply::Imported`].
+    Import {
+        /// The name of its folder, which must not exist.
+        name: String,
+        /// The file, which goes beside the text of the message.
+        #[serde(skip)]
+        archive: Vec<u8>,
+    },
     /// Removes a run or a study with all its files. Answered by [`Reply::Listed`].
     Remove {
         /// The name of its folder.
@@ -79,6 +92,8 @@ impl Request {
             Self::Look { .. } => "look".into(),
             Self::Read(_) => "read".into(),
             Self::Probe { .. } => "probe".into(),
+            Self::Export { .. } => "export".into(),
+            Self::Import { .. } => "import".into(),
             Self::Remove { .. } => "remove".into(),
         }
     }
@@ -115,6 +130,19 @@ pub enum Reply {
     Read(Box<Answer>),
     /// What a config costs on this machine.
     Probed(Box<Probed>),
+    /// A run as one file.
+    Exported {
+        /// The run.
+        run: String,
+        /// The file, which goes beside the text of the message.
+        #[serde(skip)]
+        archive: Vec<u8>,
+    },
+    /// A run was added.
+    Imported {
+        /// The run.
+        run: String,
+    },
     /// A warning for the user.
     Warned {
         /// The text.

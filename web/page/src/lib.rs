@@ -1,57 +1,104 @@
-//! The window of moelab in a browser tab: the app without a trainer, which lives in a worker (`worker.js`).
+//! The window of moelab in a browser tab: the app without a trainer, which lives in a worker (`worker.js`), or in this window in a module of its own.
 //!
 //! Drawn with WebGL, so that the window opens where WebGPU is missing, and says so. Messages are JSON text, as everywhere.
 #![cfg(target_arch = "wasm32")]
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
-use eframe::egui;
+use eframe::{WebRunner, egui};
+use js_sys::{Array, Function, Uint8Array};
 use moelab::{
-    lab::workspace::{Reply, Request},
-    run::protocol::Problem,
+    lab::{
+        suite::SuiteCommand,
+        workspace::{Reply, Request},
+    },
+    run::protocol::{Command, Problem},
     ui::{App, LATENCY, Link},
 };
 use wasm_bindgen::prelude::*;
-use web_sys::{Blob, HtmlAnchorElement, HtmlCanvasElement, MessageEvent, Url, Worker, WorkerOptions, WorkerType};
+use web_sys::{Blob, HtmlAnchorElement, HtmlCanvasElement, HtmlElement, MessageEvent, Url};
 
-/// The name of a file and its text, or why it cannot be read.
-type Text = (String, Result<String, String>);
+#[wasm_bindgen]
+extern "C" {
+    /// The way to the trainer: a worker, or a port to this window.
+    pub type Port;
+    #[wasm_bindgen(method, catch, js_name = postMessage)]
+    fn post(this: &Port, message: &JsValue, transfer: &Array) -> Result<(), JsValue>;
+    #[wasm_bindgen(method, setter, js_name = onmessage)]
+    fn set_onmessage(this: &Port, listener: &Function);
+}
 
-/// The worker of the page, and what has arrived from it.
+/// The name of a file and its content, or why it cannot be read.
+type Content = (String, Result<Vec<u8>, String>);
+
+/// The context of the window; another one once its graphics were lost.
+type Window = Rc<RefCell<Option<egui::Context>>>;
+
+/// The port of the page, and what has arrived at it.
 struct TabLink {
-    worker: Worker,
+    port: Port,
+    window: Window,
     inbox: Rc<RefCell<VecDeque<Reply>>>,
-    /// Name and text of files that were dropped onto the page.
-    opened: Rc<RefCell<VecDeque<Text>>>,
+    /// Files that were dropped onto the page, or chosen.
+    opened: Rc<RefCell<VecDeque<Content>>>,
+    /// Whether the browser was asked to keep what is stored.
+    is_kept: bool,
     /// Called by the browser, as long as it is there.
     _listener: Closure<dyn FnMut(MessageEvent)>,
 }
 
 impl TabLink {
-    fn open(window: egui::Context) -> Result<TabLink, JsValue> {
-        let options = WorkerOptions::new();
-        options.set_type(WorkerType::Module);
-        let worker = Worker::new_with_options("worker.js", &options)?;
+    fn open(port: Port, window: Window) -> TabLink {
         let inbox: Rc<RefCell<VecDeque<Reply>>> = Rc::default();
-        let arrived = inbox.clone();
+        let (arrived, shown) = (inbox.clone(), window.clone());
         let listener = Closure::new(move |message: MessageEvent| {
-            let text = message.data().as_string().unwrap_or_default();
-            let reply = serde_json::from_str(&text).unwrap_or_else(|error| {
-                Reply::Failed(Box::new(Problem::new(format!("a message of the trainer cannot be read: {error}: {text}"))))
-            });
-            arrived.borrow_mut().push_back(reply);
-            window.request_repaint_after(LATENCY);
+            arrived.borrow_mut().push_back(reply(&message.data()));
+            if let Some(window) = &*shown.borrow() {
+                window.request_repaint_after(LATENCY);
+            }
         });
-        worker.set_onmessage(Some(listener.as_ref().unchecked_ref()));
-        Ok(TabLink { worker, inbox, opened: Rc::default(), _listener: listener })
+        port.set_onmessage(listener.as_ref().unchecked_ref());
+        TabLink { port, window, inbox, opened: Rc::default(), is_kept: false, _listener: listener }
+    }
+
+    /// Adds a file that was read.
+    fn add(&self, name: String, content: Result<Vec<u8>, String>) {
+        self.opened.borrow_mut().push_back((name, content));
+        self.window.borrow().iter().for_each(egui::Context::request_repaint);
+    }
+}
+
+/// A message of the trainer: text, or text and a file.
+fn reply(message: &JsValue) -> Reply {
+    let (text, file) = match message.dyn_ref::<Array>() {
+        Some(parts) => (parts.get(0), Uint8Array::new(&parts.get(1)).to_vec()),
+        None => (message.clone(), Vec::new()),
+    };
+    let text = text.as_string().unwrap_or_default();
+    match serde_json::from_str(&text) {
+        Ok(Reply::Exported { run, .. }) => Reply::Exported { run, archive: file },
+        Ok(reply) => reply,
+        Err(error) => Reply::Failed(Box::new(Problem::new(format!("a message of the trainer cannot be read: {error}: {text}")))),
     }
 }
 
 impl Link for TabLink {
     fn send(&mut self, request: Request) {
-        let text = serde_json::to_string(&request).expect("requests are plain data");
+        let makes_runs = matches!(&request, Request::Session { command: Command::Start { .. } })
+            || matches!(&request, Request::Study { command: SuiteCommand::Run { .. }, .. });
+        if makes_runs && !std::mem::replace(&mut self.is_kept, true) {
+            // Otherwise browsers may remove what is stored when the disk is full. Some ask the user, and the answer does not matter here.
+            let _ = web_sys::window().map(|window| window.navigator().storage().persist());
+        }
+        let text = JsValue::from_str(&serde_json::to_string(&request).expect("requests are plain data"));
         // Fails only if the worker is gone, which is reported by itself.
-        let _ = self.worker.post_message(&JsValue::from_str(&text));
+        let _ = match request {
+            Request::Import { archive, .. } => {
+                let file = Uint8Array::from(archive.as_slice());
+                self.port.post(&Array::of2(&text, &file), &Array::of1(&file.buffer()))
+            }
+            _ => self.port.post(&text, &Array::new()),
+        };
     }
 
     fn poll(&mut self) -> Option<Reply> {
@@ -63,23 +110,37 @@ impl Link for TabLink {
     }
 
     fn open(&mut self, file: egui::DroppedFileHandle) {
-        let opened = self.opened.clone();
+        let (opened, window) = (self.opened.clone(), self.window.clone());
         wasm_bindgen_futures::spawn_local(async move {
             let name = file.path().display().to_string();
-            let text = file.bytes_async().await;
-            let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".to_string()));
-            opened.borrow_mut().push_back((name, text));
+            let content = file.bytes_async().await;
+            opened.borrow_mut().push_back((name, content.map(|bytes| bytes.to_vec())));
+            window.borrow().iter().for_each(egui::Context::request_repaint);
         });
     }
 
-    fn opened(&mut self) -> Option<(String, Result<String, String>)> {
+    fn opened(&mut self) -> Option<Content> {
         self.opened.borrow_mut().pop_front()
     }
 
+    fn has_archives(&self) -> bool {
+        true
+    }
+
+    fn download(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        download(name, &Uint8Array::from(bytes)).map_err(unsaved)
+    }
+
+    fn choose(&mut self) {
+        let document = web_sys::window().and_then(|window| window.document());
+        if let Some(element) = document.and_then(|document| document.get_element_by_id("file")) {
+            element.unchecked_into::<HtmlElement>().click();
+        }
+    }
+
     fn save(&mut self, _: &str, files: &[(String, String)]) -> Result<String, String> {
-        let failed = |error: JsValue| format!("the browser does not save files: {error:?}");
         for (name, text) in files {
-            download(name, text).map_err(failed)?;
+            download(name, &JsValue::from_str(text)).map_err(unsaved)?;
         }
         Ok("in the folder of downloads".into())
     }
@@ -115,11 +176,14 @@ impl eframe::App for Tab {
     }
 }
 
+fn unsaved(error: JsValue) -> String {
+    format!("the browser does not save files: {error:?}")
+}
+
 /// Offers a file as a download.
-fn download(name: &str, text: &str) -> Result<(), JsValue> {
+fn download(name: &str, content: &JsValue) -> Result<(), JsValue> {
     let document = web_sys::window().and_then(|window| window.document()).ok_or("there is no page")?;
-    let parts = js_sys::Array::of1(&JsValue::from_str(text));
-    let address = Url::create_object_url_with_blob(&Blob::new_with_str_sequence(&parts)?)?;
+    let address = Url::create_object_url_with_blob(&Blob::new_with_buffer_source_sequence(&Array::of1(content))?)?;
     let link: HtmlAnchorElement = document.create_element("a")?.unchecked_into();
     link.set_href(&address);
     link.set_download(name);
@@ -138,51 +202,87 @@ fn mirror(text: &str) {
 /// The handle of the page's JavaScript.
 #[wasm_bindgen]
 pub struct Page {
-    runner: eframe::WebRunner,
+    runner: RefCell<WebRunner>,
+    /// The port, until the app is made.
+    port: Rc<RefCell<Option<Port>>>,
     app: Rc<RefCell<Option<Rc<RefCell<App<TabLink>>>>>>,
-    context: Rc<RefCell<Option<egui::Context>>>,
+    window: Window,
 }
 
 #[wasm_bindgen]
 impl Page {
-    /// A page that shows nothing yet.
+    /// A page that shows nothing yet, with the trainer at this port.
     #[wasm_bindgen(constructor)]
-    #[allow(clippy::new_without_default, reason = "JavaScript constructs it")]
-    pub fn new() -> Page {
-        Page { runner: eframe::WebRunner::new(), app: Rc::default(), context: Rc::default() }
+    pub fn new(port: Port) -> Page {
+        Page { runner: RefCell::new(WebRunner::new()), port: Rc::new(RefCell::new(Some(port))), app: Rc::default(), window: Rc::default() }
     }
 
-    /// Opens the app on a canvas, with the trainer in a worker.
+    /// Opens the app on a canvas, or opens it again as it was, after the graphics of the canvas were lost.
     ///
     /// # Errors
-    /// Without WebGL, or if the worker cannot be made.
+    /// Without WebGL.
     pub async fn open(&self, canvas: HtmlCanvasElement) -> Result<(), JsValue> {
-        let (app, context) = (self.app.clone(), self.context.clone());
-        let options = eframe::WebOptions::default();
+        // One that has panicked, as drawing may on graphics that are lost, cannot be used any more.
+        if self.runner.borrow().has_panicked() {
+            self.runner.replace(WebRunner::new());
+        }
+        let (port, kept, window) = (self.port.clone(), self.app.clone(), self.window.clone());
         let make = move |creation: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, Box<dyn std::error::Error + Send + Sync>> {
-            let link = TabLink::open(creation.egui_ctx.clone()).map_err(|error| format!("the worker cannot be made: {error:?}"))?;
-            let mut opened = App::new(&creation.egui_ctx, link);
-            opened.open_link(&web_sys::window().and_then(|window| window.location().hash().ok()).unwrap_or_default());
-            let opened = Rc::new(RefCell::new(opened));
-            *app.borrow_mut() = Some(opened.clone());
-            *context.borrow_mut() = Some(creation.egui_ctx.clone());
-            Ok(Box::new(Tab { app: opened, told: String::new() }))
+            let context = creation.egui_ctx.clone();
+            let before = window.replace(Some(context.clone()));
+            let known = kept.borrow().clone();
+            let app = match known {
+                Some(app) => {
+                    // Its theme and its size.
+                    if let Some(options) = before.map(|before| before.options(Clone::clone)) {
+                        context.options_mut(|now| *now = options);
+                    }
+                    app.borrow().dress(&context);
+                    app
+                }
+                None => {
+                    let port = port.take().ok_or("the page has no port")?;
+                    let mut app = App::new(&context, TabLink::open(port, window.clone()));
+                    app.open_link(&web_sys::window().and_then(|window| window.location().hash().ok()).unwrap_or_default());
+                    Rc::new(RefCell::new(app))
+                }
+            };
+            kept.replace(Some(app.clone()));
+            Ok(Box::new(Tab { app, told: String::new() }))
         };
-        self.runner.start(canvas, options, Box::new(make)).await
+        let runner = self.runner.borrow().clone();
+        runner.start(canvas, eframe::WebOptions::default(), Box::new(make)).await
+    }
+
+    /// Stops to draw, until it is opened again.
+    pub fn close(&self) {
+        self.runner.borrow().destroy();
     }
 
     /// Does what a button of the page says.
     pub fn act(&self, action: &str) {
-        if let Some(app) = &*self.app.borrow() {
-            app.borrow_mut().act(action);
-        }
-        if let Some(context) = &*self.context.borrow() {
-            context.request_repaint();
-        }
+        self.with(|app| app.act(action));
+    }
+
+    /// Adds a file that the user has chosen.
+    pub fn add(&self, name: String, bytes: Vec<u8>) {
+        self.with(|app| app.link().add(name, Ok(bytes)));
+    }
+
+    /// Takes note of the bytes that are stored, and of those that can be.
+    pub fn note_storage(&self, used: f64, quota: f64) {
+        self.with(|app| app.note_storage(used, quota));
     }
 
     /// Why the app has stopped, if it has.
     pub fn problem(&self) -> Option<String> {
-        self.runner.panic_summary().map(|summary| summary.message())
+        self.runner.borrow().panic_summary().map(|summary| summary.message())
+    }
+
+    fn with(&self, change: impl FnOnce(&mut App<TabLink>)) {
+        if let Some(app) = &*self.app.borrow() {
+            change(&mut app.borrow_mut());
+        }
+        self.window.borrow().iter().for_each(egui::Context::request_repaint);
     }
 }

@@ -9,13 +9,14 @@ use std::{fs, path::Path, process::ExitCode};
 use anyhow::{Context, Result};
 use wasm_bindgen_cli_support::Bindgen;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "web/app.js",
     "web/index.html",
     "web/page.js",
     "web/remedy.js",
     "web/study.js",
     "web/text.html",
+    "web/trainer.js",
     "web/worker.js",
     "configs/quickstart.toml",
     "configs/example/base.toml",

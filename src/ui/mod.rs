@@ -303,7 +303,7 @@ impl<L: Link> App<L> {
             "continue" => self.state.go_on(),
             "stop" => self.state.stop(),
             "resume" => {
-                if let Some(run) = self.state.runs.iter().rev().find(|run| run.exit.is_some_and(|exit| exit.is_resumable())) {
+                if let Some(run) = self.state.runs.iter().rev().find(|run| runs::is_resumable(run)) {
                     let run = run.name.clone();
                     self.state.resume(&run);
                     self.screen = Screen::Curves;

@@ -247,8 +247,7 @@ impl Runs {
     fn actions(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, entry: &RunEntry) {
         let name = &entry.name;
         let is_busy = state.live.as_ref().is_some_and(|live| !live.is_over());
-        let is_resumable = entry.study.is_none() && entry.exit.map_or(entry.made > 0, |exit| exit.is_resumable());
-        if is_resumable && !is_busy && widgets::small_button(ui, "Resume", &format!("Resume {name}")).clicked() {
+        if is_resumable(entry) && !is_busy && widgets::small_button(ui, "Resume", &format!("Resume {name}")).clicked() {
             state.resume(name);
             *screen = Screen::Curves;
         }
@@ -326,6 +325,11 @@ fn is_live(state: &State, entry: &RunEntry) -> bool {
         })
     };
     state.live.as_ref().is_some_and(|live| live.run == entry.name && !live.is_over()) || of_study()
+}
+
+/// Whether a run can go on by itself, one that has not ended because its process did among them.
+pub fn is_resumable(entry: &RunEntry) -> bool {
+    entry.study.is_none() && entry.exit.map_or(entry.made > 0, |exit| exit.is_resumable())
 }
 
 /// Where the user has no folders, a run comes as a file.

@@ -54,18 +54,20 @@ fn at(place: u64) -> Options {
     options
 }
 
+/// What to do about a full storage.
+const FULL: &str = "the browser's storage is full or damaged. What was stored before is whole: free space on the disk, load the page again, remove what is not needed, and resume";
+
 /// What the browser says, with a remedy for a full disk.
 fn words(error: Exception) -> String {
     match error.name().as_str() {
-        "QuotaExceededError" => {
-            "the browser's storage is full: free space on the disk or remove other studies, then load the page again; what is stored so far remains".into()
-        }
+        "QuotaExceededError" => FULL.into(),
         name => format!("{name}: {}", error.message()),
     }
 }
 
 fn whole(count: f64, wanted: usize) -> Result<(), String> {
-    if count == wanted as f64 { Ok(()) } else { Err(format!("{count} of {wanted} bytes: the browser's storage is full or damaged")) }
+    // A full storage takes a part, or says nothing that is a number of bytes.
+    if count == wanted as f64 { Ok(()) } else { Err(FULL.into()) }
 }
 
 impl Medium for File {
@@ -149,7 +151,7 @@ impl StudyHost {
 }
 
 pub fn unsaved(error: &str) -> JsValue {
-    JsError::new(&format!("The study cannot be stored: {error}.")).into()
+    JsError::new(&format!("Nothing more can be stored: {error}.")).into()
 }
 
 fn json(event: &SuiteEvent) -> String {

@@ -63,7 +63,7 @@ impl Link for Replay {
 
     fn open(&mut self, _: egui::DroppedFileHandle) {}
 
-    fn opened(&mut self) -> Option<(String, Result<String, String>)> {
+    fn opened(&mut self) -> Option<(String, Result<Vec<u8>, String>)> {
         None
     }
 

@@ -54,6 +54,11 @@ impl Link for Desk {
     }
 
     fn open(&mut self, file: egui::DroppedFileHandle) {
+        // The trainer reads texts itself.
+        if moelab::ui::is_text(&file.path().to_string_lossy()) {
+            self.opened.push_back((print::path(file.path()), Ok(Vec::new())));
+            return;
+        }
         let is_archive = file.path().extension().is_some_and(|extension| extension == "tar");
         let most = if is_archive { archive::MOST_BYTES } else { MAX_BYTES as u64 };
         let content = input::read(file.path(), most).map_err(|error| error.to_string());

@@ -45,6 +45,15 @@ pub trait Places {
     /// If it cannot be opened.
     fn folder(&self, path: &str) -> Result<Option<Box<dyn Store>>, StoreError>;
 
+    /// Keeps a text for runs to learn. Places with files have no need of it: there, configs name files.
+    ///
+    /// # Errors
+    /// If it cannot be kept.
+    fn keep(&mut self, name: &str, _text: &str) -> Result<(), StoreError> {
+        let problem = "runs learn files here, which data.paths of their configs names".into();
+        Err(StoreError::Medium { action: "keep", path: name.into(), problem })
+    }
+
     /// Removes the folder of a run or a study.
     ///
     /// # Errors
@@ -196,6 +205,11 @@ impl<P: Places> Workspace<P> {
                 Ok(())
             }
             Request::Import { name, archive } => self.import(name, &archive),
+            Request::Keep { name, text } => {
+                self.places.keep(&name, &text)?;
+                self.replies.push(Reply::Kept { name });
+                Ok(())
+            }
             Request::Remove { name } => {
                 let is_open = |open: Option<&str>| open == Some(&name);
                 if is_open(self.runs.front().map(String::as_str))
@@ -315,7 +329,7 @@ fn about(request: &Request) -> Option<String> {
         }
         Request::Study { study, .. } => Some(study.clone()),
         Request::Look { run } | Request::Read(Query { run, .. }) | Request::Export { run } => Some(run.clone()),
-        Request::Remove { name } | Request::Import { name, .. } => Some(name.clone()),
+        Request::Remove { name } | Request::Import { name, .. } | Request::Keep { name, .. } => Some(name.clone()),
         Request::Session { .. } | Request::List | Request::Probe { .. } => None,
     }
 }

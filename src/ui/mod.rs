@@ -89,6 +89,9 @@ pub trait Link {
     /// Lets the user choose a file, which is read like one that was dropped.
     fn choose(&mut self) {}
 
+    /// Reads a file that comes with the page, like one that was dropped.
+    fn fetch(&mut self, _name: &str) {}
+
     /// Whether runs can read files of the machine, which are then named by their paths.
     fn has_files(&self) -> bool;
 }
@@ -171,6 +174,20 @@ pub struct App<L> {
     report: report::Report,
     /// Configs and studies that were opened, by name.
     texts: BTreeMap<String, String>,
+}
+
+/// Whether a file is a text to learn, by its name.
+pub fn is_text(name: &str) -> bool {
+    let name = name.to_lowercase();
+    [".txt", ".text", ".md", ".markdown"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// The name under which a text is kept.
+fn kept_name(file: &str) -> String {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).take(80).collect();
+    let name = name.trim_matches(['.', '-']).to_string();
+    if name.is_empty() { "text.txt".into() } else { name }
 }
 
 impl<L: Link> App<L> {
@@ -259,6 +276,15 @@ impl<L: Link> App<L> {
             let is_archive = name.to_lowercase().ends_with(".tar");
             let text = |bytes| String::from_utf8(bytes).map_err(|_| "it is not text: wanted a config, or the `.tar` of a run".to_string());
             match content {
+                // A path, which the trainer reads, or a text, which is kept for it.
+                Ok(_) if is_text(&name) && self.link.has_files() => {
+                    self.start.take_path(&name);
+                    self.screen = Screen::Start;
+                }
+                Ok(bytes) if is_text(&name) => match String::from_utf8(bytes) {
+                    Ok(text) => self.state.ask(Request::Keep { name: kept_name(&name), text }),
+                    Err(_) => self.state.note(state::Weight::Problem, &name, "it is not UTF-8: convert the file"),
+                },
                 Ok(archive) if is_archive => {
                     self.state.import(&name, archive);
                     self.screen = Screen::Runs;
@@ -293,11 +319,12 @@ impl<L: Link> App<L> {
         self.state.note_storage(storage::Storage { used, quota });
     }
 
-    /// Does what a button outside the window says: `quickstart`, `study`, `pause`, `continue`, `stop`, `resume`, `download`, and
+    /// Does what a button outside the window says: `quickstart`, `book`, `study`, `pause`, `continue`, `stop`, `resume`, `download`, and
     /// `start` for the run of the form or the study that is shown. Others do nothing.
     pub fn act(&mut self, action: &str) {
         match action {
             "quickstart" => start::train(&mut self.state, &mut self.screen),
+            "book" => self.link.fetch(start::BOOK),
             "study" => start::run_study(&mut self.state, &mut self.screen),
             "pause" => self.state.pause(),
             "continue" => self.state.go_on(),
@@ -355,6 +382,12 @@ impl<L: Link> App<L> {
         }
         if std::mem::take(&mut self.state.is_choosing) {
             self.link.choose();
+        }
+        for name in std::mem::take(&mut self.state.fetches) {
+            self.link.fetch(&name);
+        }
+        for name in std::mem::take(&mut self.state.kept) {
+            start::train_on(&mut self.state, &mut self.screen, &name);
         }
         let requests = self.state.take_requests();
         let is_shown_live = self.state.shown.iter().chain(&self.state.focus).any(|run| self.state.is_under_way(run));

@@ -8,7 +8,7 @@ use super::{
     presets::{self, Offer, PRESETS},
     runs,
     setup::Setup,
-    state::State,
+    state::{State, Weight},
     theme::{self, APART, NEAR, bold, size},
     widgets,
 };
@@ -20,10 +20,18 @@ pub struct Start {
     problem: Option<String>,
 }
 
+/// The text that comes with the page, beside it.
+pub const BOOK: &str = "shakespeare.txt";
+
 /// Recent runs that are listed.
 const RECENT: usize = 6;
 
 impl Start {
+    /// Fills in the path of a text.
+    pub fn take_path(&mut self, path: &str) {
+        self.path = path.into();
+    }
+
     /// Draws the screen.
     pub fn show(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, has_files: bool) {
         widgets::heading(
@@ -51,11 +59,20 @@ impl Start {
     fn own_text(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, has_files: bool) {
         card(ui, "Train on my text", |ui| {
             if !has_files {
-                ui.label("In the browser, runs learn the embedded language. The desktop app and the command line read text files, JSON lines and Parquet.");
+                ui.label("A text of yours, or eight plays of Shakespeare (1 MB), one token per byte. It stays in this browser. Documents are separated by blank lines.");
                 ui.add_space(NEAR);
-                if ui.button("Change the config").clicked() {
-                    *screen = Screen::Setup;
-                }
+                let is_busy = state.is_busy();
+                ui.add_enabled_ui(!is_busy, |ui| {
+                    ui.horizontal_wrapped(|ui| {
+                        if ui.button("Choose a text").clicked() {
+                            state.is_choosing = true;
+                        }
+                        if ui.button("Shakespeare").clicked() {
+                            state.fetches.push(BOOK.into());
+                        }
+                    });
+                });
+                busy(ui, is_busy);
                 return;
             }
             ui.label(
@@ -202,6 +219,20 @@ fn ablation(ui: &mut Ui, state: &mut State, screen: &mut Screen) {
         });
         busy(ui, is_busy);
     });
+}
+
+/// Trains the model of the quickstart on a text that is kept.
+pub fn train_on(state: &mut State, screen: &mut Screen, text: &str) {
+    let path = toml::Value::String(text.into());
+    let sets = ["data.kind=text".to_string(), format!("data.paths=[{path}]")];
+    match presets::load(PRESETS[0].path, None, &sets) {
+        Ok(config) => {
+            let stem: String = text.split('.').next().unwrap_or_default().to_string();
+            state.start(&stem, config.to_effective_toml());
+            *screen = Screen::Curves;
+        }
+        Err(problems) => state.note(Weight::Problem, text, problems.to_string()),
+    }
 }
 
 /// Trains the quickstart.

@@ -83,6 +83,10 @@ pub struct State {
     pub has_archives: bool,
     /// Whether the user is to choose a file.
     pub is_choosing: bool,
+    /// Files that come with the page and are to be read.
+    pub fetches: Vec<String>,
+    /// Texts that have been kept, to be learnt.
+    pub kept: Vec<String>,
     /// Room for runs, where that is limited and known.
     pub storage: Option<Storage>,
     /// Runs as files that are to be given to the user.
@@ -519,6 +523,7 @@ impl State {
             Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
             Reply::Exported { run, archive } => self.downloads.push((run, archive)),
             Reply::Imported { run } => self.note(Weight::Info, &run, "added from a file"),
+            Reply::Kept { name } => self.kept.push(name),
             Reply::Warned { text } => self.note(Weight::Warning, "", text),
             Reply::Failed(problem) => {
                 self.is_listing = false;

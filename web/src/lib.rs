@@ -11,17 +11,19 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use moelab::{
-    data::{Corpus, prepare::NoFiles, shared::SharedData, tokenizer::Tokenizer},
+    data::{Corpus, prepare::NoFiles, shared::SharedData, texts::Texts, tokenizer::Tokenizer},
     gpu::{AdapterChoice, Device},
     lab::{
         host::{Activity, Clock, DeviceFuture, Environment, Host},
         memory::Memory,
         store::Store,
         stored_log::Folders,
+        suite::SuiteStore,
     },
     run::{Config, protocol::Problem},
 };
 use wasm_bindgen::prelude::*;
+use workspace::TEXTS;
 
 #[wasm_bindgen]
 extern "C" {
@@ -73,6 +75,8 @@ struct Tab {
     device: Rc<RefCell<Option<Rc<Device>>>>,
     /// The data that they share.
     data: SharedData,
+    /// Texts that they learn, by name.
+    texts: Option<Folders>,
 }
 
 /// Where runs are kept.
@@ -85,16 +89,16 @@ enum Place {
 
 impl Tab {
     fn of_runs() -> Tab {
-        Tab { place: Place::Memory(BTreeMap::new()), device: Rc::default(), data: SharedData::default() }
+        Tab { place: Place::Memory(BTreeMap::new()), device: Rc::default(), data: SharedData::default(), texts: None }
     }
 
-    fn of_study(folders: Folders) -> Tab {
-        Tab { place: Place::Study(folders), device: Rc::default(), data: SharedData::default() }
+    fn of_study(folders: Folders, texts: Option<Folders>) -> Tab {
+        Tab { place: Place::Study(folders), device: Rc::default(), data: SharedData::default(), texts }
     }
 
     /// The runs of these folders, with the device and the data of this tab.
     fn sharing(&self, folders: Folders) -> Tab {
-        Tab { place: Place::Study(folders), device: self.device.clone(), data: self.data.clone() }
+        Tab { place: Place::Study(folders), device: self.device.clone(), data: self.data.clone(), texts: self.texts.clone() }
     }
 }
 
@@ -114,12 +118,20 @@ impl Environment for Tab {
     }
 
     fn corpus(&mut self, config: Config, own: Option<Tokenizer>) -> Result<(Config, Corpus), Problem> {
-        self.data.corpus(config, own, &NoFiles).map_err(|error| Problem::new(error.to_string()))
+        let found = match &self.texts {
+            Some(texts) => {
+                let read = |name: &str| texts.root().read(name).ok().flatten();
+                self.data.corpus(config, own, &Texts { read: &read })
+            }
+            None => self.data.corpus(config, own, &NoFiles),
+        };
+        found.map_err(|error| Problem::new(error.to_string()))
     }
 
     fn store(&mut self, run: &str) -> Result<Box<dyn Store>, Problem> {
         match &mut self.place {
             Place::Memory(folders) => Ok(Box::new(folders.entry(run.to_string()).or_default().clone())),
+            Place::Study(_) if run == TEXTS => Err(Problem::new(format!("`{TEXTS}` is the folder of texts: choose another name"))),
             Place::Study(folders) => Ok(folders.folder(run)?),
         }
     }

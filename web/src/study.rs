@@ -115,7 +115,7 @@ impl StudyHost {
         free: Option<f64>,
     ) -> Result<StudyHost, JsValue> {
         let log = Log::open([File(first), File(second)], free.map(|bytes| bytes as u64)).map_err(|error| unsaved(&error))?;
-        let host = SuiteHost::new(Tab::of_study(log.folders()), log.folders(), name, || milliseconds_since_1970() / 1e3);
+        let host = SuiteHost::new(Tab::of_study(log.folders(), None), log.folders(), name, || milliseconds_since_1970() / 1e3);
         Ok(StudyHost { log, host, activity: Activity::Idle })
     }
 

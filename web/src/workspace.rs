@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use moelab::{
     lab::{
         host::Activity,
-        store::{Store, StoreError, check_path},
+        store::{Store, StoreError, check_name, check_path},
         stored_log::{Folders, Log},
         suite::SuiteStore,
         workspace::{Reply, Request},
@@ -23,6 +23,11 @@ use crate::{
 /// The folders of a tab.
 struct TabFolders(Folders);
 
+/// The folder of texts that runs learn; no run can have its name.
+pub const TEXTS: &str = "texts";
+/// Most bytes of a text.
+const MOST_TEXT: usize = 64_000_000;
+
 impl Places for TabFolders {
     type Environment = Tab;
     type Folders = Folders;
@@ -31,7 +36,7 @@ impl Places for TabFolders {
         let folders = study.and_then(|study| self.0.within(study).ok()).unwrap_or_else(|| self.0.clone());
         match sharing {
             Some(other) => other.sharing(folders),
-            None => Tab::of_study(folders),
+            None => Tab::of_study(folders, self.0.within(TEXTS).ok()),
         }
     }
 
@@ -40,7 +45,7 @@ impl Places for TabFolders {
     }
 
     fn names(&self) -> Result<Vec<String>, StoreError> {
-        self.0.root().list("")
+        Ok(self.0.root().list("")?.into_iter().filter(|name| name != TEXTS).collect())
     }
 
     fn folder(&self, path: &str) -> Result<Option<Box<dyn Store>>, StoreError> {
@@ -51,6 +56,15 @@ impl Places for TabFolders {
         }
         let store: Box<dyn Store> = folders.into_root();
         Ok(if store.list("")?.is_empty() { None } else { Some(store) })
+    }
+
+    fn keep(&mut self, name: &str, text: &str) -> Result<(), StoreError> {
+        check_name(name)?;
+        if text.len() > MOST_TEXT {
+            let problem = format!("it has {} bytes, wanted at most {MOST_TEXT}", text.len());
+            return Err(StoreError::Medium { action: "keep", path: name.into(), problem });
+        }
+        self.0.within(TEXTS)?.root_mut().write(name, text.as_bytes())
     }
 
     fn remove(&mut self, name: &str) -> Result<(), StoreError> {

@@ -75,6 +75,14 @@ pub enum Request {
         #[serde(skip)]
         archive: Vec<u8>,
     },
+    /// Keeps a text for runs to learn, by the name that `data.paths` of their configs has: where there are no files. One of the same name is
+    /// replaced. Answered by [`Reply::Kept`].
+    Keep {
+        /// Its name.
+        name: String,
+        /// The text.
+        text: String,
+    },
     /// Removes a run or a study with all its files. Answered by [`Reply::Listed`].
     Remove {
         /// The name of its folder.
@@ -94,6 +102,7 @@ impl Request {
             Self::Probe { .. } => "probe".into(),
             Self::Export { .. } => "export".into(),
             Self::Import { .. } => "import".into(),
+            Self::Keep { .. } => "keep".into(),
             Self::Remove { .. } => "remove".into(),
         }
     }
@@ -142,6 +151,11 @@ pub enum Reply {
     Imported {
         /// The run.
         run: String,
+    },
+    /// A text is kept.
+    Kept {
+        /// Its name.
+        name: String,
     },
     /// A warning for the user.
     Warned {

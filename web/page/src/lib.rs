@@ -16,7 +16,8 @@ use moelab::{
     ui::{App, LATENCY, Link},
 };
 use wasm_bindgen::prelude::*;
-use web_sys::{Blob, HtmlAnchorElement, HtmlCanvasElement, HtmlElement, MessageEvent, Url};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Blob, HtmlAnchorElement, HtmlCanvasElement, HtmlElement, MessageEvent, Response, Url};
 
 #[wasm_bindgen]
 extern "C" {
@@ -138,6 +139,15 @@ impl Link for TabLink {
         }
     }
 
+    fn fetch(&mut self, name: &str) {
+        let (opened, window, name) = (self.opened.clone(), self.window.clone(), name.to_string());
+        wasm_bindgen_futures::spawn_local(async move {
+            let content = fetched(&name).await.map_err(|error| format!("it cannot be loaded: {error:?}"));
+            opened.borrow_mut().push_back((name, content));
+            window.borrow().iter().for_each(egui::Context::request_repaint);
+        });
+    }
+
     fn save(&mut self, _: &str, files: &[(String, String)]) -> Result<String, String> {
         for (name, text) in files {
             download(name, &JsValue::from_str(text)).map_err(unsaved)?;
@@ -178,6 +188,16 @@ impl eframe::App for Tab {
 
 fn unsaved(error: JsValue) -> String {
     format!("the browser does not save files: {error:?}")
+}
+
+/// A file beside the page.
+async fn fetched(name: &str) -> Result<Vec<u8>, JsValue> {
+    let window = web_sys::window().ok_or("there is no page")?;
+    let response: Response = JsFuture::from(window.fetch_with_str(name)).await?.unchecked_into();
+    if !response.ok() {
+        return Err(JsValue::from_str(&format!("status {}", response.status())));
+    }
+    Ok(Uint8Array::new(&JsFuture::from(response.array_buffer()?).await?).to_vec())
 }
 
 /// Offers a file as a download.

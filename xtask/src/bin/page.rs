@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::ExitCode};
 use anyhow::{Context, Result};
 use wasm_bindgen_cli_support::Bindgen;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "web/app.js",
     "web/index.html",
     "web/page.js",
@@ -17,6 +17,7 @@ const FILES: [&str; 11] = [
     "web/study.js",
     "web/text.html",
     "web/trainer.js",
+    "web/texts/shakespeare.txt",
     "web/worker.js",
     "configs/quickstart.toml",
     "configs/example/base.toml",

@@ -297,6 +297,23 @@ fn the_app_in_a_browser_from_a_link_to_a_run_that_the_command_line_continues() {
     assert!(verdict.as_str().unwrap().contains("top1"), "{verdict}");
     at("a study of nine runs");
 
+    // A text of the visitor is learnt as the command line learns it.
+    let words: String = (0..4000).map(|number| format!("Line {number} of a text.\n\n")).collect();
+    fs::write(folder.join("words.txt"), words).unwrap();
+    tab.choose(&[folder.join("words.txt")]);
+    tab.reach("words", 2);
+    tab.press("stop");
+    assert_eq!(tab.end("words")["exit"], "interrupted");
+    let sets = ["data.kind=text", "data.paths=['words.txt']", "train.updates=12", "schedule.horizon=500", "schedule.warmup=25"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
+    let output = moelab().current_dir(&folder).arg("train").arg(quickstart).args(["--out", "native"]).args(sets).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (found, wanted) = (tab.losses("words"), logged(&folder.join("native")));
+    assert!(found.len() <= wanted.len(), "{found:?}");
+    assert_near(&found, &wanted, "a text of the visitor");
+    at("a text of the visitor");
+
     // Five times the browser's GPU process crashes during a run.
     tab.go(LINK);
     tab.press("start");

@@ -18,6 +18,7 @@ use crate::lab::{
         axis::{Axis, tick_names},
         signed,
     },
+    gates::Verdict as GateVerdict,
     suite::{Judged, SuiteCommand},
     verdict::{ArmJudgement, Judgement, Verdict},
 };
@@ -59,6 +60,7 @@ impl Compare {
             None => {}
         }
         findings(ui, screen, &study);
+        gates(ui, &study);
         table(ui, state, &study);
         self.log(ui, &study);
     }
@@ -305,6 +307,22 @@ fn findings(ui: &mut Ui, screen: &mut Screen, study: &Study) {
     }
     if ui.link("All checks and findings").clicked() {
         *screen = Screen::Audit;
+    }
+}
+
+/// What the gates have decided, and why.
+fn gates(ui: &mut Ui, study: &Study) {
+    if study.decisions.is_empty() {
+        return;
+    }
+    widgets::group(ui, "Gates");
+    for record in &study.decisions {
+        let (outcome, word) = match record.decision.verdict {
+            GateVerdict::Stop => (Outcome::Failed, "stopped"),
+            GateVerdict::Promote => (Outcome::Done, "goes on"),
+            GateVerdict::Wait => (Outcome::Waiting, "undecided"),
+        };
+        sentence(ui, outcome, &format!("{} after stage {}: {word}. {}", record.run, record.stage, record.decision.reason));
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     lab::{
         audit::Finding,
+        gates::DecisionRecord,
         suite::{Judged, Progress, SuiteEvent, table},
     },
     run::protocol::Problem,
@@ -27,6 +28,8 @@ pub struct Study {
     pub judged: Option<Judged>,
     /// What the audit found before the first run.
     pub findings: Vec<Finding>,
+    /// What the gates have decided.
+    pub decisions: Vec<DecisionRecord>,
     /// What happened.
     pub lines: Vec<String>,
     /// Whether its runs are being made.
@@ -48,7 +51,11 @@ impl Study {
             self.lines.push(line);
         }
         match event {
-            SuiteEvent::Opened { question, arms, .. } => (self.question, self.arms, self.problem) = (question, arms, None),
+            SuiteEvent::Opened { question, arms, decisions, .. } => {
+                (self.question, self.arms, self.problem) = (question, arms, None);
+                self.decisions = decisions;
+            }
+            SuiteEvent::Decided { record } => self.decisions.push(*record),
             SuiteEvent::Standing { progress, line, rows } => {
                 (self.progress, self.line, self.rows) = (Some(progress), line, rows);
             }

@@ -76,10 +76,13 @@ fn task(mut arguments: Vec<String>) -> Result<()> {
             go(root, steps::app(&rest), &options, steps::run_all)
         }
         ["test"] => {
+            let compiling = if options.dry_run { None } else { steps::compile_tests(root) };
             let machine = set_up(Purpose::Test, root, &options)?;
             if !options.dry_run {
                 python::prepare(root, &machine);
             }
+            // Whether it went well is told by the first step, which does the same.
+            let _ = compiling.map(|mut cargo| cargo.wait());
             go(root, steps::test(root, &machine), &options, steps::test_all)
         }
         ["web"] => {

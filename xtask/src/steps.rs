@@ -6,7 +6,7 @@ use std::{
     fmt, fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -69,11 +69,21 @@ fn cargo() -> PathBuf {
 /// Features that are off by default but tested.
 const FEATURES: &str = "moelab-native/parquet,moelab-native/app";
 
+/// The arguments of the tests that need no browser.
+const TESTS: [&str; 6] = ["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"];
+
+/// Starts to compile the tests, which takes minutes, while the set-up downloads. None if cargo cannot be started.
+pub fn compile_tests(root: &Path) -> Option<Child> {
+    let mut command = Command::new(cargo());
+    command.current_dir(root).args(TESTS).args(["--no-run", "--quiet"]);
+    println!("Meanwhile the tests are compiled.");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+}
+
 /// All tests, including those of the page. The tests use a debug build of the page: it compiles faster than a release
 /// build and keeps its assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
-    let mut steps =
-        vec![step("tests", Count::Cargo, cargo(), &["test", "--locked", "--workspace", "--features", FEATURES, "--no-fail-fast"])];
+    let mut steps = vec![step("tests", Count::Cargo, cargo(), &TESTS)];
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));
     let mut docs = step("documentation without warnings", Count::One, cargo(), &["doc", "--locked", "--package", "moelab", "--no-deps"]);
@@ -128,6 +138,11 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
         "--profile",
         profile,
     ];
+    // A page for tests runs for moments: what is not hot is compiled without optimisation.
+    let unoptimised =
+        ["moelab", "image", "moxcms", "pxfm", "tokenizers"].map(|package| format!("profile.dev.package.{package}.opt-level=0"));
+    let unoptimised: Vec<&str> = unoptimised.iter().flat_map(|setting| ["--config", setting]).collect();
+    let build = if profile == "dev" { [&build[..], &unoptimised].concat() } else { build.to_vec() };
     let mut compile = step("compile the page", Count::Nothing, cargo(), &build);
     let mut target = "target";
     if let (None, Some(rust)) = (&machine.wasm_target, &machine.debian_rust) {

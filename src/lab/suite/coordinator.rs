@@ -70,6 +70,9 @@ pub enum SuiteEvent {
         runs: usize,
         /// Runs that were over already.
         over: usize,
+        /// Decisions of the gates so far.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        decisions: Vec<DecisionRecord>,
     },
     /// A run was handed to a slot.
     RunStarted {
@@ -271,6 +274,7 @@ impl<S: SuiteStore> Coordinator<S> {
             arms: plan.arms.iter().map(|arm| arm.name.clone()).collect(),
             runs: plan.runs.len(),
             over: coordinator.status.iter().filter(|status| status.is_over()).count(),
+            decisions: coordinator.decisions.clone(),
         };
         coordinator.events.push_back(opened);
         Ok(coordinator)

@@ -81,7 +81,7 @@ pub fn status(plan: &Plan, rows: &[(&PlannedRun, RunStatus, Option<Summary>)]) -
 /// An event as a line; `None` for what the lines of progress show.
 pub fn event(event: &SuiteEvent) -> Option<String> {
     Some(match event {
-        SuiteEvent::Opened { question, arms, runs, over } => {
+        SuiteEvent::Opened { question, arms, runs, over, .. } => {
             format!("{}\n{} arms, {runs} runs, {over} of them are over", escape::name(question), arms.len())
         }
         SuiteEvent::RunStarted { run, until, is_resumed, .. } => {

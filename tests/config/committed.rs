@@ -52,20 +52,28 @@ const KEPT: [&str; 6] = ["exp8", "exp8/as_run", "reasoning", "rnn", "rnn/shakesp
 #[test]
 fn the_table_of_claims_is_that_of_the_reports() {
     let mut table = String::from("| study | as published or expected | here |\n|---|---|---|\n");
+    let mut summary = String::from("| study | claims | hold | do not hold | not clear | no verdict |\n|---|---|---|---|---|---|\n");
     for folder in KEPT {
         let path = format!("configs/{folder}/RESULTS.md");
         let report = std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"));
         let rows = report.lines().skip_while(|line| *line != "## Claims").skip(1).take_while(|line| !line.starts_with("## "));
         let mut of_study = 0;
+        let mut outcomes = ["**holds**", "**does not hold**", "**not clear**", "**no verdict**"].map(|outcome| (outcome, 0));
         for row in rows.filter(|line| line.starts_with("| `")) {
             let cells: Vec<&str> = row.split(" | ").collect();
             of_study += 1;
+            let known = outcomes.iter_mut().find(|(outcome, _)| cells[2].starts_with(outcome));
+            known.unwrap_or_else(|| panic!("{path}: {row}")).1 += 1;
             table += &format!("| [`{folder}`]({folder}/RESULTS.md) | {} | {} |\n", cells[1], cells[2]);
         }
         assert!(of_study > 1, "{path} has no claims");
+        let counts = outcomes.map(|(_, count)| count.to_string()).join(" | ");
+        summary += &format!("| {folder} | {of_study} | {counts} |\n");
     }
     let readme = std::fs::read_to_string(format!("{ROOT}/configs/README.md")).unwrap();
     assert!(readme.contains(&table), "configs/README.md must contain:\n{table}");
+    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).unwrap();
+    assert!(readme.contains(&summary), "README.md must contain:\n{summary}");
 }
 
 #[test]

@@ -154,7 +154,15 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
     let folder = if profile == "dev" { "debug" } else { profile };
     let [trainer, window] = ["web", "page"].map(|name| format!("{target}/wasm32-unknown-unknown/{folder}/moelab_{name}.wasm"));
     let assemble = ["run", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page", "--", "dist", &trainer, &window];
-    vec![compile, step("assemble the page in dist/", Count::Nothing, cargo(), &assemble)]
+    let mut steps = vec![compile, step("assemble the page in dist/", Count::Nothing, cargo(), &assemble)];
+    if let (Some(wasm_opt), "web") = (&machine.wasm_opt, profile) {
+        for (title, name) in [("make the trainer smaller", "web"), ("make the window smaller", "page")] {
+            let module = format!("dist/moelab_{name}_bg.wasm");
+            let arguments = ["-Oz", "--all-features", "--strip-debug", "--strip-producers", &module, "-o", &module];
+            steps.push(step(title, Count::Nothing, wasm_opt, &arguments));
+        }
+    }
+    steps
 }
 
 /// Debian's compiler is a stable release, which needs `RUSTC_BOOTSTRAP` for `-Z`; rustup's cargo sets variables that must be unset.

@@ -21,6 +21,7 @@ fn bare(system: System, rights: Rights) -> Machine {
         rustup: Some("/home/me/.cargo/bin/rustup".into()),
         rust_lld: Some("/sysroot/rust-lld".into()),
         debian_rust: None,
+        wasm_opt: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn complete() -> Machine {
         python: here("python3"),
         node: here("node"),
         chromium: here("chromium"),
+        wasm_opt: here("wasm-opt"),
         wasm_target: Some("/sysroot/wasm32-unknown-unknown".into()),
         ..bare(System::Debian, Rights::Root)
     }
@@ -72,7 +74,8 @@ fn the_plan_says_what_and_why() {
 fn each_task_needs_no_more_than_it_uses() {
     let names = |purpose, system| missing(purpose, &bare(system, Rights::Root)).iter().map(|n| n.name).collect::<Vec<_>>();
     assert_eq!(names(Purpose::Run, System::Debian), ["a Vulkan driver"]);
-    assert_eq!(names(Purpose::Web, System::Debian), ["Rust's standard library for wasm32-unknown-unknown"]);
+    assert_eq!(names(Purpose::Web, System::Debian), ["Rust's standard library for wasm32-unknown-unknown", "Binaryen"]);
+    assert_eq!(names(Purpose::Web, System::MacOs), ["Rust's standard library for wasm32-unknown-unknown"], "the page works without it");
     assert!(names(Purpose::Run, System::MacOs).is_empty(), "the driver is part of the system");
 }
 

@@ -66,8 +66,30 @@ async function worker() {
   return null;
 }
 
+// The server `moelab serve` says in the page that it is one, and what it lets the page do.
+const access = document.querySelector("meta[name=moelab-serve]")?.content;
+
+// The way to such a server. Its token comes with the address, and is kept out of it and of the history from then on; a reload finds it in the tab's
+// storage.
+function server() {
+  let token = new URLSearchParams(location.hash.slice(1)).get("token");
+  try {
+    if (token) {
+      sessionStorage.setItem("token", token);
+      history.replaceState(null, "", location.pathname);
+    }
+    token ??= sessionStorage.getItem("token");
+  } catch {
+    // Without storage a reload needs the printed address again.
+  }
+  return new Worker(`remote.js#${token ?? ""}`, { type: "module" });
+}
+
 // The way to the trainer.
 async function trainer() {
+  if (access !== undefined) {
+    return server();
+  }
   const found = new URLSearchParams(location.search).has("main-thread") ? null : await worker();
   if (found) {
     return found;
@@ -116,7 +138,7 @@ async function noteStorage(page) {
 try {
   const [port] = await Promise.all([trainer(), init({ module_or_path: fetched() })]);
   const canvas = element("canvas");
-  const page = new Page(port);
+  const page = new Page(port, access && `${location.host}, ${access}`);
   watchGraphics(page, canvas);
   await page.open(canvas);
   element("loading").hidden = true;
@@ -126,8 +148,10 @@ try {
     await add(page, target.files);
     target.value = "";
   });
-  await noteStorage(page);
-  setInterval(() => noteStorage(page), STORAGE);
+  if (access === undefined) {
+    await noteStorage(page);
+    setInterval(() => noteStorage(page), STORAGE);
+  }
   // A panic stops the window; the trainer goes on in its worker until the page is closed.
   setInterval(() => {
     const problem = page.problem();

@@ -6,6 +6,7 @@ mod cache;
 pub mod corpus;
 #[cfg(feature = "app")]
 pub mod desk;
+pub mod door;
 pub mod fault;
 mod files;
 pub mod folders;

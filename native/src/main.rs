@@ -15,6 +15,7 @@ mod matching;
 mod open;
 mod probe;
 mod search;
+mod serve;
 mod signals;
 mod suite;
 mod train;
@@ -161,6 +162,8 @@ enum Command {
     Match(matching::MatchArgs),
     /// Recommend a learning rate from one short run in which it rises.
     LrRange(search::LrRangeArgs),
+    /// Show the runs and studies of a folder in a browser, live or finished: prints the address to open.
+    Serve(serve::ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -192,6 +195,7 @@ fn main() -> ExitCode {
         Command::Suite(command) => suite::suite(&common, command),
         Command::Match(args) => matching::match_configs(&common, &args).and_then(exit::result),
         Command::LrRange(args) => search::lr_range(&common, &args).and_then(exit::result),
+        Command::Serve(args) => serve::serve(&common, &args).and_then(exit::result),
     };
     exit::report(outcome)
 }

@@ -12,6 +12,7 @@ use moelab::lab::{
 };
 
 use crate::{
+    door,
     folders::Folders,
     machine::{Machine, Resources},
     print,
@@ -85,6 +86,19 @@ impl Places for Runs {
         fs::remove_dir_all(self.root.join(name)).map_err(|error| self.failed("remove", &error))?;
         drop(lock);
         Ok(())
+    }
+
+    fn is_written(&self, path: &str) -> Result<bool, StoreError> {
+        check_path(path)?;
+        Directory::is_locked(&self.root.join(path))
+    }
+
+    fn tell(&mut self, path: &str, line: &str) -> Result<(), StoreError> {
+        check_path(path)?;
+        let folder = self.root.join(path);
+        // Refuses links.
+        Directory::read_only(&folder)?;
+        door::append(&folder, line).map_err(|error| self.failed("control a process in", &error))
     }
 
     fn seconds_since_1970() -> f64 {

@@ -17,8 +17,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 const LOCK: &str = "run.lock";
+/// How long somebody who looks at a lock may hold it, and how often a writer tries again.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 4;
 
 /// A run folder on disk. Clones share the lock.
 #[derive(Clone, Debug)]
@@ -53,7 +57,7 @@ impl Directory {
         }
         let lock = root.join(LOCK);
         let is_new = !lock.exists();
-        let file = directory.take_lock()?;
+        let file = directory.take_lock(LOOKS)?;
         made.extend(is_new.then_some(lock));
         let hold = Hold { root: root.to_path_buf(), lock: file, made, is_changed: Cell::new(false) };
         Ok(Self { hold: Some(Rc::new(hold)), ..directory })
@@ -68,15 +72,35 @@ impl Directory {
         }
     }
 
-    fn take_lock(&self) -> Result<File, StoreError> {
+    /// Whether a process is writing a run folder.
+    pub fn is_locked(root: &Path) -> Result<bool, StoreError> {
+        let place = checked_root(root)?.join(LOCK);
+        let file = match options().read(true).open(place) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            file => file.map_err(|error| medium("look at", LOCK, error))?,
+        };
+        // A shared lock, which many may hold at once; it is released with the file.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(medium("look at", LOCK, error)),
+        }
+    }
+
+    /// Takes the lock, after `looks` more attempts: somebody may just be [looking at](Self::is_locked) it.
+    fn take_lock(&self, looks: u32) -> Result<File, StoreError> {
         let place = self.place(LOCK)?;
         let failed = |error: io::Error| medium("lock", LOCK, error);
         let mut file = options().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
         match file.try_lock() {
             // Another process removed the file between the two lines above, because it had written nothing.
-            Ok(()) if !is_same_file(&file, &place) => return self.take_lock(),
+            Ok(()) if !is_same_file(&file, &place) => return self.take_lock(looks),
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if looks > 0 => {
+                std::thread::sleep(LOOK);
+                return self.take_lock(looks - 1);
+            }
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&place).ok().filter(|text| !text.is_empty());
                 let holder = holder.unwrap_or_else(|| "another process".to_string());
@@ -259,7 +283,7 @@ fn refuse_link(place: &Path) -> Result<(), StoreError> {
 }
 
 /// Options that do not follow a link which appeared after the check.
-fn options() -> OpenOptions {
+pub(crate) fn options() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "the flag below is a Unix one"))]
     let mut options = OpenOptions::new();
     #[cfg(unix)]

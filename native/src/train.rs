@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +24,7 @@ use serde_json::json;
 
 use crate::{Common, ConfigArgs, open, signals};
 use moelab_native::{
+    door::Door,
     err, fault,
     machine::Machine,
     out, print,
@@ -87,17 +89,32 @@ pub fn drive(common: &Common, command: Command, folder: &Path) -> Result<ExitRea
     host.send(Command::Subscribe(Subscription { series, every_seconds: 0.0, records: common.json }));
     host.send(command);
     let mut shown: Option<Shown> = None;
+    // Its files are removed before the folder is unlocked.
+    let mut door: Option<Door> = None;
     loop {
         if let Some(shown) = shown.as_mut().filter(|shown| !shown.is_stopping && shown.stop.load(Ordering::Relaxed)) {
             shown.is_stopping = true;
             host.send(Command::Stop);
             shown.terminal.say("stopping after the updates in flight, with a checkpoint; press again to end at once");
         }
+        for command in door.as_mut().map(Door::commands).unwrap_or_default() {
+            match command {
+                Ok(command) => host.send(command),
+                Err(problem) => err!("warning: {}", print::name(&problem)),
+            }
+        }
         let (events, activity) = host.advance(SLICE_SECONDS);
-        if events.is_empty() && activity == Activity::Waiting {
-            host.wait();
+        match activity {
+            Activity::Waiting if events.is_empty() => host.wait(),
+            // Paused by a command from outside.
+            Activity::Idle if events.is_empty() => std::thread::sleep(Duration::from_secs_f64(SLICE_SECONDS)),
+            _ => {}
         }
         for event in events {
+            if matches!(event, SessionEvent::Opened(_)) {
+                door = Some(Door::open(folder));
+            }
+            door.iter().for_each(|door| door.observe(&event));
             match event {
                 SessionEvent::Opened(opened) => {
                     let stop = signals::stop_requested()?;
@@ -146,6 +163,8 @@ impl Shown {
             SessionEvent::Series(block) => self.terminal.show_block(&block),
             SessionEvent::Sampled { record, .. } => self.samples.push(*record),
             SessionEvent::Warning { text } => self.terminal.say(&format!("warning: {}", print::name(&text))),
+            SessionEvent::Paused { update } => self.terminal.say(&format!("paused after update {update} by a command from outside")),
+            SessionEvent::Continued => self.terminal.say("continued"),
             SessionEvent::Ended(summary) => {
                 self.terminal.finish(&summary, &self.samples);
                 err!("\nreport  {}\nplot    {}", print::path(&folder.join("report.md")), print::path(&folder.join("loss.png")));

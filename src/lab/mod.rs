@@ -42,6 +42,7 @@ pub mod overview;
 pub mod plot;
 #[cfg(feature = "engine")]
 pub mod probe;
+pub mod process;
 #[cfg(feature = "engine")]
 mod publisher;
 pub mod rate;

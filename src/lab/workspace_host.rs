@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use super::{
     archive,
     host::{Activity, Clock, Environment, Host},
+    process::{self, PROCESS, Process, ProcessState},
     speed_probe::SpeedProbe,
-    store::{Store, StoreError},
+    store::{Store, StoreError, check_path},
     suite::{SuiteCommand, SuiteEvent, SuiteStore},
     suite_host::SuiteHost,
-    workspace::{self, Query, Reply, Request},
+    workspace::{self, Reply, Request},
 };
 use crate::run::protocol::{Command, Problem, SessionEvent};
 
@@ -59,6 +60,24 @@ pub trait Places {
     /// # Errors
     /// If it cannot be removed, or is being written.
     fn remove(&mut self, name: &str) -> Result<(), StoreError>;
+
+    /// Whether a process is writing a folder, this one or another: what holds its lock. Where folders have no locks, nobody can tell.
+    ///
+    /// # Errors
+    /// If its lock cannot be read.
+    fn is_written(&self, path: &str) -> Result<bool, StoreError> {
+        check_path(path)?;
+        Ok(false)
+    }
+
+    /// Appends a line to the [commands](process::COMMANDS) for the process that is writing a folder.
+    ///
+    /// # Errors
+    /// If it cannot be written, or if there are too many commands already.
+    fn tell(&mut self, path: &str, line: &str) -> Result<(), StoreError> {
+        let problem = format!("no other process takes commands here, so not `{line}`");
+        Err(StoreError::Medium { action: "control", path: path.into(), problem })
+    }
 
     /// Seconds since 1970.
     fn seconds_since_1970() -> f64;
@@ -120,9 +139,8 @@ impl<P: Places> Workspace<P> {
     pub fn advance(&mut self, budget: f64) -> (Vec<Reply>, Activity) {
         let end = (self.clock)() + budget;
         while let Some(request) = self.next_request() {
-            let (name, about) = (request.name(), about(&request));
-            if let Err(problem) = self.follow(request) {
-                self.replies.push(Reply::Refused { request: name, about, problem: Box::new(problem) });
+            if let Err(problem) = self.follow(request.clone()) {
+                self.replies.push(request.refused(problem));
             }
             if (self.clock)() >= end {
                 break;
@@ -151,7 +169,7 @@ impl<P: Places> Workspace<P> {
 
     /// The next request: commands do not wait for reading.
     fn next_request(&mut self) -> Option<Request> {
-        let is_command = |request: &Request| matches!(request, Request::Session { .. } | Request::Study { .. });
+        let is_command = |request: &Request| matches!(request, Request::Session { .. } | Request::Study { .. } | Request::Control { .. });
         self.requests.remove(self.requests.iter().position(is_command).unwrap_or(0))
     }
 
@@ -210,6 +228,14 @@ impl<P: Places> Workspace<P> {
                 self.replies.push(Reply::Kept { name });
                 Ok(())
             }
+            Request::Watch { run } => {
+                // Before the folder is read: what a process wrote last is there when its lock is gone.
+                let process = self.process(&run)?;
+                let watched = workspace::watched(&run, process, &*self.folder(&run)?)?;
+                self.replies.push(Reply::Watched(Box::new(watched)));
+                Ok(())
+            }
+            Request::Control { run, command } => self.control(&run, command),
             Request::Remove { name } => {
                 let is_open = |open: Option<&str>| open == Some(&name);
                 if is_open(self.runs.front().map(String::as_str))
@@ -264,9 +290,55 @@ impl<P: Places> Workspace<P> {
 
     fn list(&mut self) -> Result<(), Problem> {
         let (folder, study) = (|path: &str| self.places.folder(path), |name: &str| self.places.study(name, false));
-        let (runs, studies) = workspace::list(&self.places.names()?, &folder, &study);
+        let (mut runs, studies) = workspace::list(&self.places.names()?, &folder, &study);
+        for run in runs.iter_mut().filter(|run| run.exit.is_none_or(|exit| exit.is_resumable())) {
+            run.process = self.process(&run.name)?.map(|process| process.state);
+        }
         self.replies.push(Reply::Listed { runs, studies });
         Ok(())
+    }
+
+    /// The process that makes a run or study, if any.
+    fn process(&self, path: &str) -> Result<Option<Process>, StoreError> {
+        if !self.places.is_written(path)? {
+            return Ok(None);
+        }
+        let Some(folder) = self.places.folder(path)? else { return Ok(None) };
+        let own = Process::read(folder.read(PROCESS)?.as_deref());
+        match path.split_once('/') {
+            // The process of a study takes the commands of its runs too.
+            Some((study, _)) if own.state == ProcessState::Unknown => self.process(study),
+            _ => Ok(Some(own)),
+        }
+    }
+
+    /// Controls a run that this process makes or another one.
+    fn control(&mut self, run: &str, command: Command) -> Result<(), Problem> {
+        if self.runs.front().is_some_and(|open| open == run) {
+            self.host.send(command);
+            return Ok(());
+        }
+        let gone = || Problem::new(format!("no process is making `{run}`: resume it"));
+        if let Some((study, _)) = run.split_once('/') {
+            let own = self.study.as_mut().filter(|open| open.is_running && open.name == study);
+            if let Some(own) = own {
+                own.host.send(process::of_study(&command)?);
+                return Ok(());
+            }
+            if self.process(study)?.is_some_and(|process| process.state != ProcessState::Unknown) {
+                return self.tell(study, &process::of_study(&command)?);
+            }
+        }
+        let process = self.process(run)?.ok_or_else(gone)?;
+        if process.state == ProcessState::Unknown {
+            return Err(Problem::new(format!("the process that makes `{run}` takes no commands: use its own window")));
+        }
+        self.tell(run, &process::for_run(command)?)
+    }
+
+    fn tell(&mut self, path: &str, command: &impl serde::Serialize) -> Result<(), Problem> {
+        let line = serde_json::to_string(command).map_err(|error| Problem::new(error.to_string()))?;
+        Ok(self.places.tell(path, &line)?)
     }
 
     fn session(&mut self, command: Command) -> Result<(), Problem> {
@@ -283,6 +355,11 @@ impl<P: Places> Workspace<P> {
 
     fn study(&mut self, name: &str, command: SuiteCommand) -> Result<(), Problem> {
         let is_run = matches!(command, SuiteCommand::Run { .. });
+        let is_own = self.study.as_ref().is_some_and(|study| study.name == name && study.is_running);
+        let controls = matches!(command, SuiteCommand::Pause | SuiteCommand::Continue | SuiteCommand::Stop);
+        if controls && !is_own && self.process(name)?.is_some_and(|process| process.state != ProcessState::Unknown) {
+            return self.tell(name, &command);
+        }
         if let (true, Some(run)) = (is_run, self.runs.front()) {
             return Err(Problem::new(format!("the run `{run}` is under way: stop it first")));
         }
@@ -318,18 +395,5 @@ impl<P: Places> Study<P> {
         self.is_running = self.host.is_running();
         replies.extend(events.into_iter().map(|event: SuiteEvent| Reply::Study { study: self.name.clone(), event }));
         activity
-    }
-}
-
-/// The run or study that a request is about.
-fn about(request: &Request) -> Option<String> {
-    match request {
-        Request::Session { command: Command::Start { run, .. } | Command::Resume { run, .. } | Command::Inspect { run, .. } } => {
-            Some(run.clone())
-        }
-        Request::Study { study, .. } => Some(study.clone()),
-        Request::Look { run } | Request::Read(Query { run, .. }) | Request::Export { run } => Some(run.clone()),
-        Request::Remove { name } | Request::Import { name, .. } | Request::Keep { name, .. } => Some(name.clone()),
-        Request::Session { .. } | Request::List | Request::Probe { .. } => None,
     }
 }

@@ -1,7 +1,11 @@
-//! The run that the app makes, or has open for reading.
+//! The run that the app makes, has open for reading, or watches while another process makes it.
 
 use std::collections::VecDeque;
 
+use crate::lab::{
+    process::{Process, ProcessState},
+    workspace::Watched,
+};
 use crate::run::{
     protocol::{Opened, OpeningPhase, Problem, Routed, SessionEvent},
     records::SampleRecord,
@@ -16,6 +20,8 @@ const PACE: usize = 50;
 pub struct Live {
     /// Its name.
     pub run: String,
+    /// Whether another process makes it.
+    pub is_remote: bool,
     /// Where it stands.
     pub stage: Stage,
     /// Updates made.
@@ -82,6 +88,11 @@ impl Live {
         Live { run: run.into(), ..Live::default() }
     }
 
+    /// A run that another process makes.
+    pub fn remote(run: &str, updates: u32) -> Live {
+        Live { is_remote: true, updates, ..Live::new(run) }
+    }
+
     /// Whether the run is over.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Ended(_) | Stage::Failed(_) | Stage::Inspected | Stage::Closed)
@@ -96,6 +107,27 @@ impl Live {
 }
 
 impl Live {
+    /// Takes in where a run of another process stands.
+    pub fn watch(&mut self, watched: &Watched) {
+        if let Some(record) = watched.newest.as_ref().filter(|record| self.pace.back().is_none_or(|(last, _)| *last != record.update)) {
+            (self.update, self.train_ce) = (record.update, Some(record.train_ce));
+            self.tokens_per_second = record.time.tokens_per_second.or(self.tokens_per_second);
+            self.pace.push_back((record.update, record.time.seconds));
+            self.pace.drain(..self.pace.len().saturating_sub(PACE));
+        }
+        self.update = watched.process.and_then(|process| process.update).map_or(self.update, |update| update.max(self.update));
+        self.stage = match (watched.process, &watched.summary) {
+            (Some(_), _) if self.stage == Stage::Stopping => Stage::Stopping,
+            (Some(Process { state: ProcessState::Paused, .. }), _) => Stage::Paused,
+            (Some(_), _) => Stage::Training,
+            (None, Some(summary)) => {
+                (self.update, self.val_ce) = (summary.updates, summary.final_val_ce.or(self.val_ce));
+                Stage::Ended(Box::new(summary.clone()))
+            }
+            (None, None) => Stage::Failed(Box::new(Problem::new("the process that made it is gone; the run can be resumed"))),
+        };
+    }
+
     /// Takes in an event of its session.
     pub fn take(&mut self, event: &SessionEvent) {
         match event {

@@ -390,7 +390,8 @@ impl<L: Link> App<L> {
             start::train_on(&mut self.state, &mut self.screen, &name);
         }
         let requests = self.state.take_requests();
-        let is_shown_live = self.state.shown.iter().chain(&self.state.focus).any(|run| self.state.is_under_way(run));
+        let watched = self.state.live.as_ref().map(|live| &live.run);
+        let is_shown_live = self.state.shown.iter().chain(&self.state.focus).chain(watched).any(|run| self.state.is_under_way(run));
         requests.into_iter().for_each(|request| self.link.send(request));
         // Replies wake the window; these frames ask for what changes without one: curves of a run under way, and the list.
         let pause = if is_shown_live { Duration::from_millis(500) } else { Duration::from_secs_f64(state::LIST) };

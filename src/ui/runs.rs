@@ -246,7 +246,7 @@ impl Runs {
 
     fn actions(&mut self, ui: &mut Ui, state: &mut State, screen: &mut Screen, setup: &mut Setup, entry: &RunEntry) {
         let name = &entry.name;
-        let is_busy = state.live.as_ref().is_some_and(|live| !live.is_over());
+        let is_busy = state.is_busy();
         if is_resumable(entry) && !is_busy && widgets::small_button(ui, "Resume", &format!("Resume {name}")).clicked() {
             state.resume(name);
             *screen = Screen::Curves;
@@ -317,19 +317,19 @@ fn header(ui: &mut Ui) {
     }
 }
 
-/// Whether a run makes updates now, in this app or by its study.
+/// Whether a run makes updates now, in this app, by its study or in another process.
 fn is_live(state: &State, entry: &RunEntry) -> bool {
     let of_study = || {
         state.study.as_ref().is_some_and(|study| {
             study.is_running && study.rows.iter().any(|row| entry.name.ends_with(&format!("/{}", row[0])) && row[4] == "training")
         })
     };
-    state.live.as_ref().is_some_and(|live| live.run == entry.name && !live.is_over()) || of_study()
+    entry.process.is_some() || state.live.as_ref().is_some_and(|live| live.run == entry.name && !live.is_over()) || of_study()
 }
 
 /// Whether a run can go on by itself, one that has not ended because its process did among them.
 pub fn is_resumable(entry: &RunEntry) -> bool {
-    entry.study.is_none() && entry.exit.map_or(entry.made > 0, |exit| exit.is_resumable())
+    entry.study.is_none() && entry.process.is_none() && entry.exit.map_or(entry.made > 0, |exit| exit.is_resumable())
 }
 
 /// Where the user has no folders, a run comes as a file.
@@ -356,6 +356,7 @@ fn show_box(ui: &mut Ui, state: &mut State, name: &str) {
 fn open(state: &mut State, screen: &mut Screen, name: &str) {
     state.show_only(name);
     state.focus = Some(name.to_string());
+    state.watch(name);
     *screen = Screen::Curves;
 }
 

@@ -40,10 +40,10 @@ impl Sample {
             }
             return;
         };
-        let live = state.live.as_ref().filter(|live| live.run == run);
+        let live = state.live.as_ref().filter(|live| live.run == run && !live.is_remote);
         let is_open = live.is_some_and(|live| matches!(live.stage, Stage::Training | Stage::Paused | Stage::Inspected));
         let is_sampling = live.is_some_and(|live| live.is_sampling);
-        let is_busy = state.live.as_ref().is_some_and(|live| !live.is_over()) || state.study.as_ref().is_some_and(|study| study.is_running);
+        let is_busy = state.is_busy();
         let is_opening = live.is_some_and(|live| matches!(live.stage, Stage::Asked | Stage::Opening { .. }));
         let asked = live.map(|live| live.samples.clone()).unwrap_or_default();
         widgets::card(ui, |ui| {

@@ -156,7 +156,9 @@ fn card(ui: &mut Ui, title: &str, content: impl FnOnce(&mut Ui)) {
 
 /// Asks how long what the cards start takes, one config after the other.
 fn probe(state: &mut State) {
-    if !state.is_listed || state.is_busy() || state.probing.is_some() || state.probe_problem.is_some() {
+    // A run of another process would be slowed down.
+    let is_disturbing = state.is_busy() || state.runs.iter().any(|run| run.process.is_some());
+    if !state.is_listed || is_disturbing || state.probing.is_some() || state.probe_problem.is_some() {
         return;
     }
     let offers = [presets::quickstart(), presets::study()];

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     lab::{
+        process::ProcessState,
         suite::{SuiteCommand, SuiteEvent},
-        workspace::{Curve, Facts, Probed, Query, Reply, Request, RunEntry, StudyEntry},
+        workspace::{Curve, Facts, Probed, Query, Reply, Request, RunEntry, StudyEntry, Watched},
     },
     run::{
         Config,
@@ -31,9 +32,12 @@ const POINTS: u32 = 2048;
 const COLUMNS: u32 = 240;
 /// Seconds between two readings of a run that is under way.
 const REFRESH: f64 = 1.0;
+/// Seconds between two looks at a run that another process makes.
+const WATCH: f64 = 0.5;
 /// Seconds between two listings: runs of other processes appear and end too.
 pub const LIST: f64 = 5.0;
-/// The share of the time that listing may take: a folder of many runs is listed more rarely.
+/// The share of the time that listing may take, and looking at a run of another process: many runs are listed more rarely, and a long one is
+/// looked at more rarely.
 const LIST_SHARE: f64 = 0.05;
 /// Notes that are kept.
 const NOTES: usize = 200;
@@ -47,7 +51,7 @@ pub struct State {
     pub studies: Vec<StudyEntry>,
     /// Whether the list has arrived.
     pub is_listed: bool,
-    /// The run that is or was made by this app.
+    /// The run that is or was made by this app, or that another process makes and is watched.
     pub live: Option<Live>,
     /// The study that is shown.
     pub study: Option<Study>,
@@ -91,6 +95,7 @@ pub struct State {
     pub storage: Option<Storage>,
     /// Runs as files that are to be given to the user.
     downloads: Vec<(String, Vec<u8>)>,
+    watch: Watch,
     outbox: Vec<Request>,
     /// The run that is started once the one under way has ended: stem of its name, and config.
     next: Option<(String, String)>,
@@ -107,6 +112,15 @@ struct Known {
     reading: u64,
     asked_at: f64,
     is_asked: bool,
+}
+
+/// When the run of another process was looked at.
+#[derive(Default)]
+struct Watch {
+    asked_at: f64,
+    is_asked: bool,
+    /// Seconds that the last answer took.
+    seconds: f64,
 }
 
 /// Something that happened.
@@ -197,6 +211,12 @@ impl State {
                 self.outbox.push(Request::Read(Query { run: run.clone(), series, from: 0, to: u32::MAX, points }));
             }
         }
+        let watched = self.live.as_ref().filter(|live| live.is_remote && !live.is_over()).map(|live| live.run.clone());
+        let is_due = !self.watch.is_asked && self.now - self.watch.asked_at >= WATCH.max(self.watch.seconds / LIST_SHARE);
+        if let Some(run) = watched.filter(|_| is_due) {
+            (self.watch.asked_at, self.watch.is_asked) = (self.now, true);
+            self.ask(Request::Watch { run });
+        }
         let pause = LIST.max(self.list_seconds / LIST_SHARE);
         if !self.is_listing && self.now - self.listed_at >= pause {
             self.list();
@@ -214,7 +234,36 @@ impl State {
     pub fn is_under_way(&self, run: &str) -> bool {
         let of_live = self.live.as_ref().is_some_and(|live| live.run == run && !live.is_over());
         let entry = self.entry(run);
-        of_live || entry.is_some_and(|entry| entry.exit.is_none() && entry.made < entry.updates)
+        of_live || entry.is_some_and(|entry| entry.process.is_some() || entry.exit.is_none() && entry.made < entry.updates)
+    }
+
+    /// Whether the app itself makes something, or opens it, so that nothing else can be started.
+    pub fn is_busy(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| !live.is_remote && !live.is_over()) || self.is_study_running()
+    }
+
+    /// Watches a run that another process makes, unless the app makes something itself.
+    pub fn watch(&mut self, run: &str) {
+        let is_known = self.live.as_ref().is_some_and(|live| live.run == run && !live.is_over());
+        let entry = self.entry(run).filter(|entry| entry.process.is_some());
+        if let (false, false, Some(entry)) = (is_known, self.is_busy(), entry) {
+            self.live = Some(Live::remote(run, entry.updates));
+            self.watch = Watch::default();
+        }
+    }
+
+    /// Watches what is under way in another process, where nothing else has happened here.
+    fn watch_any(&mut self) {
+        if self.is_busy() || self.live.as_ref().is_some_and(|live| !live.is_remote || !live.is_over()) {
+            return;
+        }
+        let of_focus = self.focus.as_ref().and_then(|run| self.entry(run)).filter(|entry| entry.process.is_some());
+        let Some(run) = of_focus.or(self.runs.iter().find(|entry| entry.process.is_some())).map(|entry| entry.name.clone()) else { return };
+        self.watch(&run);
+        if self.shown.is_empty() {
+            self.show_only(&run);
+            self.focus = Some(run);
+        }
     }
 
     /// A run of the list.
@@ -327,6 +376,10 @@ impl State {
 
     /// Stops the run that is under way, and starts another one.
     pub fn restart(&mut self, stem: &str, config: String) {
+        if !self.is_busy() {
+            self.start(stem, config);
+            return;
+        }
         self.next = Some((stem.into(), config));
         self.command(Command::Stop);
     }
@@ -357,7 +410,13 @@ impl State {
         if let (Command::Stop, Some(live)) = (&command, &mut self.live) {
             live.stage = Stage::Stopping;
         }
-        self.ask(Request::Session { command });
+        match self.live.as_ref().filter(|live| live.is_remote) {
+            Some(live) => {
+                let run = live.run.clone();
+                self.ask(Request::Control { run, command });
+            }
+            None => self.ask(Request::Session { command }),
+        }
     }
 
     /// Opens a new study whose files are given.
@@ -441,11 +500,6 @@ impl State {
         self.probes.iter().rev().find(|probed| probed.config == config)
     }
 
-    /// Whether a run or a study is being made.
-    pub fn is_busy(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| !live.is_over()) || self.is_study_running()
-    }
-
     /// What the app subscribes to when it starts.
     pub fn subscription() -> Command {
         Command::Subscribe(Subscription { series: vec!["train_ce".into()], every_seconds: 0.1, records: false })
@@ -490,7 +544,9 @@ impl State {
             Reply::Listed { runs, studies } => {
                 (self.runs, self.studies, self.is_listed) = (runs, studies, true);
                 (self.is_listing, self.list_seconds) = (false, self.now - self.listed_at);
+                self.watch_any();
             }
+            Reply::Watched(watched) => self.watched(&watched),
             Reply::Looked(facts) => {
                 if self.facts.get(&facts.run).is_none_or(|known| known.config != facts.config) {
                     self.configs.remove(&facts.run);
@@ -542,10 +598,29 @@ impl State {
         }
     }
 
+    fn watched(&mut self, watched: &Watched) {
+        (self.watch.is_asked, self.watch.seconds) = (false, self.now - self.watch.asked_at);
+        let Some(live) = self.live.as_mut().filter(|live| live.is_remote && live.run == watched.run) else { return };
+        live.watch(watched);
+        if live.is_over() {
+            self.refresh(&watched.run);
+            self.list();
+        }
+    }
+
     fn refused(&mut self, request: &str, about: &str, problem: Problem) {
         // A run that was just asked for has nothing to read yet.
         let is_early = matches!(request, "read" | "look") && self.live.as_ref().is_some_and(|live| live.run == about && live.update == 0);
         self.is_listing &= request != "list";
+        if let (true, Some(live)) = (request == "stop", self.live.as_mut().filter(|live| live.run == about)) {
+            live.stage = Stage::Training;
+        }
+        if request == "watch" {
+            self.watch.is_asked = false;
+            if let Some(live) = self.live.as_mut().filter(|live| live.is_remote && live.run == about) {
+                live.stage = Stage::Failed(Box::new(problem.clone()));
+            }
+        }
         for ((run, _), known) in &mut self.curves {
             if run == about {
                 known.is_asked = false;
@@ -625,6 +700,7 @@ fn is_array(key: &str) -> bool {
 /// What has become of a run, in a few words.
 pub fn status(entry: &RunEntry, is_live: bool) -> (&'static str, Outcome) {
     match entry.exit {
+        _ if entry.process == Some(ProcessState::Paused) => ("paused", Outcome::Attention),
         _ if is_live => ("training", Outcome::Running),
         _ if entry.problem.is_some() => ("failed", Outcome::Failed),
         None if entry.made == 0 => ("waiting", Outcome::Waiting),

@@ -65,7 +65,7 @@ impl Tokens {
 
     /// What asks for routes: a text of the user, or the validation set.
     fn ask(&mut self, ui: &mut Ui, state: &mut State, run: &str) {
-        let live = state.live.as_ref().filter(|live| live.run == run);
+        let live = state.live.as_ref().filter(|live| live.run == run && !live.is_remote);
         let is_open = live.is_some_and(|live| matches!(live.stage, Stage::Training | Stage::Paused | Stage::Inspected));
         let is_opening = live.is_some_and(|live| matches!(live.stage, Stage::Asked | Stage::Opening { .. }));
         if is_opening {

@@ -33,7 +33,7 @@ const UPDATES: u32 = 24;
 const LINK: &str = "#v=1&preset=quickstart.toml&train.updates=24&train.checkpoint.every=6&train.evaluation.every=24&train.evaluation.windows=8&sample.prompts=%5B%5D";
 
 /// A browser with the app.
-struct Tab {
+pub struct Tab {
     devtools: Devtools,
     session: String,
     address: String,
@@ -50,6 +50,14 @@ impl Tab {
         let dist = root.join("dist");
         assert!(dist.join("trainer.js").exists(), "no page in {}; build it with `cargo xtask web`", dist.display());
         let address = serve(Site { folders: vec![dist], ..Site::default() }, 0).unwrap();
+        let mut tab = Tab::at(test, format!("http://{address}/"), flags);
+        tab.go(place);
+        tab
+    }
+
+    /// An empty tab for the page at this address.
+    pub fn at(test: &'static str, address: String, flags: &[&str]) -> Tab {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let profile = root.join("target/xtask").join(test);
         let downloads = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
         fs::remove_dir_all(&downloads).ok();
@@ -62,20 +70,25 @@ impl Tab {
         let page = targets["targetInfos"].as_array().unwrap().iter().find(|target| target["type"] == "page").unwrap();
         let attached = devtools.call(None, "Target.attachToTarget", json!({ "targetId": page["targetId"], "flatten": true })).unwrap();
         let session = attached["sessionId"].as_str().unwrap().to_string();
-        let address = format!("http://{address}/");
         let mut tab = Tab { devtools, session, address, downloads, requested: Vec::new(), _browser: browser };
         tab.call("Page.enable", json!({}));
         tab.call("Network.enable", json!({}));
         tab.call("Target.setAutoAttach", json!({ "autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true }));
         tab.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": include_str!("observe.js") }));
-        tab.go(place);
         tab
     }
 
-    fn go(&mut self, place: &str) {
+    /// Opens the page, at `index.html` + `place`.
+    pub fn show(&mut self, place: &str) {
         let url = format!("{}index.html{place}", self.address);
         self.call("Page.navigate", json!({ "url": url }));
-        self.until("document.getElementById('loading')?.hidden && seen.listed");
+        self.until("document.getElementById('loading')?.hidden");
+    }
+
+    /// Opens the page and waits for its list of runs.
+    pub fn go(&mut self, place: &str) {
+        self.show(place);
+        self.until("seen.listed");
         // The list is taken in with the next frame.
         thread::sleep(Duration::from_millis(400));
     }
@@ -99,7 +112,7 @@ impl Tab {
     }
 
     /// The value of an expression on the page.
-    fn value(&mut self, expression: &str) -> Value {
+    pub fn value(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let mut answer = self.call("Runtime.evaluate", params);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
@@ -107,7 +120,7 @@ impl Tab {
     }
 
     /// Waits until an expression is true, and returns its value.
-    fn until(&mut self, expression: &str) -> Value {
+    pub fn until(&mut self, expression: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let value = self.value(expression);
@@ -123,7 +136,7 @@ impl Tab {
         }
     }
 
-    fn press(&mut self, action: &str) {
+    pub fn press(&mut self, action: &str) {
         self.value(&format!("document.querySelector('[data-action={action}]').click()"));
     }
 
@@ -178,7 +191,7 @@ impl Tab {
     }
 
     /// Nothing but the page's own files was requested, and its policy was never violated.
-    fn assert_closed(&mut self) {
+    pub fn assert_closed(&mut self) {
         let violations = self.value("seen.violations");
         assert_eq!(violations, json!([]), "the content security policy was violated");
         let own = |url: &&String| {

@@ -7,6 +7,7 @@ mod tiny_study;
 
 mod app;
 mod devtools;
+mod served;
 
 use std::{
     collections::BTreeMap,

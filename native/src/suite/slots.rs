@@ -10,7 +10,8 @@ use moelab::{
     gpu::AdapterChoice,
     lab::{
         host::Host,
-        suite::{Coordinator, RunStatus, SuiteEvent, audit::findings, is_started, table, target},
+        process::ProcessState,
+        suite::{Coordinator, RunStatus, SuiteCommand, SuiteEvent, audit::findings, is_started, table, target},
     },
     run::{
         protocol::{Command, SessionEvent},
@@ -18,6 +19,7 @@ use moelab::{
     },
 };
 use moelab_native::{
+    door::Door,
     err,
     folders::Folders,
     machine::{Machine, Resources},
@@ -50,14 +52,30 @@ pub fn run(
     };
     let runners: Vec<Runner> = adapters.iter().map(spawn).collect::<std::io::Result<_>>()?;
     let (mut is_stopping, mut is_complete, mut told) = (false, false, Instant::now());
+    let mut door = Door::open(&opened.folder);
+    door.tell(ProcessState::Training, None);
     loop {
+        for command in door.commands() {
+            match command {
+                Ok(SuiteCommand::Pause) => coordinator.pause(now()),
+                Ok(SuiteCommand::Continue) => coordinator.resume(now()),
+                Ok(_) => {
+                    is_stopping = true;
+                    coordinator.stop();
+                }
+                Err(problem) => err!("warning: {}", print::name(&problem)),
+            }
+        }
         for order in coordinator.advance(now())? {
             runners[order.slot].send(order.command);
         }
         for event in coordinator.take_events() {
             show(common, &event);
-            if let SuiteEvent::Ended { is_complete: all } = event {
-                is_complete = all;
+            match event {
+                SuiteEvent::Ended { is_complete: all } => is_complete = all,
+                SuiteEvent::Paused => door.tell(ProcessState::Paused, None),
+                SuiteEvent::Continued => door.tell(ProcessState::Training, None),
+                _ => {}
             }
         }
         if coordinator.has_ended() {
@@ -137,18 +155,39 @@ pub fn run_one(common: &Common, opened: &Opened, index: usize) -> Result<ExitRea
     if until < run.updates {
         runner.send(Command::PauseAt { update: until });
     }
-    let (mut is_stopping, mut is_at_stage) = (false, false);
+    let (mut is_stopping, mut is_at_stage, mut is_asked_to_pause) = (false, false, false);
+    let mut door: Option<Door> = None;
     loop {
+        for command in door.as_mut().map(Door::commands).unwrap_or_default() {
+            match command {
+                Ok(command) => {
+                    let is_continued = command == Command::Continue;
+                    is_asked_to_pause |= matches!(command, Command::Pause | Command::Step);
+                    is_asked_to_pause &= !is_continued;
+                    runner.send(command);
+                    if is_continued && until < run.updates {
+                        // To continue alone would end that, too.
+                        runner.send(Command::PauseAt { update: until });
+                    }
+                }
+                Err(problem) => err!("warning: {}", print::name(&problem)),
+            }
+        }
         if !is_stopping && stop.load(Ordering::Relaxed) {
             is_stopping = true;
             runner.send(Command::Stop);
         }
         let Some(event) = runner.wait(WAIT) else { continue };
+        if matches!(event, SessionEvent::Opened(_)) {
+            door = Some(Door::open(&opened.folder.join(&run.id)));
+        }
+        door.iter().for_each(|door| door.observe(&event));
         match event {
             SessionEvent::Paused { update } if update >= until => {
                 is_at_stage = true;
                 runner.send(Command::Stop);
             }
+            SessionEvent::Paused { .. } if is_asked_to_pause => {}
             SessionEvent::Paused { .. } => runner.send(Command::PauseAt { update: until }),
             SessionEvent::Warning { text } => err!("warning: {}", print::name(&text)),
             SessionEvent::Evaluated { record, .. } => {

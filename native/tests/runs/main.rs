@@ -1,4 +1,4 @@
-//! Runs on a real disk and on a thread of their own, pictures, and what the terminal says.
+//! Runs on a real disk, on a thread of their own and behind a server, pictures, and what the terminal says.
 
 #[path = "../../../tests/helpers/checkpoints.rs"]
 mod checkpoints;
@@ -13,5 +13,6 @@ mod directory;
 mod long_run;
 mod raster;
 mod runner;
+mod serve;
 mod terminal;
 mod workspace;

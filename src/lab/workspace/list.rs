@@ -1,10 +1,11 @@
 //! What a folder of runs and studies has.
 
-use super::{Answer, Curve, Facts, Query, RunEntry, StudyEntry};
+use super::{Answer, Curve, Facts, Query, RunEntry, StudyEntry, Watched};
 use crate::{
     config_file::{self, Unreadable},
     lab::{
         files::EFFECTIVE_CONFIG,
+        process::Process,
         reader::Reader,
         results,
         store::{Store, StoreError},
@@ -164,6 +165,24 @@ pub fn facts(run: &str, store: &dyn Store) -> Result<Facts, Problem> {
     }
     facts.samples.drain(..facts.samples.len().saturating_sub(SAMPLES));
     Ok(facts)
+}
+
+/// Where a run stands that this process makes, if any.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn watched(run: &str, process: Option<Process>, store: &dyn Store) -> Result<Watched, Problem> {
+    let reader = Reader::open(store)?;
+    let last = reader.updates().map_or(0, |(_, last)| last);
+    let mut newest = None;
+    for event in reader.events_within(last..=last) {
+        if let Event::Update(record) = event? {
+            newest = Some(record);
+        }
+    }
+    // A run that is resumed still has the summary of its last end.
+    let summary = if process.is_none() { results::summary(store)? } else { None };
+    Ok(Watched { run: run.into(), process, newest, summary })
 }
 
 /// Reads series of a run.

@@ -14,17 +14,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use list::{facts, list, read};
+pub use list::{facts, list, read, watched};
 pub use probed::{Adapter, Buffers, KernelTime, Probed};
 
 use super::{
     evaluation::EvalPoint,
+    process::{Process, ProcessState},
     suite::{SuiteCommand, SuiteEvent},
 };
 use crate::run::{
     exact,
     protocol::{Command, Problem, SessionEvent, Value},
-    records::{IncidentRecord, SampleRecord},
+    records::{IncidentRecord, SampleRecord, UpdateRecord},
     summary::{ExitReason, Summary},
 };
 
@@ -83,6 +84,18 @@ pub enum Request {
         /// The text.
         text: String,
     },
+    /// Asks where a run stands that another process makes. Answered by [`Reply::Watched`].
+    Watch {
+        /// The run.
+        run: String,
+    },
+    /// To the process that makes a run, this one or another. Answered only if it is refused: [`Reply::Watched`] shows what follows.
+    Control {
+        /// The run.
+        run: String,
+        /// The command; a run of another process takes those of [`for_run`](super::process::for_run).
+        command: Command,
+    },
     /// Removes a run or a study with all its files. Answered by [`Reply::Listed`].
     Remove {
         /// The name of its folder.
@@ -103,8 +116,36 @@ impl Request {
             Self::Export { .. } => "export".into(),
             Self::Import { .. } => "import".into(),
             Self::Keep { .. } => "keep".into(),
+            Self::Watch { .. } => "watch".into(),
+            Self::Control { command, .. } => command.name().into(),
             Self::Remove { .. } => "remove".into(),
         }
+    }
+
+    /// Whether it only reads: it writes nothing, trains nothing and uses no GPU.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::List | Self::Look { .. } | Self::Read(_) | Self::Watch { .. } => true,
+            Self::Study { command, .. } => matches!(command, SuiteCommand::Reopen | SuiteCommand::Judge | SuiteCommand::Report),
+            _ => false,
+        }
+    }
+
+    /// The run or study that it is about.
+    pub fn about(&self) -> Option<&str> {
+        match self {
+            Self::Session { command: Command::Start { run, .. } | Command::Resume { run, .. } | Command::Inspect { run, .. } } => Some(run),
+            Self::Study { study, .. } => Some(study),
+            Self::Look { run } | Self::Watch { run } | Self::Control { run, .. } | Self::Export { run } => Some(run),
+            Self::Read(query) => Some(&query.run),
+            Self::Remove { name } | Self::Import { name, .. } | Self::Keep { name, .. } => Some(name),
+            Self::Session { .. } | Self::List | Self::Probe { .. } => None,
+        }
+    }
+
+    /// The reply that refuses it.
+    pub fn refused(&self, problem: Problem) -> Reply {
+        Reply::Refused { request: self.name(), about: self.about().map(str::to_string), problem: Box::new(problem) }
     }
 }
 
@@ -157,6 +198,8 @@ pub enum Reply {
         /// Its name.
         name: String,
     },
+    /// Where a run stands.
+    Watched(Box<Watched>),
     /// A warning for the user.
     Warned {
         /// The text.
@@ -205,6 +248,9 @@ pub struct RunEntry {
     pub tokens_per_second: Option<f64>,
     /// Name of its adapter; empty before the run has ended.
     pub adapter: String,
+    /// What the process does that makes it now, this one or another; `None` if there is none.
+    #[serde(default)]
+    pub process: Option<ProcessState>,
     /// Why it ended with an error, or why its folder cannot be read.
     pub problem: Option<String>,
 }
@@ -243,6 +289,19 @@ pub struct Facts {
     pub incidents: Vec<IncidentRecord>,
     /// The number of all incidents.
     pub incident_count: usize,
+}
+
+/// Where a run stands that some process makes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The run.
+    pub run: String,
+    /// The process that makes it; `None` if there is none.
+    pub process: Option<Process>,
+    /// The newest update in its log.
+    pub newest: Option<UpdateRecord>,
+    /// Its summary, if it has ended and no process makes it.
+    pub summary: Option<Summary>,
 }
 
 /// A question about series.

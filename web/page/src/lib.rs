@@ -1,4 +1,5 @@
-//! The window of moelab in a browser tab: the app without a trainer, which lives in a worker (`worker.js`), or in this window in a module of its own.
+//! The window of moelab in a browser tab: the app without a trainer, which lives in a worker (`worker.js`), in this window in a module of its own, or on
+//! the machine of `moelab serve`, which a worker talks to (`remote.js`).
 //!
 //! Drawn with WebGL, so that the window opens where WebGPU is missing, and says so. Messages are JSON text, as everywhere.
 #![cfg(target_arch = "wasm32")]
@@ -42,6 +43,8 @@ struct TabLink {
     inbox: Rc<RefCell<VecDeque<Reply>>>,
     /// Files that were dropped onto the page, or chosen.
     opened: Rc<RefCell<VecDeque<Content>>>,
+    /// The machine that has the runs; `None` if it is this browser.
+    machine: Option<String>,
     /// Whether the browser was asked to keep what is stored.
     is_kept: bool,
     /// Called by the browser, as long as it is there.
@@ -49,7 +52,7 @@ struct TabLink {
 }
 
 impl TabLink {
-    fn open(port: Port, window: Window) -> TabLink {
+    fn open(port: Port, machine: Option<String>, window: Window) -> TabLink {
         let inbox: Rc<RefCell<VecDeque<Reply>>> = Rc::default();
         let (arrived, shown) = (inbox.clone(), window.clone());
         let listener = Closure::new(move |message: MessageEvent| {
@@ -59,7 +62,7 @@ impl TabLink {
             }
         });
         port.set_onmessage(listener.as_ref().unchecked_ref());
-        TabLink { port, window, inbox, opened: Rc::default(), is_kept: false, _listener: listener }
+        TabLink { port, window, inbox, opened: Rc::default(), is_kept: machine.is_some(), machine, _listener: listener }
     }
 
     /// Adds a file that was read.
@@ -107,7 +110,7 @@ impl Link for TabLink {
     }
 
     fn place(&self) -> String {
-        "this browser".into()
+        self.machine.clone().unwrap_or_else(|| "this browser".into())
     }
 
     fn open(&mut self, file: egui::DroppedFileHandle) {
@@ -125,7 +128,7 @@ impl Link for TabLink {
     }
 
     fn has_archives(&self) -> bool {
-        true
+        self.machine.is_none()
     }
 
     fn download(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
@@ -161,7 +164,7 @@ impl Link for TabLink {
     }
 
     fn has_files(&self) -> bool {
-        false
+        self.machine.is_some()
     }
 }
 
@@ -225,16 +228,19 @@ pub struct Page {
     runner: RefCell<WebRunner>,
     /// The port, until the app is made.
     port: Rc<RefCell<Option<Port>>>,
+    /// The machine that has the runs; `None` if it is this browser.
+    machine: Option<String>,
     app: Rc<RefCell<Option<Rc<RefCell<App<TabLink>>>>>>,
     window: Window,
 }
 
 #[wasm_bindgen]
 impl Page {
-    /// A page that shows nothing yet, with the trainer at this port.
+    /// A page that shows nothing yet, with the trainer at this port, which is on the named machine, or in this browser.
     #[wasm_bindgen(constructor)]
-    pub fn new(port: Port) -> Page {
-        Page { runner: RefCell::new(WebRunner::new()), port: Rc::new(RefCell::new(Some(port))), app: Rc::default(), window: Rc::default() }
+    pub fn new(port: Port, machine: Option<String>) -> Page {
+        let (runner, port) = (RefCell::new(WebRunner::new()), Rc::new(RefCell::new(Some(port))));
+        Page { runner, port, machine, app: Rc::default(), window: Rc::default() }
     }
 
     /// Opens the app on a canvas, or opens it again as it was, after the graphics of the canvas were lost.
@@ -246,7 +252,7 @@ impl Page {
         if self.runner.borrow().has_panicked() {
             self.runner.replace(WebRunner::new());
         }
-        let (port, kept, window) = (self.port.clone(), self.app.clone(), self.window.clone());
+        let (port, machine, kept, window) = (self.port.clone(), self.machine.clone(), self.app.clone(), self.window.clone());
         let make = move |creation: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, Box<dyn std::error::Error + Send + Sync>> {
             let context = creation.egui_ctx.clone();
             let before = window.replace(Some(context.clone()));
@@ -262,7 +268,7 @@ impl Page {
                 }
                 None => {
                     let port = port.take().ok_or("the page has no port")?;
-                    let mut app = App::new(&context, TabLink::open(port, window.clone()));
+                    let mut app = App::new(&context, TabLink::open(port, machine.clone(), window.clone()));
                     app.open_link(&web_sys::window().and_then(|window| window.location().hash().ok()).unwrap_or_default());
                     Rc::new(RefCell::new(app))
                 }

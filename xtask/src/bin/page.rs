@@ -14,6 +14,7 @@ const FILES: [&str; 12] = [
     "web/index.html",
     "web/page.js",
     "web/remedy.js",
+    "web/remote.js",
     "web/study.js",
     "web/text.html",
     "web/trainer.js",

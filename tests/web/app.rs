@@ -78,9 +78,10 @@ impl Tab {
         tab
     }
 
-    /// Opens the page, at `index.html` + `place`.
+    /// Opens the page, at `index.html` + `place`, also if it is there already.
     pub fn show(&mut self, place: &str) {
         let url = format!("{}index.html{place}", self.address);
+        self.call("Page.navigate", json!({ "url": "about:blank" }));
         self.call("Page.navigate", json!({ "url": url }));
         self.until("document.getElementById('loading')?.hidden");
     }
@@ -374,12 +375,20 @@ fn a_hidden_tab_keeps_training_and_the_window_itself_trains_where_workers_cannot
     tab.end("quickstart");
     let losses = tab.losses("quickstart");
     tab.devtools.call(None, "Target.closeTarget", json!({ "targetId": other["targetId"] })).unwrap();
-    // What is stored is told, with a warning where little is left.
-    let origin = tab.address.trim_end_matches('/').to_string();
-    let full = json!({ "origin": origin, "quotaSize": 100 << 20 });
-    tab.call("Storage.overrideQuotaForOrigin", full);
-    tab.until("seen.statuses.at(-1)?.includes('are left for runs in this browser: download and remove runs')");
+    // What is stored is told, with a warning where little is left. This browser tells a quota that is not the real one.
+    tab.value("navigator.storage.estimate = async () => ({ usage: 90 << 20, quota: 100 << 20 }), 1");
+    tab.until("seen.statuses.at(-1)?.includes('10 MiB of 100 MiB are left for runs in this browser: download and remove runs')");
     at("little room");
+    // Where none is left the trainer stops and says so, and what was stored before is whole.
+    let quota = json!({ "origin": tab.address.trim_end_matches('/'), "quotaSize": 1 << 20 });
+    tab.call("Storage.overrideQuotaForOrigin", quota.clone());
+    tab.press("start");
+    tab.until("seen.statuses.at(-1)?.includes(\"Nothing more can be stored: the browser's storage is full\")");
+    tab.call("Storage.overrideQuotaForOrigin", json!({ "origin": quota["origin"] }));
+    tab.go(LINK);
+    let stored = tab.value("seen.listed.runs.find(({ name }) => name === 'quickstart')");
+    assert_eq!((&stored["exit"], &stored["made"]), (&json!("completed"), &json!(UPDATES)), "{stored}");
+    at("no room");
 
     // Workers of this page have no WebGPU: the window trains, with the same losses, and keeps drawing.
     let worker = "const spawn = Worker; window.Worker = class { constructor() { this.postMessage = ({ probe }) => probe && setTimeout(() => this.onmessage({ data: { adapter: null } })); this.terminate = () => {}; } };";

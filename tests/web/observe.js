@@ -52,5 +52,7 @@ for (const Kind of [Worker, MessagePort]) {
 
 document.addEventListener("DOMContentLoaded", () => {
   const status = document.getElementById("status");
-  new MutationObserver(() => seen.statuses.push(status.textContent)).observe(status, { childList: true, characterData: true, subtree: true });
+  if (status) {
+    new MutationObserver(() => seen.statuses.push(status.textContent)).observe(status, { childList: true, characterData: true, subtree: true });
+  }
 });

@@ -10,6 +10,7 @@ use egui::{ComboBox, RichText, Ui};
 
 use super::{
     Screen,
+    along::{Along, Place},
     chart::{Chart, Line, View, smoothed},
     frame,
     live::Stage,
@@ -18,42 +19,12 @@ use super::{
     widgets,
 };
 use crate::{
-    lab::{
-        chart::{Scale, curves::ArmCurves},
-        workspace::Facts,
-    },
-    run::{
-        Config,
-        series::{RecordKind, Series},
-        suite::flop_per_update,
-    },
+    lab::chart::{Scale, curves::ArmCurves},
+    run::series::{RecordKind, Series},
 };
 
 /// Most runs that are shown one by one without smoothing traces of their own.
 const FEW: usize = 12;
-
-/// What the x axis counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Along {
-    #[default]
-    Updates,
-    Tokens,
-    Flop,
-    Seconds,
-}
-
-impl Along {
-    const ALL: [Along; 4] = [Along::Updates, Along::Tokens, Along::Flop, Along::Seconds];
-
-    fn words(self) -> &'static str {
-        match self {
-            Along::Updates => "updates",
-            Along::Tokens => "tokens",
-            Along::Flop => "FLOP",
-            Along::Seconds => "seconds",
-        }
-    }
-}
 
 /// The screen.
 pub struct Curves {
@@ -88,42 +59,6 @@ type Measured = (String, usize, Vec<[f64; 2]>, Vec<f64>);
 
 /// Reference lines with their values, and positions with a word.
 type References = (Vec<(String, f64)>, Vec<(f64, String)>);
-
-/// Where the updates of a run lie on the x axis.
-struct Place {
-    along: Along,
-    tokens: f64,
-    flop: f64,
-    /// Update and seconds, from evaluations.
-    seconds: Vec<[f64; 2]>,
-}
-
-impl Place {
-    fn new(along: Along, config: Option<&Config>, facts: Option<&Facts>) -> Place {
-        let (tokens, flop) = match config {
-            Some(config) if along != Along::Updates => (config.tokens_per_update() as f64, flop_per_update(config)),
-            _ => (1.0, 1.0),
-        };
-        let evaluations = facts.map(|facts| facts.evaluations.as_slice()).unwrap_or_default();
-        let seconds = std::iter::once([0.0, 0.0]).chain(evaluations.iter().map(|point| [f64::from(point.update), point.seconds])).collect();
-        Place { along, tokens, flop, seconds }
-    }
-
-    fn of(&self, update: u32) -> f64 {
-        let update = f64::from(update);
-        match self.along {
-            Along::Updates => update,
-            Along::Tokens => update * self.tokens,
-            Along::Flop => update * self.flop,
-            Along::Seconds => {
-                // Between two evaluations by proportion; beyond the last at the pace so far.
-                let after = self.seconds.partition_point(|point| point[0] < update).clamp(1, self.seconds.len().max(2) - 1);
-                let (Some([u0, t0]), Some([u1, t1])) = (self.seconds.get(after - 1), self.seconds.get(after)) else { return f64::NAN };
-                t0 + (update - u0) * (t1 - t0) / (u1 - u0).max(1.0)
-            }
-        }
-    }
-}
 
 impl Curves {
     /// Draws the screen.
@@ -288,8 +223,7 @@ impl Curves {
             // Asks for it, too.
             state.curve(run, &key);
             (run, state.color_index(run), state.reading(run, &key)).hash(&mut hasher);
-            let last = place.seconds.last().map_or(0, |point| point[1].to_bits());
-            (place.along as u8, place.tokens.to_bits(), place.flop.to_bits(), place.seconds.len(), last).hash(&mut hasher);
+            place.hash(&mut hasher);
         }
         let hash = hasher.finish();
         if let Some((_, lines)) = self.drawn.get(&key).filter(|(known, _)| *known == hash) {

@@ -9,6 +9,7 @@
 //!
 //! egui draws a window anew for each frame from the state. Nothing moves by itself, so a frame is drawn after input or a reply, and every few seconds to look for runs of other processes.
 
+mod along;
 mod audit;
 mod chart;
 mod compare;
@@ -23,6 +24,7 @@ mod presets;
 mod report;
 mod runs;
 mod sample;
+mod screen;
 mod setup;
 mod start;
 mod state;
@@ -41,6 +43,7 @@ use crate::lab::{
     workspace::{Reply, Request},
 };
 use live::Stage;
+pub use screen::Screen;
 use state::State;
 
 /// The way to a workspace.
@@ -99,64 +102,6 @@ pub trait Link {
 /// The longest time from a reply to the frame that shows it. Replies come far more often than that, and on a software renderer each frame costs the
 /// trainer its processor.
 pub const LATENCY: Duration = Duration::from_millis(100);
-
-/// The screens, in the order of the rail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Screen {
-    /// Three ways to begin.
-    #[default]
-    Start,
-    /// The config of the next run.
-    Setup,
-    /// All runs and studies.
-    Runs,
-    /// Series over updates.
-    Curves,
-    /// What each expert takes.
-    Experts,
-    /// Texts of a model.
-    Sample,
-    /// What a study shows.
-    Compare,
-    /// What makes a conclusion worthless.
-    Audit,
-    /// The files of a study.
-    Report,
-    /// Adapter and costs.
-    Machine,
-}
-
-impl Screen {
-    /// All, in order.
-    pub const ALL: [Screen; 10] = [
-        Screen::Start,
-        Screen::Setup,
-        Screen::Runs,
-        Screen::Curves,
-        Screen::Experts,
-        Screen::Sample,
-        Screen::Compare,
-        Screen::Audit,
-        Screen::Report,
-        Screen::Machine,
-    ];
-
-    /// Its word on the rail.
-    pub fn word(self) -> &'static str {
-        match self {
-            Screen::Start => "Start",
-            Screen::Setup => "Setup",
-            Screen::Runs => "Runs",
-            Screen::Curves => "Curves",
-            Screen::Experts => "Experts",
-            Screen::Sample => "Sample",
-            Screen::Compare => "Compare",
-            Screen::Audit => "Audit",
-            Screen::Report => "Report",
-            Screen::Machine => "Machine",
-        }
-    }
-}
 
 /// The app.
 pub struct App<L> {

@@ -63,17 +63,9 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let estimate = Footprint::of(&config, device.capabilities);
     let (most, total) = (device.adapter.max_binding_bytes, estimate.total());
     let machine = machine_memory().filter(|_| uses_machine_memory(&device.adapter));
-    let parts = [
-        ("parameters", estimate.parameters),
-        ("gradients", estimate.gradients),
-        ("optimizer", estimate.moments),
-        ("activations", estimate.activations),
-        ("evaluation", estimate.evaluation),
-        ("inputs", estimate.inputs),
-        ("total", total),
-    ];
+    let parts = estimate.parts().into_iter().chain([("total", total)]);
     if common.json {
-        let mut memory: serde_json::Map<String, Value> = parts.iter().map(|(what, bytes)| ((*what).to_owned(), (*bytes).into())).collect();
+        let mut memory: serde_json::Map<String, Value> = parts.map(|(what, bytes)| (what.to_owned(), bytes.into())).collect();
         memory.insert("largest_tensor".into(), estimate.largest_tensor.into());
         memory.insert("machine".into(), json!(machine.map(|(all, _)| all)));
         memory.insert("machine_available".into(), json!(machine.map(|(_, available)| available)));

@@ -51,8 +51,20 @@ impl Footprint {
         }
     }
 
+    /// Bytes by purpose.
+    pub fn parts(&self) -> [(&'static str, u64); 6] {
+        [
+            ("parameters", self.parameters),
+            ("gradients", self.gradients),
+            ("optimizer", self.moments),
+            ("activations", self.activations),
+            ("evaluation", self.evaluation),
+            ("inputs", self.inputs),
+        ]
+    }
+
     /// All buffers.
     pub fn total(&self) -> u64 {
-        self.parameters + self.gradients + self.moments + self.activations + self.evaluation + self.inputs
+        self.parts().iter().map(|(_, bytes)| bytes).sum()
     }
 }

@@ -146,14 +146,6 @@ impl<E: Environment> SpeedProbe<E> {
         let mut tensors: Vec<(String, u64)> = program.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.bytes())).collect();
         tensors.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         tensors.truncate(LISTED);
-        let parts = [
-            ("parameters", footprint.parameters),
-            ("gradients", footprint.gradients),
-            ("optimizer", footprint.moments),
-            ("activations", footprint.activations),
-            ("evaluation", footprint.evaluation),
-            ("inputs", footprint.inputs),
-        ];
         let (micro, update) = program.dispatches();
         let (summary, capabilities) = (&device.adapter, device.capabilities);
         Ok(Probed {
@@ -174,7 +166,7 @@ impl<E: Environment> SpeedProbe<E> {
             tokens_per_update: config.tokens_per_update(),
             flop_per_update: flop_per_update(config),
             seconds_to_open: (self.clock)() - self.started - summed,
-            buffers: workspace::Buffers { parts: parts.map(|(name, bytes)| (name.to_string(), bytes)).to_vec(), tensors },
+            buffers: workspace::Buffers { parts: footprint.parts().map(|(name, bytes)| (name.to_string(), bytes)).to_vec(), tensors },
             dispatches: [micro, update],
             listing: program.to_string(),
             kernels: if self.times_kernels { kernel_times(device, config, &self.clock)? } else { Vec::new() },

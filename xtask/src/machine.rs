@@ -57,8 +57,8 @@ pub struct Machine {
     pub rust_lld: Option<PathBuf>,
     /// Debian's second Rust toolchain, complete for wasm.
     pub debian_rust: Option<DebianRust>,
-    /// Binaryen's optimiser.
-    pub wasm_opt: Option<PathBuf>,
+    /// npm, of Node.js.
+    pub npm: Option<PathBuf>,
 }
 
 /// Debian's `rustc-web`, `cargo-web` and `rust-web-src`, with a linker for wasm.
@@ -89,7 +89,7 @@ impl Machine {
             wasm_target: in_sysroot("wasm32-unknown-unknown"),
             rustup: find_program("rustup").filter(|_| !rustup_refused(root).exists()),
             debian_rust: debian_rust(rust_lld.clone()),
-            wasm_opt: find_program("wasm-opt"),
+            npm: find_program("npm"),
             rust_lld,
         }
     }

@@ -72,10 +72,6 @@ pub fn plan(purpose: Purpose, machine: &Machine) -> Plan {
     if purpose != Purpose::Run {
         needs.push(wasm(machine));
     }
-    // The page works without it.
-    if purpose == Purpose::Web && (machine.wasm_opt.is_some() || machine.rights != Rights::None && !apt(machine, &[]).is_empty()) {
-        needs.push(binaryen(machine));
-    }
     if purpose == Purpose::Test {
         needs.extend([python(machine), node(machine), chromium(machine)]);
     }
@@ -123,16 +119,6 @@ fn chromium(machine: &Machine) -> Need {
         found: shown(&machine.chromium),
         remedies: apt(machine, if machine.system == System::Ubuntu { &["chromium-browser"] } else { &["chromium"] }),
         advice: "install Chromium or Chrome, or set the variable CHROME to an existing one",
-    }
-}
-
-fn binaryen(machine: &Machine) -> Need {
-    Need {
-        name: "Binaryen",
-        why: "makes the page smaller",
-        found: shown(&machine.wasm_opt),
-        remedies: apt(machine, &["binaryen"]),
-        advice: "install Binaryen, which has wasm-opt",
     }
 }
 

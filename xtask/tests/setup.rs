@@ -21,7 +21,7 @@ fn bare(system: System, rights: Rights) -> Machine {
         rustup: Some("/home/me/.cargo/bin/rustup".into()),
         rust_lld: Some("/sysroot/rust-lld".into()),
         debian_rust: None,
-        wasm_opt: None,
+        npm: None,
     }
 }
 
@@ -32,7 +32,7 @@ fn complete() -> Machine {
         python: here("python3"),
         node: here("node"),
         chromium: here("chromium"),
-        wasm_opt: here("wasm-opt"),
+        npm: here("npm"),
         wasm_target: Some("/sysroot/wasm32-unknown-unknown".into()),
         ..bare(System::Debian, Rights::Root)
     }
@@ -74,8 +74,7 @@ fn the_plan_says_what_and_why() {
 fn each_task_needs_no_more_than_it_uses() {
     let names = |purpose, system| missing(purpose, &bare(system, Rights::Root)).iter().map(|n| n.name).collect::<Vec<_>>();
     assert_eq!(names(Purpose::Run, System::Debian), ["a Vulkan driver"]);
-    assert_eq!(names(Purpose::Web, System::Debian), ["Rust's standard library for wasm32-unknown-unknown", "Binaryen"]);
-    assert_eq!(names(Purpose::Web, System::MacOs), ["Rust's standard library for wasm32-unknown-unknown"], "the page works without it");
+    assert_eq!(names(Purpose::Web, System::Debian), ["Rust's standard library for wasm32-unknown-unknown"]);
     assert!(names(Purpose::Run, System::MacOs).is_empty(), "the driver is part of the system");
 }
 
@@ -99,6 +98,14 @@ fn an_unknown_system_gets_the_list_of_missing_programs_first() {
     for word in ["Vulkan", "rustup target add", "Python 3", "nodejs.org", "CHROME"] {
         assert!(error.contains(word), "{word}: {error}");
     }
+}
+
+#[test]
+fn the_page_is_made_smaller_where_there_is_npm() {
+    let shown = |machine: &Machine, profile| steps::page(machine, profile).iter().map(ToString::to_string).collect::<String>();
+    assert!(shown(&complete(), "web").contains("/usr/bin/npm install") && shown(&complete(), "web").contains("wasm-opt -Oz"));
+    assert!(!shown(&complete(), "dev").contains("wasm-opt"));
+    assert!(!shown(&Machine { npm: None, ..complete() }, "web").contains("wasm-opt"));
 }
 
 #[test]

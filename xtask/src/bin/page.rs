@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::ExitCode};
 use anyhow::{Context, Result};
 use wasm_bindgen_cli_support::Bindgen;
 
-const FILES: [&str; 12] = [
+const FILES: &[&str] = &[
     "web/app.js",
     "web/index.html",
     "web/page.js",
@@ -54,7 +54,7 @@ fn assemble(modules: &[String], out: &Path) -> Result<()> {
             .generate(out)
             .with_context(|| format!("wasm-bindgen on {wasm}"))?;
     }
-    for file in FILES.map(Path::new) {
+    for file in FILES.iter().map(Path::new) {
         let name = file.file_name().context("a file of the page has a name")?;
         fs::copy(file, out.join(name)).with_context(|| file.display().to_string())?;
     }

@@ -39,6 +39,15 @@ pub const LIST: f64 = 5.0;
 /// The share of the time that listing may take, and looking at a run of another process: many runs are listed more rarely, and a long one is
 /// looked at more rarely.
 const LIST_SHARE: f64 = 0.05;
+/// Of the seconds until a reply is seen, those that are the window's own: it draws a few frames a second, and slow ones at first.
+const UNSEEN: f64 = 0.5;
+/// The longest pause between two listings.
+const LONGEST_PAUSE: f64 = 20.0;
+
+/// Seconds until something that took `seconds` is asked for again, at least `least`.
+fn pause(least: f64, seconds: f64) -> f64 {
+    least.max(((seconds - UNSEEN) / LIST_SHARE).min(LONGEST_PAUSE))
+}
 /// Notes that are kept.
 const NOTES: usize = 200;
 
@@ -212,13 +221,12 @@ impl State {
             }
         }
         let watched = self.live.as_ref().filter(|live| live.is_remote && !live.is_over()).map(|live| live.run.clone());
-        let is_due = !self.watch.is_asked && self.now - self.watch.asked_at >= WATCH.max(self.watch.seconds / LIST_SHARE);
+        let is_due = !self.watch.is_asked && self.now - self.watch.asked_at >= pause(WATCH, self.watch.seconds);
         if let Some(run) = watched.filter(|_| is_due) {
             (self.watch.asked_at, self.watch.is_asked) = (self.now, true);
             self.ask(Request::Watch { run });
         }
-        let pause = LIST.max(self.list_seconds / LIST_SHARE);
-        if !self.is_listing && self.now - self.listed_at >= pause {
+        if !self.is_listing && self.now - self.listed_at >= pause(LIST, self.list_seconds) {
             self.list();
         }
         std::mem::take(&mut self.outbox)
@@ -542,8 +550,10 @@ impl State {
     pub fn apply(&mut self, reply: Reply) {
         match reply {
             Reply::Listed { runs, studies } => {
+                // The first frames of a window take long, whatever the list does.
+                let seconds = if self.is_listed { self.now - self.listed_at } else { 0.0 };
                 (self.runs, self.studies, self.is_listed) = (runs, studies, true);
-                (self.is_listing, self.list_seconds) = (false, self.now - self.listed_at);
+                (self.is_listing, self.list_seconds) = (false, seconds);
                 self.watch_any();
             }
             Reply::Watched(watched) => self.watched(&watched),

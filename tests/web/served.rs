@@ -47,14 +47,15 @@ fn a_headless_run_is_followed_to_its_end_paused_and_continued_in_the_page() {
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let printed: Value = serde_json::from_str(&line).unwrap();
     let of = |key: &str| printed[key].as_str().unwrap().to_string();
-    let set = ["--set", "train.updates=150", "--set", "train.evaluation.every=150"];
-    let mut trainer = Moelab::start(&[&["train", "tests/helpers/tiny.toml", "--out", &path(&run)][..], &set].concat());
 
     // The token is gone from the address once it was read, and a reload finds it.
     let mut tab = Tab::at("served", format!("http://{}/", of("address")), &SWIFTSHADER);
     tab.go(&format!("#token={}", of("token")));
     assert_eq!(tab.value("location.href"), format!("http://{}/index.html", of("address")));
     tab.go("");
+
+    let set = ["--set", "train.updates=600", "--set", "train.evaluation.every=600"];
+    let mut trainer = Moelab::start(&[&["train", "tests/helpers/tiny.toml", "--out", &path(&run)][..], &set].concat());
 
     let status = "document.getElementById('status').textContent";
     let stands = |words: &str| format!("{status}.includes('headless: {words}, update ') && {status}");
@@ -74,12 +75,12 @@ fn a_headless_run_is_followed_to_its_end_paused_and_continued_in_the_page() {
     let updates: Vec<Value> =
         log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["kind"] == "update").collect();
     let shown = tab.value(
-        "seen.statuses.map((status) => status.match(/update (\\d+) of 150, training loss ([\\d.]+)/)).filter((match) => match)\
+        "seen.statuses.map((status) => status.match(/update (\\d+) of 600, training loss ([\\d.]+)/)).filter((match) => match)\
          .map(([, update, loss]) => [Number(update), Number(loss)])",
     );
     let shown = shown.as_array().unwrap();
     println!("{} losses shown, {paused}", shown.len());
-    assert!(shown.len() >= 3 && shown.last().unwrap()[0] == 150, "{shown:?}");
+    assert!(shown.len() >= 3 && shown.last().unwrap()[0] == 600, "{shown:?}");
     for row in shown {
         let wanted = updates[row[0].as_u64().unwrap() as usize - 1]["train_ce"].as_f64().unwrap();
         // The status has four decimals. That of a pause names its update, and the newest loss of the log.
@@ -98,5 +99,5 @@ fn a_headless_run_is_followed_to_its_end_paused_and_continued_in_the_page() {
     drop(stranger);
     drop(server);
     tab.until("seen.warned.some((text) => text.includes('does not answer'))");
-    assert!(tab.value(status).as_str().unwrap().contains("headless: done, update 150 of 150"));
+    assert!(tab.value(status).as_str().unwrap().contains("headless: done, update 600 of 600"));
 }

@@ -164,6 +164,18 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
 /// Binaryen as npm has it. That of Debian 12 (108) writes modules that browsers refuse.
 const BINARYEN: &str = "binaryen@132.0.0";
 
+/// What rustc's modules use. With `--all-features` Binaryen would write what browsers do not read yet.
+const WASM_FEATURES: [&str; 8] = [
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-call-indirect-overlong",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+
 /// Makes the modules of the page smaller by about a sixth, where there is npm; the page works without it.
 fn smaller(machine: &Machine) -> Vec<Step> {
     let (Some(npm), Some(node)) = (&machine.npm, &machine.node) else {
@@ -175,8 +187,8 @@ fn smaller(machine: &Machine) -> Vec<Step> {
     for (title, name) in [("make the trainer smaller", "web"), ("make the window smaller", "page")] {
         let module = format!("dist/moelab_{name}_bg.wasm");
         let program = "target/binaryen/node_modules/binaryen/bin/wasm-opt";
-        let arguments = [program, "-Oz", "--all-features", "--strip-debug", "--strip-producers", &module, "-o", &module];
-        steps.push(step(title, Count::Nothing, node, &arguments));
+        let arguments = [program, "-Oz", "--strip-debug", "--strip-producers", &module, "-o", &module];
+        steps.push(step(title, Count::Nothing, node, &[&arguments[..], &WASM_FEATURES].concat()));
     }
     steps
 }

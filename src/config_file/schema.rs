@@ -2,6 +2,8 @@
 //!
 //! `options!` writes a struct of options, `choices!` an enum of named choices. Both implement [`Value`], whose [`Kind`]
 //! is the schema as data, the only input of the checker, the messages, the effective file and `explain`.
+//!
+//! Long because the macro and what it expands to are read together.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -66,7 +66,7 @@ use crate::{
 
 /// The machine-dependent inputs of a run.
 ///
-/// Three implementations: the command line's, the browser worker's, and that of a test.
+/// Four implementations: that of a machine with files, the browser worker's, that of a speed probe around another one, and that of a test.
 pub trait Environment {
     /// The device to train on; polled until it is ready.
     fn device(&mut self) -> DeviceFuture;

@@ -62,6 +62,8 @@
 //! | `run.lock` | means nothing: the lock is the system's, the content is for a message |
 //!
 //! Long because it is one protocol, documented by its tables.
+//!
+//! Long because it has every way to change a run folder, whose order makes it safe.
 
 mod arrays;
 mod load;

@@ -6,6 +6,8 @@
 //!
 //! Events carry the records of the log, so that a front end that follows a run and one that reads its folder use the same
 //! types.
+//!
+//! Long because it has every message of one protocol.
 
 use std::fmt;
 

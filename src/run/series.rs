@@ -22,6 +22,8 @@
 //!
 //! The layers of these series are the router calls of one forward pass: blocks, depth steps of a shared block, or blocks in the calls of
 //! a recursive network, as [`ModelConfig::router_labels`] names them.
+//!
+//! Long because it is one table, with the macros that declare it.
 
 use self::Source::{Clip, Host, Routing, Statistics};
 use super::{exact, model::ModelConfig, records::Time, routing::LoadMeasure};

@@ -20,6 +20,8 @@
 //!
 //! *Stages* are prefixes of a run: all arms are trained up to the end of a stage before gates decide which continue, from their
 //! checkpoints. The schedule is that of the whole run, so a run that passes through stages has the same bits as one that does not.
+//!
+//! Long because it declares every key of a study.
 
 mod plan;
 

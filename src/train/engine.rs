@@ -9,6 +9,8 @@
 //! split between micro-batches; the results are bit-equal.
 //! After the first updates a step allocates nothing but the command encoder and what it records: inputs, results and read-back buffers
 //! are reused.
+//!
+//! Long because the steps of training, evaluation and logits share one way to replay a plan.
 
 use std::ops::Range;
 

@@ -740,3 +740,35 @@ pub enum Outcome {
     /// Failed.
     Failed,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_noise_is_that_of_runs_which_differ_in_the_seed_alone() {
+        let run = |name: &str, width: &str, seed: u64, val_ce: f64| RunEntry {
+            name: name.into(),
+            seed,
+            settings: [("model.width".to_string(), width.to_string()), ("seed".to_string(), seed.to_string())].into(),
+            updates: 10,
+            made: 10,
+            exit: Some(ExitReason::Completed),
+            val_ce: Some(val_ce),
+            ..RunEntry::default()
+        };
+        let runs = vec![run("a", "16", 1, 2.0), run("b", "16", 2, 2.1), run("c", "32", 1, 5.0)];
+        let unfinished = RunEntry { made: 3, val_ce: Some(9.0), ..run("d", "16", 3, 0.0) };
+        let state = State { runs: [runs.clone(), vec![unfinished]].concat(), ..State::default() };
+        // Two values that differ by 0.1 have the standard deviation 0.1 / sqrt 2.
+        assert!((state.noise(&runs[0]).unwrap() - 0.1).abs() < 1e-12);
+        assert_eq!(state.noise(&runs[2]), None, "one seed says nothing about noise");
+    }
+
+    #[test]
+    fn slow_frames_do_not_make_the_list_late_and_slow_lists_are_read_more_rarely() {
+        assert_eq!([0.0, 0.4, 0.7].map(|seconds| pause(LIST, seconds)), [LIST; 3]);
+        assert!((pause(LIST, 1.0) - 10.0).abs() < 1e-9);
+        assert_eq!(pause(LIST, 100.0), LONGEST_PAUSE);
+    }
+}

@@ -1,6 +1,8 @@
 //! The app in a browser from end to end: used by its buttons, files and links as a person uses it who cannot see the canvas; and broken.
 //!
 //! One page session shows most of it, because opening the page and compiling kernels is what takes the time.
+//!
+//! Long because of the driver of the page that the tests share.
 
 use std::{
     collections::BTreeMap,

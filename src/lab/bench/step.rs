@@ -1,5 +1,7 @@
 //! A whole update on random tokens: its time, the share of each kernel in time and in arithmetic, and the cost of what is measured of
 //! the routing for the log alone.
+//!
+//! Long because preparing, timing and splitting an update share its compiled form.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -44,13 +44,20 @@ enum When {
 }
 
 /// The newest device, and what is to happen to it, in this order.
+#[derive(Default)]
+struct Pending {
+    device: Option<Rc<Device>>,
+    faults: VecDeque<When>,
+}
+
+/// The same, shared by what sees the moments.
 #[derive(Clone)]
-struct Faults(Rc<RefCell<(Option<Rc<Device>>, VecDeque<When>)>>);
+struct Faults(Rc<RefCell<Pending>>);
 
 impl Faults {
     /// Loses the device if that is what comes next.
     fn at(&self, when: When) {
-        let (device, faults) = &mut *self.0.borrow_mut();
+        let Pending { device, faults } = &mut *self.0.borrow_mut();
         if faults.front() == Some(&when) {
             device.iter().for_each(|device| device.destroy());
             if when != When::Opened {
@@ -70,7 +77,7 @@ impl Environment for Environs {
         let (opening, faults) = (self.0.device(), self.1.clone());
         Box::pin(async move {
             let device = opening.await?;
-            faults.0.borrow_mut().0 = Some(device.clone());
+            faults.0.borrow_mut().device = Some(device.clone());
             faults.at(When::Opened);
             Ok(device)
         })
@@ -170,7 +177,7 @@ impl Places for Disturbed {
 
 /// Trains in the workspace of the app; returns its events and the end.
 fn train(root: &Path, run: &str, faults: &[When]) -> (Vec<SessionEvent>, Option<Summary>) {
-    let faults = Faults(Rc::new(RefCell::new((None, faults.iter().copied().collect()))));
+    let faults = Faults(Rc::new(RefCell::new(Pending { faults: faults.iter().copied().collect(), ..Pending::default() })));
     let places = Runs::new(root, Resources { adapter: AdapterChoice::default(), cache: root.join("cache") });
     let mut workspace = Workspace::new(Disturbed(places, faults.clone()));
     let config = format!("{}tokens = 3\n", include_str!("../../../tests/helpers/tiny.toml").replace("[]", "[\"ab\"]"));

@@ -3,7 +3,7 @@
 // they may have been followed. The token is the fragment of its address.
 
 const headers = { Authorization: `Bearer ${location.hash.slice(1)}` };
-const READING = ["list", "look", "read", "watch"];
+const READING = ["audit", "list", "look", "read", "watch"];
 const AT_ONCE = 2; // Requests that read: a browser makes six connections to a server, which all its tabs share.
 const LINES = 64; // Most requests in a body.
 const PATIENCE = 30_000;

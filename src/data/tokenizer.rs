@@ -11,6 +11,7 @@
 //! truncation of a file are dropped: no ids are added to those of the text.
 
 mod file;
+mod library;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,12 +19,13 @@ use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::utils::parallelism::set_parallelism;
-use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer as Library, Trainer as _};
+use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer as _};
 
 use super::error::DataError;
 use crate::run::digest::hex;
 use file::File;
 pub use file::{MAX_BYTES, ModelFiles};
+use library::{Library, library};
 
 /// Ends documents in a tokenizer trained here.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -112,30 +114,26 @@ impl Tokenizer {
             Ok(words)
         };
         let mut model = BPE::default();
-        let learned = trainer.feed(documents, words_of).and_then(|()| trainer.train(&mut model)).and_then(|special| {
-            let mut library = Library::new(model);
-            library.with_pre_tokenizer(Some(pattern));
-            library.add_special_tokens(special)?;
-            library.to_string(false)
-        });
-        let json = learned.map_err(|error| DataError::Tokenizer(format!("training failed: {error}")))?;
-        let tokenizer = Self::from_json(json.as_bytes())?;
+        let learned = trainer.feed(documents, words_of).and_then(|()| trainer.train(&mut model));
+        learned.map_err(|error| DataError::Tokenizer(format!("training failed: {error}")))?;
+        let tokenizer = Self::of_file(File::trained(&model)?)?;
         Ok(Trained { tokenizer, cut_words: cut_words.into_inner(), longest_word: longest_word.into_inner() })
     }
 
     /// Loads a `tokenizer.json`.
     pub fn from_json(json: &[u8]) -> Result<Self, DataError> {
-        let file = File::read(json)?;
+        Self::of_file(File::read(json)?)
+    }
+
+    /// The tokenizer of a checked file.
+    fn of_file(file: File) -> Result<Self, DataError> {
         if file.is_bytes() {
             return Ok(Self::bytes());
         }
         // The library is known to panic on some files; if panics unwind, they become errors.
-        let canonical = file.to_json();
-        let loaded = std::panic::catch_unwind(|| Library::from_bytes(canonical.as_bytes()));
-        let mut library = loaded
+        let library = std::panic::catch_unwind(|| library(&file))
             .map_err(|_| DataError::Tokenizer("the tokenizers library panicked on this file".into()))?
             .map_err(|error| DataError::Tokenizer(format!("the tokenizers library rejects this file: {error}")))?;
-        library.set_encode_special_tokens(true);
         Ok(Self::new(file, Some(library)))
     }
 

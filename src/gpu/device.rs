@@ -4,7 +4,6 @@
 //! wgpu's default is to panic on an uncaptured error or a lost device; [`Device::check`] reports both instead.
 
 use std::{
-    collections::HashMap,
     fmt,
     str::FromStr,
     sync::{
@@ -13,7 +12,7 @@ use std::{
     },
 };
 
-use super::{BindingKind, Capabilities, GpuError, KernelInfo, ModuleInfo, readback::StagingRing};
+use super::{Capabilities, GpuError, pipelines::Pipelines, readback::StagingRing};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,16 +113,6 @@ fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
     }
 }
 
-/// A compiled entry point.
-#[derive(Clone)]
-pub(super) struct Pipeline {
-    pub raw: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
-}
-
-/// The address of a static kernel with the values of its constants.
-type PipelineKey = (usize, Vec<(&'static str, u64)>);
-
 /// An open device with its queue and its compiled kernels.
 pub struct Device {
     /// A summary of the adapter.
@@ -132,12 +121,10 @@ pub struct Device {
     pub capabilities: Capabilities,
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    pub(super) step_layout: wgpu::BindGroupLayout,
+    pub(super) pipelines: Arc<Pipelines>,
     pub(super) staging: Arc<StagingRing>,
     submissions: AtomicU64,
     fault: Arc<Mutex<Option<GpuError>>>,
-    modules: Mutex<HashMap<usize, wgpu::ShaderModule>>,
-    pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
 }
 
 fn instance() -> wgpu::Instance {
@@ -211,21 +198,15 @@ impl Device {
         let (raw, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
         let fault = Arc::new(Mutex::new(None));
         watch(&raw, &name, &fault);
-        let step_layout = raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("step"),
-            entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform)],
-        });
         Ok(Device {
             capabilities,
             adapter: summary,
+            pipelines: Arc::new(Pipelines::new(&raw)),
             raw,
             queue,
-            step_layout,
             staging: Arc::default(),
             submissions: AtomicU64::new(0),
             fault,
-            modules: Mutex::default(),
-            pipelines: Mutex::default(),
         })
     }
 
@@ -271,77 +252,10 @@ impl Device {
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
     }
-
-    /// The compiled entry point, compiled at first use.
-    pub(super) fn pipeline(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
-        lock(&self.pipelines).entry(pipeline_key(kernel, constants)).or_insert_with(|| self.compile(kernel, constants)).clone()
-    }
-
-    /// Whether the entry point is compiled.
-    pub(super) fn has_pipeline(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> bool {
-        lock(&self.pipelines).contains_key(&pipeline_key(kernel, constants))
-    }
-
-    fn compile(&self, kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> Pipeline {
-        let label = kernel.name();
-        let address = std::ptr::from_ref(kernel.module).addr();
-        let module = lock(&self.modules).entry(address).or_insert_with(|| self.module(kernel.module)).clone();
-        let mut entries = Vec::new();
-        if kernel.params_bytes > 0 {
-            entries.push(layout_entry(0, wgpu::BufferBindingType::Uniform));
-        }
-        entries.extend(kernel.bindings.iter().map(|b| match b.kind {
-            BindingKind::Storage { read_only } => layout_entry(b.binding, wgpu::BufferBindingType::Storage { read_only }),
-            BindingKind::Texels { .. } => wgpu::BindGroupLayoutEntry {
-                ty: wgpu::BindingType::Texture {
-                    sample_type: wgpu::TextureSampleType::Float { filterable: false },
-                    view_dimension: wgpu::TextureViewDimension::D2,
-                    multisampled: false,
-                },
-                ..layout_entry(b.binding, wgpu::BufferBindingType::Uniform)
-            },
-        }));
-        let layout = self.raw.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
-        let groups = [Some(&layout), Some(&self.step_layout)];
-        let groups = if kernel.uses_step { &groups[..] } else { &groups[..1] };
-        let pipeline_layout = self.raw.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
-            bind_group_layouts: groups,
-            immediate_size: 0,
-        });
-        let raw = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(kernel.entry),
-            // Every kernel writes its workgroup variables before it reads them.
-            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
-            cache: None,
-        });
-        Pipeline { raw, layout }
-    }
-
-    fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
-        let source = wgpu::ShaderSource::Wgsl(module.source.into());
-        self.raw.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
-    }
 }
 
-fn pipeline_key(kernel: &'static KernelInfo, constants: &[(&'static str, f64)]) -> PipelineKey {
-    (std::ptr::from_ref(kernel).addr(), constants.iter().map(|(name, value)| (*name, value.to_bits())).collect())
-}
-
-fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
-    wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    }
-}
-
-/// The caches and the error stay valid after a panic elsewhere: each is written in one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What it guards stays valid after a panic elsewhere: each value is written in one assignment.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -13,6 +13,7 @@ mod error;
 mod kernel;
 pub mod memory;
 mod persistent;
+mod pipelines;
 mod plan;
 pub mod program;
 mod readback;

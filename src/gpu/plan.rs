@@ -12,6 +12,7 @@ use super::{
     Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
     memory::{MemoryPlan, plan_memory},
     persistent::{Memory, copy_to_texels},
+    pipelines::Kernel,
     representation::{Representation, Represented, representations_of, schedule_refreshes},
     submission::Upload,
 };
@@ -95,7 +96,7 @@ impl Plan {
         });
         let step_group = device.raw.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("step"),
-            layout: &device.step_layout,
+            layout: &device.pipelines.step_layout,
             entries: &[wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }],
         });
         let mut builder = Builder { device, program, memory, buffers: &buffers, share: options.share_memory };
@@ -363,7 +364,7 @@ impl Builder<'_> {
 
     fn launch(&self, d: &Dispatch, uniforms: &wgpu::Buffer, offset: usize, texture: impl Fn(Represented) -> wgpu::Texture) -> Action {
         let label = d.kernel.name();
-        let pipeline = self.device.pipeline(d.kernel, &d.constants);
+        let pipeline = self.device.pipelines.get(&Kernel { info: d.kernel, constants: d.constants.clone() });
         let mut views = Vec::new();
         for (t, _, kind) in d.uses() {
             views.push(Represented::of(t, kind).map(|key| texture(key).create_view(&Default::default())));

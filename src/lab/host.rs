@@ -351,7 +351,7 @@ impl<E: Environment> Host<E> {
                 (std::mem::replace(&mut self.stage, Stage::Closed), Activity::Busy)
             }
             Stage::Reading(builder) => match builder.proceed(&mut self.out)? {
-                ControlFlow::Continue(builder) => (Stage::Reading(Box::new(builder)), Activity::Busy),
+                ControlFlow::Continue((builder, activity)) => (Stage::Reading(Box::new(builder)), activity),
                 ControlFlow::Break(inspection) => (Stage::Inspected(Box::new(inspection)), Activity::Busy),
             },
             Stage::Inspected(mut inspection) => {
@@ -376,10 +376,12 @@ impl<E: Environment> Host<E> {
                 (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
             }
             Stage::Kernels(plan, device, corpus, mut compilation) => {
-                compilation.proceed(&device);
+                let progressed = compilation.proceed(&device);
                 if compilation.next().is_some() {
-                    self.out.compiling(&compilation);
-                    (Stage::Kernels(plan, device, corpus, compilation), Activity::Busy)
+                    if progressed {
+                        self.out.compiling(&compilation);
+                    }
+                    (Stage::Kernels(plan, device, corpus, compilation), Activity::of(progressed))
                 } else {
                     self.out.opening(OpeningPhase::Model);
                     let Plan { run, config, resumed } = plan;

@@ -70,14 +70,16 @@ impl InspectionBuilder {
     ///
     /// # Errors
     /// A model that does not fit the device, no intact checkpoint, or one of another config or tokenizer.
-    pub fn proceed(mut self, out: &mut Publisher) -> Result<ControlFlow<Inspection, InspectionBuilder>, SessionError> {
+    pub fn proceed(mut self, out: &mut Publisher) -> Result<ControlFlow<Inspection, (InspectionBuilder, Activity)>, SessionError> {
         let (config, device, memory) = (&self.target.config, &self.device, &mut self.memory);
         if self.compilation.next().is_some() {
-            self.compilation.proceed(device);
+            let progressed = self.compilation.proceed(device);
             match self.compilation.next() {
-                Some(_) => out.compiling(&self.compilation),
+                Some(_) if progressed => out.compiling(&self.compilation),
+                Some(_) => {}
                 None => out.opening(OpeningPhase::Model),
             }
+            return Ok(ControlFlow::Continue((self, Activity::of(progressed))));
         } else if self.evaluation.is_none() {
             let recorded = recording::evaluation(config, device.capabilities);
             self.evaluation = Some(EvalStep::new(device, memory, recorded, PlanOptions::default()).map_err(TrainError::from)?);
@@ -87,7 +89,7 @@ impl InspectionBuilder {
         } else if let InspectionBuilder { target, device, memory, evaluation: Some(evaluation), generator: Some(generator), .. } = self {
             return Ok(ControlFlow::Break(Inspection::read(*target, device, memory, evaluation, generator, out)?));
         }
-        Ok(ControlFlow::Continue(self))
+        Ok(ControlFlow::Continue((self, Activity::Busy)))
     }
 }
 

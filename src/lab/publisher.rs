@@ -21,6 +21,13 @@ pub enum Activity {
     Idle,
 }
 
+impl Activity {
+    /// After work that the device or a browser does by itself: `progressed` if some of it was finished.
+    pub fn of(progressed: bool) -> Activity {
+        if progressed { Activity::Busy } else { Activity::Waiting }
+    }
+}
+
 /// Seconds since any fixed moment.
 pub type Clock = Rc<dyn Fn() -> f64>;
 

@@ -72,8 +72,7 @@ impl Routes {
     /// A lost or faulty device, or a program that does not fit it.
     pub fn advance(&mut self, config: &Config, device: &Rc<Device>, memory: &mut Memory) -> Result<Activity, TrainError> {
         if self.compilation.next().is_some() {
-            self.compilation.proceed(device);
-            return Ok(Activity::Busy);
+            return Ok(Activity::of(self.compilation.proceed(device)));
         }
         let Some(step) = &mut self.step else {
             let recorded = recording::routes(config, device.capabilities);

@@ -359,8 +359,11 @@ impl Session {
         }
         if self.trainer.is_settled() && self.serving.is_none() {
             let needs_generator = matches!(self.requests.front(), Some((_, Request::Sample(_))));
-            if is_next && needs_generator && !self.compile_generator()? {
-                return Ok(Activity::Busy);
+            if is_next
+                && needs_generator
+                && let Some(activity) = self.compile_generator()?
+            {
+                return Ok(activity);
             }
             if let Some((_, request)) = self.requests.pop_front_if(|_| is_next) {
                 self.serve(request, out)?;
@@ -605,18 +608,17 @@ impl Session {
         self.take(progress, out)
     }
 
-    /// Compiles the generator, a kernel in a call; returns whether it is complete. Without a tokenizer there is none.
-    fn compile_generator(&mut self) -> Result<bool, SessionError> {
+    /// Compiles the generator, some kernels in a call; `None` when it is complete. Without a tokenizer there is none.
+    fn compile_generator(&mut self) -> Result<Option<Activity>, SessionError> {
         let config = self.trainer.config().clone();
-        let (None, Some(tokenizer)) = (&self.generator, self.trainer.corpus().tokenizer().cloned()) else { return Ok(true) };
+        let (None, Some(tokenizer)) = (&self.generator, self.trainer.corpus().tokenizer().cloned()) else { return Ok(None) };
         let (device, memory) = self.trainer.device_and_memory();
         let compilation = self.compilation.get_or_insert_with(|| Generator::compilation(&config, device));
         if compilation.next().is_some() {
-            compilation.proceed(device);
-            return Ok(false);
+            return Ok(Some(Activity::of(compilation.proceed(device))));
         }
         self.generator = Some(Generator::new(&config, device, memory)?.for_text(&tokenizer, &config));
-        Ok(true)
+        Ok(None)
     }
 
     /// The texts of the end of the run; none without prompts or a tokenizer.
@@ -644,10 +646,12 @@ impl Session {
             return Ok(Activity::Busy);
         }
         if let Phase::Sampling { texts: None, ended } = self.phase {
-            if self.trainer.config().sample.prompts.is_empty() || self.compile_generator()? {
-                let texts = Some(self.texts());
-                self.phase = Phase::Sampling { ended, texts };
+            if !self.trainer.config().sample.prompts.is_empty()
+                && let Some(activity) = self.compile_generator()?
+            {
+                return Ok(activity);
             }
+            self.phase = Phase::Sampling { ended, texts: Some(self.texts()) };
             return Ok(Activity::Busy);
         }
         let Phase::Sampling { ended, texts: Some(texts) } = &mut self.phase else { return Ok(Activity::Busy) };

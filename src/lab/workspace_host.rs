@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    archive,
+    archive, audit,
     host::{Activity, Clock, Environment, Host},
+    measured::MeasuredRun,
     process::{self, PROCESS, Process, ProcessState},
     speed_probe::SpeedProbe,
     store::{Store, StoreError, check_path},
@@ -202,6 +203,11 @@ impl<P: Places> Workspace<P> {
             Request::Look { run } => {
                 let facts = workspace::facts(&run, &*self.folder(&run)?)?;
                 self.replies.push(Reply::Looked(Box::new(facts)));
+                Ok(())
+            }
+            Request::Audit { run } => {
+                let measured = MeasuredRun::read(&*self.folder(&run)?, &run, &run)?;
+                self.replies.push(Reply::Audited { findings: audit::of_run(&measured), run });
                 Ok(())
             }
             Request::Read(query) => {

@@ -13,6 +13,7 @@ use egui::{
 };
 
 use super::{
+    saved,
     theme::{self, Colors, bold, plain, size},
     widgets,
 };
@@ -126,12 +127,12 @@ impl Chart {
             self.draw_cursor(&painter, plot, colors, &x, &y, at);
         }
         let corner = Rect::from_min_size(pos2(plot.right() - 60.0, rect.top() - 4.0), vec2(60.0, 24.0));
-        self.table(ui, id, corner);
+        self.table(ui, id, corner, view);
         response
     }
 
     /// For those who cannot see it: the last value of each line, or those at the crosshair.
-    fn description(&self, view: &View) -> String {
+    pub(super) fn description(&self, view: &View) -> String {
         let value = |line: &Line| match view.cursor {
             Some(at) => at_position(&line.points, at).map(|point| point[1]),
             None => line.points.iter().rfind(|point| point[1].is_finite()).map(|point| point[1]),
@@ -143,6 +144,13 @@ impl Chart {
     }
 
     fn axes(&self, plot: Rect, view: &View) -> Option<(Axis, Axis)> {
+        let [x, y] = self.ranges(view)?;
+        let x = Axis::new(self.x_scale, x, [plot.left().into(), plot.right().into()]);
+        Some((x, Axis::new(self.y_scale, y, [plot.bottom().into(), plot.top().into()])))
+    }
+
+    /// What is seen of both axes; `None` without a value.
+    pub(super) fn ranges(&self, view: &View) -> Option<[[f64; 2]; 2]> {
         let accepted = |point: &[f64; 2]| self.x_scale.accepts(point[0]) && self.y_scale.accepts(point[1]);
         let points = || self.lines.iter().flat_map(|line| line.points.iter().chain(&line.raw)).copied().filter(accepted);
         let (low, high) = extent(points().map(|point| point[0]))?;
@@ -160,8 +168,7 @@ impl Chart {
                 [if low >= 0.0 { (low - room).max(0.0) } else { low - room }, high + room]
             }
         };
-        let x = Axis::new(self.x_scale, [from, to], [plot.left().into(), plot.right().into()]);
-        Some((x, Axis::new(self.y_scale, range, [plot.bottom().into(), plot.top().into()])))
+        Some([[from, to], range])
     }
 
     fn draw_axes(&self, painter: &Painter, plot: Rect, colors: Colors, x: &Axis, y: &Axis, rect: Rect) {
@@ -320,7 +327,7 @@ impl Chart {
     }
 
     /// The chart as a table, behind a button.
-    fn table(&self, ui: &mut Ui, id: Id, corner: Rect) {
+    fn table(&self, ui: &mut Ui, id: Id, corner: Rect, view: &View) {
         let mut child = ui.new_child(egui::UiBuilder::new().max_rect(corner).layout(egui::Layout::right_to_left(egui::Align::Center)));
         let button = widgets::small_button(&mut child, "Table", &format!("{} as a table", self.title));
         egui::Popup::menu(&button).id(id.with("table")).close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside).show(|ui| {
@@ -344,27 +351,8 @@ impl Chart {
                     }
                 });
             });
-            if ui.button("Copy as CSV").clicked() {
-                ui.ctx().copy_text(self.csv());
-            }
+            saved::buttons(ui, &self.title, || self.csv(), || self.svg(view));
         });
-    }
-
-    /// All points, as CSV.
-    pub fn csv(&self) -> String {
-        let mut positions: Vec<f64> = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point[0])).collect();
-        positions.sort_by(f64::total_cmp);
-        positions.dedup();
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        let heads: Vec<String> =
-            std::iter::once(&self.x_title).chain(self.lines.iter().map(|line| &line.name)).map(|n| quoted(n)).collect();
-        let mut text = heads.join(",") + "\n";
-        for at in positions {
-            let exact = |line: &Line| line.points.iter().find(|point| point[0] == at).map_or(String::new(), |point| point[1].to_string());
-            let cells: Vec<String> = std::iter::once(at.to_string()).chain(self.lines.iter().map(exact)).collect();
-            text += &(cells.join(",") + "\n");
-        }
-        text
     }
 }
 

@@ -57,8 +57,10 @@ impl Experts {
         widgets::group(ui, &format!("By layer and expert at update {}", load.updates[at]));
         let heat = Heat {
             name: "Load by layer and expert",
+            about: format!("{run}, update {}", load.updates[at]),
             rows: labels.clone(),
             columns: (0..experts).step_by(experts.div_ceil(24)).map(|expert| (expert, expert.to_string())).collect(),
+            heads: ("router call", &|expert| format!("expert {expert}")),
             loads: (0..layers).map(|layer| (0..experts).map(|expert| of(at, layer, expert)).collect()).collect(),
             marked: None,
             row_height: if layers > 16 { 16.0 } else { 26.0 },
@@ -82,7 +84,7 @@ impl Experts {
         }
         legend(ui);
         self.layer = self.layer.min(layers - 1);
-        self.over_time(ui, &load, &labels, at);
+        self.over_time(ui, &run, &load, &labels, at);
         self.measures(ui, state, &run, &labels);
         alarms(ui, state, &run);
         self.tokens.show(ui, state, &run, self.layer, &labels[self.layer], experts);
@@ -126,7 +128,7 @@ impl Experts {
         });
     }
 
-    fn over_time(&mut self, ui: &mut Ui, load: &Curve, labels: &[String], at: usize) {
+    fn over_time(&mut self, ui: &mut Ui, run: &str, load: &Curve, labels: &[String], at: usize) {
         let [_, experts] = load.shape[..] else { return };
         ui.add_space(APART);
         ui.horizontal(|ui| {
@@ -142,8 +144,10 @@ impl Experts {
         let middle = columns / 2;
         let heat = Heat {
             name: "Load by expert over updates",
+            about: format!("{run}, {}", labels[self.layer]),
             rows: (0..experts).map(|expert| format!("expert {expert}")).collect(),
             columns: [0, middle, columns - 1].into_iter().map(|column| (column, load.updates[column].to_string())).collect(),
+            heads: ("expert", &|column| format!("update {}", load.updates[column])),
             loads: (0..experts).map(|expert| (0..columns).map(|column| share(load, column, self.layer, expert)).collect()).collect(),
             marked: Some(at),
             row_height: if experts > 16 { 10.0 } else { 20.0 },

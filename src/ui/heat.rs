@@ -1,17 +1,28 @@
 //! Heat maps of loads, in shares of a fair one: the scale is fixed from 0 to 2 and centred on 1. Beyond 2 is hatched, no token at all is crossed.
 
-use egui::{Align2, Color32, Pos2, Rect, Response, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
+use egui::{Align2, Color32, Pos2, Rect, Response, RichText, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 
-use super::theme::{self, Colors, plain, size};
+use super::{
+    saved,
+    theme::{self, Colors, plain, size},
+    widgets,
+};
+
+/// The most columns of the table beside a map; its CSV has all.
+const TABLE_COLUMNS: usize = 24;
 
 /// A heat map: rows by columns of loads.
 pub struct Heat<'a> {
     /// What it shows, for those who cannot see it.
     pub name: &'a str,
+    /// Of what, and when: below the heading of its file.
+    pub about: String,
     /// The names of the rows.
     pub rows: Vec<String>,
     /// The names at some columns.
     pub columns: Vec<(usize, String)>,
+    /// What the rows are, and the full name of a column: the heads of the table.
+    pub heads: (&'a str, &'a dyn Fn(usize) -> String),
     /// For each row, the load of each column, in shares of a fair one; NaN where nothing was measured.
     pub loads: Vec<Vec<f64>>,
     /// The column that is marked.
@@ -26,8 +37,47 @@ pub struct Heat<'a> {
 pub type Cell = (usize, usize);
 
 impl Heat<'_> {
-    /// Draws it in the width that there is.
+    /// Draws it in the width that there is, with a button that shows it as a table.
     pub fn show(&self, ui: &mut Ui) -> (Response, Option<Cell>) {
+        let shown = self.draw(ui);
+        // In the row of the heading above.
+        let rect = shown.0.rect;
+        let corner = Rect::from_min_size(pos2(rect.right() - 60.0, rect.top() - 30.0), vec2(60.0, 24.0));
+        let mut child = ui.new_child(egui::UiBuilder::new().max_rect(corner).layout(egui::Layout::right_to_left(egui::Align::Center)));
+        let button = widgets::small_button(&mut child, "Table", &format!("{} as a table", self.name));
+        let close = egui::PopupCloseBehavior::CloseOnClickOutside;
+        egui::Popup::menu(&button).id(button.id.with("table")).close_behavior(close).show(|ui| self.table(ui));
+        shown
+    }
+
+    /// Every load, or the last columns and rows of many.
+    fn table(&self, ui: &mut Ui) {
+        let columns = self.loads.iter().map(Vec::len).max().unwrap_or(0);
+        let step = columns.div_ceil(TABLE_COLUMNS).max(1);
+        let shown: Vec<usize> = (0..columns).rev().step_by(step).collect();
+        let room = (ui.ctx().content_rect().width() - 60.0).min(640.0);
+        ui.set_min_width((120.0 + 76.0 * shown.len() as f32).min(room));
+        egui::ScrollArea::both().max_height(320.0).show(ui, |ui| {
+            egui::Grid::new("loads").striped(true).spacing(vec2(16.0, 4.0)).show(ui, |ui| {
+                ui.label(RichText::new(self.heads.0).strong());
+                for column in shown.iter().rev() {
+                    ui.label(RichText::new((self.heads.1)(*column)).strong());
+                }
+                ui.end_row();
+                for (name, loads) in self.rows.iter().zip(&self.loads) {
+                    ui.label(name);
+                    for column in shown.iter().rev() {
+                        let load = loads.get(*column).filter(|load| load.is_finite());
+                        ui.label(load.map_or("–".into(), |load| format!("{load:.3}")));
+                    }
+                    ui.end_row();
+                }
+            });
+        });
+        saved::buttons(ui, self.name, || self.csv(), || Some(self.svg()));
+    }
+
+    fn draw(&self, ui: &mut Ui) -> (Response, Option<Cell>) {
         let colors = theme::colors(ui);
         let widest = self.rows.iter().map(|name| name.chars().count()).max().unwrap_or(0) as f32;
         let left = (widest * 7.0 + 12.0).clamp(40.0, 170.0);
@@ -77,7 +127,7 @@ impl Heat<'_> {
         (response, hovered.filter(|(row, _)| *row < self.loads.len()))
     }
 
-    fn description(&self) -> String {
+    pub(super) fn description(&self) -> String {
         let last: Vec<String> = self
             .rows
             .iter()

@@ -4,7 +4,7 @@
 //! to the page's worker. So it never blocks, whatever the trainer does, and a trainer that fails leaves it alive.
 //!
 //! - `state`: what is known, from replies; what is asked for.
-//! - `theme`, `widgets`, `chart`, `heat`: the look.
+//! - `theme`, `widgets`, `chart`, `heat`: the look; `saved`: charts as files.
 //! - a file for each screen.
 //!
 //! egui draws a window anew for each frame from the state. Nothing moves by itself, so a frame is drawn after input or a reply, and every few seconds to look for runs of other processes.
@@ -24,6 +24,7 @@ mod presets;
 mod report;
 mod runs;
 mod sample;
+mod saved;
 mod screen;
 mod setup;
 mod start;
@@ -116,6 +117,7 @@ pub struct App<L> {
     experts: experts::Experts,
     sample: sample::Sample,
     compare: compare::Compare,
+    audit: audit::Audit,
     report: report::Report,
     /// Configs and studies that were opened, by name.
     texts: BTreeMap<String, String>,
@@ -155,6 +157,7 @@ impl<L: Link> App<L> {
             experts: experts::Experts::default(),
             sample: sample::Sample::default(),
             compare: compare::Compare::default(),
+            audit: audit::Audit::default(),
             report: report::Report::default(),
             texts: BTreeMap::new(),
         }
@@ -300,7 +303,7 @@ impl<L: Link> App<L> {
         self.take_dropped(ui);
         let is_narrow = ui.available_width() < theme::NARROW;
         self.frame.bars(ui, &mut self.state, &mut self.screen, &self.link.place(), is_narrow);
-        let App { state, screen, setup, start, runs, curves, experts, sample, compare, report, link, .. } = self;
+        let App { state, screen, setup, start, runs, curves, experts, sample, compare, audit, report, link, .. } = self;
         let before = *screen;
         frame::content(ui, *screen, is_narrow, |ui| match before {
             Screen::Start => start.show(ui, state, screen, setup, link.has_files()),
@@ -310,13 +313,19 @@ impl<L: Link> App<L> {
             Screen::Experts => experts.show(ui, state, screen),
             Screen::Sample => sample.show(ui, state, screen),
             Screen::Compare => compare.show(ui, state, screen),
-            Screen::Audit => audit::show(ui, state, screen),
+            Screen::Audit => audit.show(ui, state, screen),
             Screen::Report => report.show(ui, state, screen),
             Screen::Machine => machine::show(ui, state, link.has_files()),
         });
+        for file in saved::take(ui.ctx()) {
+            self.state.save("charts", vec![file]);
+        }
         for (folder, files) in self.state.take_saves() {
             match self.link.save(&folder, &files) {
-                Ok(place) => self.state.note(state::Weight::Info, &folder, format!("saved {} files: {place}", files.len())),
+                Ok(place) => {
+                    let what = if let [(name, _)] = &files[..] { name.clone() } else { format!("{} files", files.len()) };
+                    self.state.note(state::Weight::Info, &folder, format!("saved {what}: {place}"));
+                }
                 Err(problem) => self.state.note(state::Weight::Problem, &folder, problem),
             }
         }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     lab::{
+        audit::Finding,
         process::ProcessState,
         suite::{SuiteCommand, SuiteEvent},
         workspace::{Curve, Facts, Probed, Query, Reply, Request, RunEntry, StudyEntry, Watched},
@@ -66,6 +67,8 @@ pub struct State {
     pub study: Option<Study>,
     /// What is known of runs.
     pub facts: BTreeMap<String, Facts>,
+    /// What the audit found in runs by themselves, with the updates made when it was asked.
+    audits: HashMap<String, (u32, Option<Audited>)>,
     /// What happened, the newest last.
     pub notes: VecDeque<Note>,
     /// Runs whose curves are shown, in the order of their choice.
@@ -113,6 +116,9 @@ pub struct State {
     /// What has a colour: arms of studies and single runs, in the order of their first appearance.
     colored: Vec<String>,
 }
+
+/// The findings in a run, or why it cannot be audited.
+pub type Audited = Result<Vec<Finding>, String>;
 
 /// A curve as it was last read.
 struct Known {
@@ -304,6 +310,17 @@ impl State {
             self.ask(Request::Look { run: run.to_string() });
         }
         self.facts.get(run)
+    }
+
+    /// What the audit finds in a run by itself, once it is known; it is asked again when the run has ended.
+    pub fn audit(&mut self, run: &str) -> Option<&Audited> {
+        let made = self.entry(run).map_or(0, |entry| if entry.exit.is_some() { entry.made } else { 0 });
+        if self.audits.get(run).is_none_or(|(known, _)| *known != made) {
+            let known = self.audits.remove(run).and_then(|(_, findings)| findings);
+            self.audits.insert(run.to_string(), (made, known));
+            self.ask(Request::Audit { run: run.to_string() });
+        }
+        self.audits.get(run).and_then(|(_, findings)| findings.as_ref())
     }
 
     /// The config of a run that was looked at.
@@ -518,6 +535,7 @@ impl State {
         self.facts.remove(run);
         self.configs.remove(run);
         self.looked.remove(run);
+        self.audits.remove(run);
     }
 
     /// The newest values of a run are read once more.
@@ -536,6 +554,7 @@ impl State {
             self.ask(Request::Read(Query { run: run.into(), series: vec![key.clone()], from: 0, to: u32::MAX, points }));
         }
         self.looked.remove(run);
+        self.audits.remove(run);
     }
 
     /// Adds a note.
@@ -565,6 +584,11 @@ impl State {
                 }
                 self.facts.insert(facts.run.clone(), *facts);
             }
+            Reply::Audited { run, findings } => {
+                if let Some((_, known)) = self.audits.get_mut(&run) {
+                    *known = Some(Ok(findings));
+                }
+            }
             Reply::Read(answer) => {
                 for curve in answer.curves {
                     let known = self.curves.entry((answer.query.run.clone(), curve.series.clone())).or_insert(Known {
@@ -585,6 +609,11 @@ impl State {
             }
             Reply::Refused { request, problem, .. } if request == "probe" => {
                 (self.probing, self.probe_problem) = (None, Some(problem.what));
+            }
+            Reply::Refused { request, about: Some(run), problem } if request == "audit" => {
+                if let Some((_, known)) = self.audits.get_mut(&run) {
+                    *known = Some(Err(problem.what));
+                }
             }
             Reply::Refused { request, about, problem } => self.refused(&request, about.as_deref().unwrap_or_default(), *problem),
             Reply::Exported { run, archive } => self.downloads.push((run, archive)),

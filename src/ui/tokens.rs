@@ -222,8 +222,10 @@ impl Tables {
         widgets::group(ui, if has_domains { "Load by kind of token and by domain" } else { "Load by kind of token" });
         let heat = Heat {
             name: "Load by kind of token",
+            about: format!("update {}, {} tokens", self.update, self.tokens),
             rows: self.loads.iter().map(|(name, tokens, _)| format!("{name} ({tokens})")).collect(),
             columns: (0..experts).step_by(experts.div_ceil(24).max(1)).map(|expert| (expert, expert.to_string())).collect(),
+            heads: ("kind", &|expert| format!("expert {expert}")),
             loads: self.loads.iter().map(|(_, _, loads)| loads.clone()).collect(),
             marked: None,
             row_height: 22.0,

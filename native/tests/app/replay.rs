@@ -5,6 +5,7 @@
 //! `UPDATE_SNAPSHOTS=1 cargo test --test app pictures`; then look at what has changed.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     fmt::Write,
     fs,
@@ -67,13 +68,19 @@ impl Link for Replay {
         None
     }
 
-    fn save(&mut self, _: &str, _: &[(String, String)]) -> Result<String, String> {
-        Err("a replay saves nothing".into())
+    fn save(&mut self, folder: &str, files: &[(String, String)]) -> Result<String, String> {
+        SAVED.with_borrow_mut(|saved| saved.extend_from_slice(files));
+        Ok(folder.into())
     }
 
     fn has_files(&self) -> bool {
         true
     }
+}
+
+thread_local! {
+    /// Name and content of the files that were saved.
+    static SAVED: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
 }
 
 type Window = Harness<'static, Option<App<Replay>>>;
@@ -130,6 +137,49 @@ fn pictures_are_those_that_were_looked_at() {
         }
         results.extend_harness(&mut window);
     }
+}
+
+#[test]
+fn charts_and_maps_are_tables_and_files() {
+    let mut window = open(Replay::recorded, [1280.0, 800.0], egui::Theme::Dark);
+    settle(&mut window);
+    window.key_press(egui::Key::Num3);
+    settle(&mut window);
+    press(&mut window, "show quickstart");
+    let mut of = |key: egui::Key, table: &str| {
+        window.key_press(key);
+        settle(&mut window);
+        press(&mut window, table);
+        if let Some(folder) = std::env::var_os("MOELAB_SCREENS") {
+            window.render().unwrap().save(Path::new(&folder).join(format!("{table}.png"))).unwrap();
+        }
+        press(&mut window, "Save CSV");
+        press(&mut window, "Save SVG");
+        let files = SAVED.with_borrow_mut(std::mem::take);
+        let [(csv_name, csv), (svg_name, svg)] = <[(String, String); 2]>::try_from(files).expect("two files");
+        if let Some(folder) = std::env::var_os("MOELAB_SCREENS") {
+            fs::write(Path::new(&folder).join(&svg_name), &svg).unwrap();
+        }
+        window.key_press(egui::Key::Escape);
+        settle(&mut window);
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
+        let rows: Vec<Vec<String>> = csv.lines().map(|line| line.split(',').map(String::from).collect()).collect();
+        (csv_name, rows, svg_name, svg)
+    };
+    let (csv_name, rows, svg_name, svg) = of(egui::Key::Num4, "Cross-entropy as a table");
+    assert_eq!((csv_name.as_str(), svg_name.as_str()), ("cross-entropy.csv", "cross-entropy.svg"));
+    assert_eq!(rows[0], ["\"updates\"", "\"training\"", "\"validation\""]);
+    assert!(rows[1..].iter().all(|row| row[0].parse::<f64>().is_ok() && row[1..].iter().any(|cell| cell.parse::<f64>().is_ok())));
+    assert!(svg.contains(">Cross-entropy</text>") && svg.contains("validation "), "{svg}");
+
+    let (csv_name, rows, svg_name, svg) = of(egui::Key::Num5, "Load by layer and expert as a table");
+    assert_eq!((csv_name.as_str(), svg_name.as_str()), ("load-by-layer-and-expert.csv", "load-by-layer-and-expert.svg"));
+    let experts = rows[0].len() - 1;
+    for row in &rows[1..] {
+        let sum: f64 = row[1..].iter().map(|cell| cell.parse::<f64>().unwrap()).sum();
+        assert!((sum - experts as f64).abs() < 1e-6 * experts as f64, "the loads of {} are shares of a fair one: {sum}", row[0]);
+    }
+    assert!(svg.contains(">Load by layer and expert</text>") && svg.contains("= fair share"), "{svg}");
 }
 
 /// As many points as a reading returns at most, from runs of a million updates.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -92,6 +93,20 @@ fn runs_and_studies_of_a_folder_are_made_listed_read_and_removed() {
     );
     let facts = wire.ask(json!({"request": "look", "run": "tiny"}), "looked");
     assert_eq!(facts["evaluations"].as_array().unwrap().len(), 2);
+
+    // The audit of a run by itself, which the window shows as `moelab audit` does.
+    wire.send(json!({"request": "session", "command": {"command": "start", "run": "warm", "config": TINY, "sets": ["schedule.warmup=4"]}}));
+    wire.event("ended");
+    let findings = |run: &str| wire.ask(json!({"request": "audit", "run": run}), "audited")["findings"].clone();
+    let of = |findings: &Value| findings.as_array().unwrap().iter().map(|finding| finding["check"].clone()).collect::<Vec<_>>();
+    let (tiny, warm) = (findings("tiny"), findings("warm"));
+    assert!(of(&warm).contains(&json!("warm-up")) && warm[0]["severity"] == "refuse", "{warm}");
+    assert!(!of(&tiny).contains(&json!("warm-up")), "{tiny}");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_moelab")).args(["--json", "audit", "--plan-only"]).arg(runs.join("warm")).output().unwrap();
+    let printed: Vec<Value> = String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json!(printed), warm);
+    wire.ask(json!({"request": "remove", "name": "warm"}), "listed");
 
     // A study; while its runs are made, no single run is started.
     let files = json!({"study.toml": STUDY, "base.toml": TINY});

@@ -2,7 +2,7 @@
 //!
 //! The `tokenizers` library panics on some files (a merge longer than the longest token is copied into a buffer of that
 //! token's size), allocates by the largest id in others, and runs any regular expression. So a file is first parsed into the types
-//! below, and the library only gets what they serialise to:
+//! below, and the library is made from them:
 //! - at most [`MAX_BYTES`] bytes, [`MAX_VOCABULARY`] ids, as many merges, [`MAX_TOKEN`] bytes per token, [`MAX_STEPS`] normalizers
 //!   and as many pre-tokenizers;
 //! - the model is BPE without dropout, prefix, suffix or byte fallback; the parts of every merge and their concatenation are tokens;
@@ -17,7 +17,9 @@ use std::fmt;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokenizers::models::bpe::BPE;
 
+use super::END_OF_TEXT;
 use crate::data::error::DataError;
 use crate::run::quote::{cut, shortened};
 pub use of_model::ModelFiles;
@@ -57,32 +59,32 @@ pub(super) struct File {
     #[serde(default, deserialize_with = "dropped")]
     padding: (),
     #[serde(default)]
-    added_tokens: Vec<Added>,
+    pub(super) added_tokens: Vec<Added>,
     #[serde(default)]
-    normalizer: Option<Normalizer>,
-    pre_tokenizer: PreTokenizer,
+    pub(super) normalizer: Option<Normalizer>,
+    pub(super) pre_tokenizer: PreTokenizer,
     #[serde(default, deserialize_with = "dropped")]
     post_processor: (),
     #[serde(default, deserialize_with = "dropped", serialize_with = "byte_level_decoder")]
     decoder: (),
-    model: Model,
+    pub(super) model: Model,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Added {
+pub(super) struct Added {
     id: u32,
-    content: String,
+    pub content: String,
     #[serde(default)]
-    single_word: bool,
+    pub single_word: bool,
     #[serde(default)]
-    lstrip: bool,
+    pub lstrip: bool,
     #[serde(default)]
-    rstrip: bool,
+    pub rstrip: bool,
     #[serde(default)]
-    normalized: bool,
+    pub normalized: bool,
     #[serde(default)]
-    special: bool,
+    pub special: bool,
 }
 
 impl Added {
@@ -94,7 +96,7 @@ impl Added {
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 #[expect(clippy::upper_case_acronyms, reason = "the names in the file")]
-enum Normalizer {
+pub(super) enum Normalizer {
     NFC,
     NFD,
     NFKC,
@@ -105,7 +107,7 @@ enum Normalizer {
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "type", deny_unknown_fields)]
-enum PreTokenizer {
+pub(super) enum PreTokenizer {
     ByteLevel {
         add_prefix_space: bool,
         #[serde(default)]
@@ -127,13 +129,13 @@ enum PreTokenizer {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-enum Pattern {
+pub(super) enum Pattern {
     String(String),
     Regex(String),
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-enum Behavior {
+pub(super) enum Behavior {
     Removed,
     Isolated,
     MergedWithPrevious,
@@ -143,25 +145,25 @@ enum Behavior {
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Model {
+pub(super) struct Model {
     #[serde(rename = "type", default)]
     kind: Kind,
     #[serde(default)]
     dropout: Option<f64>,
     #[serde(default)]
-    unk_token: Option<String>,
+    pub unk_token: Option<String>,
     #[serde(default)]
     continuing_subword_prefix: Option<String>,
     #[serde(default)]
     end_of_word_suffix: Option<String>,
     #[serde(default)]
-    fuse_unk: bool,
+    pub fuse_unk: bool,
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
-    ignore_merges: bool,
-    vocab: Vocabulary,
-    merges: Vec<Merge>,
+    pub ignore_merges: bool,
+    pub vocab: Vocabulary,
+    pub merges: Vec<Merge>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, Serialize)]
@@ -173,11 +175,11 @@ enum Kind {
 
 /// Tokens with their ids, sorted by id once checked. Tokens are unique.
 #[derive(Clone)]
-struct Vocabulary(Vec<(String, u32)>);
+pub(super) struct Vocabulary(pub Vec<(String, u32)>);
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(untagged)]
-enum Merge {
+pub(super) enum Merge {
     Pair(String, String),
     /// `first second`, the form in older files.
     Joined(String),
@@ -266,6 +268,18 @@ impl File {
         }
     }
 
+    /// What was learned from documents, whose ends have their own token.
+    pub fn trained(model: &BPE) -> Result<Self, DataError> {
+        let json = serde_json::to_vec(model).expect("a model is JSON");
+        let model: Model = serde_json::from_slice(&json).map_err(|error| DataError::Tokenizer(format!("training failed: {error}")))?;
+        let pre_tokenizer = PreTokenizer::ByteLevel { add_prefix_space: false, trim_offsets: false, use_regex: true };
+        let mut file = Self { pre_tokenizer, model, ..Self::bytes() };
+        let end = file.id_of(END_OF_TEXT).map(|id| Added { special: true, ..Added::new(id, END_OF_TEXT.into()) });
+        file.added_tokens.extend(end);
+        file.check()?;
+        Ok(file)
+    }
+
     /// Whether this equals [`File::bytes`].
     pub fn is_bytes(&self) -> bool {
         self.model.merges.is_empty() && self.to_json() == Self::bytes().to_json()
@@ -284,11 +298,15 @@ impl File {
                 return fault(format!("{error}; expected a tokenizer.json with a byte-level BPE model and known pre-tokenizers"));
             }
         };
-        file.check_model()?;
-        file.check_ids()?;
-        file.check_merges()?;
-        file.check_steps()?;
+        file.check()?;
         Ok(file)
+    }
+
+    fn check(&mut self) -> Result<(), DataError> {
+        self.check_model()?;
+        self.check_ids()?;
+        self.check_merges()?;
+        self.check_steps()
     }
 
     /// The id of a token.

@@ -89,6 +89,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::measured::MeasuredRun;
 pub use copy_task::target_shift;
 pub use split_leak::overlap;
 pub use study::{Arm, Claim, Measured, Study};
@@ -254,6 +255,14 @@ pub fn all(study: &Study) -> Vec<Finding> {
             findings.push(finding);
         }
     }
+    findings
+}
+
+/// Every finding about a run by itself that needs neither data nor a device, the most severe first.
+pub fn of_run(run: &MeasuredRun) -> Vec<Finding> {
+    let arm = Arm { name: run.arm.clone(), config: run.config.clone(), changes: BTreeMap::new() };
+    let mut findings = all(&Study { arms: vec![arm], runs: vec![Measured::from(run)], ..Study::default() });
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
 

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "ui")]
+use super::labels::text_width;
 use super::{axis::tick_names, labels::fit};
 use crate::lab::{
     figure::{Anchor, Color, Figure, Mark, line, text},
@@ -78,8 +80,7 @@ impl HeatMaps {
         let width = (WIDTH - 56.0 - GAP * (across - 1) as f64 - 20.0) / across as f64;
         let row = (160.0 / experts as f64).clamp(3.0, 18.0);
         let height = row * experts as f64;
-        let mut cells: BTreeMap<u32, Vec<[f64; 4]>> = BTreeMap::new();
-        let (mut hatches, mut crosses, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cells, mut labels) = (Cells::default(), Vec::new());
         let down = layers.div_ceil(across);
         for layer in 0..layers {
             let (column, line_of) = (layer % across, layer / across);
@@ -94,19 +95,7 @@ impl HeatMaps {
             for (column, loads) in self.loads.iter().enumerate() {
                 for expert in 0..experts {
                     let load = loads.get(layer * experts + expert).copied().unwrap_or(f64::NAN);
-                    let (x, y) = (left + cell * column as f64, top + row * expert as f64);
-                    if load.is_finite() {
-                        cells.entry(color(load).0).or_default().push([x, y, cell, row]);
-                    }
-                    // In a wide cell the sign stays a sign.
-                    let half = cell.min(3.0 * row) / 2.0;
-                    let [from, to] = [x + cell / 2.0 - half, x + cell / 2.0 + half];
-                    if load > 2.0 {
-                        hatches.push([[from, y + row], [to, y]]);
-                    }
-                    if load == 0.0 {
-                        crosses.extend([[[from, y], [to, y + row]], [[from, y + row], [to, y]]]);
-                    }
+                    cells.add([left + cell * column as f64, top + row * expert as f64, cell, row], load);
                 }
             }
             let outline = [[left, top], [left + width, top], [left + width, top + height], [left, top + height], [left, top]];
@@ -117,12 +106,7 @@ impl HeatMaps {
             text([20.0, 30.0], 18.0, Color::INK, &fit(&self.title, 18.0, WIDTH - 40.0)).bold(),
             text([20.0, 50.0], 13.0, Color::GREY, &fit(&self.subtitle, 13.0, WIDTH - 40.0)),
         ];
-        marks.extend(cells.into_iter().map(|(color, cells)| Mark::Cells { cells: joined(cells), color: Color(color) }));
-        for (ends, color) in [(hatches, Color::INK), (crosses, Color::WHITE)] {
-            if !ends.is_empty() {
-                marks.push(Mark::Segments { ends, color, width: 0.8 });
-            }
-        }
+        cells.draw(&mut marks);
         marks.extend(labels);
         let bottom = TOP + (height + 52.0) * down as f64;
         draw_legend(&mut marks, bottom - 2.0);
@@ -145,6 +129,70 @@ impl HeatMaps {
             "{}. {layers} layers of {experts} experts; in the last column the loads are between {low:.2} and {high:.2} of a fair share",
             self.title
         )
+    }
+}
+
+/// One map with named rows, as the app shows it: `loads` has a row for each name, `columns` the names at some columns.
+#[cfg(feature = "ui")]
+pub fn map([title, subtitle]: [&str; 2], description: String, rows: &[String], columns: &[(usize, String)], loads: &[Vec<f64>]) -> Figure {
+    let count = loads.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let widest = rows.iter().map(|name| text_width(name, 11.0)).fold(20.0, f64::max);
+    let (left, top, row) = (26.0 + widest, 68.0, 18.0);
+    let cell = (WIDTH - left - 20.0) / count as f64;
+    let mut cells = Cells::default();
+    let mut marks = vec![
+        text([20.0, 30.0], 18.0, Color::INK, &fit(title, 18.0, WIDTH - 40.0)).bold(),
+        text([20.0, 50.0], 13.0, Color::GREY, &fit(subtitle, 13.0, WIDTH - 40.0)),
+    ];
+    for (number, (name, loads)) in rows.iter().zip(loads).enumerate() {
+        let y = top + row * number as f64;
+        marks.push(text([left - 6.0, y + 13.0], 11.0, Color::GREY, name).anchor(Anchor::End));
+        for (column, load) in loads.iter().enumerate() {
+            cells.add([left + cell * column as f64, y, cell, row - 1.0], *load);
+        }
+    }
+    cells.draw(&mut marks);
+    let bottom = top + row * rows.len() as f64;
+    for (column, name) in columns {
+        let at = [left + cell * (*column as f64 + 0.5), bottom + 14.0];
+        marks.push(text(at, 11.0, Color::GREY, name).anchor(Anchor::Middle));
+    }
+    draw_legend(&mut marks, bottom + 34.0);
+    Figure { width: WIDTH, height: bottom + 82.0, description, marks }
+}
+
+/// Cells by colour, and the signs over them.
+#[derive(Default)]
+struct Cells {
+    filled: BTreeMap<u32, Vec<[f64; 4]>>,
+    hatches: Vec<[[f64; 2]; 2]>,
+    crosses: Vec<[[f64; 2]; 2]>,
+}
+
+impl Cells {
+    /// Adds a cell: left, top, width and height.
+    fn add(&mut self, [x, y, width, height]: [f64; 4], load: f64) {
+        if load.is_finite() {
+            self.filled.entry(color(load).0).or_default().push([x, y, width, height]);
+        }
+        // In a wide cell the sign stays a sign.
+        let half = width.min(3.0 * height) / 2.0;
+        let [from, to] = [x + width / 2.0 - half, x + width / 2.0 + half];
+        if load > 2.0 {
+            self.hatches.push([[from, y + height], [to, y]]);
+        }
+        if load == 0.0 {
+            self.crosses.extend([[[from, y], [to, y + height]], [[from, y + height], [to, y]]]);
+        }
+    }
+
+    fn draw(self, marks: &mut Vec<Mark>) {
+        marks.extend(self.filled.into_iter().map(|(color, cells)| Mark::Cells { cells: joined(cells), color: Color(color) }));
+        for (ends, color) in [(self.hatches, Color::INK), (self.crosses, Color::WHITE)] {
+            if !ends.is_empty() {
+                marks.push(Mark::Segments { ends, color, width: 0.8 });
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub use list::{facts, list, read, watched};
 pub use probed::{Adapter, Buffers, KernelTime, Probed};
 
 use super::{
+    audit::Finding,
     evaluation::EvalPoint,
     process::{Process, ProcessState},
     suite::{SuiteCommand, SuiteEvent},
@@ -49,6 +50,11 @@ pub enum Request {
     List,
     /// Asks for the facts of a run. Answered by [`Reply::Looked`].
     Look {
+        /// The run.
+        run: String,
+    },
+    /// Audits the config and the results of a run by itself, without data or device. Answered by [`Reply::Audited`].
+    Audit {
         /// The run.
         run: String,
     },
@@ -111,6 +117,7 @@ impl Request {
             Self::Study { command, .. } => format!("study {}", command.name()),
             Self::List => "list".into(),
             Self::Look { .. } => "look".into(),
+            Self::Audit { .. } => "audit".into(),
             Self::Read(_) => "read".into(),
             Self::Probe { .. } => "probe".into(),
             Self::Export { .. } => "export".into(),
@@ -125,7 +132,7 @@ impl Request {
     /// Whether it only reads: it writes nothing, trains nothing and uses no GPU.
     pub fn only_reads(&self) -> bool {
         match self {
-            Self::List | Self::Look { .. } | Self::Read(_) | Self::Watch { .. } => true,
+            Self::List | Self::Look { .. } | Self::Audit { .. } | Self::Read(_) | Self::Watch { .. } => true,
             Self::Study { command, .. } => matches!(command, SuiteCommand::Reopen | SuiteCommand::Judge | SuiteCommand::Report),
             _ => false,
         }
@@ -136,7 +143,7 @@ impl Request {
         match self {
             Self::Session { command: Command::Start { run, .. } | Command::Resume { run, .. } | Command::Inspect { run, .. } } => Some(run),
             Self::Study { study, .. } => Some(study),
-            Self::Look { run } | Self::Watch { run } | Self::Control { run, .. } | Self::Export { run } => Some(run),
+            Self::Look { run } | Self::Audit { run } | Self::Watch { run } | Self::Control { run, .. } | Self::Export { run } => Some(run),
             Self::Read(query) => Some(&query.run),
             Self::Remove { name } | Self::Import { name, .. } | Self::Keep { name, .. } => Some(name),
             Self::Session { .. } | Self::List | Self::Probe { .. } => None,
@@ -176,6 +183,13 @@ pub enum Reply {
     },
     /// The facts of a run.
     Looked(Box<Facts>),
+    /// What the audit found in a run by itself.
+    Audited {
+        /// The run.
+        run: String,
+        /// The findings, the most severe first.
+        findings: Vec<Finding>,
+    },
     /// Series of a run.
     Read(Box<Answer>),
     /// What a config costs on this machine.

@@ -1,0 +1,135 @@
+//! The compiled kernels of a device: each is compiled once, at first use or ahead of it by a [`Compilation`](super::Compilation),
+//! whose threads share them.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use super::{BindingKind, KernelInfo, ModuleInfo, device::lock};
+
+/// A compiled entry point.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    pub raw: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// An entry point with the values of its constants.
+#[derive(Clone)]
+pub(super) struct Kernel {
+    pub info: &'static KernelInfo,
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+/// The address of a static kernel with the values of its constants.
+pub(super) type PipelineKey = (usize, Vec<(&'static str, u64)>);
+
+impl Kernel {
+    pub(super) fn key(&self) -> PipelineKey {
+        (std::ptr::from_ref(self.info).addr(), self.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect())
+    }
+}
+
+/// Values that are made once, at first use. Threads that need the same value wait for it; others do not.
+struct Cache<K, V>(Mutex<HashMap<K, Arc<OnceLock<V>>>>);
+
+impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+    fn get(&self, key: K, make: impl FnOnce() -> V) -> V {
+        let cell = lock(&self.0).entry(key).or_default().clone();
+        cell.get_or_init(make).clone()
+    }
+
+    fn has(&self, key: &K) -> bool {
+        lock(&self.0).get(key).is_some_and(|cell| cell.get().is_some())
+    }
+}
+
+/// See the module.
+pub(super) struct Pipelines {
+    device: wgpu::Device,
+    /// The layout of bind group 1, the scalars of a step.
+    pub step_layout: wgpu::BindGroupLayout,
+    modules: Cache<usize, wgpu::ShaderModule>,
+    pipelines: Cache<PipelineKey, Pipeline>,
+}
+
+impl Pipelines {
+    pub(super) fn new(device: &wgpu::Device) -> Pipelines {
+        let step_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("step"),
+            entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform)],
+        });
+        Pipelines { device: device.clone(), step_layout, modules: Cache(Mutex::default()), pipelines: Cache(Mutex::default()) }
+    }
+
+    /// The compiled entry point, compiled at first use.
+    pub(super) fn get(&self, kernel: &Kernel) -> Pipeline {
+        self.pipelines.get(kernel.key(), || self.compile(kernel))
+    }
+
+    /// Whether the entry point is compiled.
+    pub(super) fn has(&self, kernel: &Kernel) -> bool {
+        self.pipelines.has(&kernel.key())
+    }
+
+    /// The browser's object for the device.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn browser_device(&self) -> Option<&wasm_bindgen::JsValue> {
+        self.device.as_webgpu().map(AsRef::as_ref)
+    }
+
+    /// Compiles the entry point anew.
+    pub(super) fn compile(&self, Kernel { info: kernel, constants }: &Kernel) -> Pipeline {
+        let label = kernel.name();
+        let module = self.modules.get(std::ptr::from_ref(kernel.module).addr(), || self.module(kernel.module));
+        let mut entries = Vec::new();
+        if kernel.params_bytes > 0 {
+            entries.push(layout_entry(0, wgpu::BufferBindingType::Uniform));
+        }
+        entries.extend(kernel.bindings.iter().map(|b| match b.kind {
+            BindingKind::Storage { read_only } => layout_entry(b.binding, wgpu::BufferBindingType::Storage { read_only }),
+            BindingKind::Texels { .. } => wgpu::BindGroupLayoutEntry {
+                ty: wgpu::BindingType::Texture {
+                    sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                    multisampled: false,
+                },
+                ..layout_entry(b.binding, wgpu::BufferBindingType::Uniform)
+            },
+        }));
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+        let groups = [Some(&layout), Some(&self.step_layout)];
+        let groups = if kernel.uses_step { &groups[..] } else { &groups[..1] };
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: groups,
+            immediate_size: 0,
+        });
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            // Every kernel writes its workgroup variables before it reads them.
+            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+            cache: None,
+        });
+        Pipeline { raw, layout }
+    }
+
+    fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(module.source.into());
+        self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
+    }
+}
+
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

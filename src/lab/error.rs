@@ -68,9 +68,15 @@ impl From<GpuError> for Problem {
                 remedy: Some(remedy.into()),
                 ..problem
             },
-            GpuError::Refused { adapter, reason: found, .. }
-            | GpuError::Lost { adapter, reason: found }
-            | GpuError::Fault { adapter, message: found } => Problem { place: Some(adapter.into()), found: Some(found.into()), ..problem },
+            GpuError::Lost { adapter, reason: found } => Problem {
+                place: Some(adapter.into()),
+                found: Some(found.into()),
+                remedy: Some("resume the run: its last checkpoint is intact (`moelab resume`)".into()),
+                ..problem
+            },
+            GpuError::Refused { adapter, reason: found, .. } | GpuError::Fault { adapter, message: found } => {
+                Problem { place: Some(adapter.into()), found: Some(found.into()), ..problem }
+            }
             GpuError::Timeout { adapter, .. } => Problem { place: Some(adapter.into()), ..problem },
         }
     }

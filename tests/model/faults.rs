@@ -3,7 +3,7 @@
 use moelab::{
     data::Corpus,
     gpu::{Capabilities, PlanOptions},
-    run::{checkpoint::Snapshot, records::Incident},
+    run::{checkpoint::Snapshot, protocol::Problem, records::Incident},
     train::{
         TrainError,
         trainer::{Progress, Trainer},
@@ -77,5 +77,6 @@ fn a_lost_device_is_an_error_that_says_how_to_go_on() {
     trainer.device().destroy();
     let error = until(&mut trainer, |p| matches!(p, Progress::Done { .. }).then_some(())).unwrap_err();
     assert!(matches!(&error, TrainError::Gpu(gpu) if gpu.is_lost()), "{error:?}");
-    assert!(error.to_string().contains("moelab resume"), "{error}");
+    let problem = Problem::from(error);
+    assert!(problem.remedy.as_ref().is_some_and(|remedy| remedy.contains("moelab resume")), "{problem:?}");
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::Root;
 use super::layers::{self, Layer};
 use super::problem::{Problem, Sources};
-use super::schema::{Condition, Field, Kind, literal, lookup, names};
+use super::schema::{Condition, Field, Kind, literal, lookup, names, table_of};
 use super::value::{self, Written, nearest};
 
 /// Maximum number of problems collected: a file with more is probably not a config.
@@ -82,9 +82,9 @@ pub(super) fn check<C: Root>(sources: &Sources, layers: &[Layer], problems: Vec<
             walk.table(fields, &parsed.table, &[]);
         }
     }
-    let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");
+    let defaults = table_of(&C::default());
     walk.drop_inapplicable(&defaults);
-    let config = C::deserialize(merged(&walk.entries)).expect("values that pass the schema fit the struct");
+    let config = C::read(&merged(&walk.entries).into()).expect("values that pass the schema fit the struct");
     Checked { config, entries: walk.entries, problems: walk.problems, tainted: walk.tainted, complete }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Root;
-use super::schema::{Class, Kind, literal, lookup};
+use super::schema::{Class, Kind, literal, lookup, table_of};
 
 /// Everything about one key, for help texts and tooltips.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,7 +26,7 @@ pub struct Explanation {
 
 /// Explains every key of a config, in the order of the schema.
 pub fn explain<C: Root>() -> Vec<Explanation> {
-    let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");
+    let defaults = table_of(&C::default());
     let mut all = Vec::new();
     C::kind().leaves(&mut |path, field, conditions| {
         let choices = match field.kind {

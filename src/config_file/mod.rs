@@ -27,18 +27,16 @@ mod write;
 
 use std::collections::BTreeSet;
 
-use serde::{Serialize, de::DeserializeOwned};
-
 pub use check::{Entries, Entry};
 pub use explain::{Explanation, explain};
 pub use layers::{MAX_BYTES, MAX_DEPTH};
 pub use problem::{Label, Place, Problem, Problems, Sources};
-pub use schema::{Amount, Choice, Class, Condition, Field, Kind, Literals, Ranged, Value};
+pub use schema::{Amount, Choice, Class, Condition, Field, Kind, Literals, Ranged, Value, table_of};
 pub use settings::{Settings, settings, values};
 pub use write::effective_toml;
 
 /// A whole config: the root of a schema.
-pub trait Root: Value + Default + Serialize + DeserializeOwned {
+pub trait Root: Value + Default {
     /// Names from other programs, and the keys that they correspond to.
     const SYNONYMS: &'static [(&'static str, &'static [&'static str])];
 }
@@ -147,10 +145,10 @@ impl<C> Loaded<C> {
     /// it. Values of earlier layers are meant to be replaced.
     pub fn refuse_replaced(&mut self, decider: &str, before: &C)
     where
-        C: Serialize,
+        C: Value,
     {
         let Some(rank) = self.entries.get(decider).map(|entry| entry.rank) else { return };
-        let [before, now] = [before, &self.config].map(|config| toml::Table::try_from(config).expect("a config of plain tables is TOML"));
+        let [before, now] = [before, &self.config].map(table_of);
         let is_replaced = |key: &str| schema::lookup(&before, key) != schema::lookup(&now, key);
         let replaced: Vec<_> = self.entries.iter().filter(|(key, entry)| entry.rank >= rank && is_replaced(key)).collect();
         let replaced: Vec<_> = replaced.into_iter().map(|(key, _)| key.clone()).collect();

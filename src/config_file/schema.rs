@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The values that a key accepts.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,9 +129,18 @@ pub struct Condition {
 }
 
 /// A type that a config can contain.
-pub trait Value {
+///
+/// Configs are read and written by what `options!` declares and not by derived code of serde, which is ten times as large: it would be a
+/// seventh of the page.
+pub trait Value: Sized {
     /// Its schema.
     fn kind() -> Kind;
+
+    /// From a value that was checked against the schema; `None` from another. Keys that a table lacks have their defaults.
+    fn read(value: &toml::Value) -> Option<Self>;
+
+    /// As TOML; [`Value::read`] returns an equal value.
+    fn write(&self) -> toml::Value;
 }
 
 /// A type with a range.
@@ -169,25 +178,7 @@ impl Amount {
 
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Amount::Count(count) => serializer.serialize_u32(*count),
-            Amount::Percent(percent) => serializer.collect_str(&format_args!("{percent}%")),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Amount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Count(u32),
-            Percent(String),
-        }
-        match Raw::deserialize(deserializer)? {
-            Raw::Count(count) => Ok(Amount::Count(count)),
-            Raw::Percent(text) => Amount::parse_percent(&text).ok_or_else(|| D::Error::custom("expected a percentage such as \"5%\"")),
-        }
+        self.write().serialize(serializer)
     }
 }
 
@@ -197,14 +188,7 @@ pub struct Literals(pub Vec<String>);
 
 impl Serialize for Literals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let value = |text: &String| text.parse::<toml::Value>().unwrap_or_else(|_| text.as_str().into());
-        serializer.collect_seq(self.0.iter().map(value))
-    }
-}
-
-impl<'de> Deserialize<'de> for Literals {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Literals(Vec::<toml::Value>::deserialize(deserializer)?.iter().map(literal).collect()))
+        self.write().serialize(serializer)
     }
 }
 
@@ -212,15 +196,33 @@ impl Value for Literals {
     fn kind() -> Kind {
         Kind::Literals
     }
+    fn read(value: &toml::Value) -> Option<Self> {
+        Some(Literals(value.as_array()?.iter().map(literal).collect()))
+    }
+    fn write(&self) -> toml::Value {
+        self.0.iter().map(|text| text.parse::<toml::Value>().unwrap_or_else(|_| text.as_str().into())).collect::<Vec<_>>().into()
+    }
 }
 impl Value for bool {
     fn kind() -> Kind {
         Kind::Boolean
     }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_bool()
+    }
+    fn write(&self) -> toml::Value {
+        (*self).into()
+    }
 }
 impl Value for u32 {
     fn kind() -> Kind {
         Kind::Integer { min: 0, max: u64::from(u32::MAX) }
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_integer()?.try_into().ok()
+    }
+    fn write(&self) -> toml::Value {
+        (*self).into()
     }
 }
 impl Ranged for u32 {
@@ -234,10 +236,22 @@ impl Value for u64 {
     fn kind() -> Kind {
         Kind::Integer { min: 0, max: i64::MAX as u64 }
     }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_integer()?.try_into().ok()
+    }
+    fn write(&self) -> toml::Value {
+        i64::try_from(*self).expect("within the schema").into()
+    }
 }
 impl Value for f64 {
     fn kind() -> Kind {
         Kind::Real { min: f64::MIN, max: f64::MAX }
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_float().or(value.as_integer().map(|value| value as f64))
+    }
+    fn write(&self) -> toml::Value {
+        (*self).into()
     }
 }
 impl Ranged for f64 {
@@ -250,15 +264,36 @@ impl Value for String {
     fn kind() -> Kind {
         Kind::Text
     }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_str().map(String::from)
+    }
+    fn write(&self) -> toml::Value {
+        self.as_str().into()
+    }
 }
 impl Value for Vec<String> {
     fn kind() -> Kind {
         Kind::Texts
     }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_array()?.iter().map(String::read).collect()
+    }
+    fn write(&self) -> toml::Value {
+        self.iter().map(String::write).collect::<Vec<_>>().into()
+    }
 }
 impl Value for Amount {
     fn kind() -> Kind {
         Kind::Amount { max: u32::MAX }
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        u32::read(value).map(Amount::Count).or_else(|| Amount::parse_percent(value.as_str()?))
+    }
+    fn write(&self) -> toml::Value {
+        match self {
+            Amount::Count(count) => count.write(),
+            Amount::Percent(percent) => format!("{percent}%").into(),
+        }
     }
 }
 impl Ranged for Amount {
@@ -270,6 +305,12 @@ impl Ranged for Amount {
 impl<T: Value> Value for BTreeMap<String, T> {
     fn kind() -> Kind {
         Kind::Map(Box::new(T::kind()))
+    }
+    fn read(value: &toml::Value) -> Option<Self> {
+        value.as_table()?.iter().map(|(key, value)| Some((key.clone(), T::read(value)?))).collect()
+    }
+    fn write(&self) -> toml::Value {
+        self.iter().map(|(key, value)| (key.clone(), value.write())).collect::<toml::Table>().into()
     }
 }
 
@@ -288,8 +329,7 @@ macro_rules! options {
           $field:ident : $type:ty $(= $default:expr)? $(=> $range:expr)?;)+
     }) => {
         $(#[doc = $doc])+
-        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(deny_unknown_fields, default)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
         $vis struct $name { $($(#[doc = $field_doc])+ pub $field: $type,)+ }
 
         impl Default for $name {
@@ -307,6 +347,23 @@ macro_rules! options {
                     when: [$($crate::config_file::Condition { key: $when, among: &[$($among),+] })?].first().copied(),
                     class: [$($crate::options!(@class $own),)? $crate::options!(@class $class)][0],
                 },)+])
+            }
+
+            fn read(value: &toml::Value) -> Option<Self> {
+                let mut read = Self::default();
+                for (key, value) in value.as_table()? {
+                    match key.as_str() {
+                        $(stringify!($field) => read.$field = $crate::config_file::Value::read(value)?,)+
+                        _ => return None,
+                    }
+                }
+                Some(read)
+            }
+
+            fn write(&self) -> toml::Value {
+                let mut table = toml::Table::new();
+                $(table.insert(stringify!($field).into(), $crate::config_file::Value::write(&self.$field));)+
+                table.into()
             }
         }
     };
@@ -338,6 +395,17 @@ macro_rules! choices {
                     doc: concat!($($choice_doc),+).trim_ascii(),
                 },)+];
                 $crate::config_file::Kind::Choice(CHOICES)
+            }
+
+            fn read(value: &toml::Value) -> Option<Self> {
+                match value.as_str()? {
+                    $($text => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> toml::Value {
+                match self { $(Self::$variant => $text,)+ }.into()
             }
         }
     };
@@ -415,6 +483,12 @@ pub(super) fn literal(value: &toml::Value) -> String {
         Some(digits) => digits + ".0",
         None => value.to_string(),
     }
+}
+
+/// A config as TOML.
+pub fn table_of<C: Value>(config: &C) -> toml::Table {
+    let toml::Value::Table(table) = config.write() else { unreachable!("a config is a table of options") };
+    table
 }
 
 /// The value at a dotted path of declared keys.

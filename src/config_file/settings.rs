@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Root;
-use super::schema::{Class, Kind, literal, lookup};
+use super::schema::{Class, Kind, literal, lookup, table_of};
 
 /// Values as TOML, by class and full path.
 pub type Settings = BTreeMap<Class, BTreeMap<String, String>>;
 
 /// Every key of a config with its value as TOML, and whether it has an effect there.
 pub fn values<C: Root>(config: &C) -> BTreeMap<String, (String, bool)> {
-    let values = toml::Table::try_from(config).expect("a config of plain tables is TOML");
+    let values = table_of(config);
     let mut found = BTreeMap::new();
     C::kind().leaves(&mut |path, field, conditions| {
         let name = |key: &str| lookup(&values, key).and_then(toml::Value::as_str);
@@ -24,8 +24,8 @@ pub fn values<C: Root>(config: &C) -> BTreeMap<String, (String, bool)> {
 /// The keys of `config` that apply and differ from the defaults. Keys at their default are left out, so that a key added by a
 /// later release changes nothing.
 pub fn settings<C: Root>(config: &C) -> Settings {
-    let values = toml::Table::try_from(config).expect("a config of plain tables is TOML");
-    let defaults = toml::Table::try_from(C::default()).expect("a config of plain tables is TOML");
+    let values = table_of(config);
+    let defaults = table_of(&C::default());
     let mut found = Settings::new();
     C::kind().leaves(&mut |path, field, conditions| {
         let name = |key: &str| lookup(&values, key).and_then(toml::Value::as_str);

@@ -1,14 +1,14 @@
 //! The effective file: every key that applies, defaults filled in, in the order of the schema.
 
 use super::Root;
-use super::schema::{Condition, Field, Kind, literal, lookup};
+use super::schema::{Condition, Field, Kind, literal, lookup, table_of};
 
 /// `config` as TOML with every default filled in.
 ///
 /// Keys that do not apply are left out, so that the file loads without errors; a config from [`load`](super::load) has the
 /// defaults there, so it loads to an equal config.
 pub fn effective_toml<C: Root>(config: &C) -> String {
-    let values = toml::Table::try_from(config).expect("a config of plain tables is TOML");
+    let values = table_of(config);
     let Kind::Table(fields) = C::kind() else { unreachable!("a config is a table of options") };
     let mut text = String::new();
     table(&mut text, &values, &values, &fields, "");

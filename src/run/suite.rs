@@ -27,7 +27,7 @@ mod plan;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Serialize, Serializer};
 
 pub use plan::{ArmConfig, Plan, PlanError, PlannedRun, flop_per_update, plan};
 
@@ -190,24 +190,25 @@ impl Value for Repeats {
     fn kind() -> Kind {
         Kind::CountOr { min: 1, max: Self::MOST, word: Self::WORD }
     }
-}
 
-impl Serialize for Repeats {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn read(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::String(word) => (word == Self::WORD).then_some(Self::UntilClear),
+            count => u32::read(count).map(Self::Count),
+        }
+    }
+
+    fn write(&self) -> toml::Value {
         match self {
-            Self::Count(count) => serializer.serialize_u32(*count),
-            Self::UntilClear => serializer.serialize_str(Self::WORD),
+            Self::Count(count) => count.write(),
+            Self::UntilClear => Self::WORD.into(),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Repeats {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match toml::Value::deserialize(deserializer)? {
-            toml::Value::Integer(count) => u32::try_from(count).map(Self::Count).map_err(D::Error::custom),
-            toml::Value::String(word) if word == Self::WORD => Ok(Self::UntilClear),
-            other => Err(D::Error::custom(format!("{other} is neither a count nor \"{}\"", Self::WORD))),
-        }
+impl Serialize for Repeats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write().serialize(serializer)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use moelab::{
+    config_file::Value as _,
     interop::hugging_face::{Imported, describe, export},
     random::Stream,
     run::checkpoint::NamedTensor,
@@ -339,7 +340,7 @@ fn reasons(change: &str) -> Vec<String> {
             }
         }
     }
-    let model: ModelConfig = model.try_into().unwrap();
+    let model = ModelConfig::read(&model.into()).unwrap();
     let none: [NamedTensor; 0] = [];
     match export(&model, &none, None, None) {
         Ok(_) => Vec::new(),

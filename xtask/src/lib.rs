@@ -6,6 +6,7 @@
 //! - [`steps`]: the commands that make up each task, and running and counting them.
 //! - [`python`]: packages for the tests that read moelab's files with other tools.
 //! - [`mutants`]: faults planted one at a time, and the tests that catch them.
+//! - [`rustdoc`]: the documentation, from what the tests have compiled.
 //! - [`serve`] and [`browser`]: a local server for the page, and a Chromium to test it with.
 
 pub mod browser;
@@ -14,6 +15,7 @@ pub mod machine;
 pub mod mutants;
 mod programs;
 pub mod python;
+pub mod rustdoc;
 pub mod serve;
 pub mod setup;
 pub mod steps;

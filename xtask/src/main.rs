@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use xtask::{
     data,
     machine::Machine,
-    mutants, python,
+    mutants, python, rustdoc,
     serve::{Site, serve},
     setup::{Purpose, plan},
     steps::{self, Step},
@@ -41,6 +41,13 @@ cargo xtask TASK [--dry-run]
 Set-up installs only what is missing, and prints what it installs and why.";
 
 fn main() -> ExitCode {
+    if let Ok(documented) = std::env::var(rustdoc::DOCUMENTED) {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        return rustdoc::run(&documented, &arguments).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        });
+    }
     match task(std::env::args().skip(1).collect()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

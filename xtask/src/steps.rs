@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::machine::{DebianRust, Machine};
+use crate::{
+    machine::{DebianRust, Machine},
+    rustdoc,
+};
 
 /// How the tests of a step are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +89,10 @@ pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     let mut steps = vec![step("tests", Count::Cargo, cargo(), &TESTS)];
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));
-    let mut docs = step("documentation without warnings", Count::One, cargo(), &["doc", "--locked", "--package", "moelab", "--no-deps"]);
-    docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    let mut docs = step("documentation without warnings", Count::One, cargo(), &TESTS);
+    docs.command.arg("--doc").env(rustdoc::DOCUMENTED, "moelab");
+    docs.command.envs(env::var_os("RUSTDOC").map(|rustdoc| (rustdoc::REAL, rustdoc)));
+    docs.command.envs(env::current_exe().map(|xtask| ("RUSTDOC", xtask)));
     steps.push(docs);
     steps.extend(page(machine, "dev"));
     // The same packages as above: a narrower selection would change the dependencies' features and recompile them.

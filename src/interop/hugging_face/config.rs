@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::keys::{Flat, Json, from_text, shortened, shown};
 use super::model_type::{Fixed, ModelType};
-use crate::config_file::{Condition, Value};
+use crate::config_file::{Condition, Value, table_of};
 use crate::run::model::{AttentionKind, ModelConfig, PositionKind};
 
 /// A plain decoder: the defaults of all model types.
@@ -84,7 +84,8 @@ const WITHOUT_EFFECT: [&str; 28] = [
 /// # Errors
 /// Everything that is missing, out of range, unknown, or not supported by moelab's models.
 pub(super) fn read(model_type: &ModelType, json: &Json) -> Result<ModelConfig, Vec<String>> {
-    let quiet: ModelConfig = toml::from_str(QUIET).expect("a constant of this module is a config");
+    let quiet = QUIET.parse().ok().and_then(|quiet: toml::Table| ModelConfig::read(&quiet.into()));
+    let quiet = quiet.expect("a constant of this module is a config");
     let mut flat = flat(&quiet);
     let training_only: Flat = flat.iter().filter(|(key, _)| is_training_only(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
     flat.extend(parsed(PLAIN));
@@ -254,7 +255,7 @@ fn resolved(model: &ModelConfig) -> ModelConfig {
 }
 
 fn flat(model: &ModelConfig) -> Flat {
-    flattened(&toml::Table::try_from(model).expect("a config of plain tables is TOML"))
+    flattened(&table_of(model))
 }
 
 fn parsed(text: &str) -> Flat {
@@ -285,5 +286,5 @@ fn model_of(flat: &Flat) -> ModelConfig {
         }
         table.insert(key.into(), value.clone());
     }
-    root.try_into().expect("every value was checked against the schema")
+    ModelConfig::read(&root.into()).expect("every value was checked against the schema")
 }

@@ -72,7 +72,8 @@ async function isStored() {
 
 async function kill() {
   if (await isStored()) {
-    await until(() => element("go").textContent === "Continue");
+    // The rows follow the button in an event of their own.
+    await until(() => element("go").textContent === "Continue" && rows().length > 0);
     const found = done();
     element("go").click();
     await end({ found });

@@ -51,6 +51,8 @@ pub struct Machine {
     pub chromium: Option<PathBuf>,
     /// The standard library for `wasm32-unknown-unknown` in the toolchain that runs this.
     pub wasm_target: Option<PathBuf>,
+    /// The sources of that toolchain's standard library.
+    pub rust_src: Option<PathBuf>,
     /// rustup, unless it failed to download the wasm target before.
     pub rustup: Option<PathBuf>,
     /// The toolchain's own copy of the linker for wasm.
@@ -87,6 +89,7 @@ impl Machine {
             node: find_program("node").or_else(|| find_program("nodejs")),
             chromium: browser::find(),
             wasm_target: in_sysroot("wasm32-unknown-unknown"),
+            rust_src: in_sysroot("src/rust/library/std/Cargo.toml"),
             rustup: find_program("rustup").filter(|_| !rustup_refused(root).exists()),
             debian_rust: debian_rust(rust_lld.clone()),
             npm: find_program("npm"),

@@ -34,6 +34,8 @@ pub enum Remedy {
     Apt(&'static [&'static str]),
     /// `rustup target add wasm32-unknown-unknown`.
     RustupTarget,
+    /// `rustup component add rust-src`; what needs it does without.
+    RustupSources,
 }
 
 /// One thing that a task needs.
@@ -71,6 +73,9 @@ pub fn plan(purpose: Purpose, machine: &Machine) -> Plan {
     }
     if purpose != Purpose::Run {
         needs.push(wasm(machine));
+    }
+    if purpose == Purpose::Web && machine.rustup.is_some() {
+        needs.push(sources(machine));
     }
     if purpose == Purpose::Test {
         needs.extend([python(machine), node(machine), chromium(machine)]);
@@ -135,6 +140,16 @@ fn wasm(machine: &Machine) -> Need {
     }
 }
 
+fn sources(machine: &Machine) -> Need {
+    Need {
+        name: "the sources of Rust's standard library",
+        why: "makes the page smaller: the library is compiled with it, for size",
+        found: shown(&machine.rust_src),
+        remedies: vec![Remedy::RustupSources],
+        advice: "run `rustup component add rust-src` (rustup.rs)",
+    }
+}
+
 fn apt(machine: &Machine, packages: &'static [&'static str]) -> Vec<Remedy> {
     let has_apt = matches!(machine.system, System::Debian | System::Ubuntu);
     has_apt.then_some(Remedy::Apt(packages)).into_iter().collect()
@@ -164,6 +179,8 @@ impl Plan {
                     Remedy::RustupTarget if add_rustup_target(root)? => break,
                     Remedy::RustupTarget if need.remedies.len() == 1 => bail!("{} could not be downloaded: {}", need.name, need.advice),
                     Remedy::RustupTarget => {}
+                    Remedy::RustupSources if rustup(remedy)? => {}
+                    Remedy::RustupSources => println!("rustup cannot download it: the page will be larger"),
                     Remedy::Apt(names) => packages.extend_from_slice(names),
                 }
             }
@@ -193,15 +210,29 @@ impl fmt::Display for Remedy {
         match self {
             Remedy::Apt(packages) => write!(f, "apt-get install {}", packages.join(" ")),
             Remedy::RustupTarget => write!(f, "rustup target add wasm32-unknown-unknown"),
+            Remedy::RustupSources => write!(f, "rustup component add rust-src"),
         }
     }
 }
 
 /// Tries rustup and remembers a refusal; a mirror may not have the target.
 fn add_rustup_target(root: &Path) -> Result<bool> {
-    println!("$ {}", Remedy::RustupTarget);
+    if rustup(&Remedy::RustupTarget)? {
+        return Ok(true);
+    }
+    let memory = rustup_refused(root);
+    println!("rustup cannot download it; to try again later, delete {}", memory.display());
+    fs::create_dir_all(memory.parent().unwrap_or(root))?;
+    fs::write(memory, "")?;
+    Ok(false)
+}
+
+/// Runs rustup for as long as it may take; whether it succeeded.
+fn rustup(remedy: &Remedy) -> Result<bool> {
+    let command = remedy.to_string();
+    println!("$ {command}");
     let mut rustup = Command::new("rustup")
-        .args(["target", "add", "wasm32-unknown-unknown"])
+        .args(command.split(' ').skip(1))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -210,19 +241,12 @@ fn add_rustup_target(root: &Path) -> Result<bool> {
     let start = Instant::now();
     while start.elapsed() < RUSTUP_PATIENCE {
         if let Some(status) = rustup.try_wait()? {
-            if status.success() {
-                return Ok(true);
-            }
-            break;
+            return Ok(status.success());
         }
         thread::sleep(Duration::from_millis(100));
     }
     rustup.kill().ok();
     rustup.wait()?;
-    let memory = rustup_refused(root);
-    println!("rustup cannot download it; to try again later, delete {}", memory.display());
-    fs::create_dir_all(memory.parent().unwrap_or(root))?;
-    fs::write(memory, "")?;
     Ok(false)
 }
 

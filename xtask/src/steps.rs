@@ -150,10 +150,14 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
     let build = if profile == "dev" { [&build[..], &unoptimised].concat() } else { build.to_vec() };
     let mut compile = step("compile the page", Count::Nothing, cargo(), &build);
     let mut target = "target";
+    // Compiled for size, the standard library is a good part smaller; that takes an option that only nightly toolchains have without this variable.
+    if machine.wasm_target.is_some() && machine.rust_src.is_some() && profile == "web" {
+        compile.command.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"]).env("RUSTC_BOOTSTRAP", "1");
+    }
     if let (None, Some(rust)) = (&machine.wasm_target, &machine.debian_rust) {
         target = "target/web";
         compile = step("compile the page, and the standard library with it", Count::Nothing, &rust.cargo, &build);
-        compile.command.args(["-Z", "build-std=std,panic_abort", "--target-dir", target]);
+        compile.command.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size", "--target-dir", target]);
         debian_environment(&mut compile.command, rust);
     }
     let folder = if profile == "dev" { "debug" } else { profile };

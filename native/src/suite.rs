@@ -1,6 +1,8 @@
 //! Commands for studies: list, plan, run, status, promote, report, watch, emit, ask, tell.
 //!
 //! The logic is in `moelab::lab::suite`; here are folders, threads and the terminal.
+//!
+//! Long because each command is a few lines, and there are ten.
 
 mod audit;
 mod emit;

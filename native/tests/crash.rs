@@ -4,6 +4,8 @@
 //! `cargo test -p moelab-native --test crash -- --ignored` kills at every operation in both ways and fails every operation in four,
 //! and makes as many random kills as `MOELAB_KILLS` says (200 unless it is set). With `MOELAB_STRIDE=N` it takes every N-th operation, each way of
 //! failing from another one on. The operations are injected by `moelab_native::fault`.
+//!
+//! Long because every kind of operation is failed and killed by the same few helpers.
 
 #[path = "../../tests/helpers/log.rs"]
 mod log;

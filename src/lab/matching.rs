@@ -7,6 +7,8 @@
 //! `SIZES`. With several sizes, the last is solved for every combination of the others within their ranges. Sizes that no config may
 //! have, such as a width that its heads do not divide, are skipped. [`solve_measured`] does the same for the duration of an update: it takes
 //! the FLOP per update as its first guess, measures, and corrects the guess by the secant through its measurements.
+//!
+//! Long because the sizes, the quantities and the search for a match are read together.
 
 use std::{fmt::Write, ops::RangeInclusive};
 

@@ -64,6 +64,8 @@
 //! Long because it is one protocol, documented by its tables.
 //!
 //! Long because it has every way to change a run folder, whose order makes it safe.
+//!
+//! Long because every file of a run folder is written and read in one place.
 
 mod arrays;
 mod load;

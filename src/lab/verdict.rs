@@ -16,6 +16,8 @@
 //!
 //! A failed run is missing, and its seed with it; a run whose value is not finite counts as failed. What the mathematics does not cover is
 //! in [`CAVEATS`], which a report prints.
+//!
+//! Long because the rule, its parameters and its results are read together.
 
 use super::statistics::{Moments, grid::grid, sequential::SequentialT};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,8 @@
 //! A workspace where the trainer lives: follows [`Request`]s, and sends [`Reply`]s.
 //!
 //! It owns the host of a single run and that of a study, of which one at a time makes runs, and reads what its [`Places`] have.
+//!
+//! Long because it is one dispatch of requests, with the trait of what it needs.
 
 use std::collections::VecDeque;
 

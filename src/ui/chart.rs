@@ -176,10 +176,11 @@ impl Chart {
             self.levels.iter().filter(|(_, value)| !y.contains(*value)).map(|(name, value)| format!("{name} {}", number(*value))).collect();
         let beyond = if hidden.is_empty() { String::new() } else { format!("  (beyond the axis: {})", hidden.join(", ")) };
         let scale = if self.y_scale == Scale::Log { ", log" } else { "" };
+        let room = (rect.width() / 6.5) as usize;
         painter.text(
             rect.min + vec2(0.0, 20.0),
             Align2::LEFT_TOP,
-            format!("{}{scale}{beyond}", self.unit),
+            short(&format!("{}{scale}{beyond}", self.unit), room),
             plain(size::SMALL),
             colors.quiet,
         );
@@ -226,6 +227,11 @@ impl Chart {
                 painter.line_segment([at + vec2(0.0, 7.0), at + vec2(12.0, 7.0)], Stroke::new(2.0, line.color));
                 let drawn = painter.text(at + vec2(16.0, 0.0), Align2::LEFT_TOP, short(&line.name, 20), plain(size::SMALL), colors.ink);
                 at.x = drawn.right() + 10.0;
+            }
+            for (name, value) in self.levels.iter().filter(|(_, value)| y.contains(*value)) {
+                let at = pos2(plot.right() - 2.0, y.place(*value) as f32 - 1.0);
+                let align = if at.y - LABEL_HEIGHT < plot.top() { Align2::RIGHT_TOP } else { Align2::RIGHT_BOTTOM };
+                painter.text(at, align, format!("{} {}", short(name, 14), number(*value)), plain(size::SMALL), colors.quiet);
             }
             return;
         }

@@ -36,8 +36,12 @@ impl Compare {
         let Some(study) = state.study.clone() else {
             widgets::heading(ui, "Compare", "");
             let text = "A study compares arms over several seeds and says what follows: better, worse, equivalent, or not clear.";
-            if widgets::empty(ui, "No study is open", text, Some("Run the example study")) {
+            let is_busy = state.is_busy();
+            if widgets::empty(ui, "No study is open", text, (!is_busy).then_some("Run the example study")) {
                 state.start_study("example", "suite.toml", presets::study_files());
+            }
+            if is_busy {
+                widgets::quiet(ui, "Something is under way: stop it first.");
             }
             return;
         };

@@ -134,29 +134,32 @@ impl Curves {
                 ui.add(egui::Slider::new(&mut self.smoothing, 0.0..=0.98).fixed_decimals(2)).labelled_by(label.id);
             });
             ui.checkbox(&mut self.are_seeds_joined, "seeds as a band");
-            let label = ui.label("Series");
-            let text = format!("{} chosen", self.series.len());
-            let combo = ComboBox::from_id_salt("series")
-                .selected_text(text)
-                .width(120.0)
-                .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside);
-            let combo = combo.show_ui(ui, |ui| {
-                for series in Series::all().filter(|series| !series.is_array()) {
-                    let key = series.key();
-                    let mut is_on = self.series.contains(&key);
-                    if ui.checkbox(&mut is_on, &key).on_hover_text(series.doc()).changed() {
-                        self.series.retain(|known| *known != key);
-                        if is_on {
-                            self.series.push(key);
-                        }
-                    }
-                }
-            });
-            combo.response.labelled_by(label.id);
+            let extent = egui::vec2(if is_narrow { width } else { 200.0 }, 30.0);
+            ui.allocate_ui_with_layout(extent, egui::Layout::left_to_right(egui::Align::Center), |ui| self.choose_series(ui));
             if self.view.range.is_some() && ui.button("Show all").clicked() {
                 self.view.range = None;
             }
         });
+    }
+
+    fn choose_series(&mut self, ui: &mut Ui) {
+        let label = ui.label("Series");
+        let text = format!("{} chosen", self.series.len());
+        let combo =
+            ComboBox::from_id_salt("series").selected_text(text).width(120.0).close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside);
+        let combo = combo.show_ui(ui, |ui| {
+            for series in Series::all().filter(|series| !series.is_array()) {
+                let key = series.key();
+                let mut is_on = self.series.contains(&key);
+                if ui.checkbox(&mut is_on, &key).on_hover_text(series.doc()).changed() {
+                    self.series.retain(|known| *known != key);
+                    if is_on {
+                        self.series.push(key);
+                    }
+                }
+            }
+        });
+        combo.response.labelled_by(label.id);
     }
 
     fn charts(&mut self, ui: &mut Ui, state: &mut State) {
@@ -175,7 +178,9 @@ impl Curves {
         let is_joined = runs.len() == 1 && ["train_ce", "eval.val_ce"].iter().all(|key| self.series.iter().any(|known| known == key));
         let (levels, marks) = references(state, &runs[0], &places[0]);
         let width = ui.available_width();
-        let height = if width < theme::NARROW { 240.0 } else { 320.0 };
+        // Two charts fill a window.
+        let tall = (0.4 * ui.ctx().content_rect().height()).clamp(240.0, 480.0);
+        let height = if width < theme::NARROW { 240.0 } else { tall };
         let mut view = self.view;
         for key in self.series.clone() {
             if is_joined && key == "eval.val_ce" {

@@ -80,7 +80,10 @@ impl Frame {
                 }
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     let Some(note) = state.notes.back() else {
-                        widgets::quiet(ui, "Nothing has happened yet.");
+                        // Messages come here; what a run does stands above.
+                        if state.live.as_ref().is_none_or(Live::is_over) && state.study.as_ref().is_none_or(|study| !study.is_running) {
+                            widgets::quiet(ui, "Nothing is under way.");
+                        }
                         return;
                     };
                     let color = match note.weight {
@@ -266,7 +269,8 @@ fn run_line(ui: &mut Ui, state: &State, is_narrow: bool) {
         let left = if live.is_over() { None } else { live.seconds_left() };
         let left = left.map_or(String::new(), |seconds| format!(", {} left", widgets::duration(seconds)));
         let loss = live.train_ce.filter(|_| !is_narrow).map_or(String::new(), |loss| format!("  training CE {loss:.3}"));
-        ui.add(egui::Label::new(format!("update {}/{}{left}{loss}", live.update, live.updates)).truncate());
+        let what = if is_narrow { "" } else { "update " };
+        ui.add(egui::Label::new(format!("{what}{}/{}{left}{loss}", live.update, live.updates)).truncate());
     }
 }
 

@@ -19,10 +19,16 @@ pub fn show(ui: &mut Ui, state: &mut State, may_time: bool) {
         ui.add(egui::Label::new(RichText::new(storage.words()).color(color)).wrap());
         ui.add_space(NEAR);
     }
+    if state.probes.is_empty()
+        && let Some(live) = state.live.as_ref().filter(|live| !live.adapter.is_empty())
+    {
+        widgets::fact(ui, "trains", &live.adapter);
+    }
     let Some(probed) = state.probes.last().cloned() else {
         let text = match (&state.probing, &state.probe_problem) {
             (Some(_), _) => "Measuring: the device is opened, and a few updates are made …".to_string(),
             (None, Some(problem)) => format!("The machine could not be measured: {problem}"),
+            (None, None) if state.is_busy() => "What is under way would be slowed down: measure once it has ended.".to_string(),
             (None, None) => "A few updates are made, which leave no trace.".to_string(),
         };
         let button = (state.probing.is_none() && !state.is_busy()).then_some("Measure");

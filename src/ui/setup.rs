@@ -224,12 +224,12 @@ impl Setup {
                     None => Some(self.read().config.as_ref().map_or(String::new(), Config::to_effective_toml)),
                 };
             }
+            if let (Some(address), Some(link)) = (address, self.link())
+                && ui.button("Copy a link").on_hover_text("Opens this form with these values; it starts nothing.").clicked()
+            {
+                ui.ctx().copy_text(format!("{address}{link}"));
+            }
         });
-        if let (Some(address), Some(link)) = (address, self.link())
-            && ui.button("Copy a link").on_hover_text("Opens this form with these values; it starts nothing.").clicked()
-        {
-            ui.ctx().copy_text(format!("{address}{link}"));
-        }
         if let Some(place) = self.preset {
             widgets::quiet(ui, PRESETS[place].purpose);
         }

@@ -146,7 +146,10 @@ impl Start {
 fn card(ui: &mut Ui, title: &str, content: impl FnOnce(&mut Ui)) {
     widgets::card(ui, |ui| {
         ui.set_width(ui.available_width());
-        ui.set_min_height(190.0);
+        // Beside each other they are equally high; on a phone they are as high as they need to be.
+        if ui.ctx().content_rect().width() >= theme::NARROW {
+            ui.set_min_height(190.0);
+        }
         ui.vertical(|ui| {
             ui.label(RichText::new(title).font(bold(size::GROUP)).color(theme::colors(ui).ink));
             content(ui);

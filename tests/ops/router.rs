@@ -1,6 +1,6 @@
 //! The router against its twin (the choice of experts does not move under central differences), and its choice exactly.
 //!
-//! Over 400 lines: scores, groups and biases meet in one op, and the balance losses are tested through the same twin.
+//! Long because scores, groups and biases meet in one op, and the balance losses are tested through the same twin.
 
 use crate::harness::{Array, Case, Input, catches, device, run, run_bytes, run_u32, tiers};
 use moelab::{

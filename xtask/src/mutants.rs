@@ -4,6 +4,8 @@
 //! `target/mutants`, with its own target folder that starts with the dependencies compiled for the checkout. So neither
 //! the checkout nor its binaries ever contain a fault, and each mutant costs one incremental build. The named tests must pass on
 //! the copy before anything is planted.
+//!
+//! Long because the format, planting and replaying are read together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -40,6 +40,8 @@ pub struct Step {
     pub command: Command,
     /// How its tests are counted.
     pub count: Count,
+    /// What a later step needs, started with the first test of this one: tests often wait.
+    pub alongside: Option<Command>,
 }
 
 /// Tests counted so far.
@@ -61,7 +63,7 @@ const SKIPPED: &str = "skipped: ";
 fn step(title: &'static str, count: Count, program: impl AsRef<OsStr>, arguments: &[&str]) -> Step {
     let mut command = Command::new(program);
     command.args(arguments);
-    Step { title, command, count }
+    Step { title, command, count, alongside: None }
 }
 
 /// The cargo that runs this.
@@ -87,6 +89,7 @@ pub fn compile_tests(root: &Path) -> Option<Child> {
 /// build and keeps its assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     let mut steps = vec![step("tests", Count::Cargo, cargo(), &TESTS)];
+    steps[0].alongside = page(machine, "dev").into_iter().next().and_then(|compile| yielding(&compile.command));
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));
     let mut docs = step("documentation without warnings", Count::One, cargo(), &TESTS);
@@ -109,6 +112,21 @@ pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
         steps.push(python);
     }
     steps
+}
+
+/// The same command with low priority and without a word; `None` where there is no `nice`.
+fn yielding(command: &Command) -> Option<Command> {
+    if !cfg!(unix) {
+        return None;
+    }
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+    nice.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| {
+        nice.env_remove(name);
+    });
+    nice.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Some(nice)
 }
 
 /// The native program, then the quickstart; `arguments` go to `moelab train`.
@@ -301,6 +319,12 @@ fn counted(step: &mut Step, root: &Path, tally: &mut Tally) -> Result<bool> {
         let line = String::from_utf8_lossy(&line?).into_owned();
         println!("{line}");
         tally.read(step.count, &line);
+        if line.starts_with("running ")
+            && let Some(mut early) = step.alongside.take()
+        {
+            // The step that needs it says whether it went well: it does the same.
+            let _ = early.current_dir(root).spawn();
+        }
     }
     let ok = process.wait()?.success();
     if step.count == Count::One && ok {

@@ -9,6 +9,8 @@
 //! - ids, those of added tokens included, are 0, 1, 2 .. without gap or repetition, and no token is named twice;
 //! - pre-tokenizers are byte-level, digits, and splits at a known pattern that remove nothing; normalizers are Unicode forms and lower case;
 //! - truncation, padding, post-processor and decoder are dropped: they are not needed.
+//!
+//! Long because the format and its checks are read together.
 
 mod of_model;
 

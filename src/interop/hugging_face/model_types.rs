@@ -3,6 +3,8 @@
 //! Written after transformers 5.23 (`models/*/configuration_*.py`, `models/*/modeling_*.py`, `conversion_mapping.py`), whose
 //! files are also those of 4.x: one tensor per expert. The meaning of an absent key and of `null` is checked against it for every
 //! key (`tests/fixtures/hf/variants.json`). OLMoE is not supported: its QK norm covers a whole projection, moelab's each head.
+//!
+//! Long because it is one table of model types.
 
 use super::keys::Key;
 use super::model_type::{Fixed, Layout, ModelType, Row};

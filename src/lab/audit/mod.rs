@@ -258,10 +258,11 @@ pub fn all(study: &Study) -> Vec<Finding> {
     findings
 }
 
-/// Every finding about a run by itself that needs neither data nor a device, the most severe first.
+/// Every finding about a run by itself that needs neither data nor a device, the most severe first. That it has no result yet is none.
 pub fn of_run(run: &MeasuredRun) -> Vec<Finding> {
     let arm = Arm { name: run.arm.clone(), config: run.config.clone(), changes: BTreeMap::new() };
     let mut findings = all(&Study { arms: vec![arm], runs: vec![Measured::from(run)], ..Study::default() });
+    findings.retain(|finding| run.summary.is_some() || finding.check != no_evidence::CHECK.id);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }

@@ -192,7 +192,7 @@ pub fn page(machine: &Machine, profile: &str) -> Vec<Step> {
 const BINARYEN: &str = "binaryen@132.0.0";
 
 /// What rustc's modules use. With `--all-features` Binaryen would write what browsers do not read yet.
-const WASM_FEATURES: [&str; 8] = [
+const WASM_FEATURES: [&str; 9] = [
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
     "--enable-call-indirect-overlong",
@@ -201,6 +201,7 @@ const WASM_FEATURES: [&str; 8] = [
     "--enable-nontrapping-float-to-int",
     "--enable-reference-types",
     "--enable-sign-ext",
+    "--enable-simd",
 ];
 
 /// Makes the modules of the page smaller by about a sixth, where there is npm; the page works without it.

@@ -180,8 +180,9 @@ fn seconds(state: &State, offer: &Offer) -> Option<f64> {
 fn estimate(ui: &mut Ui, state: &State, seconds: Option<f64>) {
     match (seconds, state.probes.last(), &state.probing) {
         (Some(seconds), Some(probed), _) => {
-            let name = if probed.adapter.name.is_empty() { "this machine" } else { &probed.adapter.name };
-            widgets::quiet(ui, format!("About {} on {}.", widgets::duration(seconds), short(name, 28)));
+            // What stands in brackets after a name is for the screen Machine.
+            let name = probed.adapter.name.split(" (").next().filter(|name| !name.is_empty()).unwrap_or("this machine");
+            widgets::quiet(ui, format!("About {} on {}.", widgets::duration(seconds), short(name, 40)));
         }
         (_, _, Some(_)) => {
             widgets::quiet(ui, "Measuring how long it takes on this machine …");

@@ -7,12 +7,12 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::{Capabilities, GpuError, pipelines::Pipelines, readback::StagingRing};
+use super::{Capabilities, GpuError, lock::lock, pipelines::Pipelines, readback::StagingRing};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -252,11 +252,6 @@ impl Device {
     pub fn submissions(&self) -> u64 {
         self.submissions.load(Ordering::Relaxed)
     }
-}
-
-/// What it guards stays valid after a panic elsewhere: each value is written in one assignment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn record(fault: &Mutex<Option<GpuError>>, error: GpuError) {

@@ -11,6 +11,7 @@ mod compilation;
 mod device;
 mod error;
 mod kernel;
+mod lock;
 pub mod memory;
 mod persistent;
 mod pipelines;

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use super::{BindingKind, KernelInfo, ModuleInfo, device::lock};
+use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock};
 
 /// A compiled entry point.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use crate::gpu::pipelines::{Kernel, Pipelines};
 /// Maximum number of threads: drivers share locks.
 const MAX_THREADS: usize = 8;
 /// How long [`Ahead::finished`] waits for a kernel.
-const WAIT: Duration = Duration::from_millis(20);
+const WAIT: Duration = Duration::from_millis(5);
 
 struct Work {
     pipelines: Arc<Pipelines>,

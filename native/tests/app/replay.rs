@@ -215,22 +215,20 @@ fn a_frame_of_eight_runs_of_a_million_updates_takes_few_milliseconds() {
     let shown = window.query_all_by(|node| node.label().is_some_and(|label| label.contains("last values: run-0"))).count();
     assert!(shown > 0, "the curves are shown");
     // Layout, shapes and triangles; drawing them is the GPU's.
-    let mut times: Vec<f64> = (0..40)
-        .map(|_| {
-            let start = processor_seconds();
-            window.step();
-            let output = window.output();
-            let triangles = window.ctx.tessellate(output.shapes.clone(), output.pixels_per_point);
-            assert!(!triangles.is_empty());
-            processor_seconds() - start
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
-    println!("a frame with 3 charts of 8 runs: {:.1} ms of processor time at the median", 1e3 * median);
+    const FRAMES: u32 = 40;
+    let start = processor_seconds();
+    for _ in 0..FRAMES {
+        window.step();
+        let output = window.output();
+        let triangles = window.ctx.tessellate(output.shapes.clone(), output.pixels_per_point);
+        assert!(!triangles.is_empty());
+    }
+    // The mean: the system's clock of a thread has steps of milliseconds.
+    let mean = (processor_seconds() - start) / f64::from(FRAMES);
+    println!("a frame with 3 charts of 8 runs: {:.1} ms of processor time in the mean", 1e3 * mean);
     // Compiled for tests it is several times slower than what users have; this catches a frame that looks at every update.
     let limit = if cfg!(debug_assertions) { 0.15 } else { 0.016 };
-    assert!(median < limit, "{median} s");
+    assert!(mean < limit, "{mean} s");
 }
 
 /// Seconds that this thread has computed: other processes of a busy machine do not count.

@@ -1,5 +1,5 @@
-//! Opening an adapter and creating GPU objects on it. The only asynchronous file of the
-//! engine, and the only one with code for specific targets.
+//! Opening an adapter and creating GPU objects on it. Beside the [compilation](super::Compilation) of kernels, the only file of the
+//! engine that is asynchronous and has code for specific targets.
 //!
 //! wgpu's default is to panic on an uncaptured error or a lost device; [`Device::check`] reports both instead.
 

@@ -244,11 +244,13 @@ fn the_app_in_a_browser_from_a_link_to_a_run_that_the_command_line_continues() {
     // A link fills the form and starts nothing.
     thread::sleep(Duration::from_millis(500));
     assert_eq!(tab.value("[seen.losses, seen.ended, seen.listed.runs]"), json!([{}, {}, []]), "a link starts nothing");
+    assert_eq!(tab.value("seen.persists"), json!(0), "a visitor who stores nothing is asked nothing");
 
     // The first run is undisturbed, and has the losses of the native engine.
     tab.start("quickstart");
     let straight = tab.end("quickstart");
     assert_eq!(straight["exit"], "completed", "{straight}");
+    assert_eq!(tab.value("seen.persists"), json!(1), "the browser is asked once to keep what is stored");
     let losses = tab.losses("quickstart");
     at("trained");
     assert_eq!(losses.len(), UPDATES as usize);

@@ -1,8 +1,15 @@
 // Runs before the page's own scripts, and keeps what the trainer says to the page, and what the page was refused.
 
-window.seen = { losses: {}, ended: {}, incidents: {}, rewound: [], refused: [], warned: [], listed: null, port: null, looked: {}, judged: null, progress: null, statuses: [], violations: [] };
+window.seen = { losses: {}, ended: {}, incidents: {}, rewound: [], refused: [], warned: [], listed: null, port: null, looked: {}, judged: null, progress: null, statuses: [], violations: [], persists: 0 };
 
 document.addEventListener("securitypolicyviolation", (event) => seen.violations.push(`${event.effectiveDirective}: ${event.blockedURI}`));
+
+// The browser is asked to keep what is stored. A headless one refuses.
+const persist = StorageManager.prototype.persist;
+StorageManager.prototype.persist = function () {
+  seen.persists += 1;
+  return persist.call(this);
+};
 
 function note({ data }) {
   const text = Array.isArray(data) ? data[0] : data;

@@ -5,8 +5,9 @@ mod replay;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -226,6 +227,61 @@ fn the_form_names_every_field_and_shows_every_problem_at_its_field() {
     // A field of the language is there, one of text files is not: it would have no effect.
     assert!(shows(&window, "language.") && !shown.iter().any(|text| text == "separator"), "{shown:#?}");
     assert!(shows(&window, "parameters, active per token"));
+}
+
+const TINY: &[u8] = include_bytes!("../../../tests/helpers/tiny.toml");
+
+/// A file that is dropped onto the window.
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        fs::read(&self.0).map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn dropped_files_are_configs_studies_texts_and_runs_or_say_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = open(&folder.path().join("runs"), [1280.0, 2000.0], egui::Theme::Light);
+    settle(&mut window, 0.3);
+    let drop = |window: &mut Window, name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        window.input_mut().dropped_files.push(Arc::new(Dropped(path)));
+        settle(window, 0.3);
+    };
+    let has_value = |window: &Window, wanted: &str| {
+        window.query_all(By::new()).any(|node| node.accesskit_node().value().is_some_and(|value| value.ends_with(wanted)))
+    };
+    drop(&mut window, "mine.toml", TINY);
+    settle(&mut window, 0.3);
+    assert!(has_value(&window, "A config of mine") || shows(&window, "A config of mine"), "{:#?}", texts(&window));
+    assert!(shows(&window, "The config of the next run") && !shows(&window, "has problems"), "{:#?}", texts(&window));
+    drop(&mut window, "poems.txt", b"A rose is a rose.\n");
+    assert!(has_value(&window, "poems.txt"), "{:#?}", texts(&window));
+    drop(&mut window, "picture.png", &[0x89, b'P', b'N', b'G', 0xff]);
+    assert!(shows(&window, "it is not text: wanted a config, or the `.tar` of a run"), "{:#?}", texts(&window));
+    drop(&mut window, "broken.tar", b"no archive");
+    wait_until(&mut window, 30, "a refusal", |window| shows(window, "import: "));
+    assert_eq!(
+        fs::read_dir(folder.path().join("runs"))
+            .map_or(0, |names| names.filter(|name| name.as_ref().unwrap().file_name() != "cache").count()),
+        0
+    );
+    // A study refers to configs that were given before it.
+    drop(&mut window, "base.toml", TINY);
+    drop(
+        &mut window,
+        "width.toml",
+        b"question = \"Does width help?\"\nbase = \"base.toml\"\nrepeats = 2\n[arms.wide]\nset = [\"model.width=24\"]\n",
+    );
+    wait_until(&mut window, 60, "the question of the study", |window| shows(window, "Does width help?"));
 }
 
 /// Pictures of every screen, for people and for the README:

@@ -43,6 +43,14 @@ impl Compilation {
         Some(self.kernels[at].info.name())
     }
 
+    /// Compiles what is left.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn complete(&mut self, device: &Device) {
+        while self.next().is_some() {
+            self.proceed(device);
+        }
+    }
+
     /// Starts to compile at the first call; returns whether kernels were finished since the last call. Waits for a few milliseconds at
     /// most, or for one kernel where only one thread compiles; in a browser not at all.
     pub fn proceed(&mut self, device: &Device) -> bool {

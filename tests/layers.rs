@@ -92,10 +92,10 @@ fn without_the_engine_nothing_of_it_is_linked() {
 }
 
 #[test]
-fn only_the_device_asks_for_the_target() {
+fn only_the_device_and_compilation_ask_for_the_target() {
     let asks = files("src", "rs").into_iter().filter(|p| fs::read_to_string(p).unwrap().contains("target_arch"));
     let asks: Vec<String> = asks.map(|p| relative(&p)).collect();
-    let allowed = ["src/gpu/device.rs", "src/gpu/mod.rs"];
+    let allowed = ["src/gpu/compilation/mod.rs", "src/gpu/device.rs", "src/gpu/mod.rs"];
     assert!(asks.iter().all(|p| allowed.contains(&p.as_str())), "{asks:?}");
 }
 

@@ -48,7 +48,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
 
 /// See the module.
 pub(super) struct Pipelines {
-    device: wgpu::Device,
+    pub device: wgpu::Device,
     /// The layout of bind group 1, the scalars of a step.
     pub step_layout: wgpu::BindGroupLayout,
     modules: Cache<usize, wgpu::ShaderModule>,
@@ -72,12 +72,6 @@ impl Pipelines {
     /// Whether the entry point is compiled.
     pub(super) fn has(&self, kernel: &Kernel) -> bool {
         self.pipelines.has(&kernel.key())
-    }
-
-    /// The browser's object for the device.
-    #[cfg(target_arch = "wasm32")]
-    pub(super) fn browser_device(&self) -> Option<&wasm_bindgen::JsValue> {
-        self.device.as_webgpu().map(AsRef::as_ref)
     }
 
     /// Compiles the entry point anew.

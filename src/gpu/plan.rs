@@ -8,10 +8,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-#[cfg(not(target_arch = "wasm32"))]
-use super::Compilation;
 use super::{
-    Command, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
+    Command, Compilation, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
     memory::{MemoryPlan, plan_memory},
     persistent::{Memory, copy_to_texels},
     pipelines::Kernel,
@@ -85,8 +83,6 @@ impl Plan {
     pub fn compile(device: &Device, program: &Program, memory: &mut Memory, options: PlanOptions) -> Result<Plan, GpuError> {
         let memory_plan = plan_memory(program, options.share_memory);
         check_sizes(device, program)?;
-        // What nobody has compiled ahead is compiled by several threads too. A browser must not wait.
-        #[cfg(not(target_arch = "wasm32"))]
         Compilation::of(device, &[program]).complete(device);
         let mut slots = Vec::new();
         for (index, bytes) in memory_plan.slot_bytes.iter().enumerate() {

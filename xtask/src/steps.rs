@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -40,8 +41,8 @@ pub struct Step {
     pub command: Command,
     /// How its tests are counted.
     pub count: Count,
-    /// What a later step needs, started with the first test of this one: tests often wait.
-    pub alongside: Option<Command>,
+    /// What later steps need, one after another from the first test of this one on: tests often wait.
+    pub alongside: Vec<Command>,
 }
 
 /// Tests counted so far.
@@ -63,7 +64,7 @@ const SKIPPED: &str = "skipped: ";
 fn step(title: &'static str, count: Count, program: impl AsRef<OsStr>, arguments: &[&str]) -> Step {
     let mut command = Command::new(program);
     command.args(arguments);
-    Step { title, command, count, alongside: None }
+    Step { title, command, count, alongside: Vec::new() }
 }
 
 /// The cargo that runs this.
@@ -89,7 +90,10 @@ pub fn compile_tests(root: &Path) -> Option<Child> {
 /// build and keeps its assertions.
 pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     let mut steps = vec![step("tests", Count::Cargo, cargo(), &TESTS)];
-    steps[0].alongside = page(machine, "dev").into_iter().next().and_then(|compile| yielding(&compile.command));
+    let mut assembler = Command::new(cargo());
+    assembler.args(["build", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page"]);
+    let compile = page(machine, "dev").into_iter().next().map(|compile| compile.command);
+    steps[0].alongside = compile.iter().chain([&assembler]).filter_map(yielding).collect();
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));
     let mut docs = step("documentation without warnings", Count::One, cargo(), &TESTS);
@@ -320,11 +324,10 @@ fn counted(step: &mut Step, root: &Path, tally: &mut Tally) -> Result<bool> {
         let line = String::from_utf8_lossy(&line?).into_owned();
         println!("{line}");
         tally.read(step.count, &line);
-        if line.starts_with("running ")
-            && let Some(mut early) = step.alongside.take()
-        {
-            // The step that needs it says whether it went well: it does the same.
-            let _ = early.current_dir(root).spawn();
+        if line.starts_with("running ") && !step.alongside.is_empty() {
+            let (root, commands) = (root.to_path_buf(), std::mem::take(&mut step.alongside));
+            // The steps that need it say whether it went well: they do the same.
+            thread::spawn(move || commands.into_iter().for_each(|mut command| drop(command.current_dir(&root).status())));
         }
     }
     let ok = process.wait()?.success();

@@ -43,10 +43,9 @@ impl Compilation {
         Some(self.kernels[at].info.name())
     }
 
-    /// Compiles what is left.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// Compiles what is left, with several threads. In a browser, which must not wait, it is left to the first use of each.
     pub(super) fn complete(&mut self, device: &Device) {
-        while self.next().is_some() {
+        while cfg!(not(target_arch = "wasm32")) && self.next().is_some() {
             self.proceed(device);
         }
     }

@@ -62,7 +62,7 @@ async fn note(finished: Rc<RefCell<Vec<Finished>>>, index: usize, promise: Promi
 
 /// Starts to compile a kernel. None if the device has no such function.
 fn asynchronously(pipelines: &Pipelines, kernel: &Kernel) -> Option<Promise> {
-    let device = pipelines.browser_device()?.clone();
+    let device = browser_device(pipelines)?.clone();
     let create: Function = Reflect::get(&device, &CREATE_ASYNC.into()).ok()?.dyn_into().ok()?;
     let promise = Rc::new(RefCell::new(None));
     let kept = promise.clone();
@@ -74,9 +74,14 @@ fn asynchronously(pipelines: &Pipelines, kernel: &Kernel) -> Option<Promise> {
     promise.take()
 }
 
+/// The browser's object for the device.
+fn browser_device(pipelines: &Pipelines) -> Option<&JsValue> {
+    pipelines.device.as_webgpu().map(AsRef::as_ref)
+}
+
 /// Runs `with` while the device creates pipelines by `create`.
 fn replaced<T>(pipelines: &Pipelines, create: &Closure<dyn FnMut(JsValue) -> JsValue>, with: impl FnOnce() -> T) {
-    let Some(device) = pipelines.browser_device() else { return };
+    let Some(device) = browser_device(pipelines) else { return };
     // An own property hides that of the prototype until it is deleted. Neither fails on an object that is not frozen.
     let _ = Reflect::set(device, &CREATE.into(), create.as_ref());
     with();

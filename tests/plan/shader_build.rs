@@ -18,17 +18,25 @@ fn files(folder: &Path) -> BTreeMap<String, String> {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())).collect()
 }
 
-/// The build script that made this build: the newest that stands beside what it made.
+/// The build script that made this build: the newest that stands beside what it made. That of a build without the engine makes nothing, and
+/// is small: it lacks the compilers.
 fn build_script() -> PathBuf {
     let builds = Path::new(OUT_DIR).ancestors().nth(2).unwrap();
     let scripts = fs::read_dir(builds).unwrap().filter_map(|entry| {
         let entry = entry.unwrap();
         let script = entry.path().join("build-script-build");
         let is_ours = entry.file_name().to_string_lossy().rsplit_once('-').is_some_and(|(package, _)| package == "moelab");
-        let modified = fs::metadata(&script).and_then(|data| data.modified()).ok()?;
-        is_ours.then_some((modified, script))
+        let data = fs::metadata(&script).ok()?;
+        is_ours.then_some((data.modified().ok()?, data.len(), script))
     });
-    scripts.max().unwrap_or_else(|| panic!("no build script of this package in {}", builds.display())).1
+    let scripts: Vec<_> = scripts.collect();
+    let largest = scripts.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
+    scripts
+        .into_iter()
+        .filter(|(_, bytes, _)| 2 * bytes > largest)
+        .max()
+        .unwrap_or_else(|| panic!("no build script of this package in {}", builds.display()))
+        .2
 }
 
 /// The build script over the shaders of `folder`.

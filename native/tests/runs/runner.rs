@@ -124,10 +124,10 @@ fn a_run_on_another_thread_is_driven_by_text_alone() {
     assert!(order.is_sorted(), "{phases:?}");
     let kernels = opening.iter().filter(|message| message["phase"] == "kernels");
     assert!(kernels.clone().all(|message| message["detail"].is_string()), "{opening:?}");
-    assert_eq!(
-        kernels.clone().map(|message| message["done"].as_u64().unwrap()).collect::<Vec<_>>(),
-        (0..kernels.count() as u64).collect::<Vec<_>>()
-    );
+    // Several are compiled at a time, and may be finished at once.
+    let done: Vec<u64> = kernels.clone().map(|message| message["done"].as_u64().unwrap()).collect();
+    assert!(done[0] == 0 && done.is_sorted_by(|a, b| a < b), "{done:?}");
+    assert!(kernels.clone().all(|message| message["done"].as_u64() < message["total"].as_u64()), "{opening:?}");
     assert_eq!((&opened["update"], &opened["updates"]), (&json!(0), &json!(20)));
     let (events, undisturbed) = wire.until("ended");
     assert!(undisturbed["exit"] == "completed" && undisturbed["weights_sha256"].is_string(), "{undisturbed}");

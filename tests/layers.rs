@@ -1,12 +1,17 @@
 //! The structure holds: no file imports from a layer above its own, an op's three files share a stem, every file says what
 //! it is.
 
+#[path = "helpers/skipped.rs"]
+mod skipped;
+
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use skipped::skipped;
 
 /// From the lowest up. Each may import those before it.
 const LAYERS: [&str; 13] =
@@ -109,6 +114,16 @@ fn an_op_is_three_files_of_one_stem() {
         assert!(ops.contains(&shader), "shaders/{shader}.wgsl has no src/ops/{shader}.rs");
         assert!(tests.contains(&shader), "shaders/{shader}.wgsl has no tests/ops/{shader}.rs");
     }
+}
+
+#[test]
+fn every_script_parses() {
+    let scripts = [".ci/run", "web/pictures/take.sh"];
+    let check = |script: &str| Command::new("bash").args(["-n", script]).current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    if check(scripts[0]).is_err() {
+        return skipped("no bash");
+    }
+    scripts.iter().for_each(|script| assert!(check(script).unwrap().success(), "{script}"));
 }
 
 #[test]

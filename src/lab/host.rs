@@ -6,8 +6,9 @@
 //! **Budget.** [`Host::advance`] works in slices and starts none once its budget is used up, so that it exceeds its budget by one
 //! slice at most. A slice computes for a few milliseconds, whatever the length of the run and the size of the model: a piece of a
 //! checkpoint, a part of the initial values, of the baselines, of the log that a report needs, a band of the plot's file. Longer are only:
-//! - a call of the driver that cannot be interrupted: opening the device, compiling one pipeline (tens of milliseconds, more on some
-//!   drivers), creating the buffers and bind groups of one program, releasing those of a run that has ended;
+//! - a call of the driver that cannot be interrupted: opening the device, creating the buffers and bind groups of one program, releasing
+//!   those of a run that has ended; kernels are compiled by other threads or by the browser, and a run that is stopped meanwhile waits for
+//!   those that were begun;
 //! - reading the data, which the [`Environment`] does in one call;
 //! - creating a run folder, or reading that of an existing run with a checkpoint; an index of the log when the run ends; drawing the plot;
 //! - what a slice waits for: the medium that makes a file durable, and a driver that executes submissions one by one and blocks the next

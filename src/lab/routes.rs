@@ -66,7 +66,7 @@ impl Routes {
         Routes { compilation, step: None, batches, pending: None, found }
     }
 
-    /// Compiles a kernel, submits a batch, or reads the experts of one. Never blocks.
+    /// Takes note of compiled kernels, submits a batch, or reads the experts of one. Blocks for milliseconds at most.
     ///
     /// # Errors
     /// A lost or faulty device, or a program that does not fit it.

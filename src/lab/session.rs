@@ -608,7 +608,7 @@ impl Session {
         self.take(progress, out)
     }
 
-    /// Compiles the generator, some kernels in a call; `None` when it is complete. Without a tokenizer there is none.
+    /// Compiles the generator, as many kernels in a call as are ready; `None` when it is complete. Without a tokenizer there is none.
     fn compile_generator(&mut self) -> Result<Option<Activity>, SessionError> {
         let config = self.trainer.config().clone();
         let (None, Some(tokenizer)) = (&self.generator, self.trainer.corpus().tokenizer().cloned()) else { return Ok(None) };

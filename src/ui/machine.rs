@@ -22,7 +22,7 @@ pub fn show(ui: &mut Ui, state: &mut State, may_time: bool) {
     if state.probes.is_empty()
         && let Some(live) = state.live.as_ref().filter(|live| !live.adapter.is_empty())
     {
-        widgets::fact(ui, "trains", &live.adapter);
+        widgets::fact(ui, "adapter", &live.adapter);
     }
     let Some(probed) = state.probes.last().cloned() else {
         let text = match (&state.probing, &state.probe_problem) {

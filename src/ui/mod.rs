@@ -317,8 +317,8 @@ impl<L: Link> App<L> {
             Screen::Report => report.show(ui, state, screen),
             Screen::Machine => machine::show(ui, state, link.has_files()),
         });
-        for file in saved::take(ui.ctx()) {
-            self.state.save("charts", vec![file]);
+        for (name, text) in saved::take(ui.ctx()) {
+            self.state.save("charts", vec![(saved::named(self.state.on_screen(before), &name), text)]);
         }
         for (folder, files) in self.state.take_saves() {
             match self.link.save(&folder, &files) {

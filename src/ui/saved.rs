@@ -48,6 +48,16 @@ fn save(context: &Context, title: &str, ending: &str, text: String) {
     context.data_mut(|data| data.get_temp_mut_or_default::<Vec<File>>(key()).push(file));
 }
 
+/// The name of the file of a chart about some runs: another run's chart of the same title does not replace it.
+pub fn named(runs: &[String], chart: &str) -> String {
+    let plain = |run: &String| run.replace('/', "-");
+    match runs {
+        [] => chart.to_string(),
+        [run] => format!("{}-{chart}", plain(run)),
+        [first, rest @ ..] => format!("{}-and-{}-{chart}", plain(first), rest.len()),
+    }
+}
+
 /// The files of this frame.
 pub fn take(context: &Context) -> Vec<File> {
     context.data_mut(|data| data.remove_temp(key())).unwrap_or_default()

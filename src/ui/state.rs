@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    Screen,
     live::{Live, Stage},
     presets,
     storage::Storage,
@@ -171,6 +172,15 @@ impl State {
     /// Saves files for the user with the next frame.
     pub fn save(&mut self, folder: &str, files: Vec<(String, String)>) {
         self.saves.push((folder.into(), files));
+    }
+
+    /// The runs that a screen is about.
+    pub fn on_screen(&self, screen: Screen) -> &[String] {
+        match screen {
+            Screen::Curves => &self.shown,
+            Screen::Experts => self.focus.as_slice(),
+            _ => &[],
+        }
     }
 
     /// What is to be saved since the last call.

@@ -406,6 +406,9 @@ fn a_hidden_tab_keeps_training_and_the_window_itself_trains_where_workers_cannot
     tab.value("seen.frames = 0, (function frame() { seen.frames += 1; requestAnimationFrame(frame); })()");
     tab.press("start");
     tab.reach("quickstart", 4);
+    let kernels = tab.value("[seen.created, seen.createdLater]");
+    println!("kernels for which the window waited, and others: {kernels}");
+    assert!(kernels[0] == 0 && kernels[1].as_u64() > Some(20), "kernels are compiled asynchronously: {kernels}");
     assert!(tab.value("seen.frames").as_u64().unwrap() > 20);
     tab.press("stop");
     assert_eq!(tab.end("quickstart")["exit"], "interrupted");

@@ -1,6 +1,6 @@
 // Runs before the page's own scripts, and keeps what the trainer says to the page, and what the page was refused.
 
-window.seen = { losses: {}, ended: {}, incidents: {}, rewound: [], refused: [], warned: [], listed: null, port: null, looked: {}, judged: null, progress: null, statuses: [], violations: [], persists: 0 };
+window.seen = { losses: {}, ended: {}, incidents: {}, rewound: [], refused: [], warned: [], listed: null, port: null, looked: {}, judged: null, progress: null, statuses: [], violations: [], persists: 0, created: 0, createdLater: 0 };
 
 document.addEventListener("securitypolicyviolation", (event) => seen.violations.push(`${event.effectiveDirective}: ${event.blockedURI}`));
 
@@ -10,6 +10,19 @@ StorageManager.prototype.persist = function () {
   seen.persists += 1;
   return persist.call(this);
 };
+
+// Kernels that the window itself asks for: asynchronously, or so that it waits. (A worker has its own.)
+const { createComputePipeline, createComputePipelineAsync } = globalThis.GPUDevice?.prototype ?? {};
+if (createComputePipeline) {
+  GPUDevice.prototype.createComputePipeline = function (descriptor) {
+    seen.created += 1;
+    return createComputePipeline.call(this, descriptor);
+  };
+  GPUDevice.prototype.createComputePipelineAsync = function (descriptor) {
+    seen.createdLater += 1;
+    return createComputePipelineAsync.call(this, descriptor);
+  };
+}
 
 function note({ data }) {
   const text = Array.isArray(data) ? data[0] : data;

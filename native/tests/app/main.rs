@@ -127,6 +127,12 @@ fn a_run_is_started_watched_paused_stepped_stopped_resumed_and_sampled() {
     wait_until(&mut window, 30, "the run", |window| shows(window, "show quickstart"));
     press(&mut window, "Experts");
     wait_until(&mut window, 30, "a heat map", |window| shows(window, "Load by layer and expert, shares of a fair load: layer 0"));
+    press(&mut window, "Load by layer and expert as a table");
+    press(&mut window, "Save CSV");
+    let saved = fs::read_to_string(folder.path().join("charts/quickstart-load-by-layer-and-expert.csv")).unwrap();
+    assert!(saved.starts_with("\"router call\",\"expert 0\"") && saved.lines().count() == 3, "{saved}");
+    window.key_press(egui::Key::Escape);
+    settle(&mut window, 0.2);
     press(&mut window, "Sample");
     press(&mut window, "Open the model");
     wait_until(&mut window, 120, "the model", |window| shows(window, "open for reading"));

@@ -167,13 +167,16 @@ fn charts_and_maps_are_tables_and_files() {
         (csv_name, rows, svg_name, svg)
     };
     let (csv_name, rows, svg_name, svg) = of(egui::Key::Num4, "Cross-entropy as a table");
-    assert_eq!((csv_name.as_str(), svg_name.as_str()), ("cross-entropy.csv", "cross-entropy.svg"));
+    assert_eq!((csv_name.as_str(), svg_name.as_str()), ("quickstart-cross-entropy.csv", "quickstart-cross-entropy.svg"));
     assert_eq!(rows[0], ["\"updates\"", "\"training\"", "\"validation\""]);
     assert!(rows[1..].iter().all(|row| row[0].parse::<f64>().is_ok() && row[1..].iter().any(|cell| cell.parse::<f64>().is_ok())));
     assert!(svg.contains(">Cross-entropy</text>") && svg.contains("validation "), "{svg}");
 
     let (csv_name, rows, svg_name, svg) = of(egui::Key::Num5, "Load by layer and expert as a table");
-    assert_eq!((csv_name.as_str(), svg_name.as_str()), ("load-by-layer-and-expert.csv", "load-by-layer-and-expert.svg"));
+    assert_eq!(
+        (csv_name.as_str(), svg_name.as_str()),
+        ("quickstart-load-by-layer-and-expert.csv", "quickstart-load-by-layer-and-expert.svg")
+    );
     let experts = rows[0].len() - 1;
     for row in &rows[1..] {
         let sum: f64 = row[1..].iter().map(|cell| cell.parse::<f64>().unwrap()).sum();

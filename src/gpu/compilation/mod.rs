@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use super::{Device, Program, pipelines::Kernel, program::Command};
 
 #[cfg_attr(target_arch = "wasm32", path = "promises.rs")]
-mod threads;
-use threads::Ahead;
+#[cfg_attr(not(target_arch = "wasm32"), path = "threads.rs")]
+mod ahead;
+use ahead::Ahead;
 
 /// Kernels with the values of their constants, to be compiled.
 pub struct Compilation {
@@ -51,7 +52,7 @@ impl Compilation {
     }
 
     /// Starts to compile at the first call; returns whether kernels were finished since the last call. Waits for a few milliseconds at
-    /// most, or for one kernel where only one thread compiles; in a browser not at all.
+    /// most, in a browser not at all. If the system refuses threads, it compiles a kernel itself.
     pub fn proceed(&mut self, device: &Device) -> bool {
         let Some(first) = self.is_done.iter().position(|is_done| !is_done) else { return false };
         let ahead = self.ahead.get_or_insert_with(|| Ahead::start(&device.pipelines, &self.kernels));

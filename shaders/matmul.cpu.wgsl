@@ -14,6 +14,7 @@ struct Params {
     alpha: f32,
     beta: f32,
     diagonal: f32,
+    k_part: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

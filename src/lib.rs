@@ -31,7 +31,7 @@
 //!
 //! `examples/` shows how to use the rest of the library: train a config, record a model from ops and check its gradient, read a
 //! run folder.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod choices;
 pub mod config_file;

@@ -176,8 +176,8 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
     let _ = writeln!(out, "    pub mod {name} {{\n        use super::*;");
     let _ = writeln!(
         out,
-        "        pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!({file:?}), requires: {} }};",
-        states.requires
+        "        pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!({file:?}), requires: {}, unchecked: {} }};",
+        states.requires, states.unchecked
     );
     let none = Vec::new();
     let fields: &[Scalar] = source.params.as_ref().map_or(&none, |p| &p.0);

@@ -8,6 +8,7 @@
 //! // fits_texels: width % 4 == 0        a condition that holds only where operands are textures (`lib/operand.texels.wgsl`)
 //! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
 //! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
+//! // unchecked: bounds                  compiled without bounds checks: the source guards every index and loop itself
 //! ```
 //!
 //! Above an entry point, before its attributes: its own `fits:`, and `grid: x, y, z`, the workgroups of a launch, where `/`
@@ -95,6 +96,8 @@ pub struct Statements {
     pub fits_texels: Vec<String>,
     pub flat: Vec<String>,
     pub rank: u32,
+    /// Compiled without bounds checks.
+    pub unchecked: bool,
     pub entries: BTreeMap<String, EntryStatements>,
 }
 
@@ -131,6 +134,8 @@ impl Statements {
                     ("requires", None) => all.requires = all.requires.and(Requires::parse(value).map_err(at)?),
                     ("flat", None) => all.flat.extend(value.split(',').map(|name| name.trim().to_string())),
                     ("rank", None) => all.rank = value.parse().map_err(|_| at(format!("`rank: {value}`: wanted a whole number")))?,
+                    ("unchecked", None) if value == "bounds" => all.unchecked = true,
+                    ("unchecked", None) => return Err(at(format!("`unchecked: {value}`: wanted bounds"))),
                     ("fits", Some(entry)) => entry.fits.push(value.into()),
                     ("grid", Some(entry)) => entry.grid = Some(value.into()),
                     (key, None) => return Err(at(format!("`{key}:` belongs above an entry point"))),
@@ -150,5 +155,5 @@ impl Statements {
 
 fn statement(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
-    ["requires", "fits", "fits_texels", "flat", "rank", "grid"].contains(&key).then_some((key, value.trim()))
+    ["requires", "fits", "fits_texels", "flat", "rank", "unchecked", "grid"].contains(&key).then_some((key, value.trim()))
 }

@@ -11,6 +11,8 @@ pub struct ModuleInfo {
     pub source: &'static str,
     /// Its requirements for an adapter.
     pub requires: Requirements,
+    /// Compiled without bounds checks: the source guards every index and every loop itself.
+    pub unchecked: bool,
 }
 
 /// How an entry point accesses a binding.

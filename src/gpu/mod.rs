@@ -23,6 +23,7 @@ mod select;
 mod step;
 mod submission;
 mod tensor;
+mod unchecked;
 
 pub use compilation::Compilation;
 #[cfg(not(target_arch = "wasm32"))]

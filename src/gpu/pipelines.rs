@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock};
+use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock, unchecked};
 
 /// A compiled entry point.
 #[derive(Clone)]
@@ -115,7 +115,11 @@ impl Pipelines {
 
     fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
         let source = wgpu::ShaderSource::Wgsl(module.source.into());
-        self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(module.name), source })
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(module.name), source };
+        match module.unchecked {
+            true => unchecked::create_module(&self.device, descriptor),
+            false => self.device.create_shader_module(descriptor),
+        }
     }
 }
 

@@ -46,6 +46,11 @@ impl Capabilities {
     /// A CPU rasteriser without subgroup operations.
     pub const CPU: Capabilities = Capabilities { images: true, ..Capabilities::PORTABLE };
 
+    /// Workgroups of a launch that keep the adapter busy: 4 to each of 256 compute units. CPU rasterisers are busy with any.
+    pub fn busy_workgroups(&self) -> u32 {
+        if self.images { 1 } else { 1024 }
+    }
+
     /// Whether an adapter with these capabilities satisfies the requirements.
     pub fn satisfy(&self, requires: &Requirements) -> bool {
         let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;

@@ -5,7 +5,7 @@
 
 use super::{
     Graph,
-    kernels::matmul::{Nn, NnAdd, Nt, NtAdd, Params, Tn, TnAccumulate},
+    kernels::matmul::{AccumulateParts, AddParts, Nn, NnAdd, NnParts, Nt, NtAdd, Params, TILE, Tn, TnAccumulate, TnParts},
 };
 use crate::gpu::{Role, Shape, Tensor};
 
@@ -32,6 +32,9 @@ pub struct Addend {
     /// Added on the diagonal.
     pub diagonal: f32,
 }
+
+/// The fewest elements of k in a part.
+const SHORTEST_PART: u32 = 512;
 
 /// Sizes of a product: y [batch, m, n], summed over k.
 #[derive(Clone, Copy)]
@@ -62,6 +65,14 @@ impl Sizes {
         Sizes { batch, m, n, k, has_batch: a.shape.as_slice().len() == 3 }
     }
 
+    /// Of k in each of the parts that are summed one after the other, where one workgroup per tile of the product would leave most of
+    /// the adapter idle: gradients of weights, summed over all tokens, and of hidden states, summed over the vocabulary.
+    fn k_part(self, workgroups: u32) -> Option<u32> {
+        let tiles = self.batch * self.m.div_ceil(TILE) * self.n.div_ceil(TILE);
+        let parts = (workgroups / tiles).min(self.k / SHORTEST_PART);
+        (parts > 1 && self.batch == 1).then(|| self.k.div_ceil(parts).next_multiple_of(TILE))
+    }
+
     fn shape(self) -> Shape {
         if self.has_batch { [self.batch, self.m, self.n].into() } else { [self.m, self.n].into() }
     }
@@ -74,12 +85,30 @@ impl Graph {
         let Sizes { m, n, k, .. } = sizes;
         let y = self.tensor("matmul", sizes.shape()); // [batch, m, n]
         let params = Params { m, n, k, ..Default::default() };
+        if let Some((params, parts)) = self.product_in_parts(a, b, form) {
+            self.dispatch(AddParts { params, parts, y });
+            return y;
+        }
         match form {
             Form::Nn => self.dispatch(Nn { params, a, b, y }),
             Form::Nt => self.dispatch(Nt { params, a, b, y }),
             Form::Tn => self.dispatch(Tn { params, a, b, y }),
         }
         y
+    }
+
+    /// The product over parts of k, [parts, m, n], where that is worth it. k of the form nt is the width of a layer, never long.
+    fn product_in_parts(&mut self, a: Tensor, b: Tensor, form: Form) -> Option<(Params, Tensor)> {
+        let sizes = Sizes::new(a, b, form);
+        let Sizes { m, n, k, .. } = sizes;
+        let k_part = sizes.k_part(self.capabilities.busy_workgroups()).filter(|_| form != Form::Nt)?;
+        let params = Params { m, n, k, k_part, ..Default::default() };
+        let y = self.tensor("matmul.parts", [k.div_ceil(k_part), m, n]);
+        match form {
+            Form::Tn => self.dispatch(TnParts { params, a, b, y }),
+            _ => self.dispatch(NnParts { params, a, b, y }),
+        }
+        Some((params, y))
     }
 
     /// Like [`Graph::matmul`], with additional terms; only for the forms nn and nt. Records no backward.
@@ -92,7 +121,7 @@ impl Graph {
         let Addend { alpha, beta, residual, diagonal } = addend;
         assert_eq!(residual.shape.len(), sizes.shape().len(), "matmul_add: residual {:?} for {:?}", residual.shape, sizes.shape());
         let y = self.tensor("matmul_add", sizes.shape()); // [batch, m, n]
-        let params = Params { m, n, k, alpha, beta, diagonal };
+        let params = Params { m, n, k, alpha, beta, diagonal, ..Default::default() };
         match form {
             Form::Nn => self.dispatch(NnAdd { params, a, b, y, residual }),
             Form::Nt => self.dispatch(NtAdd { params, a, b, y, residual }),
@@ -106,6 +135,10 @@ impl Graph {
         let sizes = Sizes::new(a, b, Form::Tn);
         let Sizes { m, n, k, .. } = sizes;
         assert_eq!(d_w.shape.len(), sizes.shape().len(), "matmul_accumulate: d_w {:?} for {:?}", d_w.shape, sizes.shape());
+        if let Some((params, parts)) = self.product_in_parts(a, b, Form::Tn) {
+            self.dispatch(AccumulateParts { params, parts, d_w });
+            return;
+        }
         let params = Params { m, n, k, ..Default::default() };
         self.dispatch(TnAccumulate { params, a, b, d_w });
     }

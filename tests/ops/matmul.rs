@@ -1,7 +1,7 @@
 //! Matrix products in all forms, and the linear layer, against plain loops.
 
 use moelab::{
-    gpu::Tensor,
+    gpu::{Capabilities, Command, Tensor},
     ops::{Addend, Form, Graph},
 };
 
@@ -20,8 +20,8 @@ pub fn linear(x: &Array, w: &Array) -> Array {
     y
 }
 
-/// [rows, inner, columns] below, at and beyond a tile of either tier; the last ones have images.
-const SHAPES: [[u32; 3]; 12] = [
+/// [rows, inner, columns] below, at and beyond a tile of either tier; the last ones have images, the very last ones whole vec4s only.
+const SHAPES: [[u32; 3]; 15] = [
     [1, 1, 1],
     [1, 7, 3],
     [5, 16, 1],
@@ -34,6 +34,9 @@ const SHAPES: [[u32; 3]; 12] = [
     [37, 128, 65],
     [31, 192, 68],
     [65, 64, 128],
+    [4, 4, 4],
+    [132, 20, 68],
+    [68, 68, 132],
 ];
 
 #[test]
@@ -138,6 +141,38 @@ fn batched_products_follow_the_twin() {
             |x| product(&x[0], &x[1], form, None),
         );
     }
+}
+
+/// A product with few tiles and a long sum, as the gradients of weights and of hidden states are.
+#[test]
+fn sums_in_parts_follow_the_twin() {
+    for (form, a, b) in [
+        (Form::Nn, [1, 20, 1300], [1, 1300, 24]),
+        (Form::Nn, [1, 5, 1031], [1, 1031, 7]),
+        (Form::Tn, [1, 1300, 20], [1, 1300, 24]),
+        (Form::Tn, [1, 1031, 5], [1, 1031, 7]),
+    ] {
+        check_forward(
+            &format!("{form:?} {a:?} {b:?} in parts"),
+            &[Input::normal("a", a), Input::normal("b", b)],
+            move |g, t| vec![g.matmul(t[0], t[1], form)],
+            |x| product(&x[0], &x[1], form, None),
+        );
+    }
+    for [rows, inner, out] in [[1300, 20, 24], [1031, 5, 7]] {
+        check(
+            &format!("linear {rows}x{inner}x{out} in parts"),
+            &[Input::normal("x", [rows, inner]), Input::normal("w", [out, inner]).param()],
+            |g, t| vec![g.linear(t[0], t[1])],
+            |a| vec![linear(&a[0], &a[1])],
+        );
+    }
+    let mut g = Graph::new(Capabilities::PORTABLE);
+    let (a, b) = (g.leaf("a", [1300, 20]), g.leaf("b", [1300, 24]));
+    g.matmul(a, b, Form::Tn);
+    let kernels = g.program().micro.iter().filter_map(|c| if let Command::Dispatch(d) = c { Some(d.kernel.entry) } else { None });
+    let kernels: Vec<&str> = kernels.collect();
+    assert_eq!(kernels, ["tn_parts", "add_parts"]);
 }
 
 #[test]

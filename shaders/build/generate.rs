@@ -139,8 +139,9 @@ fn call(name: &str, siblings: &[Sibling], out: &mut String) -> Result<(), String
     }
     let uses_params = all.iter().any(|(_, e)| e.uses_params);
     let mut overrides: Vec<&String> = Vec::new();
-    for o in all.iter().flat_map(|(s, _)| &s.source.overrides) {
-        if !overrides.contains(&o) {
+    for (sibling, o) in all.iter().flat_map(|(s, _)| s.source.overrides.iter().map(move |o| (s, o))) {
+        let is_stated = sibling.states.entries.get(name).is_some_and(|e| e.constants.iter().any(|(known, _)| known == o));
+        if !is_stated && !overrides.contains(&o) {
             overrides.push(o);
         }
     }
@@ -195,11 +196,16 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
         let fits = if conditions.is_empty() { "true".to_string() } else { conditions.join(" && ") };
         let grid = own.grid.ok_or_else(|| "states no `// grid:`".to_string()).and_then(|text| scope.grid(&text)).map_err(at)?;
         let bindings: Vec<String> = entry.bindings.iter().map(|b| binding(b, &tensors, states)).collect();
-        let overrides = source.overrides.iter().map(|o| format!("{o:?}")).collect::<Vec<_>>().join(", ");
+        if let Some((unknown, _)) = own.constants.iter().find(|(name, _)| !source.overrides.contains(name)) {
+            return Err(at(format!("`constants: {unknown}`: the source has no override of this name")));
+        }
+        let overrides = source.overrides.iter().filter(|o| own.constants.iter().all(|(name, _)| name != *o));
+        let overrides = overrides.map(|o| format!("{o:?}")).collect::<Vec<_>>().join(", ");
+        let stated = own.constants.iter().map(|(name, value)| format!("({name:?}, {value:?})")).collect::<Vec<_>>().join(", ");
         let bytes = if entry.uses_params { source.params.as_ref().map_or(0, |p| p.1) } else { 0 };
         let _ = writeln!(
             out,
-            "        pub static {}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, params_bytes: {bytes}, uses_step: {}, overrides: &[{overrides}], bindings: &[{}], fits: {}, grid: {} }};",
+            "        pub static {}: KernelInfo = KernelInfo {{ module: &MODULE, entry: {:?}, params_bytes: {bytes}, uses_step: {}, overrides: &[{overrides}], constants: &[{stated}], bindings: &[{}], fits: {}, grid: {} }};",
             entry.name.to_uppercase(),
             entry.name,
             entry.uses_step,

@@ -10,7 +10,8 @@
 //! adding a file; what one states is described in `statements.rs`, what must agree in `generate.rs`.
 //!
 //! **Library variants.** A library file `L.NAME.wgsl` declares what `L.wgsl` declares and states requirements of its own: each source
-//! that imports `L` gets one more sibling with the variant in its place, whose rank is the sum of both.
+//! that imports `L` gets one more sibling with the variant in its place, whose rank is the sum of both. What a library file states
+//! holds for every source that imports it.
 //!
 //! Guaranteed: the same sources give the same bytes in every build and in every folder. A file's own declarations come first, then
 //! the imported ones in the order of their names; what is generated names other files relative to itself.
@@ -105,9 +106,11 @@ pub fn generate() -> Result<(), String> {
     };
     for file in &sources {
         let (identifier, stem) = (file.identifier(), file.stem());
-        add(identifier.clone(), stem, file, &plain, file.states.clone())?;
+        let imports = |library: &File| file.text.contains(&format!("lib::{}::", library.stem()));
+        let base = library.iter().filter(|base| base.name == base.stem() && imports(base));
+        add(identifier.clone(), stem, file, &plain, base.fold(file.states.clone(), |states, base| states.with(&base.states)))?;
         for variant in library.iter().filter(|v| v.name != v.stem()) {
-            if !file.text.contains(&format!("lib::{}::", variant.stem())) {
+            if !imports(variant) {
                 continue;
             }
             let states = file.states.clone().with(&variant.states);

@@ -216,7 +216,8 @@ impl Reader<'_> {
                 let dtype = match (scalar.kind, scalar.width) {
                     (ScalarKind::Uint, 4) => "DType::U32",
                     (ScalarKind::Float, 4) => "DType::F32",
-                    _ => return Err(wrong("is neither f32 nor u32")),
+                    (ScalarKind::Float, 2) => "DType::F16",
+                    _ => return Err(wrong("is not f32, f16 or u32")),
                 };
                 (false, !access.contains(StorageAccess::STORE), dtype, self.layouter[*base].size)
             }

@@ -11,8 +11,9 @@
 //! // unchecked: bounds                  compiled without bounds checks: the source guards every index and loop itself
 //! ```
 //!
-//! Above an entry point, before its attributes: its own `fits:`, and `grid: x, y, z`, the workgroups of a launch, where `/`
-//! rounds up and what is left out is 1. See [`crate::expression`] for what both may contain.
+//! Above an entry point, before its attributes: its own `fits:`; `grid: x, y, z`, the workgroups of a launch, where `/`
+//! rounds up and what is left out is 1, see [`crate::expression`] for what both may contain; and `constants: NAME = true, ..`, the
+//! values of pipeline constants with which this entry point is compiled.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -86,6 +87,8 @@ pub struct EntryStatements {
     pub fits: Vec<String>,
     /// Its grid.
     pub grid: Option<String>,
+    /// Values of pipeline constants.
+    pub constants: Vec<(String, f64)>,
 }
 
 /// What a file states.
@@ -138,6 +141,7 @@ impl Statements {
                     ("unchecked", None) => return Err(at(format!("`unchecked: {value}`: wanted bounds"))),
                     ("fits", Some(entry)) => entry.fits.push(value.into()),
                     ("grid", Some(entry)) => entry.grid = Some(value.into()),
+                    ("constants", Some(entry)) => entry.constants = constants(value).map_err(at)?,
                     (key, None) => return Err(at(format!("`{key}:` belongs above an entry point"))),
                     (key, Some(_)) => return Err(at(format!("`{key}:` belongs into the comment that the file begins with"))),
                 }
@@ -155,5 +159,19 @@ impl Statements {
 
 fn statement(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
-    ["requires", "fits", "fits_texels", "flat", "rank", "unchecked", "grid"].contains(&key).then_some((key, value.trim()))
+    ["requires", "fits", "fits_texels", "flat", "rank", "unchecked", "grid", "constants"].contains(&key).then_some((key, value.trim()))
+}
+
+/// `NAME = true, OTHER = 3`.
+fn constants(text: &str) -> Result<Vec<(String, f64)>, String> {
+    let one = |item: &str| {
+        let (name, value) = item.split_once('=')?;
+        let value = match value.trim() {
+            "true" => 1.0,
+            "false" => 0.0,
+            number => number.parse().ok()?,
+        };
+        Some((name.trim().to_string(), value))
+    };
+    text.split(',').map(|item| one(item).ok_or_else(|| format!("`constants: {item}`: wanted NAME = a number, true or false"))).collect()
 }

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use super::{Capabilities, GpuError, lock::lock, pipelines::Pipelines, readback::StagingRing};
+use super::{Capabilities, GpuError, MatrixShape, ModuleInfo, lock::lock, pipelines::Pipelines, readback::StagingRing, unchecked};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,9 +95,25 @@ impl AdapterSummary {
 }
 
 /// Features that kernels may use, requested from every adapter that has them.
-const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16);
+const FEATURES: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
-/// The capabilities of an adapter that kernels may use. Cooperative matrices are not included: in wgpu they require `unsafe` code.
+/// The shapes of cooperative matrices with f16 operands and f32 sums, padded with zeros.
+fn matrices_of(adapter: &wgpu::Adapter) -> [MatrixShape; 4] {
+    let mut shapes = [[0; 3]; 4];
+    if !adapter.features().contains(FEATURES) {
+        return shapes;
+    }
+    let (f16, f32) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let all = adapter.cooperative_matrix_properties();
+    let fitting = all.iter().filter(|p| p.ab_type == f16 && p.cr_type == f32);
+    for (shape, found) in shapes.iter_mut().zip(fitting) {
+        *shape = [found.m_size, found.n_size, found.k_size];
+    }
+    shapes
+}
+
+/// The capabilities of an adapter that kernels may use.
 fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let name = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
@@ -117,8 +133,10 @@ fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
 pub struct Device {
     /// A summary of the adapter.
     pub adapter: AdapterSummary,
-    /// The capabilities that kernels may use. Set [`Capabilities::PORTABLE`] to force the portable ones.
+    /// The capabilities that kernels may use. Set [`Capabilities::PORTABLE`] to force the portable ones. Without cooperative
+    /// matrices, which round operands to f16: see [`Device::with_matrices`].
     pub capabilities: Capabilities,
+    matrices: [MatrixShape; 4],
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Arc<Pipelines>,
@@ -192,6 +210,7 @@ impl Device {
             label: Some("moelab"),
             required_features: adapter.features() & FEATURES,
             required_limits: limits,
+            experimental_features: unchecked::experimental_features(),
             ..Default::default()
         };
         let refused = |e: wgpu::RequestDeviceError| GpuError::Refused { adapter: name.clone(), reason: e.to_string() };
@@ -200,6 +219,7 @@ impl Device {
         watch(&raw, &name, &fault);
         Ok(Device {
             capabilities,
+            matrices: matrices_of(&adapter),
             adapter: summary,
             pipelines: Arc::new(Pipelines::new(&raw)),
             raw,
@@ -208,6 +228,13 @@ impl Device {
             submissions: AtomicU64::new(0),
             fault,
         })
+    }
+
+    /// The capabilities with cooperative matrices: products round their operands to f16 and sum in f32. `None` if the adapter has no
+    /// shape of them that a kernel is written for.
+    pub fn with_matrices(&self, modules: &[&ModuleInfo]) -> Option<Capabilities> {
+        let with = Capabilities { matrices: self.matrices, ..self.capabilities };
+        modules.iter().any(|m| m.requires.matrix.is_some() && with.satisfy(&m.requires)).then_some(with)
     }
 
     /// Reports the first error since the device was opened, if any.

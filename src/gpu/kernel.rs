@@ -83,8 +83,10 @@ pub struct KernelInfo {
     pub params_bytes: u32,
     /// Whether it reads the per-step scalars (group 1).
     pub uses_step: bool,
-    /// Pipeline-overridable constants of its module.
+    /// Pipeline-overridable constants of its module that a call sets.
     pub overrides: &'static [&'static str],
+    /// Those that the source sets for this entry point.
+    pub constants: &'static [(&'static str, f64)],
     /// Tensor bindings used by this entry point.
     pub bindings: &'static [BindingInfo],
     /// Whether it supports a call with these `Params` and tensors; textures have additional conditions.

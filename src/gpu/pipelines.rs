@@ -101,13 +101,14 @@ impl Pipelines {
             bind_group_layouts: groups,
             immediate_size: 0,
         });
+        let constants: Vec<_> = kernel.constants.iter().chain(constants).copied().collect();
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some(kernel.entry),
             // Every kernel writes its workgroup variables before it reads them.
-            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+            compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, zero_initialize_workgroup_memory: false },
             cache: None,
         });
         Pipeline { raw, layout }

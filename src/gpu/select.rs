@@ -57,7 +57,8 @@ impl Capabilities {
         (self.images || !images)
             && (self.f16 || !f16)
             && self.subgroup_sizes[0] >= subgroup
-            && matrix.is_none_or(|shape| self.matrices.contains(&shape))
+            // The elements of a cooperative matrix are spread over a subgroup of a size that the kernel knows.
+            && matrix.is_none_or(|shape| self.matrices.contains(&shape) && self.subgroup_sizes == [subgroup; 2])
             && self.invocations >= invocations
             && self.workgroup_bytes >= workgroup_bytes
     }

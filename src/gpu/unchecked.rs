@@ -8,3 +8,10 @@ pub(super) fn create_module(device: &wgpu::Device, descriptor: wgpu::ShaderModul
     // `Graph` takes from the shapes of the very tensors that it binds, and its loops end.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
+
+/// Permits cooperative matrices, which wgpu 30 calls experimental.
+pub(super) fn experimental_features() -> wgpu::ExperimentalFeatures {
+    // SAFETY: kernels with cooperative matrices are this crate's own; a wrong result of a driver is found by the self-test before
+    // such a kernel is used.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
+}

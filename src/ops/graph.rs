@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use super::kernels::halves::Round;
 use crate::gpu::{
     Access, Call, Capabilities, Chosen, Command, DType, Dispatch, Program, Role, Shape, Tensor, TensorId, TensorInfo, choose,
 };
@@ -35,6 +36,8 @@ pub struct Graph {
     in_update: bool,
     /// (from, to) of the copies that end a micro-batch.
     stores: Vec<(TensorId, TensorId)>,
+    /// Tensors rounded to f16 in the list being recorded, until they are written again.
+    halves: HashMap<TensorId, Tensor>,
 }
 
 impl Graph {
@@ -52,6 +55,7 @@ impl Graph {
             streams: 0,
             in_update: false,
             stores: Vec::new(),
+            halves: HashMap::new(),
         }
     }
 
@@ -204,6 +208,7 @@ impl Graph {
     /// The following commands run once per update, after the last micro-batch.
     pub fn begin_update(&mut self) {
         self.in_update = true;
+        self.halves.clear();
     }
 
     fn push(&mut self, command: Command) {
@@ -236,9 +241,27 @@ impl Graph {
         choose(call, &self.capabilities).is_some()
     }
 
+    /// The elements of an f32 tensor rounded to f16, as kernels with f16 operands read them: rounded once after its last write. The
+    /// weights of a layer are rounded once in a micro-batch, for forward and backward (6 bytes of traffic a weight).
+    fn halves(&mut self, x: Tensor) -> Tensor {
+        if let Some(known) = self.halves.get(&x.id) {
+            return known.reshape(x.shape);
+        }
+        let name = format!("{}.f16", self.program.tensor(x.id).name);
+        let y = self.create(&name, x.shape, DType::F16, Role::Activation);
+        self.dispatch(Round { x, y });
+        self.halves.insert(x.id, y);
+        y
+    }
+
     /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
     fn launch(&mut self, call: &impl Call, chosen: Chosen) {
-        let Chosen { kernel, tensors, grid } = chosen;
+        let Chosen { kernel, mut tensors, grid } = chosen;
+        for (t, b) in tensors.iter_mut().zip(kernel.bindings) {
+            if b.dtype == DType::F16 && t.dtype == DType::F32 {
+                *t = self.halves(*t);
+            }
+        }
         let [mut x, mut y, z] = grid;
         if x > MAX_WORKGROUPS {
             assert_eq!(y, 1, "{}: a grid of {grid:?} cannot fold into y", kernel.name());
@@ -264,6 +287,7 @@ impl Graph {
         }
         for (t, b) in tensors.iter().zip(kernel.bindings) {
             if b.access.writes() {
+                self.halves.remove(&t.id);
                 let missing = &mut self.missing_writes[t.id.0 as usize];
                 *missing = missing.saturating_sub(1);
                 let role = self.program.tensor(t.id).role;
@@ -278,6 +302,7 @@ impl Graph {
 
     /// Fills a tensor with zeros; counts as its first write.
     pub fn clear(&mut self, t: Tensor) {
+        self.halves.remove(&t.id);
         self.missing_writes[t.id.0 as usize] = 0;
         self.push(Command::Clear(t.id));
     }

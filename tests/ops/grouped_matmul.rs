@@ -3,7 +3,7 @@
 use moelab::ops::GroupedForm;
 
 use crate::{
-    harness::{Array, Input, check, device, run, tiers},
+    harness::{Array, Case, Input, device, run, tiers},
     matmul::linear,
 };
 
@@ -25,9 +25,9 @@ fn follows(offsets: &[u32], inner: u32, out: u32, is_param: bool) {
     let experts = offsets.len() as u32 - 1;
     let rows = offsets[experts as usize];
     let w = Input::normal("w", [experts, out, inner]);
-    check(
-        &format!("grouped_linear {offsets:?} {inner}x{out}"),
-        &[Input::normal("x", [rows, inner]), if is_param { w.param() } else { w }, Input::u32("offsets", [experts + 1], offsets.to_vec())],
+    let w = if is_param { w.param() } else { w };
+    Case::new(format!("grouped_linear {offsets:?} {inner}x{out}")).halves().check(
+        &[Input::normal("x", [rows, inner]).halves(), w.halves(), Input::u32("offsets", [experts + 1], offsets.to_vec())],
         |g, t| vec![g.grouped_linear(t[0], t[1], t[2])],
         |a| vec![grouped_linear(&a[0], &a[1], &a[2])],
     );
@@ -48,6 +48,7 @@ fn segments_of_any_length() {
         follows(&offsets, 64, 68, true);
     }
     follows(&[0, 0, 67, 101], 128, 192, true);
+    follows(&[0, 3, 35, 99, 99, 131], 40, 72, true);
 }
 
 #[test]

@@ -68,6 +68,17 @@ impl Array {
     }
 }
 
+/// The nearest f16, ties to even.
+fn half(value: f32) -> f32 {
+    const SMALLEST_NORMAL: f32 = 6.103_515_6e-5;
+    const SUBNORMALS: f32 = (1 << 24) as f32;
+    if value.abs() < SMALLEST_NORMAL {
+        return (value * SUBNORMALS).round_ties_even() / SUBNORMALS;
+    }
+    let bits = value.to_bits();
+    f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff)
+}
+
 #[derive(Clone)]
 enum Values {
     F32(Vec<f32>),
@@ -109,6 +120,14 @@ impl Input {
     /// Integers; they have no gradient.
     pub fn u32(name: &str, shape: impl Into<Vec<u32>>, values: Vec<u32>) -> Input {
         Input { name: name.into(), shape: shape.into(), values: Values::U32(values), is_param: false }
+    }
+
+    /// Rounds every value to f16, so that kernels with f16 operands compute the same function.
+    pub fn halves(mut self) -> Input {
+        if let Values::F32(values) = &mut self.values {
+            values.iter_mut().for_each(|v| *v = half(*v));
+        }
+        self
     }
 
     /// Makes it a parameter, whose gradient accumulates through `param_grad`.
@@ -214,13 +233,14 @@ pub struct Case {
     tolerance: f64,
     step: Step,
     has_seeded_loss: bool,
+    has_halves: bool,
     mutations: Vec<(&'static str, &'static str, &'static str)>,
 }
 
 impl Case {
     pub fn new(name: impl Into<String>) -> Case {
         let step = Step { seed_low: 5, seed_high: 9, micro_step: 3, inverse_targets: 1.0, ..Step::default() };
-        Case { name: name.into(), tolerance: TOLERANCE, step, has_seeded_loss: false, mutations: Vec::new() }
+        Case { name: name.into(), tolerance: TOLERANCE, step, has_seeded_loss: false, has_halves: false, mutations: Vec::new() }
     }
 
     /// A looser bound needs its reason at the case.
@@ -238,6 +258,12 @@ impl Case {
     /// The first output is a loss that takes its gradient from `loss_seed`; the others get none.
     pub fn seeded_loss(mut self) -> Case {
         self.has_seeded_loss = true;
+        self
+    }
+
+    /// All operands and gradients are representable in f16, so kernels with f16 operands are compared as well.
+    pub fn halves(mut self) -> Case {
+        self.has_halves = true;
         self
     }
 
@@ -265,7 +291,8 @@ impl Case {
         let cotangents: Vec<Vec<f32>> = expected.iter().enumerate().map(|(i, y)| self.cotangent(i, y.data.len())).collect();
         let outcomes: Vec<_> = {
             let (device, mut seen) = (device(), Vec::new());
-            let sets = device.capabilities.sets(MODULES).into_iter();
+            let all = device.with_matrices(MODULES).filter(|_| self.has_halves).unwrap_or(device.capabilities);
+            let sets = device.capabilities.sets(MODULES).into_iter().chain(all.sets(MODULES));
             sets.filter_map(|(name, set)| Some((name, self.run(&device, set, &mut seen, inputs, &graph, &cotangents)?))).collect()
         };
         for (tier, outcome) in &outcomes {
@@ -299,7 +326,7 @@ impl Case {
         match (self.has_seeded_loss, output) {
             (true, 0) => vec![0.75],
             (true, _) => vec![0.0; len],
-            _ => (0..len as u32).map(|i| stream.normal(i)).collect(),
+            _ => (0..len as u32).map(|i| half(stream.normal(i))).collect(),
         }
     }
 

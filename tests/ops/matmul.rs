@@ -2,10 +2,10 @@
 
 use moelab::{
     gpu::{Capabilities, Command, Tensor},
-    ops::{Addend, Form, Graph},
+    ops::{Addend, Form, Graph, kernels::MODULES},
 };
 
-use crate::harness::{Array, Input, check, device, run, tiers};
+use crate::harness::{Array, Case, Input, device, run, tiers};
 
 /// x [N, in] times w [out, in] transposed.
 pub fn linear(x: &Array, w: &Array) -> Array {
@@ -20,8 +20,14 @@ pub fn linear(x: &Array, w: &Array) -> Array {
     y
 }
 
+/// Compares with every kernel, those with f16 operands included.
+fn check(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Vec<Array>) {
+    let inputs: Vec<Input> = inputs.iter().cloned().map(Input::halves).collect();
+    Case::new(name).halves().check(&inputs, graph, twin);
+}
+
 /// [rows, inner, columns] below, at and beyond a tile of either tier; the last ones have images, the very last ones whole vec4s only.
-const SHAPES: [[u32; 3]; 15] = [
+const SHAPES: [[u32; 3]; 18] = [
     [1, 1, 1],
     [1, 7, 3],
     [5, 16, 1],
@@ -37,6 +43,9 @@ const SHAPES: [[u32; 3]; 15] = [
     [4, 4, 4],
     [132, 20, 68],
     [68, 68, 132],
+    [8, 8, 8],
+    [64, 40, 32],
+    [72, 136, 40],
 ];
 
 #[test]
@@ -132,6 +141,9 @@ fn batched_products_follow_the_twin() {
         (Form::Tn, [3, 17, 13], [3, 17, 19]),
         (Form::Tn, [3, 18, 64], [3, 18, 128]),
         (Form::Tn, [2, 7, 128], [2, 7, 64]),
+        (Form::Nn, [2, 72, 40], [2, 40, 24]),
+        (Form::Nt, [2, 64, 96], [2, 32, 96]),
+        (Form::Tn, [2, 24, 40], [2, 24, 72]),
     ] {
         // The forms record no backward, so the operands want no gradient.
         check_forward(
@@ -151,6 +163,8 @@ fn sums_in_parts_follow_the_twin() {
         (Form::Nn, [1, 5, 1031], [1, 1031, 7]),
         (Form::Tn, [1, 1300, 20], [1, 1300, 24]),
         (Form::Tn, [1, 1031, 5], [1, 1031, 7]),
+        (Form::Nn, [1, 16, 1304], [1, 1304, 24]),
+        (Form::Tn, [1, 1304, 16], [1, 1304, 24]),
     ] {
         check_forward(
             &format!("{form:?} {a:?} {b:?} in parts"),
@@ -159,7 +173,7 @@ fn sums_in_parts_follow_the_twin() {
             |x| product(&x[0], &x[1], form, None),
         );
     }
-    for [rows, inner, out] in [[1300, 20, 24], [1031, 5, 7]] {
+    for [rows, inner, out] in [[1300, 20, 24], [1031, 5, 7], [1304, 16, 24]] {
         check(
             &format!("linear {rows}x{inner}x{out} in parts"),
             &[Input::normal("x", [rows, inner]), Input::normal("w", [out, inner]).param()],
@@ -182,6 +196,8 @@ fn additions_follow_the_twin() {
         (Form::Nn, [2, 128, 64], [2, 64, 128], [2, 128, 128]),
         (Form::Nt, [2, 66, 5], [2, 70, 5], [2, 66, 70]),
         (Form::Nt, [2, 33, 64], [2, 36, 64], [2, 33, 36]),
+        (Form::Nn, [2, 40, 72], [2, 72, 40], [2, 40, 40]),
+        (Form::Nt, [2, 40, 24], [2, 72, 24], [2, 40, 72]),
     ] {
         let inputs = [Input::normal("a", a), Input::normal("b", b), Input::normal("r", y)];
         check_forward(
@@ -198,8 +214,13 @@ fn additions_follow_the_twin() {
 
 /// Compares forward only, on both tiers.
 fn check_forward(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Array) {
+    let inputs: Vec<Input> = inputs.iter().cloned().map(Input::halves).collect();
+    let inputs = inputs.as_slice();
     let wanted = twin(&inputs.iter().map(Input::array).collect::<Vec<_>>());
-    let tiers = tiers(&device());
+    let tiers = {
+        let device = device();
+        tiers(&device).into_iter().chain(device.with_matrices(MODULES)).collect::<Vec<_>>()
+    };
     for tier in tiers {
         let found = run(tier, inputs, &graph).remove(0);
         assert_eq!(found.len(), wanted.data.len(), "{name}");

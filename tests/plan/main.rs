@@ -26,6 +26,7 @@ static READS_BUFFER: KernelInfo = KernelInfo {
     params_bytes: 0,
     uses_step: false,
     overrides: &[],
+    constants: &[],
     bindings: &[binding("x", 0, BUFFER, Access::Read), binding("y", 1, BUFFER, Access::Write)],
     fits: |_, _| true,
     grid: |_, _| [1, 1, 1],

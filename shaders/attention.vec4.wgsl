@@ -205,7 +205,8 @@ fn add_weighted_keys(first: u32, count: u32, key: u32, local: u32, weights: ptr<
     }
 }
 
-// Largest over the invocations that own the same queries. Barriers must separate it from other use of sh_operands.
+// Shows a value to the invocations that own the same queries. Barriers before it, and after it has been read, keep it apart
+// from operands.
 fn share(value: vec4<f32>, place: vec2<u32>) {
     sh_operands[16u * place.x + place.y] = value;
     workgroupBarrier();

@@ -7,7 +7,7 @@
 import package::lib::clip::{CLIP_FACTOR, CLIP_FINITE, CLIP_NORM, CLIP_SKIPPED};
 import package::lib::finite::is_finite_bits;
 import package::lib::index::flat_workgroup;
-import package::lib::step::step;
+import package::lib::step::{inverse_loss_scale, step};
 
 struct Params {
     first: u32,  // first pass: first partial of this launch; second pass: number of partials
@@ -114,8 +114,9 @@ fn finish(@builtin(local_invocation_index) local: u32) {
     if (!is_finite) {
         skipped[0] += 1u;
     }
-    let norm = sqrt(select(0.0, sh_sum[0], is_finite));
-    let factor = select(min(1.0, step.clip_norm / (norm + 1e-6)), 1.0, step.clip_norm == 0.0);
+    let scale = inverse_loss_scale();
+    let norm = sqrt(select(0.0, sh_sum[0], is_finite)) * scale;
+    let factor = select(min(1.0, step.clip_norm / (norm + 1e-6)), 1.0, step.clip_norm == 0.0) * scale;
     clip[CLIP_NORM] = select(0x7f800000u, bitcast<u32>(norm), is_finite);
     clip[CLIP_FACTOR] = select(0u, bitcast<u32>(factor), is_finite);
     clip[CLIP_FINITE] = select(0u, 1u, is_finite);

@@ -3,6 +3,7 @@
 // A launch takes up to six gradients.
 
 import package::lib::finite::is_finite_bits;
+import package::lib::step::{inverse_loss_scale, step};
 
 struct Params {
     first: u32,     // first norm of this launch
@@ -66,7 +67,7 @@ fn norms_of(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     if (local == 0u) {
         // The sum of finite squares may overflow, too.
         let is_finite = sh_bad[0] == 0u && is_finite_bits(bitcast<u32>(sh_sum[0]));
-        let norm = sqrt(select(0.0, sh_sum[0], is_finite));
+        let norm = sqrt(select(0.0, sh_sum[0], is_finite)) * inverse_loss_scale();
         norms[params.first + workgroup.x] = select(0x7f800000u, bitcast<u32>(norm), is_finite);
     }
 }

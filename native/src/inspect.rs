@@ -60,7 +60,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     let mut config = open::config(args)?;
     open::fill_vocabulary(&mut config)?;
     let device = open::device(common)?;
-    let estimate = Footprint::of(&config, device.capabilities);
+    let estimate = Footprint::of(&config, recording::kernels_for(&config, &device)?);
     let (most, total) = (device.adapter.max_binding_bytes, estimate.total());
     let machine = machine_memory().filter(|_| uses_machine_memory(&device.adapter));
     let parts = estimate.parts().into_iter().chain([("total", total)]);

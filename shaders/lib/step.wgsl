@@ -11,10 +11,16 @@ struct Step {
     z_coefficient: f32,         // coefficient of the router's z-loss
     clip_norm: f32,             // largest gradient norm, 0: no clipping
     inverse_targets: f32,       // 1 / targets of this micro-batch
+    loss_scale_exponent: u32,   // e: gradients are 2^e times what they stand for, so that f16 does not round them to zero
     real_tokens: u32,           // tokens of this micro-batch that are real, whole sequences from the first on; all if it is beyond the micro-batch's size; the rows after them are not counted, averaged or learned from
 }
 
 @group(1) @binding(0) var<uniform> step: Step;
+
+// What turns computed gradients into those that they stand for; exact.
+fn inverse_loss_scale() -> f32 {
+    return bitcast<f32>((127u - step.loss_scale_exponent) << 23u);
+}
 
 // How many of a micro-batch's tokens are real.
 fn real_of(tokens: u32) -> u32 {

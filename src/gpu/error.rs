@@ -29,6 +29,14 @@ pub enum GpuError {
         /// What the user can change.
         remedy: String,
     },
+    /// The adapter has no cooperative matrices that a kernel is written for.
+    #[error(
+        "`train.precision` is \"f16\": expected an adapter with cooperative matrices of 16x16x16 or 8x8x8 f16 elements (tensor cores, over Vulkan), the adapter `{adapter}` has none of them. Set it to \"f32\", or choose another adapter with --adapter"
+    )]
+    NoMatrices {
+        /// The adapter's name.
+        adapter: String,
+    },
     /// The device could not be opened.
     #[error("the adapter `{adapter}` refused a device: {reason}. Update its driver or choose another with --adapter")]
     Refused {

@@ -17,6 +17,7 @@ use crate::lab::probe::{CHECKS, Outcome, Tamper};
 use crate::random::Stream;
 use crate::run::Config;
 use crate::run::digest::sha256_hex;
+use crate::train::recording::kernels_for;
 use crate::run::schedule::balance_coefficient;
 use crate::train::{TrainError, trainer::Trainer};
 
@@ -274,7 +275,7 @@ pub fn data_facts(corpus: &Corpus, config: &Config) -> DataFacts {
 
 /// The memory that an arm needs on a device, whose memory is `available` bytes if that is known.
 pub fn memory_facts(arm: &Arm, device: &Device, available: Option<u64>) -> MemoryFacts {
-    let footprint = Footprint::of(&arm.config, device.capabilities);
+    let footprint = Footprint::of(&arm.config, kernels_for(&arm.config, device).unwrap_or(device.capabilities));
     MemoryFacts {
         arm: arm.name.clone(),
         needed: footprint.total(),

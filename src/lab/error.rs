@@ -68,6 +68,13 @@ impl From<GpuError> for Problem {
                 remedy: Some(remedy.into()),
                 ..problem
             },
+            GpuError::NoMatrices { adapter } => Problem {
+                place: Some("train.precision".into()),
+                wanted: Some("an adapter with cooperative matrices".into()),
+                found: Some(adapter.into()),
+                remedy: Some("set it to \"f32\"".into()),
+                ..problem
+            },
             GpuError::Lost { adapter, reason: found } => Problem {
                 place: Some(adapter.into()),
                 found: Some(found.into()),

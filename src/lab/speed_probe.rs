@@ -141,8 +141,9 @@ impl<E: Environment> SpeedProbe<E> {
         let seconds_per_update =
             *steps.get(steps.len() / 2).ok_or_else(|| Problem::new("the run is too short to time: it has one update"))?;
         let summed: f64 = self.ends.last().unwrap_or(&0.0) - self.ends.first().unwrap_or(&0.0);
-        let footprint = Footprint::of(config, device.capabilities);
-        let program = recording::training(config, device.capabilities).program;
+        let kernels = recording::kernels_for(config, device).unwrap_or(device.capabilities);
+        let footprint = Footprint::of(config, kernels);
+        let program = recording::training(config, kernels).program;
         let mut tensors: Vec<(String, u64)> = program.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.bytes())).collect();
         tensors.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         tensors.truncate(LISTED);

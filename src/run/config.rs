@@ -57,6 +57,8 @@ options! {
         micro_batches: u32 = 4 => 1..=65_536;
         /// Weights of the micro-batches of an update if they are not equally full, as the last one of an epoch may be.
         weighting: Weighting = Weighting::Token;
+        /// Precision of the operands of matrix products in training; sums, weights, moments and evaluations are f32 in any case.
+        precision: Precision = Precision::F32;
         /// Updates per line of metrics. A line describes its own update only; evaluations and incidents are always logged.
         #[class(bookkeeping)]
         log_every: u32 = 1 => 1..=1_000_000;
@@ -163,6 +165,16 @@ choices! {
         /// Every micro-batch equally: the mean of the micro-batches' means, as in trainers that divide each loss by the number
         /// of micro-batches. A target in a micro-batch of one sequence then has the weight of B targets in a full one.
         MicroBatch = "micro_batch",
+    }
+}
+
+choices! {
+    /// Precision of the operands of matrix products.
+    pub enum Precision {
+        /// f32, on every adapter.
+        F32 = "f32",
+        /// Rounded to f16, on adapters with cooperative matrices (tensor cores). Gradients are scaled to stay in its range.
+        F16 = "f16",
     }
 }
 
@@ -304,6 +316,15 @@ impl Config {
     /// Tokens per micro-batch, N = B * T.
     pub fn tokens_per_micro_batch(&self) -> u32 {
         self.data.batch * self.data.sequence_length
+    }
+
+    /// e, where gradients are computed 2^e times too large, so that f16 does not round them to zero: those of the logits of a mean over
+    /// N tokens are at most 1 / N. 0 with f32 operands.
+    pub fn loss_scale_exponent(&self) -> u32 {
+        match self.train.precision {
+            Precision::F32 => 0,
+            Precision::F16 => self.tokens_per_micro_batch().ilog2(),
+        }
     }
 
     /// Tokens per update.

@@ -48,7 +48,7 @@ impl TrainerBuilder {
     pub fn proceed(mut self) -> Result<ControlFlow<Trainer, TrainerBuilder>, TrainError> {
         let (device, memory) = (&self.device, &mut self.memory);
         if self.training.is_none() {
-            let recorded = recording::training(&self.config, device.capabilities);
+            let recorded = recording::training(&self.config, recording::kernels_for(&self.config, device)?);
             self.training = Some(TrainStep::new(device, memory, recorded, self.options)?);
         } else if self.evaluation.is_none() {
             let recorded = recording::evaluation(&self.config, device.capabilities);

@@ -66,7 +66,7 @@ impl<'a> MicroBatches<'a> {
     pub(super) fn fill(&self, index: u32, weight: &MicroWeight, inputs: &mut MicroBatch) {
         let micro_step = self.micro_step(index);
         self.corpus.fill_training_batch(self.batch_of(micro_step), &mut inputs.batch);
-        inputs.loss_seed = weight.of_losses as f32;
+        inputs.loss_seed = weight.of_losses as f32 * (1_u64 << self.config.loss_scale_exponent()) as f32;
         // All states are reset if the config requires it; otherwise those whose row was padding in the previous micro-batch, whose
         // states belong to no text.
         let kept = if self.config.states_start_anew(micro_step) { 0 } else { self.sequences_of(micro_step - 1) };
@@ -90,6 +90,7 @@ impl<'a> MicroBatches<'a> {
             z_coefficient: config.model.balance.z_coefficient as f32,
             clip_norm: config.optimizer.clip_norm as f32,
             inverse_targets: 1.0 / batch.target_count().max(1) as f32,
+            loss_scale_exponent: config.loss_scale_exponent(),
             real_tokens: batch.real_sequences(config.data.sequence_length) * config.data.sequence_length,
         }
     }

@@ -4,12 +4,12 @@ use super::optimizer;
 use crate::run::{
     ModelConfig,
     checkpoint::Expected,
-    config::{Config, DataKind, IdleExperts},
+    config::{Config, DataKind, IdleExperts, Precision},
 };
 use crate::{
-    gpu::{Capabilities, DType, Program, Role, Tensor, TensorId},
+    gpu::{Capabilities, DType, Device, GpuError, Program, Role, Tensor, TensorId},
     model::transformer::{Mode, RouterCall, RouterState, router_states, transformer},
-    ops::Graph,
+    ops::{Graph, kernels::MODULES},
 };
 
 /// One micro-batch forward and backward, and the update.
@@ -102,6 +102,17 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
         ids.push(t.id);
     }
     ids
+}
+
+/// The capabilities for which a config's training is recorded: with cooperative matrices if its products have f16 operands.
+///
+/// # Errors
+/// If the adapter has none that a kernel is written for.
+pub fn kernels_for(config: &Config, device: &Device) -> Result<Capabilities, GpuError> {
+    match config.train.precision {
+        Precision::F32 => Ok(device.capabilities),
+        Precision::F16 => device.with_matrices(MODULES).ok_or_else(|| GpuError::NoMatrices { adapter: device.adapter.name.clone() }),
+    }
 }
 
 /// Records training.

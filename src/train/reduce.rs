@@ -50,6 +50,7 @@ impl Reduced<'_> {
             values.clear();
             match series.source {
                 Source::Statistics(slot) => values.push(self.statistic(slot, series.reduction)),
+                Source::Clip("factor") => values.push(f64::from(self.outputs.clip[clip_slot("factor")]) * self.loss_scale()),
                 Source::Clip(slot) => values.push(f64::from(self.outputs.clip[clip_slot(slot)])),
                 Source::Routing(slot) => {
                     self.routing(slot, series.reduction, values);
@@ -105,6 +106,11 @@ impl Reduced<'_> {
                 place = end;
             }
         }
+    }
+
+    /// The factor of the clip is that of the scaled gradients.
+    fn loss_scale(&self) -> f64 {
+        (1_u64 << self.config.loss_scale_exponent()) as f64
     }
 
     /// `None` for routing series in a model without a router. The buffers are its own.

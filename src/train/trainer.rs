@@ -199,7 +199,9 @@ impl Trainer {
 
     /// The kernels that [`Trainer::new`] needs and that no earlier run on the device did, to be compiled one at a time before it.
     pub fn compilation(config: &Config, device: &Device) -> Compilation {
-        let training = recording::training(config, device.capabilities);
+        // Without the kernels there is nothing to compile: the builder says why.
+        let kernels = recording::kernels_for(config, device).unwrap_or(device.capabilities);
+        let training = recording::training(config, kernels);
         let evaluation = recording::evaluation(config, device.capabilities);
         Compilation::of(device, &[&training.program, &evaluation.program])
     }

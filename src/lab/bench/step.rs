@@ -18,7 +18,7 @@ use crate::{
     },
     train::{
         engine::{EvalStep, MicroBatch, TrainStep, UpdateOutputs, UpdateRun},
-        recording::{evaluation_with, training, training_with},
+        recording::{evaluation_with, kernels_for, training, training_with},
         trainer::IN_FLIGHT,
     },
 };
@@ -175,7 +175,7 @@ fn routing_cost(ready: &mut Ready, rounds: u32, now: &dyn Fn() -> f64) -> Result
 
 fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -> Result<Ready<'a>, GpuError> {
     let mut memory = Memory::default();
-    let recorded = training_with(config, device.capabilities, measures_routing);
+    let recorded = training_with(config, kernels_for(config, device)?, measures_routing);
     let train = TrainStep::new(device, &mut memory, recorded, PlanOptions::default())?;
     let evaluation = evaluation_with(config, device.capabilities, measures_routing);
     let evaluation = EvalStep::new(device, &mut memory, evaluation, PlanOptions::default())?;
@@ -190,7 +190,7 @@ fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -
     let mut inputs = MicroBatch {
         batch: Batch { tokens: draw(1), targets: draw(2) },
         fresh: vec![1.0; config.data.batch as usize],
-        loss_seed: 1.0 / config.train.micro_batches as f32,
+        loss_seed: (1_u64 << config.loss_scale_exponent()) as f32 / config.train.micro_batches as f32,
         ..MicroBatch::default()
     };
     inputs.step = Step {
@@ -202,6 +202,7 @@ fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -
         z_coefficient: config.model.balance.z_coefficient as f32,
         clip_norm: config.optimizer.clip_norm as f32,
         inverse_targets: 1.0 / count as f32,
+        loss_scale_exponent: config.loss_scale_exponent(),
         ..Step::default()
     };
     Ok(Ready { device, config, train, evaluation, memory, inputs, in_flight: VecDeque::new(), outputs: UpdateOutputs::default() })
@@ -290,7 +291,7 @@ impl Ready<'_> {
         let (micro, update) = self.train.recorded().program.dispatches();
         let mut deeper = config.clone();
         deeper.model.depth.layers += 1;
-        let (deeper_micro, deeper_update) = training(&deeper, self.device.capabilities).program.dispatches();
+        let (deeper_micro, deeper_update) = training(&deeper, kernels_for(config, self.device).unwrap_or(self.device.capabilities)).program.dispatches();
         StepRecord {
             kernel: "step",
             shape: self.shape(),

@@ -6,11 +6,9 @@ fn multiply_wide(a: u32, b: u32) -> vec2<u32> { // (high, low) of the 64-bit pro
     let a1 = a >> 16u;
     let b0 = b & 0xffffu;
     let b1 = b >> 16u;
-    let p00 = a0 * b0;
-    let p01 = a0 * b1;
-    let p10 = a1 * b0;
-    let middle = (p00 >> 16u) + (p01 & 0xffffu) + (p10 & 0xffffu);
-    let high = a1 * b1 + (p01 >> 16u) + (p10 >> 16u) + (middle >> 16u);
+    let low = a1 * b0 + ((a0 * b0) >> 16u);
+    let middle = a0 * b1 + (low & 0xffffu);
+    let high = a1 * b1 + (low >> 16u) + (middle >> 16u);
     return vec2<u32>(high, a * b);
 }
 

@@ -7,7 +7,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -96,12 +96,15 @@ impl AdapterSummary {
 
 /// Features that kernels may use, requested from every adapter that has them.
 const FEATURES: wgpu::Features =
-    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(COOPERATIVE_MATRICES);
+
+/// What cooperative matrices take: their SPIR-V is repaired before a driver sees it.
+const COOPERATIVE_MATRICES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::PASSTHROUGH_SHADERS);
 
 /// The shapes of cooperative matrices with f16 operands and f32 sums, padded with zeros.
 fn matrices_of(adapter: &wgpu::Adapter) -> [MatrixShape; 4] {
     let mut shapes = [[0; 3]; 4];
-    if !adapter.features().contains(FEATURES) {
+    if !adapter.features().contains(FEATURES) || adapter.get_info().backend != wgpu::Backend::Vulkan {
         return shapes;
     }
     let (f16, f32) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
@@ -137,6 +140,7 @@ pub struct Device {
     /// matrices, which round operands to f16: see [`Device::with_matrices`].
     pub capabilities: Capabilities,
     matrices: [MatrixShape; 4],
+    tested: OnceLock<Result<(), GpuError>>,
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Arc<Pipelines>,
@@ -220,6 +224,7 @@ impl Device {
         Ok(Device {
             capabilities,
             matrices: matrices_of(&adapter),
+            tested: OnceLock::new(),
             adapter: summary,
             pipelines: Arc::new(Pipelines::new(&raw)),
             raw,
@@ -235,6 +240,14 @@ impl Device {
     pub fn with_matrices(&self, modules: &[&ModuleInfo]) -> Option<Capabilities> {
         let with = Capabilities { matrices: self.matrices, ..self.capabilities };
         modules.iter().any(|m| m.requires.matrix.is_some() && with.satisfy(&m.requires)).then_some(with)
+    }
+
+    /// The outcome of a test of the device, which is run once.
+    ///
+    /// # Errors
+    /// Those of the test.
+    pub fn tested(&self, test: impl FnOnce() -> Result<(), GpuError>) -> Result<(), GpuError> {
+        self.tested.get_or_init(test).clone()
     }
 
     /// Reports the first error since the device was opened, if any.

@@ -29,13 +29,15 @@ pub enum GpuError {
         /// What the user can change.
         remedy: String,
     },
-    /// The adapter has no cooperative matrices that a kernel is written for.
+    /// The adapter has no cooperative matrices that a kernel is written for, or they fail the self-test.
     #[error(
-        "`train.precision` is \"f16\": expected an adapter with cooperative matrices of 16x16x16 or 8x8x8 f16 elements (tensor cores, over Vulkan), the adapter `{adapter}` has none of them. Set it to \"f32\", or choose another adapter with --adapter"
+        "`train.precision` is \"f16\": expected an adapter with cooperative matrices of 16x16x16 or 8x8x8 f16 elements (tensor cores, over Vulkan); those of the adapter `{adapter}` {reason}. Set it to \"f32\", or choose another adapter with --adapter"
     )]
     NoMatrices {
         /// The adapter's name.
         adapter: String,
+        /// What is wrong, about its matrices.
+        reason: String,
     },
     /// The device could not be opened.
     #[error("the adapter `{adapter}` refused a device: {reason}. Update its driver or choose another with --adapter")]

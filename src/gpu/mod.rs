@@ -20,6 +20,11 @@ pub mod program;
 mod readback;
 pub mod representation;
 mod select;
+#[cfg(not(target_arch = "wasm32"))]
+mod spirv;
+#[cfg(target_arch = "wasm32")]
+#[path = "no_spirv.rs"]
+mod spirv;
 mod step;
 mod submission;
 mod tensor;

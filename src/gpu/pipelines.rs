@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock, unchecked};
+use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock, spirv, unchecked};
 
 /// A compiled entry point.
 #[derive(Clone)]
@@ -75,9 +75,9 @@ impl Pipelines {
     }
 
     /// Compiles the entry point anew.
-    pub(super) fn compile(&self, Kernel { info: kernel, constants }: &Kernel) -> Pipeline {
+    pub(super) fn compile(&self, of: &Kernel) -> Pipeline {
+        let Kernel { info: kernel, constants } = of;
         let label = kernel.name();
-        let module = self.modules.get(std::ptr::from_ref(kernel.module).addr(), || self.module(kernel.module));
         let mut entries = Vec::new();
         if kernel.params_bytes > 0 {
             entries.push(layout_entry(0, wgpu::BufferBindingType::Uniform));
@@ -101,7 +101,14 @@ impl Pipelines {
             bind_group_layouts: groups,
             immediate_size: 0,
         });
-        let constants: Vec<_> = kernel.constants.iter().chain(constants).copied().collect();
+        let mut constants: Vec<_> = kernel.constants.iter().chain(constants).copied().collect();
+        let module = match spirv::module(&self.device, of) {
+            Some(module) => {
+                constants.clear(); // It has them.
+                module
+            }
+            None => self.modules.get(std::ptr::from_ref(kernel.module).addr(), || self.module(kernel.module)),
+        };
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&pipeline_layout),

@@ -68,7 +68,7 @@ impl From<GpuError> for Problem {
                 remedy: Some(remedy.into()),
                 ..problem
             },
-            GpuError::NoMatrices { adapter } => Problem {
+            GpuError::NoMatrices { adapter, .. } => Problem {
                 place: Some("train.precision".into()),
                 wanted: Some("an adapter with cooperative matrices".into()),
                 found: Some(adapter.into()),

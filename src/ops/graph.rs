@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 
-use super::kernels::halves::Round;
 use crate::gpu::{
     Access, Call, Capabilities, Chosen, Command, DType, Dispatch, Program, Role, Shape, Tensor, TensorId, TensorInfo, choose,
 };
@@ -37,7 +36,7 @@ pub struct Graph {
     /// (from, to) of the copies that end a micro-batch.
     stores: Vec<(TensorId, TensorId)>,
     /// Tensors rounded to f16 in the list being recorded, until they are written again.
-    halves: HashMap<TensorId, Tensor>,
+    pub(super) halves: HashMap<TensorId, Tensor>,
 }
 
 impl Graph {
@@ -71,7 +70,7 @@ impl Graph {
         &self.program
     }
 
-    fn create(&mut self, name: &str, shape: Shape, dtype: DType, role: Role) -> Tensor {
+    pub(super) fn create(&mut self, name: &str, shape: Shape, dtype: DType, role: Role) -> Tensor {
         let is_local = matches!(role, Role::Activation | Role::Output);
         let name = if is_local && !self.scopes.is_empty() { format!("{}.{name}", self.scopes.join(".")) } else { name.into() };
         assert!(role.is_planned() || !self.index.contains_key(&name), "two tensors named {name}");
@@ -205,10 +204,12 @@ impl Graph {
         self.streams
     }
 
-    /// The following commands run once per update, after the last micro-batch.
+    /// The following commands run once per update, after the last micro-batch. Their products have f32 operands in any case: Muon folds
+    /// the normalisation of a gradient into its first polynomial, whose terms exceed the range of f16.
     pub fn begin_update(&mut self) {
         self.in_update = true;
         self.halves.clear();
+        self.capabilities.matrices = Capabilities::PORTABLE.matrices;
     }
 
     fn push(&mut self, command: Command) {
@@ -239,19 +240,6 @@ impl Graph {
     /// Whether a kernel of this call fits.
     pub fn can_dispatch(&self, call: &impl Call) -> bool {
         choose(call, &self.capabilities).is_some()
-    }
-
-    /// The elements of an f32 tensor rounded to f16, as kernels with f16 operands read them: rounded once after its last write. The
-    /// weights of a layer are rounded once in a micro-batch, for forward and backward (6 bytes of traffic a weight).
-    fn halves(&mut self, x: Tensor) -> Tensor {
-        if let Some(known) = self.halves.get(&x.id) {
-            return known.reshape(x.shape);
-        }
-        let name = format!("{}.f16", self.program.tensor(x.id).name);
-        let y = self.create(&name, x.shape, DType::F16, Role::Activation);
-        self.dispatch(Round { x, y });
-        self.halves.insert(x.id, y);
-        y
     }
 
     /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).

@@ -18,6 +18,7 @@ mod grad_norm;
 mod gradient_norms;
 mod graph;
 mod grouped_matmul;
+mod halves;
 mod head_norm;
 mod latent_heads;
 mod layer_norm;
@@ -30,6 +31,7 @@ mod rms_norm;
 mod rope;
 mod router;
 mod selection_bias;
+mod self_test;
 mod split_columns;
 mod take_heads;
 
@@ -47,6 +49,7 @@ pub use matmul::{Addend, Form};
 pub use muon::Muon;
 pub use permute::Permutation;
 pub use rope::Rotation;
+pub use self_test::self_test;
 pub use router::{RouterBiases, RouterOptions, Routing, Scores};
 
 /// Generated from `shaders/` by the build script: `Params` and one call struct per entry point.

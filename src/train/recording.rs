@@ -9,7 +9,7 @@ use crate::run::{
 use crate::{
     gpu::{Capabilities, DType, Device, GpuError, Program, Role, Tensor, TensorId},
     model::transformer::{Mode, RouterCall, RouterState, router_states, transformer},
-    ops::{Graph, kernels::MODULES},
+    ops::{Graph, kernels::MODULES, self_test},
 };
 
 /// One micro-batch forward and backward, and the update.
@@ -107,11 +107,16 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
 /// The capabilities for which a config's training is recorded: with cooperative matrices if its products have f16 operands.
 ///
 /// # Errors
-/// If the adapter has none that a kernel is written for.
+/// If the adapter has none that a kernel is written for, or fails the self-test, which takes place once for a device.
 pub fn kernels_for(config: &Config, device: &Device) -> Result<Capabilities, GpuError> {
     match config.train.precision {
         Precision::F32 => Ok(device.capabilities),
-        Precision::F16 => device.with_matrices(MODULES).ok_or_else(|| GpuError::NoMatrices { adapter: device.adapter.name.clone() }),
+        Precision::F16 => {
+            let missing = || GpuError::NoMatrices { adapter: device.adapter.name.clone(), reason: "are not among them".into() };
+            let capabilities = device.with_matrices(MODULES).ok_or_else(missing)?;
+            device.tested(|| self_test(device, capabilities))?;
+            Ok(capabilities)
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub const STEP: Step = Step {
     z_coefficient: 0.07,
     clip_norm: 0.0,
     inverse_targets: 1.0,
+    loss_scale_exponent: 0,
     real_tokens: u32::MAX,
 };
 

@@ -30,18 +30,22 @@ fn names() -> Vec<String> {
 
 #[test]
 fn norm_and_factor_follow_the_sum() {
-    let (names, gradients) = (names(), gradients(0.5));
+    let (names, scaled, gradients) = (names(), gradients(512.0), gradients(0.5));
     let norm = gradients.iter().flatten().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
     on_every_tier(
         &parameters(),
         |g, t| g.grad_norm(t),
         |tier, fixture| {
             for (clip_norm, factor) in [(1.0, 1.0 / (norm + 1e-6)), (1e6, 1.0), (0.0, 1.0)] {
-                update(fixture, &Step { clip_norm, ..Step::default() }, &named(&names, &gradients));
-                let (found_norm, found_factor, is_finite, skipped) = clip(fixture);
-                assert!((f64::from(found_norm) / norm - 1.0).abs() < 1e-6, "{tier:?}: norm {found_norm}, wanted {norm}");
-                assert!((f64::from(found_factor) / factor - 1.0).abs() < 1e-6, "{tier:?}: factor {found_factor}, wanted {factor}");
-                assert!(is_finite && skipped == 0);
+                // Scaled gradients have the norm of those that they stand for, and the factor scales them back.
+                for (loss_scale_exponent, gradients) in [(0, &gradients), (10, &scaled)] {
+                    update(fixture, &Step { clip_norm, loss_scale_exponent, ..Step::default() }, &named(&names, gradients));
+                    let (found_norm, found_factor, is_finite, skipped) = clip(fixture);
+                    let factor = factor / f64::from(1 << loss_scale_exponent);
+                    assert!((f64::from(found_norm) / norm - 1.0).abs() < 1e-6, "{tier:?}: norm {found_norm}, wanted {norm}");
+                    assert!((f64::from(found_factor) / factor - 1.0).abs() < 1e-6, "{tier:?}: factor {found_factor}, wanted {factor}");
+                    assert!(is_finite && skipped == 0);
+                }
             }
         },
     );

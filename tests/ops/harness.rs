@@ -413,7 +413,8 @@ impl Case {
         }
         let norm = wanted.iter().map(|w| w * w).sum::<f64>().sqrt();
         let difference = found.iter().zip(wanted).map(|(f, w)| (f - w).powi(2)).sum::<f64>().sqrt();
-        let bound = if norm > 0.0 { self.tolerance * norm } else { 1e-7 };
+        // Where nothing is wanted, terms of up to 300 (the inverse deviation of a constant row) cancel, on some adapters but for a rounding.
+        let bound = self.tolerance * if norm > 0.0 { norm } else { 1.0 };
         if difference > bound + 1e-30 {
             let worst = (0..found.len()).max_by(|a, b| (found[*a] - wanted[*a]).abs().total_cmp(&(found[*b] - wanted[*b]).abs()));
             let i = worst.unwrap_or(0);
@@ -430,6 +431,19 @@ impl Case {
     }
 }
 
+/// What an adapter can run.
+trait Runs {
+    /// Whether the adapter runs a source of this file.
+    fn runs(&self, file: &str) -> bool;
+}
+
+impl Runs for Device {
+    fn runs(&self, file: &str) -> bool {
+        let all = self.with_matrices(MODULES).unwrap_or(self.capabilities);
+        MODULES.iter().any(|m| is_of(m.name, file) && all.satisfy(&m.requires))
+    }
+}
+
 /// The kernels of a program, in order.
 fn kernels_of(program: &Program) -> Vec<*const KernelInfo> {
     let kernel = |command: &Command| match command {
@@ -441,7 +455,7 @@ fn kernels_of(program: &Program) -> Vec<*const KernelInfo> {
 
 /// Whether a source is this file's: its own, or made with a library variant.
 fn is_of(source: &str, file: &str) -> bool {
-    source.strip_prefix(file).is_some_and(|variant| ["", "_subgroups", "_texels"].contains(&variant))
+    source.strip_prefix(file).is_some_and(|variant| ["", "_subgroups", "_texels", "_large", "_small", "_raster"].contains(&variant))
 }
 
 fn coordinates(len: usize) -> Vec<usize> {
@@ -479,6 +493,10 @@ pub fn catches(mutants: &[(&'static str, &'static str, &'static str)], outcome: 
     outcome(Case::new("control")).expect("the comparison without a mutant");
     for (module, from, to) in mutants {
         let mutant = format!("{module}: `{from}` -> `{to}`");
+        if !device().runs(module) {
+            eprintln!("skipped: {mutant}: the adapter does not run this kernel");
+            continue;
+        }
         assert!(outcome(Case::new(&mutant).mutate(module, from, to)).is_err(), "not caught: {mutant}");
     }
 }

@@ -5,7 +5,7 @@ use moelab::{
     ops::{Addend, Form, Graph, kernels::MODULES},
 };
 
-use crate::harness::{Array, Case, Input, device, run, tiers};
+use crate::harness::{Array, Case, Input, catches, device, run, tiers};
 
 /// x [N, in] times w [out, in] transposed.
 pub fn linear(x: &Array, w: &Array) -> Array {
@@ -210,6 +210,20 @@ fn additions_follow_the_twin() {
             |x| product(&x[0], &x[1], form, Some((&x[2], [0.5, -2.0, 3.0]))),
         );
     }
+}
+
+#[test]
+fn catches_mutants() {
+    let inputs = [Input::normal("x", [72, 136]).halves(), Input::normal("w", [40, 136]).param().halves()];
+    catches(
+        &[
+            ("matmul_vec4", "return transpose(block);", "return block;"),
+            ("matmul_vec4", "+= sum[", "= 2.0 * sum["),
+            ("matmul_coop", "at.x < params.m && at.y < n", "at.x < params.m && at.y + 1u < n"),
+            ("matmul_coop", "before + (*sum)", "before - (*sum)"),
+        ],
+        |case| case.halves().try_check(&inputs, |g, t| vec![g.linear(t[0], t[1])], |a| vec![linear(&a[0], &a[1])]),
+    );
 }
 
 /// Compares forward only, on both tiers.

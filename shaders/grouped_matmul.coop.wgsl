@@ -10,7 +10,7 @@ import package::lib::coop::{
     TILE_COLUMNS, TILE_DEPTH, TILE_ROWS, sh_patch,
 };
 import package::lib::coop_tile::{
-    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, is_uniformly, multiply_cooperatively, stage_left, stage_right, staged_left, staged_right,
+    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, multiply_cooperatively, stage_left, stage_right, staged_left, staged_right,
 };
 
 enable f16;
@@ -36,9 +36,6 @@ struct RowTile {
     first: u32,
     end: u32,
 }
-
-var<workgroup> sh_tile: RowTile;
-var<workgroup> sh_segment: vec2<u32>;
 
 // Tiles are cut from each segment on its own; the grid holds the most that there can be.
 fn find_tile(index: u32) -> RowTile {
@@ -158,10 +155,7 @@ fn nt(
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    if (local == 0u) {
-        sh_tile = find_tile(workgroup.x);
-    }
-    let tile = workgroupUniformLoad(&sh_tile);
+    let tile = find_tile(workgroup.x);
     if (tile.expert == params.experts) {
         return;
     }
@@ -171,7 +165,7 @@ fn nt(
         sum[i] = MatC();
     }
     product(tile, column, local, part_of(subgroup), &sum);
-    if (is_uniformly(tile.first + TILE_ROWS <= tile.end && column + TILE_COLUMNS <= params.n, local)) {
+    if (tile.first + TILE_ROWS <= tile.end && column + TILE_COLUMNS <= params.n) {
         store_whole(tile, column, subgroup, &sum);
     } else {
         store(tile, column, subgroup, lane, &sum);
@@ -189,10 +183,7 @@ fn nn(
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    if (local == 0u) {
-        sh_tile = find_tile(workgroup.x);
-    }
-    let tile = workgroupUniformLoad(&sh_tile);
+    let tile = find_tile(workgroup.x);
     if (tile.expert == params.experts) {
         return;
     }
@@ -202,7 +193,7 @@ fn nn(
         sum[i] = MatC();
     }
     product(tile, column, local, part_of(subgroup), &sum);
-    if (is_uniformly(tile.first + TILE_ROWS <= tile.end && column + TILE_COLUMNS <= params.n, local)) {
+    if (tile.first + TILE_ROWS <= tile.end && column + TILE_COLUMNS <= params.n) {
         store_whole(tile, column, subgroup, &sum);
     } else {
         store(tile, column, subgroup, lane, &sum);
@@ -226,21 +217,26 @@ fn right_octet(column: u32, row: u32, end: u32, local: u32, i: u32) -> mat2x4<f1
     return b[(at.y * params.n + at.x) / 8u];
 }
 
-fn accumulate(expert: u32, start: vec2<u32>, local: u32, subgroup: u32, lane: u32, sum: ptr<function, array<MatC, SPAN>>) {
+// Adds a tile that is inside d_w.
+fn accumulate_whole(expert: u32, start: vec2<u32>, subgroup: u32, sum: ptr<function, array<MatC, SPAN>>) {
     let n = params.n;
     let base = expert * params.k * n;
     let first = start + part_of(subgroup);
-    if (is_uniformly(start.x + TILE_ROWS <= params.k && start.y + TILE_COLUMNS <= n, local)) {
-        @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
-            @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
-                let to = base + (first.x + i * SIDE) * n + first.y + j * SIDE;
-                let before = coopLoadT<MatC>(&d_w[to], n);
-                let one = before + (*sum)[SPAN_COLUMNS * i + j];
-                coopStoreT(one, &d_w[to], n);
-            }
+    @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
+        @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
+            let to = base + (first.x + i * SIDE) * n + first.y + j * SIDE;
+            let before = coopLoadT<MatC>(&d_w[to], n);
+            let one = before + (*sum)[SPAN_COLUMNS * i + j];
+            coopStoreT(one, &d_w[to], n);
         }
-        return;
     }
+}
+
+// Adds what of a tile is inside d_w, through workgroup memory.
+fn accumulate(expert: u32, start: vec2<u32>, subgroup: u32, lane: u32, sum: ptr<function, array<MatC, SPAN>>) {
+    let n = params.n;
+    let base = expert * params.k * n;
+    let first = start + part_of(subgroup);
     let own = subgroup * SIDE * SIDE;
     @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
         @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
@@ -269,10 +265,7 @@ fn tn_accumulate(
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    if (local == 0u) {
-        sh_segment = vec2<u32>(offsets[workgroup.x], offsets[workgroup.x + 1u]);
-    }
-    let segment = workgroupUniformLoad(&sh_segment);
+    let segment = vec2<u32>(offsets[workgroup.x], offsets[workgroup.x + 1u]);
     let start = vec2<u32>(workgroup.y * TILE_ROWS, workgroup.z * TILE_COLUMNS);
     let part = part_of(subgroup);
     var sum: array<MatC, SPAN>;
@@ -309,5 +302,9 @@ fn tn_accumulate(
             stage = 1u - stage;
         }
     }
-    accumulate(workgroup.x, start, local, subgroup, lane, &sum);
+    if (start.x + TILE_ROWS <= params.k && start.y + TILE_COLUMNS <= params.n) {
+        accumulate_whole(workgroup.x, start, subgroup, &sum);
+    } else {
+        accumulate(workgroup.x, start, subgroup, lane, &sum);
+    }
 }

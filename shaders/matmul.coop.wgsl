@@ -5,7 +5,7 @@
 // beyond y is stored through workgroup memory.
 //
 // naga takes cooperative operations under uniform control flow only, and no function argument counts as uniform: whether a tile is
-// whole is told by a uniform load. It does not evaluate expressions in the arguments of coopStore either: they are named first.
+// whole is asked in the entry points. It does not evaluate expressions in the arguments of coopStore either: they are named first.
 //
 // fits: m % 8 == 0 && n % 8 == 0 && k % 8 == 0
 // fits: (m / TILE_ROWS) * (n / TILE_COLUMNS) + 1 > LEAST_TILES
@@ -13,11 +13,11 @@
 // unchecked: bounds
 
 import package::lib::coop::{
-    BAND, BUFFERS, COOP_LANES, GRID_COLUMNS, LEAST_TILES, LOADS_A, LOADS_B, MatC, SIDE, SPAN, SPAN_COLUMNS, SPAN_ROWS, SUBGROUP,
+    BUFFERS, COOP_LANES, GRID_COLUMNS, LEAST_TILES, LOADS_A, LOADS_B, MatC, SIDE, SPAN, SPAN_COLUMNS, SPAN_ROWS, SUBGROUP,
     TILE_COLUMNS, TILE_DEPTH, TILE_ROWS, sh_patch,
 };
 import package::lib::coop_tile::{
-    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, is_uniformly, multiply_cooperatively, stage_left, stage_right, staged_left, staged_right,
+    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, multiply_cooperatively, stage_left, stage_right, staged_left, staged_right,
 };
 
 enable f16;
@@ -51,15 +51,8 @@ struct Task {
     lane: u32,
 }
 
-// Bands of BAND rows of tiles; within one, rows come first.
 fn task(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32, batch: u32, k: vec2<u32>) -> Task {
-    let rows = (params.m + TILE_ROWS - 1u) / TILE_ROWS;
-    let columns = (params.n + TILE_COLUMNS - 1u) / TILE_COLUMNS;
-    let linear = workgroup.y * rows + workgroup.x;
-    let band = linear / (BAND * columns);
-    let band_rows = min(BAND, rows - band * BAND);
-    let rest = linear - band * BAND * columns;
-    let tile = vec2<u32>(band * BAND + rest % band_rows, rest / band_rows) * vec2<u32>(TILE_ROWS, TILE_COLUMNS);
+    let tile = workgroup.xy * vec2<u32>(TILE_ROWS, TILE_COLUMNS);
     let part = tile + vec2<u32>(subgroup / GRID_COLUMNS * SPAN_ROWS, subgroup % GRID_COLUMNS * SPAN_COLUMNS) * SIDE;
     return Task(tile, part, batch, k, local, subgroup, lane);
 }
@@ -118,23 +111,23 @@ fn product(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
     }
 }
 
-fn is_whole(task: Task) -> bool {
-    return is_uniformly(task.tile.x + TILE_ROWS <= params.m && task.tile.y + TILE_COLUMNS <= params.n, task.local);
+// Stores a tile that is inside y.
+fn store_whole(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
+    let n = params.n;
+    let base = task.batch * params.m * n;
+    @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
+        @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
+            let to = base + (task.part.x + i * SIDE) * n + task.part.y + j * SIDE;
+            let one = (*sum)[SPAN_COLUMNS * i + j];
+            coopStoreT(one, &y[to], n);
+        }
+    }
 }
 
+// Stores what of a tile is inside y, through workgroup memory.
 fn store(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
     let n = params.n;
     let base = task.batch * params.m * n;
-    if (is_whole(task)) {
-        @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
-            @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
-                let to = base + (task.part.x + i * SIDE) * n + task.part.y + j * SIDE;
-                let one = (*sum)[SPAN_COLUMNS * i + j];
-                coopStoreT(one, &y[to], n);
-            }
-        }
-        return;
-    }
     let own = task.subgroup * SIDE * SIDE;
     @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
         @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
@@ -172,20 +165,24 @@ fn store_add(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
     }
 }
 
+// Adds a tile that is inside d_w.
+fn accumulate_whole(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
+    let n = params.n;
+    let base = task.batch * params.m * n;
+    @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
+        @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
+            let to = base + (task.part.x + i * SIDE) * n + task.part.y + j * SIDE;
+            let before = coopLoadT<MatC>(&d_w[to], n);
+            let one = before + (*sum)[SPAN_COLUMNS * i + j];
+            coopStoreT(one, &d_w[to], n);
+        }
+    }
+}
+
+// Adds what of a tile is inside d_w, through workgroup memory.
 fn accumulate(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
     let n = params.n;
     let base = task.batch * params.m * n;
-    if (is_whole(task)) {
-        @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
-            @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
-                let to = base + (task.part.x + i * SIDE) * n + task.part.y + j * SIDE;
-                let before = coopLoadT<MatC>(&d_w[to], n);
-                let one = before + (*sum)[SPAN_COLUMNS * i + j];
-                coopStoreT(one, &d_w[to], n);
-            }
-        }
-        return;
-    }
     let own = task.subgroup * SIDE * SIDE;
     @unroll for (var i = 0u; i < SPAN_ROWS; i++) {
         @unroll for (var j = 0u; j < SPAN_COLUMNS; j++) {
@@ -219,7 +216,11 @@ fn nn(
     }
     let here = task(workgroup, local, subgroup, lane, workgroup.z, vec2<u32>(0u, params.k));
     product(here, &sum);
-    store(here, &sum);
+    if ((workgroup.x + 1u) * TILE_ROWS <= params.m && (workgroup.y + 1u) * TILE_COLUMNS <= params.n) {
+        store_whole(here, &sum);
+    } else {
+        store(here, &sum);
+    }
 }
 
 // grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
@@ -237,7 +238,11 @@ fn nt(
     }
     let here = task(workgroup, local, subgroup, lane, workgroup.z, vec2<u32>(0u, params.k));
     product(here, &sum);
-    store(here, &sum);
+    if ((workgroup.x + 1u) * TILE_ROWS <= params.m && (workgroup.y + 1u) * TILE_COLUMNS <= params.n) {
+        store_whole(here, &sum);
+    } else {
+        store(here, &sum);
+    }
 }
 
 // grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
@@ -255,7 +260,11 @@ fn tn(
     }
     let here = task(workgroup, local, subgroup, lane, workgroup.z, vec2<u32>(0u, params.k));
     product(here, &sum);
-    store(here, &sum);
+    if ((workgroup.x + 1u) * TILE_ROWS <= params.m && (workgroup.y + 1u) * TILE_COLUMNS <= params.n) {
+        store_whole(here, &sum);
+    } else {
+        store(here, &sum);
+    }
 }
 
 // grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
@@ -309,7 +318,11 @@ fn tn_accumulate(
     }
     let here = task(workgroup, local, subgroup, lane, workgroup.z, vec2<u32>(0u, params.k));
     product(here, &sum);
-    accumulate(here, &sum);
+    if ((workgroup.x + 1u) * TILE_ROWS <= params.m && (workgroup.y + 1u) * TILE_COLUMNS <= params.n) {
+        accumulate_whole(here, &sum);
+    } else {
+        accumulate(here, &sum);
+    }
 }
 
 // Part z of k alone: y [parts, m, n].
@@ -330,7 +343,11 @@ fn nn_parts(
     var here = task(workgroup, local, subgroup, lane, 0u, vec2<u32>(first, min(first + params.k_part, params.k)));
     product(here, &sum);
     here.batch = workgroup.z;
-    store(here, &sum);
+    if ((workgroup.x + 1u) * TILE_ROWS <= params.m && (workgroup.y + 1u) * TILE_COLUMNS <= params.n) {
+        store_whole(here, &sum);
+    } else {
+        store(here, &sum);
+    }
 }
 
 // Part z of k alone: y [parts, m, n].
@@ -351,5 +368,9 @@ fn tn_parts(
     var here = task(workgroup, local, subgroup, lane, 0u, vec2<u32>(first, min(first + params.k_part, params.k)));
     product(here, &sum);
     here.batch = workgroup.z;
-    store(here, &sum);
+    if ((workgroup.x + 1u) * TILE_ROWS <= params.m && (workgroup.y + 1u) * TILE_COLUMNS <= params.n) {
+        store_whole(here, &sum);
+    } else {
+        store(here, &sum);
+    }
 }

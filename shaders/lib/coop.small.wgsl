@@ -20,7 +20,6 @@ const LOADS_B = 2u;
 const BUFFERS = 2u;       // staged tiles of each operand: with two, one is read while the other is written
 const STAGE_A = 2560u;    // f16 of a staged tile of a
 const STAGE_B = 2560u;
-const BAND = 8u;          // rows of tiles that neighbouring workgroups share the columns of, so that these stay in the cache
 const LEAST_TILES = 0u; // tiles of y below which a smaller tile keeps more of the adapter busy
 alias MatA = coop_mat16x16<f16, A>;
 alias MatB = coop_mat16x16<f16, B>;

@@ -1,7 +1,7 @@
 // The shape of cooperative matrices, and of the workgroups that multiply with them: NVIDIA, tiles of 128x128. Every variant declares
 // the same names. Tiles were chosen by benches/results/2026-11-27-h200-products.jsonl.
 //
-// requires: f16, subgroups 32, matrices 16x16x16, workgroup_bytes 28688
+// requires: f16, subgroups 32, matrices 16x16x16, workgroup_bytes 32784
 // rank: 2
 
 const SIDE = 16u;         // rows, columns and depth of a cooperative matrix
@@ -13,20 +13,19 @@ const SPAN_COLUMNS = 2u;
 const SPAN = 8u;
 const TILE_ROWS = 128u;
 const TILE_COLUMNS = 128u;
-const TILE_DEPTH = 32u;    // of k staged at a time
-const STEPS = 2u;         // cooperative matrices along the depth of a staged tile
+const TILE_DEPTH = 16u;    // of k staged at a time
+const STEPS = 1u;         // cooperative matrices along the depth of a staged tile
 const COOP_LANES = 256u;   // invocations of a workgroup
-const LOADS_A = 2u;       // times eight f16 that an invocation stages of a at a time
-const LOADS_B = 2u;
-const BUFFERS = 1u;       // staged tiles of each operand: with two, one is read while the other is written
-const STAGE_A = 5120u;    // f16 of a staged tile of a
-const STAGE_B = 5120u;
-const BAND = 8u;          // rows of tiles that neighbouring workgroups share the columns of, so that these stay in the cache
+const LOADS_A = 1u;       // times eight f16 that an invocation stages of a at a time
+const LOADS_B = 1u;
+const BUFFERS = 2u;       // staged tiles of each operand: with two, one is read while the other is written
+const STAGE_A = 3072u;    // f16 of a staged tile of a
+const STAGE_B = 3072u;
 const LEAST_TILES = 132u; // tiles of y below which a smaller tile keeps more of the adapter busy
 alias MatA = coop_mat16x16<f16, A>;
 alias MatB = coop_mat16x16<f16, B>;
 alias MatC = coop_mat16x16<f32, C>;
 
-var<workgroup> sh_a: array<vec4<f16>, 1280>;
-var<workgroup> sh_b: array<vec4<f16>, 1280>;
+var<workgroup> sh_a: array<vec4<f16>, 1536>;
+var<workgroup> sh_b: array<vec4<f16>, 1536>;
 var<workgroup> sh_patch: array<f32, 2048>; // a cooperative matrix of each subgroup

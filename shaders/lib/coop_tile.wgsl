@@ -14,8 +14,6 @@ const STRIDE = TILE_DEPTH + 8u;     // f16 from row to row where k is contiguous
 const STRIDE_A = TILE_ROWS + 8u;    // from k to k where rows are
 const STRIDE_B = TILE_COLUMNS + 8u; // where columns are
 
-var<workgroup> sh_condition: u32;
-
 // (row, k) of the first element of octet `i` that an invocation stages of a.
 fn staged_left(local: u32, i: u32) -> vec2<u32> {
     let octet = local + i * COOP_LANES;
@@ -73,12 +71,4 @@ fn multiply_cooperatively(stage: u32, row: u32, column: u32, sum: ptr<function, 
             }
         }
     }
-}
-
-// What invocation 0 holds to be true, for all: stores of cooperative matrices need a uniform condition.
-fn is_uniformly(condition: bool, local: u32) -> bool {
-    if (local == 0u) {
-        sh_condition = u32(condition);
-    }
-    return workgroupUniformLoad(&sh_condition) == 1u;
 }

@@ -33,8 +33,15 @@ pub(super) fn module(device: &wgpu::Device, Kernel { info, constants }: &Kernel)
     let (module, valid) = process_overrides(&module, &valid, None, &constants).unwrap_or_else(|e| refused("constants", e.to_string()));
     let entry = module.entry_points.iter().find(|entry| entry.name == info.entry);
     let workgroup_size = entry.map(|entry| entry.workgroup_size).unwrap_or_default();
+    // wgpu numbers the bindings of a layout without gaps.
+    let own = (info.params_bytes > 0).then_some(0).into_iter().chain(info.bindings.iter().map(|b| b.binding));
+    let binding = |(place, binding): (usize, u32)| {
+        let at = spv::BindingInfo { descriptor_set: 0, binding: place as u32, binding_array_size: None };
+        (naga::ResourceBinding { group: 0, binding }, at)
+    };
     let mut options = spv::Options {
         lang_version: (1, 3),
+        binding_map: own.enumerate().map(binding).collect(),
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: false,
         ..Default::default()

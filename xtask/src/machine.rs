@@ -61,6 +61,8 @@ pub struct Machine {
     pub debian_rust: Option<DebianRust>,
     /// npm, of Node.js.
     pub npm: Option<PathBuf>,
+    /// The program that runs another against a newer Mesa, which was fetched.
+    pub newer_mesa: Option<PathBuf>,
 }
 
 /// Debian's `rustc-web`, `cargo-web` and `rust-web-src`, with a linker for wasm.
@@ -93,9 +95,20 @@ impl Machine {
             rustup: find_program("rustup").filter(|_| !rustup_refused(root).exists()),
             debian_rust: debian_rust(rust_lld.clone()),
             npm: find_program("npm"),
+            newer_mesa: Some(newer_mesa(root)).filter(|run| run.exists()),
             rust_lld,
         }
     }
+}
+
+/// Where the newer Mesa is fetched to: the program that runs another against it.
+pub fn newer_mesa(root: &Path) -> PathBuf {
+    root.join("target/xtask/mesa/run")
+}
+
+/// Its version.
+pub fn mesa_version(run: &Path) -> String {
+    fs::read_to_string(run.with_file_name("version")).map_or_else(|_| "unknown".into(), |version| version.trim().to_string())
 }
 
 /// A file that records that rustup could not download the wasm target, so that later runs do not try again.

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::{Machine, Rights, System, rustup_refused};
+use crate::machine::{self, Machine, Rights, System, rustup_refused};
 
 /// What the set-up is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Remedy {
     RustupTarget,
     /// `rustup component add rust-src`; what needs it does without.
     RustupSources,
+    /// `sh xtask/src/mesa.sh FOLDER`; what needs it is skipped.
+    NewerMesa,
 }
 
 /// One thing that a task needs.
@@ -79,6 +81,9 @@ pub fn plan(purpose: Purpose, machine: &Machine) -> Plan {
     }
     if purpose == Purpose::Test {
         needs.extend([python(machine), node(machine), chromium(machine)]);
+        if machine.system == System::Debian && cfg!(target_arch = "x86_64") {
+            needs.push(newer_mesa(machine));
+        }
     }
     Plan { rights: machine.rights, needs }
 }
@@ -140,6 +145,16 @@ fn wasm(machine: &Machine) -> Need {
     }
 }
 
+fn newer_mesa(machine: &Machine) -> Need {
+    Need {
+        name: "a newer Mesa, with cooperative matrices",
+        why: "runs the kernels for tensor cores without a GPU (67 MB, in target/, beside the system's)",
+        found: machine.newer_mesa.as_ref().map(|run| format!("{}, {}", run.display(), machine::mesa_version(run))),
+        remedies: vec![Remedy::NewerMesa],
+        advice: "run `sh xtask/src/mesa.sh target/xtask/mesa`",
+    }
+}
+
 fn sources(machine: &Machine) -> Need {
     Need {
         name: "the sources of Rust's standard library",
@@ -181,6 +196,7 @@ impl Plan {
                     Remedy::RustupTarget => {}
                     Remedy::RustupSources if rustup(remedy)? => {}
                     Remedy::RustupSources => println!("rustup cannot download it: the page will be larger"),
+                    Remedy::NewerMesa => fetch_mesa(root)?,
                     Remedy::Apt(names) => packages.extend_from_slice(names),
                 }
             }
@@ -211,6 +227,7 @@ impl fmt::Display for Remedy {
             Remedy::Apt(packages) => write!(f, "apt-get install {}", packages.join(" ")),
             Remedy::RustupTarget => write!(f, "rustup target add wasm32-unknown-unknown"),
             Remedy::RustupSources => write!(f, "rustup component add rust-src"),
+            Remedy::NewerMesa => write!(f, "sh xtask/src/mesa.sh target/xtask/mesa"),
         }
     }
 }
@@ -225,6 +242,22 @@ fn add_rustup_target(root: &Path) -> Result<bool> {
     fs::create_dir_all(memory.parent().unwrap_or(root))?;
     fs::write(memory, "")?;
     Ok(false)
+}
+
+/// Without it the tests that need it are skipped, and say so.
+fn fetch_mesa(root: &Path) -> Result<()> {
+    let run = machine::newer_mesa(root);
+    let folder = run.parent().unwrap_or(root);
+    println!("$ {}", Remedy::NewerMesa);
+    let output = Command::new("sh").arg(root.join("xtask/src/mesa.sh")).arg(folder).stdin(Stdio::null()).output().context("starting sh")?;
+    if output.status.success() {
+        println!("Mesa {}", machine::mesa_version(&run));
+    } else {
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        println!("it cannot be fetched, so its tests are skipped: {}", said.lines().last().unwrap_or("no reason was given"));
+    }
+    Ok(())
 }
 
 /// Runs rustup for as long as it may take; whether it succeeded.

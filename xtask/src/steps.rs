@@ -94,6 +94,12 @@ pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     assembler.args(["build", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page"]);
     let compile = page(machine, "dev").into_iter().next().map(|compile| compile.command);
     steps[0].alongside = compile.iter().chain([&assembler]).filter_map(yielding).collect();
+    if let Some(run) = &machine.newer_mesa {
+        let products = ["--test", "ops", "--", "grouped_matmul::", "halves::", "matmul::", "self_test::"];
+        let mut step = step("products on cooperative matrices, on a newer Mesa", Count::Cargo, cargo(), &TESTS);
+        step.command.args(products).env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", run);
+        steps.push(step);
+    }
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));
     let mut docs = step("documentation without warnings", Count::One, cargo(), &TESTS);

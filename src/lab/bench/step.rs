@@ -421,8 +421,7 @@ fn flops_of_dispatch(d: &Dispatch, tokens: u32) -> Option<f64> {
         return None;
     }
     let a = operand(&["a"])?;
-    match operand(&["y"]) {
-        Some(y) => Some(product(y, a.shape.last())),
-        None => Some(product(a, operand(&["b"])?.shape.last())),
-    }
+    // Every element of a meets every column of y; y may be in parts.
+    let y = operand(&["y"]).or(operand(&["b"]))?;
+    Some(product(a, y.shape.last()))
 }

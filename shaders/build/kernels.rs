@@ -94,7 +94,12 @@ pub fn generate() -> Result<(), String> {
     let all: Vec<&File> = library.iter().chain(&sources).collect();
     let mut stems: BTreeMap<String, Vec<Sibling>> = BTreeMap::new();
     let mut names = Vec::new();
+    // No browser has cooperative matrices: the page need not carry their kernels.
+    let is_browser = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
     let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, states: Statements| {
+        if is_browser && states.requires.matrix.is_some() {
+            return Ok(());
+        }
         let text = compile(&file_of.path, resolver)?;
         let constants = constants(file_of, &all, resolver)?;
         let file = format!("{name}.wgsl");

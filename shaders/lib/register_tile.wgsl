@@ -4,9 +4,9 @@
 // Neighbours form patches of 4x8 invocations, which together read the fewest vec4s; a stride of an odd number of vec4s keeps
 // them in different banks.
 //
-// On an NVIDIA H200 (driver 580), of fourteen shapes of tile this one was the fastest or within 3 % of it at every size of
-// benches/results/2026-11-27-h200-products.jsonl, 0.71 to 0.87 of cuBLAS; tiles of 128x128 and 8x8 elements an invocation
-// were 3 % behind at 4096 and 25 % at the widths of small models.
+// On an NVIDIA H200 (driver 580) it reaches 0.72 to 0.87 of cuBLAS at the sizes of small models and 0.65 to 0.71 at 4096
+// (benches/results/2026-11-27-h200-products.jsonl, `s64x8x4`). Of 25 shapes of tile none was more than 6 % faster where tiles fill the card;
+// where they do not, tiles of 32x32 are up to a third faster. Tiles of 128x128 were no faster at 4096 and a quarter slower at width 384.
 
 const REGISTER_TILE = 64u;   // rows and columns of y that a workgroup owns
 const REGISTER_LANES = 128u; // invocations of a workgroup

@@ -75,8 +75,7 @@ impl Pipelines {
     }
 
     /// Compiles the entry point anew.
-    pub(super) fn compile(&self, of: &Kernel) -> Pipeline {
-        let Kernel { info: kernel, constants } = of;
+    pub(super) fn compile(&self, Kernel { info: kernel, constants }: &Kernel) -> Pipeline {
         let label = kernel.name();
         let mut entries = Vec::new();
         if kernel.params_bytes > 0 {
@@ -101,13 +100,12 @@ impl Pipelines {
             bind_group_layouts: groups,
             immediate_size: 0,
         });
-        let mut constants: Vec<_> = kernel.constants.iter().chain(constants).copied().collect();
-        let module = match spirv::module(&self.device, of) {
-            Some(module) => {
-                constants.clear(); // It has them.
-                module
+        let (module, constants) = match spirv::module(&self.device, kernel, constants) {
+            Some(module) => (module, Vec::new()), // It has the values of its constants.
+            None => {
+                let module = self.modules.get(std::ptr::from_ref(kernel.module).addr(), || self.module(kernel.module));
+                (module, kernel.constants.iter().chain(constants).copied().collect())
             }
-            None => self.modules.get(std::ptr::from_ref(kernel.module).addr(), || self.module(kernel.module)),
         };
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),

@@ -2,9 +2,9 @@
 //!
 //! naga 30 declares the Vulkan memory model for them, under which an access is private to its invocation unless it says otherwise, and
 //! says nothing (gfx-rs/wgpu#8805; the fix, PR #10016, is not released): what one invocation stages in workgroup memory for another is
-//! undefined. On an NVIDIA H200 (driver 580) a flag read by `workgroupUniformLoad` is garbage, and products are wrong; repaired, they
-//! are right and as fast. [`repaired`] marks every access to workgroup and storage memory as not private, and lets barriers make writes
-//! available and visible. To be deleted when wgpu has the fix.
+//! undefined. [`repaired`] marks every access to workgroup and storage memory as not private, and lets barriers make writes available
+//! and visible. On an NVIDIA H200 (driver 580) and on lavapipe (Mesa 26.1.6) products are right and equally fast with and without it: it
+//! is here because nothing promises that. To be deleted when wgpu has the fix.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,13 +13,13 @@ use naga::{
     valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator},
 };
 
-use super::{pipelines::Kernel, unchecked};
+use super::{KernelInfo, unchecked};
 
 /// The module of a kernel with cooperative matrices, which has the values of its constants; `None` for other kernels.
 ///
 /// # Panics
 /// If naga refuses a source that the build script accepted.
-pub(super) fn module(device: &wgpu::Device, Kernel { info, constants }: &Kernel) -> Option<wgpu::ShaderModule> {
+pub(super) fn module(device: &wgpu::Device, info: &KernelInfo, constants: &[(&'static str, f64)]) -> Option<wgpu::ShaderModule> {
     info.module.requires.matrix?;
     let refused = |stage: &str, why: String| -> ! { panic!("{}: naga refuses its {stage}: {why}", info.name()) };
     let module = naga::front::wgsl::parse_str(info.module.source).unwrap_or_else(|e| refused("source", e.to_string()));

@@ -7,6 +7,15 @@ use moelab::{
 
 const LANES: Capabilities = Capabilities { subgroup_sizes: [8, 8], ..Capabilities::CPU };
 
+/// An NVIDIA card.
+const TENSOR_CORES: Capabilities = Capabilities {
+    f16: true,
+    subgroup_sizes: [32, 32],
+    matrices: [[16; 3]; 4],
+    workgroup_bytes: 48 * 1024,
+    ..Capabilities::PORTABLE
+};
+
 fn tensor(id: u32, dims: [u32; 2]) -> Tensor {
     Tensor { id: TensorId(id), shape: Shape::from(dims), dtype: DType::F32, is_detached: false }
 }
@@ -23,15 +32,31 @@ fn product([m, n, k]: [u32; 3]) -> matmul::Nt {
 #[test]
 fn the_best_that_an_adapter_has_and_that_fits_is_chosen() {
     let wide = product([40, 128, 64]);
-    assert_eq!(chosen(&wide, &Capabilities::PORTABLE), "matmul.nt");
+    assert_eq!(chosen(&wide, &Capabilities::PORTABLE), "matmul_vec4.nt");
     assert_eq!(chosen(&wide, &Capabilities::CPU), "matmul_cpu.nt");
     assert_eq!(chosen(&wide, &LANES), "matmul_cpu_subgroups.nt");
     let few = Capabilities { subgroup_sizes: [4, 4], ..Capabilities::CPU };
     assert_eq!(chosen(&wide, &few), "matmul_cpu.nt");
     // Whole texels of y, and rows of the operands that images can have.
     assert_eq!(chosen(&product([40, 126, 64]), &LANES), "matmul.nt");
-    assert_eq!(chosen(&product([40, 128, 60]), &LANES), "matmul.nt");
+    assert_eq!(chosen(&product([40, 128, 60]), &LANES), "matmul_vec4.nt");
     assert_eq!(chosen(&product([8193, 128, 64]), &LANES), "matmul.nt");
+}
+
+/// Cooperative matrices are taken in the shape of the adapter's, by subgroups of exactly the size that the kernel knows, with the largest
+/// tiles of which there are enough.
+#[test]
+fn tiles_of_cooperative_matrices_follow_the_sizes() {
+    for (sizes, kernel) in [
+        ([4096, 4096, 64], "matmul_coop_large.nt"),
+        ([12_288, 384, 64], "matmul_coop.nt"),
+        ([40, 128, 64], "matmul_coop_small.nt"),
+        ([44, 128, 64], "matmul_vec4.nt"),
+    ] {
+        assert_eq!(chosen(&product(sizes), &TENSOR_CORES), kernel, "{sizes:?}");
+    }
+    let of_two_sizes = Capabilities { subgroup_sizes: [32, 64], ..TENSOR_CORES };
+    assert_eq!(chosen(&product([40, 128, 64]), &of_two_sizes), "matmul_vec4.nt");
 }
 
 /// Tiles are each kernel's own: a grid follows from the kernel that is chosen.
@@ -80,8 +105,9 @@ fn sets_of_capabilities_run_every_source() {
     assert_eq!(names(Capabilities::PORTABLE), ["portable"]);
     assert_eq!(names(Capabilities::CPU), ["cpu", "portable"]);
     assert_eq!(names(LANES), ["cpu", "portable", "images"]);
+    let rasteriser = Capabilities { f16: true, matrices: [[8; 3]; 4], ..LANES };
+    let sets = [rasteriser, TENSOR_CORES].map(|own| own.sets(MODULES)).concat();
     for module in MODULES {
-        let sets = Capabilities { f16: true, ..LANES }.sets(MODULES);
         assert!(sets.iter().any(|(_, set)| set.satisfy(&module.requires)), "{}", module.name);
     }
 }

@@ -19,6 +19,7 @@ fn bare(system: System, rights: Rights) -> Machine {
         chromium: None,
         wasm_target: None,
         rust_src: None,
+        newer_mesa: None,
         rustup: Some("/home/me/.cargo/bin/rustup".into()),
         rust_lld: Some("/sysroot/rust-lld".into()),
         debian_rust: None,
@@ -36,6 +37,7 @@ fn complete() -> Machine {
         npm: here("npm"),
         wasm_target: Some("/sysroot/wasm32-unknown-unknown".into()),
         rust_src: Some("/sysroot/src/rust/library/std/Cargo.toml".into()),
+        newer_mesa: Some("/mesa/run".into()),
         ..bare(System::Debian, Rights::Root)
     }
 }
@@ -109,6 +111,15 @@ fn the_page_is_made_smaller_where_there_is_npm() {
     assert!(shown(&complete(), "web").contains("/usr/bin/npm install") && shown(&complete(), "web").contains("wasm-opt -Oz"));
     assert!(!shown(&complete(), "dev").contains("wasm-opt"));
     assert!(!shown(&Machine { npm: None, ..complete() }, "web").contains("wasm-opt"));
+}
+
+#[test]
+fn cooperative_products_are_tested_where_there_is_a_newer_mesa() {
+    let shown = |machine: &Machine| steps::test(Path::new("/nowhere"), machine).iter().map(ToString::to_string).collect::<String>();
+    assert!(shown(&complete()).contains("LINUX_GNU_RUNNER=/mesa/run"));
+    let without = Machine { newer_mesa: None, ..complete() };
+    assert!(!shown(&without).contains("RUNNER"));
+    assert_eq!(missing(Purpose::Test, &without)[0].remedies, [Remedy::NewerMesa]);
 }
 
 #[test]

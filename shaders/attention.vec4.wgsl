@@ -14,7 +14,10 @@
 // Sums cover `slice` texels of a head, at most 16; wider heads take several slices, each computing the scores again.
 // Nothing is loaded ahead into registers: several workgroups share a core, and one computes while another loads.
 //
+// CPU rasterisers keep the portable kernel where attention.cpu.wgsl does not fit: there, runs of older releases go on to the same bits.
+//
 // fits: width % 4 == 0
+// requires: buffers
 // rank: 5
 // unchecked: bounds
 

@@ -22,6 +22,8 @@ use std::{collections::BTreeMap, fmt};
 pub struct Requires {
     /// `images`: reading through textures must pay.
     pub images: bool,
+    /// `buffers`: reading through textures must not pay.
+    pub buffers: bool,
     /// `f16`: 16-bit floats in shaders.
     pub f16: bool,
     /// `subgroups N`: subgroups of at least N invocations; 0: none.
@@ -42,6 +44,7 @@ impl Requires {
             let number = || value.trim().parse::<u32>().map_err(|_| format!("`requires: {item}`: wanted a whole number after {name}"));
             match name {
                 "images" => requires.images = true,
+                "buffers" => requires.buffers = true,
                 "f16" => requires.f16 = true,
                 "subgroups" => requires.subgroup = number()?,
                 "invocations" => requires.invocations = number()?,
@@ -50,7 +53,7 @@ impl Requires {
                     let sides: Vec<u32> = value.split('x').filter_map(|side| side.parse().ok()).collect();
                     requires.matrix = Some(sides.try_into().map_err(|_| format!("`requires: {item}`: wanted MxNxK"))?);
                 }
-                _ => return Err(format!("`requires: {item}`: wanted images, f16, subgroups, matrices, invocations or workgroup_bytes")),
+                _ => return Err(format!("`requires: {item}`: wanted images, buffers, f16, subgroups, matrices, invocations or workgroup_bytes")),
             }
         }
         Ok(requires)
@@ -60,6 +63,7 @@ impl Requires {
     pub fn and(self, other: Requires) -> Requires {
         Requires {
             images: self.images || other.images,
+            buffers: self.buffers || other.buffers,
             f16: self.f16 || other.f16,
             subgroup: self.subgroup.max(other.subgroup),
             matrix: self.matrix.or(other.matrix),
@@ -72,10 +76,10 @@ impl Requires {
 /// As the Rust that makes it again.
 impl fmt::Display for Requires {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Requires { images, f16, subgroup, matrix, invocations, workgroup_bytes } = self;
+        let Requires { images, buffers, f16, subgroup, matrix, invocations, workgroup_bytes } = self;
         write!(
             f,
-            "Requirements {{ images: {images}, f16: {f16}, subgroup: {subgroup}, matrix: {matrix:?}, invocations: {invocations}, workgroup_bytes: {workgroup_bytes} }}"
+            "Requirements {{ images: {images}, buffers: {buffers}, f16: {f16}, subgroup: {subgroup}, matrix: {matrix:?}, invocations: {invocations}, workgroup_bytes: {workgroup_bytes} }}"
         )
     }
 }

@@ -53,8 +53,9 @@ impl Capabilities {
 
     /// Whether an adapter with these capabilities satisfies the requirements.
     pub fn satisfy(&self, requires: &Requirements) -> bool {
-        let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
+        let Requirements { images, buffers, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
         (self.images || !images)
+            && !(self.images && buffers)
             && (self.f16 || !f16)
             && self.subgroup_sizes[0] >= subgroup
             // The elements of a cooperative matrix are spread over a subgroup of a size that the kernel knows.
@@ -65,7 +66,7 @@ impl Capabilities {
 
     /// [`Capabilities::PORTABLE`] plus exactly what a source requires.
     fn with(requires: &Requirements) -> Capabilities {
-        let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
+        let Requirements { images, buffers: _, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
         let mut all = Capabilities { images, f16, subgroup_sizes: [subgroup; 2], ..Capabilities::PORTABLE };
         all.matrices[0] = matrix.unwrap_or_default();
         all.invocations = all.invocations.max(invocations);
@@ -106,6 +107,8 @@ impl Capabilities {
 pub struct Requirements {
     /// Texture images are faster than buffers.
     pub images: bool,
+    /// They are not.
+    pub buffers: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
     /// Minimum subgroup size.
@@ -121,10 +124,11 @@ pub struct Requirements {
 /// In the form in which a source states them.
 impl fmt::Display for Requirements {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Requirements { images, f16, subgroup, matrix, invocations, workgroup_bytes } = *self;
+        let Requirements { images, buffers, f16, subgroup, matrix, invocations, workgroup_bytes } = *self;
         let number = |name: &str, value: u32| (value > 0).then(|| format!("{name} {value}"));
         let all = [
             images.then(|| "images".into()),
+            buffers.then(|| "buffers".into()),
             f16.then(|| "f16".into()),
             number("subgroups", subgroup),
             matrix.map(|[m, n, k]| format!("matrices {m}x{n}x{k}")),

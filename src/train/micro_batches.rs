@@ -66,7 +66,8 @@ impl<'a> MicroBatches<'a> {
     pub(super) fn fill(&self, index: u32, weight: &MicroWeight, inputs: &mut MicroBatch) {
         let micro_step = self.micro_step(index);
         self.corpus.fill_training_batch(self.batch_of(micro_step), &mut inputs.batch);
-        inputs.loss_seed = weight.of_losses as f32 * (1_u64 << self.config.loss_scale_exponent()) as f32;
+        inputs.loss_seed = weight.of_losses as f32;
+        inputs.loss_seed *= (1_u64 << self.config.loss_scale_exponent()) as f32;
         // All states are reset if the config requires it; otherwise those whose row was padding in the previous micro-batch, whose
         // states belong to no text.
         let kept = if self.config.states_start_anew(micro_step) { 0 } else { self.sequences_of(micro_step - 1) };

@@ -53,7 +53,11 @@ impl Requires {
                     let sides: Vec<u32> = value.split('x').filter_map(|side| side.parse().ok()).collect();
                     requires.matrix = Some(sides.try_into().map_err(|_| format!("`requires: {item}`: wanted MxNxK"))?);
                 }
-                _ => return Err(format!("`requires: {item}`: wanted images, buffers, f16, subgroups, matrices, invocations or workgroup_bytes")),
+                _ => {
+                    return Err(format!(
+                        "`requires: {item}`: wanted images, buffers, f16, subgroups, matrices, invocations or workgroup_bytes"
+                    ));
+                }
             }
         }
         Ok(requires)

@@ -95,8 +95,7 @@ impl AdapterSummary {
 }
 
 /// Features that kernels may use, requested from every adapter that has them.
-const FEATURES: wgpu::Features =
-    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(COOPERATIVE_MATRICES);
+const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(COOPERATIVE_MATRICES);
 
 /// What cooperative matrices take: their SPIR-V is repaired before a driver sees it.
 const COOPERATIVE_MATRICES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::PASSTHROUGH_SHADERS);

@@ -17,8 +17,8 @@ use crate::lab::probe::{CHECKS, Outcome, Tamper};
 use crate::random::Stream;
 use crate::run::Config;
 use crate::run::digest::sha256_hex;
-use crate::train::recording::kernels_for;
 use crate::run::schedule::balance_coefficient;
+use crate::train::recording::kernels_for;
 use crate::train::{TrainError, trainer::Trainer};
 
 /// Updates after which a knob without effect counts as inert.

@@ -49,8 +49,8 @@ pub use matmul::{Addend, Form};
 pub use muon::Muon;
 pub use permute::Permutation;
 pub use rope::Rotation;
-pub use self_test::self_test;
 pub use router::{RouterBiases, RouterOptions, Routing, Scores};
+pub use self_test::self_test;
 
 /// Generated from `shaders/` by the build script: `Params` and one call struct per entry point.
 #[allow(clippy::double_parens, clippy::manual_is_multiple_of, clippy::module_inception, reason = "expressions and names of the sources")]

@@ -66,7 +66,10 @@ fn products(device: &Device, capabilities: Capabilities, [m, n, k]: [u32; 3], fo
             let wanted: f32 = (0..k).map(|l| a_at(l) * b_at(l)).sum();
             let found = found.get((row * n + column) as usize).copied().unwrap_or(f32::NAN);
             if found != wanted {
-                return Err(wrong(device, format!("{form:?} of {m}x{n}x{k}, row {row}, column {column}: expected {wanted}, found {found}")));
+                return Err(wrong(
+                    device,
+                    format!("{form:?} of {m}x{n}x{k}, row {row}, column {column}: expected {wanted}, found {found}"),
+                ));
             }
         }
     }

@@ -11,7 +11,8 @@ use moelab::gpu::{
 };
 use proptest::prelude::*;
 
-const NOTHING: Requirements = Requirements { images: false, buffers: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
+const NOTHING: Requirements =
+    Requirements { images: false, buffers: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
 static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", requires: NOTHING, unchecked: false };
 
 const fn binding(name: &'static str, field: usize, kind: BindingKind, access: Access) -> BindingInfo {

@@ -8,13 +8,8 @@ use moelab::{
 const LANES: Capabilities = Capabilities { subgroup_sizes: [8, 8], ..Capabilities::CPU };
 
 /// An NVIDIA card.
-const TENSOR_CORES: Capabilities = Capabilities {
-    f16: true,
-    subgroup_sizes: [32, 32],
-    matrices: [[16; 3]; 4],
-    workgroup_bytes: 48 * 1024,
-    ..Capabilities::PORTABLE
-};
+const TENSOR_CORES: Capabilities =
+    Capabilities { f16: true, subgroup_sizes: [32, 32], matrices: [[16; 3]; 4], workgroup_bytes: 48 * 1024, ..Capabilities::PORTABLE };
 
 fn tensor(id: u32, dims: [u32; 2]) -> Tensor {
     Tensor { id: TensorId(id), shape: Shape::from(dims), dtype: DType::F32, is_detached: false }

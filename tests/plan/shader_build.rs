@@ -148,7 +148,10 @@ fn siblings_that_do_not_fit_are_refused() {
         (&[("f32(2.0h * f16(x[id.x]))", "x[id.x]")], "states `// requires: f16` and does not use it"),
         (&[("requires: f16", "requires: f16, images")], "states `// requires: images` and binds no texture"),
         (&[("rank: 1", "rank: 0")], "both have rank 0"),
-        (&[("// grid: n / 64\n", "// grid: n / 64\n// constants: SIDE = 1\n")], "`constants: SIDE`: the source has no override of this name"),
+        (
+            &[("// grid: n / 64\n", "// grid: n / 64\n// constants: SIDE = 1\n")],
+            "`constants: SIDE`: the source has no override of this name",
+        ),
         (&[("// rank: 1", "// rank: 1\n// unchecked: all")], "`unchecked: all`: wanted bounds"),
         (&[("grid: n / 64", "grid: length / 64")], "length is neither a u32 of Params nor a constant"),
     ];

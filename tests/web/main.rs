@@ -292,7 +292,8 @@ fn every_module_compiles_under_tint() {
 fn tint_reports_a_broken_module_with_its_line() {
     let source = "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n\n@compute @workgroup_size(64)\nfn forward() {\n    y[0] = 1u;\n}\n";
     let too_large = "@compute @workgroup_size(512)\nfn forward() {}\n";
-    let requires = Requirements { images: false, buffers: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
+    let requires =
+        Requirements { images: false, buffers: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
     let module = |name, source| ModuleInfo { name, source, requires, unchecked: false };
     let report = compile("tint-broken", &[&module("wrong_type", source), &module("too_large", too_large)]);
     let problems = strings(&report["problems"]);

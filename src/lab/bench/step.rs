@@ -291,7 +291,8 @@ impl Ready<'_> {
         let (micro, update) = self.train.recorded().program.dispatches();
         let mut deeper = config.clone();
         deeper.model.depth.layers += 1;
-        let (deeper_micro, deeper_update) = training(&deeper, kernels_for(config, self.device).unwrap_or(self.device.capabilities)).program.dispatches();
+        let (deeper_micro, deeper_update) =
+            training(&deeper, kernels_for(config, self.device).unwrap_or(self.device.capabilities)).program.dispatches();
         StepRecord {
             kernel: "step",
             shape: self.shape(),

@@ -98,7 +98,7 @@ fn repaired(spirv: &[u32]) -> Vec<u32> {
             (OP_FUNCTION_PARAMETER | OP_VARIABLE | OP_ACCESS_CHAIN | OP_IN_BOUNDS_ACCESS_CHAIN | OP_COPY_OBJECT, [_, ty, id, ..])
                 if matches!(storage_class.get(ty), Some(&(WORKGROUP | STORAGE_BUFFER))) =>
             {
-                drop(shared.insert(*id))
+                shared.insert(*id);
             }
             (OP_CONTROL_BARRIER, [_, _, _, id]) | (OP_MEMORY_BARRIER, [_, _, id]) => semantics_of(*id, &mut bound),
             _ => {}

@@ -5,8 +5,9 @@
 // them in different banks.
 //
 // On an NVIDIA H200 (driver 580) it reaches 0.72 to 0.87 of cuBLAS at the sizes of small models and 0.65 to 0.71 at 4096
-// (benches/results/2026-11-27-h200-products.jsonl, `s64x8x4`). Of 25 shapes of tile none was more than 6 % faster where tiles fill the card;
-// where they do not, tiles of 32x32 are up to a third faster. Tiles of 128x128 were no faster at 4096 and a quarter slower at width 384.
+// (benches/results/2026-11-27-h200-products.jsonl, `s64x8x4`). Of two dozen shapes of tile none was more than 6 % faster where tiles fill
+// the card, but 4x8 elements for the form tn alone (up to 13 %); where tiles do not, those of 32x32 are up to a third faster. Tiles of
+// 128x128 were no faster at 4096 and a quarter slower at width 384.
 
 const REGISTER_TILE = 64u;   // rows and columns of y that a workgroup owns
 const REGISTER_LANES = 128u; // invocations of a workgroup

@@ -5,7 +5,8 @@
 /// TFLOP/s). The checks that remain are the driver's. A browser checks in any case.
 pub(super) fn create_module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor) -> wgpu::ShaderModule {
     // SAFETY: the source is this crate's own and states `unchecked: bounds`. It guards every index by the sizes in `Params`, which
-    // `Graph` takes from the shapes of the very tensors that it binds, and its loops end.
+    // ops take from the shapes of the tensors that they bind, or by the experts' offsets, which a kernel counts from the router's
+    // choices and no file holds; and its loops end.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 

@@ -211,6 +211,23 @@ fn the_readme_names_every_command_and_no_option_that_there_is_not() {
     }
 }
 
+/// An adapter without tensor cores refuses f16 operands before anything is written, with what to set.
+#[test]
+fn f16_operands_are_refused_without_cooperative_matrices() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let set = ["--set", "train.precision=f16", "--set", "train.updates=1", "--out"];
+    let output = output(&[&["train", "configs/quickstart.toml"], &set[..], &[run.to_str().unwrap()]].concat());
+    if output.status.success() {
+        println!("skipped: this adapter has cooperative matrices");
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("cooperative matrices") && text.contains("Set it to \"f32\""), "{text}");
+    assert!(!run.exists());
+}
+
 /// The README lists the exit codes that the program has.
 #[test]
 fn the_readme_lists_the_exit_codes() {

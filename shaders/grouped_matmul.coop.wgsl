@@ -1,4 +1,4 @@
-// Linear layers of E experts over rows sorted by expert, with operands rounded to f16 and sums in f32, as grouped_matmul.wgsl, on
+// Linear layers of E experts over rows sorted by expert, with operands rounded to f16, or split into two, and sums in f32, as grouped_matmul.wgsl, on
 // cooperative matrices: see matmul.coop.wgsl.
 //
 // fits: n % 8 == 0 && k % 8 == 0
@@ -10,7 +10,8 @@ import package::lib::coop::{
     TILE_COLUMNS, TILE_DEPTH, TILE_ROWS, sh_patch,
 };
 import package::lib::coop_tile::{
-    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, multiply_cooperatively, stage_left, stage_right, staged_left, staged_right,
+    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, HIGH_HIGH, HIGH_LOW, LOW_HIGH, first_term, multiply_cooperatively, scale_small_terms,
+    stage_left, stage_right, staged_left, staged_right,
 };
 
 enable f16;
@@ -57,55 +58,64 @@ fn part_of(subgroup: u32) -> vec2<u32> {
     return vec2<u32>(subgroup / GRID_COLUMNS * SPAN_ROWS, subgroup % GRID_COLUMNS * SPAN_COLUMNS) * SIDE;
 }
 
+// Where the octets of a that a term multiplies begin.
+fn half_of_a(term: u32) -> u32 {
+    return select(0u, arrayLength(&a) / 2u, term == LOW_HIGH);
+}
+
 // Octet `i` of the rows of a tile, from `k` on.
-fn row_octet(tile: RowTile, k: u32, local: u32, i: u32) -> mat2x4<f16> {
+fn row_octet(tile: RowTile, term: u32, k: u32, local: u32, i: u32) -> mat2x4<f16> {
     let at = vec2<u32>(tile.first, k) + staged_left(local, i);
     if (at.x >= tile.end || at.y >= params.k) {
         return mat2x4<f16>();
     }
-    return a[(at.x * params.k + at.y) / 8u];
+    return a[half_of_a(term) + (at.x * params.k + at.y) / 8u];
 }
 
 // Octet `i` of an expert's weights.
-fn weight_octet(expert: u32, column: u32, k: u32, local: u32, i: u32) -> mat2x4<f16> {
+fn weight_octet(expert: u32, column: u32, term: u32, k: u32, local: u32, i: u32) -> mat2x4<f16> {
     let at = vec2<u32>(column, k) + staged_right(local, i);
     if (at.x >= params.n || at.y >= params.k) {
         return mat2x4<f16>();
     }
     let index = select(at.y * params.n + at.x, at.x * params.k + at.y, B_IS_K_CONTIGUOUS);
-    return w[(expert * params.n * params.k + index) / 8u];
+    let half = select(0u, arrayLength(&w) / 2u, term == HIGH_LOW);
+    return w[half + (expert * params.n * params.k + index) / 8u];
 }
 
 // sum += a tile of rows times an expert's weights.
 fn product(tile: RowTile, column: u32, local: u32, part: vec2<u32>, sum: ptr<function, array<MatC, SPAN>>) {
-    var next_a: array<mat2x4<f16>, LOADS_A>;
-    var next_w: array<mat2x4<f16>, LOADS_B>;
-    @unroll for (var i = 0u; i < LOADS_A; i++) {
-        next_a[i] = row_octet(tile, 0u, local, i);
-    }
-    @unroll for (var i = 0u; i < LOADS_B; i++) {
-        next_w[i] = weight_octet(tile.expert, column, 0u, local, i);
-    }
     var stage = 0u;
-    for (var k = 0u; k < params.k; k += TILE_DEPTH) {
+    for (var term = first_term(); term <= HIGH_HIGH; term++) {
+        scale_small_terms(term, sum);
+        var next_a: array<mat2x4<f16>, LOADS_A>;
+        var next_w: array<mat2x4<f16>, LOADS_B>;
         @unroll for (var i = 0u; i < LOADS_A; i++) {
-            stage_left(stage, local, i, next_a[i]);
+            next_a[i] = row_octet(tile, term, 0u, local, i);
         }
         @unroll for (var i = 0u; i < LOADS_B; i++) {
-            stage_right(stage, local, i, next_w[i]);
+            next_w[i] = weight_octet(tile.expert, column, term, 0u, local, i);
         }
-        workgroupBarrier();
-        @unroll for (var i = 0u; i < LOADS_A; i++) {
-            next_a[i] = row_octet(tile, k + TILE_DEPTH, local, i);
-        }
-        @unroll for (var i = 0u; i < LOADS_B; i++) {
-            next_w[i] = weight_octet(tile.expert, column, k + TILE_DEPTH, local, i);
-        }
-        multiply_cooperatively(stage, part.x, part.y, sum);
-        if (BUFFERS == 1u) {
+        for (var k = 0u; k < params.k; k += TILE_DEPTH) {
+            @unroll for (var i = 0u; i < LOADS_A; i++) {
+                stage_left(stage, local, i, next_a[i]);
+            }
+            @unroll for (var i = 0u; i < LOADS_B; i++) {
+                stage_right(stage, local, i, next_w[i]);
+            }
             workgroupBarrier();
-        } else {
-            stage = 1u - stage;
+            @unroll for (var i = 0u; i < LOADS_A; i++) {
+                next_a[i] = row_octet(tile, term, k + TILE_DEPTH, local, i);
+            }
+            @unroll for (var i = 0u; i < LOADS_B; i++) {
+                next_w[i] = weight_octet(tile.expert, column, term, k + TILE_DEPTH, local, i);
+            }
+            multiply_cooperatively(stage, part.x, part.y, sum);
+            if (BUFFERS == 1u) {
+                workgroupBarrier();
+            } else {
+                stage = 1u - stage;
+            }
         }
     }
 }
@@ -201,20 +211,21 @@ fn nn(
 }
 
 // Octet `i` of rows of a from `row` on, its columns from `column` on.
-fn left_octet(column: u32, row: u32, end: u32, local: u32, i: u32) -> mat2x4<f16> {
+fn left_octet(column: u32, term: u32, row: u32, end: u32, local: u32, i: u32) -> mat2x4<f16> {
     let at = vec2<u32>(column, row) + staged_left(local, i);
     if (at.x >= params.k || at.y >= end) {
         return mat2x4<f16>();
     }
-    return a[(at.y * params.k + at.x) / 8u];
+    return a[half_of_a(term) + (at.y * params.k + at.x) / 8u];
 }
 
-fn right_octet(column: u32, row: u32, end: u32, local: u32, i: u32) -> mat2x4<f16> {
+fn right_octet(column: u32, term: u32, row: u32, end: u32, local: u32, i: u32) -> mat2x4<f16> {
     let at = vec2<u32>(column, row) + staged_right(local, i);
     if (at.x >= params.n || at.y >= end) {
         return mat2x4<f16>();
     }
-    return b[(at.y * params.n + at.x) / 8u];
+    let half = select(0u, arrayLength(&b) / 2u, term == HIGH_LOW);
+    return b[half + (at.y * params.n + at.x) / 8u];
 }
 
 // Adds a tile that is inside d_w.
@@ -272,34 +283,37 @@ fn tn_accumulate(
     @unroll for (var i = 0u; i < SPAN; i++) {
         sum[i] = MatC();
     }
-    var next_a: array<mat2x4<f16>, LOADS_A>;
-    var next_b: array<mat2x4<f16>, LOADS_B>;
-    @unroll for (var i = 0u; i < LOADS_A; i++) {
-        next_a[i] = left_octet(start.x, segment.x, segment.y, local, i);
-    }
-    @unroll for (var i = 0u; i < LOADS_B; i++) {
-        next_b[i] = right_octet(start.y, segment.x, segment.y, local, i);
-    }
     var stage = 0u;
-    for (var row = segment.x; row < segment.y; row += TILE_DEPTH) {
+    for (var term = first_term(); term <= HIGH_HIGH; term++) {
+        scale_small_terms(term, &sum);
+        var next_a: array<mat2x4<f16>, LOADS_A>;
+        var next_b: array<mat2x4<f16>, LOADS_B>;
         @unroll for (var i = 0u; i < LOADS_A; i++) {
-            stage_left(stage, local, i, next_a[i]);
+            next_a[i] = left_octet(start.x, term, segment.x, segment.y, local, i);
         }
         @unroll for (var i = 0u; i < LOADS_B; i++) {
-            stage_right(stage, local, i, next_b[i]);
+            next_b[i] = right_octet(start.y, term, segment.x, segment.y, local, i);
         }
-        workgroupBarrier();
-        @unroll for (var i = 0u; i < LOADS_A; i++) {
-            next_a[i] = left_octet(start.x, row + TILE_DEPTH, segment.y, local, i);
-        }
-        @unroll for (var i = 0u; i < LOADS_B; i++) {
-            next_b[i] = right_octet(start.y, row + TILE_DEPTH, segment.y, local, i);
-        }
-        multiply_cooperatively(stage, part.x, part.y, &sum);
-        if (BUFFERS == 1u) {
+        for (var row = segment.x; row < segment.y; row += TILE_DEPTH) {
+            @unroll for (var i = 0u; i < LOADS_A; i++) {
+                stage_left(stage, local, i, next_a[i]);
+            }
+            @unroll for (var i = 0u; i < LOADS_B; i++) {
+                stage_right(stage, local, i, next_b[i]);
+            }
             workgroupBarrier();
-        } else {
-            stage = 1u - stage;
+            @unroll for (var i = 0u; i < LOADS_A; i++) {
+                next_a[i] = left_octet(start.x, term, row + TILE_DEPTH, segment.y, local, i);
+            }
+            @unroll for (var i = 0u; i < LOADS_B; i++) {
+                next_b[i] = right_octet(start.y, term, row + TILE_DEPTH, segment.y, local, i);
+            }
+            multiply_cooperatively(stage, part.x, part.y, &sum);
+            if (BUFFERS == 1u) {
+                workgroupBarrier();
+            } else {
+                stage = 1u - stage;
+            }
         }
     }
     if (start.x + TILE_ROWS <= params.k && start.y + TILE_COLUMNS <= params.n) {

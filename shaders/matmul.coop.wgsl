@@ -1,4 +1,4 @@
-// Products of matrices with operands rounded to f16 and sums in f32, as matmul.wgsl, on cooperative matrices (tensor cores): see
+// Products of matrices with operands rounded to f16, or split into two, and sums in f32, as matmul.wgsl, on cooperative matrices (tensor cores): see
 // lib/coop.wgsl. A workgroup owns a tile of y, each of its subgroups SPAN_ROWS x SPAN_COLUMNS cooperative matrices of it. Both
 // operands are staged in workgroup memory, TILE_DEPTH of k at a time; while one step is multiplied, the next is on its way in
 // registers. Loads and stores of cooperative matrices know no bounds: what is outside is staged as 0, and a tile that reaches
@@ -18,7 +18,8 @@ import package::lib::coop::{
     TILE_COLUMNS, TILE_DEPTH, TILE_ROWS, sh_patch,
 };
 import package::lib::coop_tile::{
-    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, multiply_cooperatively, stage_left, stage_right, staged_left, staged_right,
+    A_IS_K_CONTIGUOUS, B_IS_K_CONTIGUOUS, HIGH_HIGH, HIGH_LOW, LOW_HIGH, first_term, multiply_cooperatively, scale_small_terms,
+    stage_left, stage_right, staged_left, staged_right,
 };
 
 enable f16;
@@ -58,56 +59,61 @@ fn task(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32, batch: u32, 
     return Task(tile, part, batch, k, local, subgroup, lane);
 }
 
-fn left(task: Task, k: u32, i: u32) -> mat2x4<f16> {
+fn left(task: Task, term: u32, k: u32, i: u32) -> mat2x4<f16> {
     let at = vec2<u32>(task.tile.x, k) + staged_left(task.local, i);
     if (at.x >= params.m || at.y >= task.k.y) {
         return mat2x4<f16>();
     }
     let index = select(at.y * params.m + at.x, at.x * params.k + at.y, A_IS_K_CONTIGUOUS);
-    return a[(task.batch * params.m * params.k + index) / 8u];
+    let half = select(0u, arrayLength(&a) / 2u, term == LOW_HIGH);
+    return a[half + (task.batch * params.m * params.k + index) / 8u];
 }
 
-fn right(task: Task, k: u32, i: u32) -> mat2x4<f16> {
+fn right(task: Task, term: u32, k: u32, i: u32) -> mat2x4<f16> {
     let at = vec2<u32>(task.tile.y, k) + staged_right(task.local, i);
     if (at.x >= params.n || at.y >= task.k.y) {
         return mat2x4<f16>();
     }
     let index = select(at.y * params.n + at.x, at.x * params.k + at.y, B_IS_K_CONTIGUOUS);
-    return b[(task.batch * params.n * params.k + index) / 8u];
+    let half = select(0u, arrayLength(&b) / 2u, term == HIGH_LOW);
+    return b[half + (task.batch * params.n * params.k + index) / 8u];
 }
 
 // sum += a b over the task's k.
 fn product(task: Task, sum: ptr<function, array<MatC, SPAN>>) {
-    var next_a: array<mat2x4<f16>, LOADS_A>;
-    var next_b: array<mat2x4<f16>, LOADS_B>;
-    @unroll for (var i = 0u; i < LOADS_A; i++) {
-        next_a[i] = left(task, task.k.x, i);
-    }
-    @unroll for (var i = 0u; i < LOADS_B; i++) {
-        next_b[i] = right(task, task.k.x, i);
-    }
     let row = task.part.x - task.tile.x;
     let column = task.part.y - task.tile.y;
     var stage = 0u;
-    for (var k = task.k.x; k < task.k.y; k += TILE_DEPTH) {
+    for (var term = first_term(); term <= HIGH_HIGH; term++) {
+        scale_small_terms(term, sum);
+        var next_a: array<mat2x4<f16>, LOADS_A>;
+        var next_b: array<mat2x4<f16>, LOADS_B>;
         @unroll for (var i = 0u; i < LOADS_A; i++) {
-            stage_left(stage, task.local, i, next_a[i]);
+            next_a[i] = left(task, term, task.k.x, i);
         }
         @unroll for (var i = 0u; i < LOADS_B; i++) {
-            stage_right(stage, task.local, i, next_b[i]);
+            next_b[i] = right(task, term, task.k.x, i);
         }
-        workgroupBarrier();
-        @unroll for (var i = 0u; i < LOADS_A; i++) {
-            next_a[i] = left(task, k + TILE_DEPTH, i);
-        }
-        @unroll for (var i = 0u; i < LOADS_B; i++) {
-            next_b[i] = right(task, k + TILE_DEPTH, i);
-        }
-        multiply_cooperatively(stage, row, column, sum);
-        if (BUFFERS == 1u) {
+        for (var k = task.k.x; k < task.k.y; k += TILE_DEPTH) {
+            @unroll for (var i = 0u; i < LOADS_A; i++) {
+                stage_left(stage, task.local, i, next_a[i]);
+            }
+            @unroll for (var i = 0u; i < LOADS_B; i++) {
+                stage_right(stage, task.local, i, next_b[i]);
+            }
             workgroupBarrier();
-        } else {
-            stage = 1u - stage;
+            @unroll for (var i = 0u; i < LOADS_A; i++) {
+                next_a[i] = left(task, term, k + TILE_DEPTH, i);
+            }
+            @unroll for (var i = 0u; i < LOADS_B; i++) {
+                next_b[i] = right(task, term, k + TILE_DEPTH, i);
+            }
+            multiply_cooperatively(stage, row, column, sum);
+            if (BUFFERS == 1u) {
+                workgroupBarrier();
+            } else {
+                stage = 1u - stage;
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/helpers/log.rs"]
 mod log;
+#[path = "../../tests/helpers/skipped.rs"]
+mod skipped;
 
 use std::{
     fs,
@@ -13,6 +15,7 @@ use std::{
 
 use log::{current, without_time};
 use serde_json::Value;
+use skipped::skipped;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -213,13 +216,13 @@ fn the_readme_names_every_command_and_no_option_that_there_is_not() {
 
 /// An adapter without tensor cores refuses f16 operands before anything is written, with what to set.
 #[test]
-fn f16_operands_are_refused_without_cooperative_matrices() {
+fn operands_of_f16_are_refused_without_cooperative_matrices() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let set = ["--set", "train.precision=f16", "--set", "train.updates=1", "--out"];
     let output = output(&[&["train", "configs/quickstart.toml"], &set[..], &[run.to_str().unwrap()]].concat());
     if output.status.success() {
-        println!("skipped: this adapter has cooperative matrices");
+        skipped("this adapter has cooperative matrices");
         return;
     }
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

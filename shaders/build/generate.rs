@@ -141,7 +141,7 @@ fn call(name: &str, siblings: &[Sibling], out: &mut String) -> Result<(), String
     let mut overrides: Vec<&String> = Vec::new();
     for (sibling, o) in all.iter().flat_map(|(s, _)| s.source.overrides.iter().map(move |o| (s, o))) {
         let is_stated = sibling.states.entries.get(name).is_some_and(|e| e.constants.iter().any(|(known, _)| known == o));
-        if !is_stated && !overrides.contains(&o) {
+        if !is_stated && is_of_call(o) && !overrides.contains(&o) {
             overrides.push(o);
         }
     }
@@ -169,6 +169,11 @@ fn call(name: &str, siblings: &[Sibling], out: &mut String) -> Result<(), String
     }
     out.push_str("    }\n");
     Ok(())
+}
+
+/// Whether a call sets this pipeline-overridable constant. Those in capitals tell entry points of one module apart, or are the graph's.
+fn is_of_call(constant: &str) -> bool {
+    constant.chars().any(char::is_lowercase)
 }
 
 /// The static tables of one sibling.
@@ -199,7 +204,7 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
         if let Some((unknown, _)) = own.constants.iter().find(|(name, _)| !source.overrides.contains(name)) {
             return Err(at(format!("`constants: {unknown}`: the source has no override of this name")));
         }
-        let overrides = source.overrides.iter().filter(|o| own.constants.iter().all(|(name, _)| name != *o));
+        let overrides = source.overrides.iter().filter(|o| is_of_call(o) && own.constants.iter().all(|(name, _)| name != *o));
         let overrides = overrides.map(|o| format!("{o:?}")).collect::<Vec<_>>().join(", ");
         let stated = own.constants.iter().map(|(name, value)| format!("({name:?}, {value:?})")).collect::<Vec<_>>().join(", ");
         let bytes = if entry.uses_params { source.params.as_ref().map_or(0, |p| p.1) } else { 0 };

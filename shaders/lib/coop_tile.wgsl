@@ -8,6 +8,18 @@ import package::lib::coop::{
 
 override A_IS_K_CONTIGUOUS: bool;
 override B_IS_K_CONTIGUOUS: bool;
+// Operands of two f16 each, x = high + low / 2^11 (halves.wgsl): a b = high high + (high low + low high) / 2^11 but for 2^-22. The small
+// terms are summed first, over all of k, and scaled; then the large one is added.
+override SPLIT: bool = false;
+
+// Terms of a product, in the order in which they are summed. Without SPLIT the last is all of it.
+const LOW_HIGH = 0u;
+const HIGH_LOW = 1u;
+const HIGH_HIGH = 2u;
+
+fn first_term() -> u32 {
+    return select(HIGH_HIGH, LOW_HIGH, SPLIT);
+}
 
 const OCTETS = TILE_DEPTH / 8u;     // eight f16 of a row
 const STRIDE = TILE_DEPTH + 8u;     // f16 from row to row where k is contiguous; padded against bank conflicts
@@ -44,6 +56,16 @@ fn stage_right(stage: u32, local: u32, i: u32, octet: mat2x4<f16>) {
     let to = (stage * STAGE_B + select(at.y * STRIDE_B + at.x, at.x * STRIDE + at.y, B_IS_K_CONTIGUOUS)) / 4u;
     sh_b[to] = octet[0];
     sh_b[to + 1u] = octet[1];
+}
+
+// Begins a term.
+fn scale_small_terms(term: u32, sum: ptr<function, array<MatC, SPAN>>) {
+    if (SPLIT) {
+        let scale = select(1.0, 1.0 / 2048.0, term == HIGH_HIGH);
+        @unroll for (var i = 0u; i < SPAN; i++) {
+            (*sum)[i] = (*sum)[i] * scale;
+        }
+    }
 }
 
 // Adds the product of the staged tiles to the part of y of the subgroup that begins at a row and column of the tile.

@@ -7,7 +7,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -139,7 +139,7 @@ pub struct Device {
     /// matrices, which round operands to f16: see [`Device::with_matrices`].
     pub capabilities: Capabilities,
     matrices: [MatrixShape; 4],
-    tested: OnceLock<Result<(), GpuError>>,
+    tested: Mutex<Vec<(Capabilities, Result<(), GpuError>)>>,
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Arc<Pipelines>,
@@ -223,7 +223,7 @@ impl Device {
         Ok(Device {
             capabilities,
             matrices: matrices_of(&adapter),
-            tested: OnceLock::new(),
+            tested: Mutex::default(),
             adapter: summary,
             pipelines: Arc::new(Pipelines::new(&raw)),
             raw,
@@ -234,19 +234,25 @@ impl Device {
         })
     }
 
-    /// The capabilities with cooperative matrices: products round their operands to f16 and sum in f32. `None` if the adapter has no
+    /// The capabilities with cooperative matrices: products round their operands to f16 (or split them into two) and sum in f32. `None` if the adapter has no
     /// shape of them that a kernel is written for.
     pub fn with_matrices(&self, modules: &[&ModuleInfo]) -> Option<Capabilities> {
         let with = Capabilities { matrices: self.matrices, ..self.capabilities };
         modules.iter().any(|m| m.requires.matrix.is_some() && with.satisfy(&m.requires)).then_some(with)
     }
 
-    /// The outcome of a test of the device, which is run once.
+    /// The outcome of a test of kernels for `capabilities` on the device, which is run once.
     ///
     /// # Errors
     /// Those of the test.
-    pub fn tested(&self, test: impl FnOnce() -> Result<(), GpuError>) -> Result<(), GpuError> {
-        self.tested.get_or_init(test).clone()
+    pub fn tested(&self, capabilities: Capabilities, test: impl FnOnce() -> Result<(), GpuError>) -> Result<(), GpuError> {
+        let mut tested = lock(&self.tested);
+        if let Some((_, outcome)) = tested.iter().find(|(known, _)| *known == capabilities) {
+            return outcome.clone();
+        }
+        let outcome = test();
+        tested.push((capabilities, outcome.clone()));
+        outcome
     }
 
     /// Reports the first error since the device was opened, if any.

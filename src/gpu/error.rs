@@ -31,7 +31,7 @@ pub enum GpuError {
     },
     /// The adapter has no cooperative matrices that a kernel is written for, or they fail the self-test.
     #[error(
-        "`train.precision` is \"f16\": expected an adapter with cooperative matrices of 16x16x16 or 8x8x8 f16 elements (tensor cores, over Vulkan); those of the adapter `{adapter}` {reason}. Set it to \"f32\", or choose another adapter with --adapter"
+        "`train.precision` is not \"f32\": expected an adapter with cooperative matrices of 16x16x16 or 8x8x8 f16 elements (tensor cores, over Vulkan); those of the adapter `{adapter}` {reason}. Set it to \"f32\", or choose another adapter with --adapter"
     )]
     NoMatrices {
         /// The adapter's name.

@@ -83,7 +83,7 @@ pub struct KernelInfo {
     pub params_bytes: u32,
     /// Whether it reads the per-step scalars (group 1).
     pub uses_step: bool,
-    /// Pipeline-overridable constants of its module that a call sets.
+    /// Pipeline-overridable constants of its module that a call sets: those not in capitals.
     pub overrides: &'static [&'static str],
     /// Those that the source sets for this entry point.
     pub constants: &'static [(&'static str, f64)],

@@ -41,6 +41,8 @@ pub use plan::{KernelTime, Plan, PlanOptions, Segment};
 pub use program::{Command, Dispatch, Program, Role, TensorInfo};
 pub use readback::Download;
 pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Requirements, choose, fits_image, flat_image};
+#[cfg(not(target_arch = "wasm32"))]
+pub use spirv::{Spirv, spirv};
 pub use step::Step;
 pub use submission::Submission;
 pub use tensor::{DType, Shape, Tensor, TensorId};

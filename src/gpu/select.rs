@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub subgroup_sizes: [u32; 2],
     /// Shapes of cooperative matrices with f16 operands and f32 sums; padded with zeros.
     pub matrices: [MatrixShape; 4],
+    /// Whether each operand of products on them is split into two f16, for errors as small as those of f32, not rounded to one.
+    pub splits_operands: bool,
     /// Maximum invocations per workgroup.
     pub invocations: u32,
     /// Maximum bytes of workgroup memory.
@@ -40,6 +42,7 @@ impl Capabilities {
         f16: false,
         subgroup_sizes: [0; 2],
         matrices: [[0; 3]; 4],
+        splits_operands: false,
         invocations: 256,
         workgroup_bytes: 16 * 1024,
     };

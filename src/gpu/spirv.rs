@@ -18,9 +18,26 @@ use super::{KernelInfo, unchecked};
 /// The module of a kernel with cooperative matrices, which has the values of its constants; `None` for other kernels.
 ///
 /// # Panics
-/// If naga refuses a source that the build script accepted.
+/// As [`spirv`].
 pub(super) fn module(device: &wgpu::Device, info: &KernelInfo, constants: &[(&'static str, f64)]) -> Option<wgpu::ShaderModule> {
     info.module.requires.matrix?;
+    let Spirv { words, workgroup_size } = spirv(info, constants);
+    Some(unchecked::create_spirv_module(device, info.entry, workgroup_size, words))
+}
+
+/// The SPIR-V of one entry point.
+pub struct Spirv {
+    /// The words.
+    pub words: Vec<u32>,
+    /// Invocations of a workgroup.
+    pub workgroup_size: [u32; 3],
+}
+
+/// The SPIR-V of a kernel with the values of its constants, repaired if it has cooperative matrices.
+///
+/// # Panics
+/// If naga refuses a source that the build script accepted, or a constant has no value.
+pub fn spirv(info: &KernelInfo, constants: &[(&'static str, f64)]) -> Spirv {
     let refused = |stage: &str, why: String| -> ! { panic!("{}: naga refuses its {stage}: {why}", info.name()) };
     let module = naga::front::wgsl::parse_str(info.module.source).unwrap_or_else(|e| refused("source", e.to_string()));
     let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
@@ -49,7 +66,8 @@ pub(super) fn module(device: &wgpu::Device, info: &KernelInfo, constants: &[(&'s
     options.flags.remove(spv::WriterFlags::DEBUG);
     let entry = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: info.entry.into() };
     let words = spv::write_vec(&module, &valid, &options, Some(&entry)).unwrap_or_else(|e| refused("SPIR-V", e.to_string()));
-    Some(unchecked::create_spirv_module(device, info.entry, workgroup_size, repaired(&words)))
+    let words = if info.module.requires.matrix.is_some() { repaired(&words) } else { words };
+    Spirv { words, workgroup_size }
 }
 
 // Of the SPIR-V specification.

@@ -15,6 +15,8 @@ use crate::gpu::{
 
 type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
 
+/// The constant that tells a kernel with f16 operands that each is split into two.
+const SPLIT: &str = "SPLIT";
 /// Maximum workgroups in one dimension of a grid.
 const MAX_WORKGROUPS: u32 = 65_535;
 
@@ -35,7 +37,7 @@ pub struct Graph {
     in_update: bool,
     /// (from, to) of the copies that end a micro-batch.
     stores: Vec<(TensorId, TensorId)>,
-    /// Tensors rounded to f16 in the list being recorded, until they are written again.
+    /// Tensors as f16 in the list being recorded, until they are written again.
     pub(super) halves: HashMap<TensorId, Tensor>,
 }
 
@@ -245,9 +247,13 @@ impl Graph {
     /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
     fn launch(&mut self, call: &impl Call, chosen: Chosen) {
         let Chosen { kernel, mut tensors, grid } = chosen;
+        let mut constants: Vec<_> = call.constants().into_iter().filter(|(name, _)| kernel.overrides.contains(name)).collect();
         for (t, b) in tensors.iter_mut().zip(kernel.bindings) {
             if b.dtype == DType::F16 && t.dtype == DType::F32 {
                 *t = self.halves(*t);
+                if self.capabilities.splits_operands && constants.iter().all(|(name, _)| *name != SPLIT) {
+                    constants.push((SPLIT, 1.0));
+                }
             }
         }
         let [mut x, mut y, z] = grid;
@@ -284,7 +290,6 @@ impl Graph {
                 }
             }
         }
-        let constants = call.constants().into_iter().filter(|(name, _)| kernel.overrides.contains(name)).collect();
         self.push(Command::Dispatch(Dispatch { kernel, constants, params: call.params().to_vec(), tensors, workgroups: [x, y, z] }));
     }
 

@@ -1,4 +1,4 @@
-//! The self-test of products on cooperative matrices, which drivers and compilers still get wrong: small whole numbers, whose sums are
+//! The self-test of products on cooperative matrices, which drivers and compilers still get wrong: numbers of few bits, whose sums are
 //! exact, in every form and with every shape of tile, and rows that no product may touch.
 
 use super::{Form, Graph, GroupedForm};
@@ -29,10 +29,18 @@ fn wrong(device: &Device, what: String) -> GpuError {
     GpuError::NoMatrices { adapter: device.adapter.name.clone(), reason: format!("fail the self-test: {what}") }
 }
 
-/// Whole numbers from -4 to 4.
-fn numbers(stream: u32, count: u32) -> Vec<f32> {
+/// Whole numbers from -4 to 4, but for 0; for operands that are split with a low half, of -4 to 4 times 2^-15.
+fn numbers(capabilities: Capabilities, stream: u32, count: u32) -> Vec<f32> {
     let stream = Stream { seed: 1, step: 0, stream };
-    (0..count).map(|i| (stream.bits(i)[0] % 9) as f32 - 4.0).collect()
+    let number = |bits: u32| [-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0][bits as usize % 8];
+    let low = if capabilities.splits_operands { 1.0 / 32_768.0 } else { 0.0 };
+    (0..count).map(|i| number(stream.bits(i)[0]) + low * number(stream.bits(i)[1])).collect()
+}
+
+/// The product of two of these, without that of their low halves.
+fn term(left: f32, right: f32) -> f64 {
+    let low = |x: f32| f64::from(x - x.round());
+    f64::from(left) * f64::from(right) - low(left) * low(right)
 }
 
 /// Runs a recorded product on poisoned memory.
@@ -57,13 +65,13 @@ fn products(device: &Device, capabilities: Capabilities, [m, n, k]: [u32; 3], fo
     };
     let (a, b) = (g.input("a", a_shape, DType::F32), g.input("b", b_shape, DType::F32));
     let y = g.matmul(a, b, form);
-    let (left, right) = (numbers(1, m * k), numbers(2, n * k));
+    let (left, right) = (numbers(capabilities, 1, m * k), numbers(capabilities, 2, n * k));
     let found = run(device, g, &[(a, bytemuck::cast_slice(&left)), (b, bytemuck::cast_slice(&right))], y)?;
     for row in (0..ROWS).map(|i| i * (m - 1) / (ROWS - 1)) {
         for column in 0..n {
             let a_at = |l: u32| left[if form == Form::Tn { l * m + row } else { row * k + l } as usize];
             let b_at = |l: u32| right[if form == Form::Nt { column * k + l } else { l * n + column } as usize];
-            let wanted: f32 = (0..k).map(|l| a_at(l) * b_at(l)).sum();
+            let wanted = (0..k).map(|l| term(a_at(l), b_at(l))).sum::<f64>() as f32;
             let found = found.get((row * n + column) as usize).copied().unwrap_or(f32::NAN);
             if found != wanted {
                 return Err(wrong(
@@ -84,7 +92,7 @@ fn grouped(device: &Device, capabilities: Capabilities) -> Result<(), GpuError> 
     let (x, w) = (g.input("x", [rows, k], DType::F32), g.input("w", [experts, n, k], DType::F32));
     let segments = g.input("offsets", [experts + 1], DType::U32);
     let y = g.grouped_matmul(x, w, segments, GroupedForm::Nt);
-    let (left, right) = (numbers(1, rows * k), numbers(2, experts * n * k));
+    let (left, right) = (numbers(capabilities, 1, rows * k), numbers(capabilities, 2, experts * n * k));
     let inputs = [(x, bytemuck::cast_slice(&left)), (w, bytemuck::cast_slice(&right)), (segments, bytemuck::cast_slice(&offsets))];
     let found = run(device, g, &inputs, y)?;
     for (index, found) in found.iter().enumerate() {
@@ -95,7 +103,8 @@ fn grouped(device: &Device, capabilities: Capabilities) -> Result<(), GpuError> 
             }
             continue;
         };
-        let wanted: f32 = (0..k).map(|l| left[(row * k + l) as usize] * right[((expert * n + column) * k + l) as usize]).sum();
+        let at = |l: u32| term(left[(row * k + l) as usize], right[((expert * n + column) * k + l) as usize]);
+        let wanted = (0..k).map(at).sum::<f64>() as f32;
         if *found != wanted {
             return Err(wrong(device, format!("expert {expert}, row {row}, column {column}: expected {wanted}, found {found}")));
         }

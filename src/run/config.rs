@@ -175,6 +175,9 @@ choices! {
         F32 = "f32",
         /// Rounded to f16, on adapters with cooperative matrices (tensor cores). Gradients are scaled to stay in its range.
         F16 = "f16",
+        /// Split into two f16 each, high and low, and multiplied as three products, on the same adapters: errors as small as those of f32.
+        /// Gradients are scaled as for f16.
+        Split = "split",
     }
 }
 
@@ -323,7 +326,7 @@ impl Config {
     pub fn loss_scale_exponent(&self) -> u32 {
         match self.train.precision {
             Precision::F32 => 0,
-            Precision::F16 => self.tokens_per_micro_batch().ilog2(),
+            Precision::F16 | Precision::Split => self.tokens_per_micro_batch().ilog2(),
         }
     }
 

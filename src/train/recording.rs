@@ -111,10 +111,11 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
 pub fn kernels_for(config: &Config, device: &Device) -> Result<Capabilities, GpuError> {
     match config.train.precision {
         Precision::F32 => Ok(device.capabilities),
-        Precision::F16 => {
+        Precision::F16 | Precision::Split => {
             let missing = || GpuError::NoMatrices { adapter: device.adapter.name.clone(), reason: "are not among them".into() };
-            let capabilities = device.with_matrices(MODULES).ok_or_else(missing)?;
-            device.tested(|| self_test(device, capabilities))?;
+            let with_matrices = device.with_matrices(MODULES).ok_or_else(missing)?;
+            let capabilities = Capabilities { splits_operands: config.train.precision == Precision::Split, ..with_matrices };
+            device.tested(capabilities, || self_test(device, capabilities))?;
             Ok(capabilities)
         }
     }

@@ -650,7 +650,7 @@ fn is_found(fault: &Fault, findings: &[Finding]) -> bool {
     findings.iter().filter(is_it).any(|finding| finding.message.contains(fault.words))
 }
 
-/// Items of the list that software can see: all but underflow in half precision, which moelab does not train in.
+/// Items of the list that software can see: all but underflow in half precision: moelab's moments are f32, and gradients from f16 operands are scaled.
 const ITEMS: u32 = 24;
 const NOT_SEEN: u32 = 21;
 

@@ -291,8 +291,10 @@ impl Case {
         let cotangents: Vec<Vec<f32>> = expected.iter().enumerate().map(|(i, y)| self.cotangent(i, y.data.len())).collect();
         let outcomes: Vec<_> = {
             let (device, mut seen) = (device(), Vec::new());
-            let all = device.with_matrices(MODULES).filter(|_| self.has_halves).unwrap_or(device.capabilities);
-            let sets = device.capabilities.sets(MODULES).into_iter().chain(all.sets(MODULES));
+            let matrices = device.with_matrices(MODULES).map(|all| all.sets(MODULES)).unwrap_or_default();
+            let split = matrices.iter().map(|(name, set)| (format!("{name}, split"), Capabilities { splits_operands: true, ..*set }));
+            let rounded = matrices.iter().filter(|_| self.has_halves).cloned();
+            let sets = device.capabilities.sets(MODULES).into_iter().chain(rounded).chain(split);
             sets.filter_map(|(name, set)| Some((name, self.run(&device, set, &mut seen, inputs, &graph, &cotangents)?))).collect()
         };
         for (tier, outcome) in &outcomes {

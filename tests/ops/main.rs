@@ -35,6 +35,8 @@ mod rope;
 mod router;
 mod selection_bias;
 mod self_test;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
 mod split_columns;
 mod take_heads;
 mod torch;

@@ -234,7 +234,9 @@ fn check_forward(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tens
     let wanted = twin(&inputs.iter().map(Input::array).collect::<Vec<_>>());
     let tiers = {
         let device = device();
-        tiers(&device).into_iter().chain(device.with_matrices(MODULES)).collect::<Vec<_>>()
+        let matrices = device.with_matrices(MODULES).into_iter();
+        let all = matrices.flat_map(|all| [false, true].map(|splits_operands| Capabilities { splits_operands, ..all }));
+        tiers(&device).into_iter().chain(all).collect::<Vec<_>>()
     };
     for tier in tiers {
         let found = run(tier, inputs, &graph).remove(0);

@@ -2,6 +2,9 @@
 
 mod select;
 mod shader_build;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
+mod spirv;
 
 use moelab::gpu::{
     Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Requirements, Role, Shape, Tensor,

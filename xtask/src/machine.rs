@@ -95,7 +95,7 @@ impl Machine {
             rustup: find_program("rustup").filter(|_| !rustup_refused(root).exists()),
             debian_rust: debian_rust(rust_lld.clone()),
             npm: find_program("npm"),
-            newer_mesa: Some(newer_mesa(root)).filter(|run| run.exists()),
+            newer_mesa: Some(newer_mesa(root)).filter(|run| run.exists() && run.with_file_name("root/usr/bin/spirv-val").exists()),
             rust_lld,
         }
     }

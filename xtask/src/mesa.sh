@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fetches a lavapipe with cooperative matrices (Mesa 26 or newer) from Debian testing into a folder of its own, with its own glibc, and
-# writes FOLDER/run, which runs an ordinary program against it. No root, nothing is installed, the system stays as it is.
+# writes FOLDER/run, which runs an ordinary program against it; and spirv-val, which knows their SPIR-V. No root, nothing is installed, the system stays as it is.
 #   mesa.sh FOLDER
 set -eu
 dir=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -16,9 +16,9 @@ apt() {
         -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@"
 }
 apt update
-apt install --download-only --yes --no-install-recommends mesa-vulkan-drivers libvulkan1 libgcc-s1
+apt install --download-only --yes --no-install-recommends mesa-vulkan-drivers libvulkan1 libgcc-s1 spirv-tools
 for deb in "$dir"/apt/cache/archives/*.deb; do
-    dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir" --wildcards --one-top-level=root './usr/lib/x86_64-linux-gnu/*.so*' 2> /dev/null || true
+    dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir" --wildcards --one-top-level=root './usr/lib/x86_64-linux-gnu/*.so*' './usr/bin/spirv-val' 2> /dev/null || true
 done
 for driver in "$lib"/libvulkan_*.so; do
     case $driver in *_lvp.so) ;; *) rm "$driver" ;; esac

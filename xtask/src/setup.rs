@@ -148,7 +148,7 @@ fn wasm(machine: &Machine) -> Need {
 fn newer_mesa(machine: &Machine) -> Need {
     Need {
         name: "a newer Mesa, with cooperative matrices",
-        why: "runs the kernels for tensor cores without a GPU (67 MB, in target/, beside the system's)",
+        why: "runs the kernels for tensor cores without a GPU, and checks their SPIR-V (67 MB, in target/, beside the system's)",
         found: machine.newer_mesa.as_ref().map(|run| format!("{}, {}", run.display(), machine::mesa_version(run))),
         remedies: vec![Remedy::NewerMesa],
         advice: "run `sh xtask/src/mesa.sh target/xtask/mesa`",

@@ -35,7 +35,7 @@
 //! | 18 | a difference is attributed to one of several causes | after | `confounded` |
 //! | 19 | ignored settings | loading, before | `unread-field` (`unread`); unknown keys and keys that do not apply are errors of the config |
 //! | 20 | tokens that do not mix, targets equal to inputs, losses too good for the text | before, device, after | `no-token-mixing` (`device`), `copy-task` |
-//! | 21 | half precision zeroes small gradients | – | cannot occur: gradients, moments and Newton-Schulz are f32. What it did to experts, their starvation, is `starved-expert` (`starved`) |
+//! | 21 | half precision zeroes small gradients | – | cannot occur: gradients of parameters, moments and Newton-Schulz are f32, and where operands are f16 all gradients are scaled by the tokens of a micro-batch. What it did to experts, their starvation, is `starved-expert` (`starved`) |
 //! | 22 | two evaluators in one column | after | `eval-mismatch` |
 //! | 23 | matched runs that are not matched | with a claim | `not-matched` (`matched`) |
 //! | 24 | a warm-up as long as the run | before | `warm-up` |

@@ -1,4 +1,4 @@
-//! Every expert is trained. In place of gradients that vanish in a cast to half precision: moelab's gradients and moments are f32.
+//! Every expert is trained. In place of gradients that vanish in a cast to half precision: moelab's gradients of parameters and moments are f32.
 
 use super::study::Study;
 use super::{Check, Found, Severity, Stage, found};

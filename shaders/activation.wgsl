@@ -14,6 +14,7 @@ struct Params {
     width: u32, // a multiple of 64
     p: f32,     // probability of dropout
     stream: u32,
+    first: u32, // elements of the layer before these, a multiple of 4
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -29,7 +30,7 @@ fn is_inside(at: vec2<u32>) -> bool {
 }
 
 fn mask(at: vec2<u32>) -> vec4<f32> {
-    return dropout_scale4(at.y * (params.width / 4u) + at.x, params.p, params.stream);
+    return dropout_scale4(params.first / 4u + at.y * (params.width / 4u) + at.x, params.p, params.stream);
 }
 
 // y = f(x) m.

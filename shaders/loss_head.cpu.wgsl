@@ -10,7 +10,6 @@ import package::lib::step::step;
 struct Params {
     rows: u32,       // of this chunk; of all chunks in `reduce`
     vocabulary: u32,
-    width: u32,
     first_row: u32,  // of this chunk
 }
 

@@ -2,7 +2,6 @@
 //   p = softmax(l)     loss = -ln p[target]     d_l = (p - onehot(target)) inverse_targets d_loss
 // A row whose target is 2^32 - 1 is ignored. A row is correct if its target has the largest logit and no lower index
 // shares it. A row with a non-finite logit, found by bit pattern, is counted and makes loss and gradient NaN.
-// With more than one chunk, `take_rows` copies the chunk's rows of x [all rows, width] out and `put_rows` those of d_x in.
 // Chunking follows Liger Kernel (Hsu et al., arXiv 2410.10989): the gradient takes the place of the logits, so that no
 // more than one chunk of logits exists.
 
@@ -13,7 +12,6 @@ import package::lib::step::step;
 struct Params {
     rows: u32,       // of this chunk; of all chunks in `reduce`
     vocabulary: u32,
-    width: u32,
     first_row: u32,  // of this chunk
 }
 
@@ -24,10 +22,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> row_totals: array<vec4<f32>>; // (loss, counts, correct, non-finite) of a row
 @group(0) @binding(5) var<storage, read_write> totals: array<f32>; // row_totals summed [4]
 @group(0) @binding(6) var<storage, read_write> loss: array<f32>;   // totals.x inverse_targets [1]
-@group(0) @binding(7) var<storage, read> x: array<f32>;
-@group(0) @binding(8) var<storage, read_write> x_chunk: array<f32>; // [rows, width]
-@group(0) @binding(9) var<storage, read> d_x_chunk: array<f32>;
-@group(0) @binding(10) var<storage, read_write> d_x: array<f32>;
 
 const INVOCATIONS = 256u;
 const IGNORED = 0xffffffffu;
@@ -146,33 +140,5 @@ fn reduce(@builtin(local_invocation_index) local: u32) {
     }
     if (local == 0u) {
         loss[0] = sh_row_totals[0].x * step.inverse_targets;
-    }
-}
-
-// An invocation owns one element.
-// grid: rows * width / INVOCATIONS
-@compute @workgroup_size(INVOCATIONS)
-fn take_rows(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (i < params.rows * params.width) {
-        x_chunk[i] = x[params.first_row * params.width + i];
-    }
-}
-
-// An invocation owns one element.
-// grid: rows * width / INVOCATIONS
-@compute @workgroup_size(INVOCATIONS)
-fn put_rows(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
-    if (i < params.rows * params.width) {
-        d_x[params.first_row * params.width + i] = d_x_chunk[i];
     }
 }

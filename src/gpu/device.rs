@@ -12,7 +12,9 @@ use std::{
     },
 };
 
-use super::{Capabilities, GpuError, MatrixShape, ModuleInfo, lock::lock, pipelines::Pipelines, readback::StagingRing, unchecked};
+use super::{
+    Capabilities, GpuError, MAX_IMAGE_SIDE, MatrixShape, ModuleInfo, lock::lock, pipelines::Pipelines, readback::StagingRing, unchecked,
+};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +83,7 @@ pub struct AdapterSummary {
 
 impl AdapterSummary {
     fn new(adapter: &wgpu::Adapter) -> Self {
-        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let info = adapter.get_info();
         AdapterSummary {
             name: info.name.clone(),
             backend: format!("{:?}", info.backend),
@@ -89,7 +91,7 @@ impl AdapterSummary {
             kind: format!("{:?}", info.device_type),
             pci: info.device_pci_bus_id.clone(),
             tier: capabilities_of(adapter).name(),
-            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            max_binding_bytes: capabilities_of(adapter).binding_bytes,
         }
     }
 }
@@ -121,12 +123,15 @@ fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
     let name = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
     let is_rasteriser = ["llvmpipe", "lavapipe", "swiftshader"].iter().any(|n| name.contains(n));
     let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
+    let images = info.device_type == wgpu::DeviceType::Cpu || is_rasteriser;
     Capabilities {
-        images: info.device_type == wgpu::DeviceType::Cpu || is_rasteriser,
+        images,
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroup_sizes: if has_subgroups { [info.subgroup_min_size, info.subgroup_max_size] } else { [0; 2] },
         invocations: limits.max_compute_invocations_per_workgroup,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        image_side: if images { limits.max_texture_dimension_2d } else { MAX_IMAGE_SIDE },
         ..Capabilities::PORTABLE
     }
 }
@@ -207,6 +212,7 @@ impl Device {
             max_storage_buffer_binding_size: given.max_storage_buffer_binding_size,
             max_compute_invocations_per_workgroup: capabilities.invocations,
             max_compute_workgroup_storage_size: capabilities.workgroup_bytes,
+            max_texture_dimension_2d: capabilities.image_side,
             ..Default::default()
         };
         let descriptor = wgpu::DeviceDescriptor {

@@ -28,6 +28,10 @@ pub struct Capabilities {
     pub invocations: u32,
     /// Maximum bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Maximum bytes of a tensor.
+    pub binding_bytes: u64,
+    /// Longest side of an image, in texels.
+    pub image_side: u32,
 }
 
 /// Longest side of an image, in texels: the default limit of browsers.
@@ -45,6 +49,8 @@ impl Capabilities {
         splits_operands: false,
         invocations: 256,
         workgroup_bytes: 16 * 1024,
+        binding_bytes: 128 << 20,
+        image_side: MAX_IMAGE_SIDE,
     };
     /// A CPU rasteriser without subgroup operations.
     pub const CPU: Capabilities = Capabilities { images: true, ..Capabilities::PORTABLE };
@@ -163,17 +169,21 @@ pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
         }
         let shown = kernel.bindings.iter().map(|b| match b.kind {
             BindingKind::Storage { .. } => Some(fields[b.field]),
-            BindingKind::Texels { flat: false } => Some(fields[b.field]).filter(|t| fits_image(*t)),
+            BindingKind::Texels { flat: false } => Some(fields[b.field]).filter(|t| is_image(*t, capabilities.image_side)),
             BindingKind::Texels { flat: true } => flat_image(fields[b.field]),
         });
         Some(Chosen { kernel, tensors: shown.collect::<Option<_>>()?, grid: (kernel.grid)(params, &fields) })
     })
 }
 
-/// Whether a tensor, viewed as [rows, last dimension], can have an image.
+/// Whether a tensor, viewed as [rows, last dimension], can have an image on every adapter.
 pub fn fits_image(t: Tensor) -> bool {
+    is_image(t, MAX_IMAGE_SIDE)
+}
+
+fn is_image(t: Tensor, side: u32) -> bool {
     let [rows, width] = t.shape.matrix("image");
-    width % IMAGE_ROW_ELEMENTS == 0 && width / 4 <= MAX_IMAGE_SIDE && rows <= MAX_IMAGE_SIDE
+    width % IMAGE_ROW_ELEMENTS == 0 && width / 4 <= side && rows <= side
 }
 
 /// A tensor reshaped so that its image has power-of-two rows, for kernels that address texels by a flat index; its own rows only

@@ -31,7 +31,7 @@ pub struct ExpertBiases {
 
 impl Graph {
     /// Passes each row of `x` [A, D] through the FFN of its expert; expert e owns the rows `offsets`_e .. `offsets`_{e+1} - 1.
-    /// `dropout` acts on the inner layer.
+    /// `dropout` acts on the inner layer. Rows whose inner layer [A, F] the adapter cannot bind whole pass in parts.
     pub fn expert_ffn(
         &mut self,
         x: Tensor,
@@ -41,36 +41,55 @@ impl Graph {
         f: Activation,
         dropout: f32,
     ) -> Tensor {
-        let layer = |g: &mut Graph, x, w, b: Option<Tensor>| {
-            let y = g.grouped_linear(x, w, offsets);
-            b.map_or(y, |b| g.add_expert_bias(y, b, offsets))
-        };
-        let up = layer(self, x, weights.up, biases.up); // [A, F]
-        let inner = match weights.gate {
-            Some(w) => {
-                let gate = layer(self, x, w, biases.gate); // [A, F]
-                self.gated_activation(gate, up, f, dropout)
+        self.ffn_in_parts(x, weights, biases, f, dropout, |g, [first, rows], is_whole| {
+            let offsets = if is_whole { offsets } else { g.segments(offsets, first, rows) };
+            move |g: &mut Graph, x, w, b: Option<Tensor>| {
+                let y = g.grouped_linear(x, w, offsets);
+                b.map_or(y, |b| g.add_expert_bias(y, b, offsets))
             }
-            None => self.activation(up, f, dropout),
-        }; // [A, F]
-        layer(self, inner, weights.down, biases.down) // [A, D]
+        })
     }
 
-    /// Passes each row of `x` [.., D] through one FFN. `dropout` acts on the inner layer.
+    /// Passes each row of `x` [.., D] through one FFN. `dropout` acts on the inner layer. As [`Graph::expert_ffn`], in parts if need be.
     pub fn ffn(&mut self, x: Tensor, weights: &FfnWeights, biases: &ExpertBiases, f: Activation, dropout: f32) -> Tensor {
-        let layer = |g: &mut Graph, x, w, b: Option<Tensor>| {
-            let y = g.linear(x, w);
-            b.map_or(y, |b| g.add_bias(y, b))
-        };
-        let up = layer(self, x, weights.up, biases.up); // [N, F]
-        let inner = match weights.gate {
-            Some(w) => {
-                let gate = layer(self, x, w, biases.gate); // [N, F]
-                self.gated_activation(gate, up, f, dropout)
+        self.ffn_in_parts(x, weights, biases, f, dropout, |_, _, _| {
+            |g: &mut Graph, x, w, b: Option<Tensor>| {
+                let y = g.linear(x, w);
+                b.map_or(y, |b| g.add_bias(y, b))
             }
-            None => self.activation(up, f, dropout),
-        }; // [N, F]
-        layer(self, inner, weights.down, biases.down) // [N, D]
+        })
+    }
+
+    /// `layer_of(first row and rows, whether they are all)` makes the layer of a part from its input, weight and bias.
+    fn ffn_in_parts<L: Fn(&mut Graph, Tensor, Tensor, Option<Tensor>) -> Tensor>(
+        &mut self,
+        x: Tensor,
+        weights: &FfnWeights,
+        biases: &ExpertBiases,
+        f: Activation,
+        dropout: f32,
+        layer_of: impl Fn(&mut Graph, [u32; 2], bool) -> L,
+    ) -> Tensor {
+        let [all, _] = x.shape.matrix("ffn x"); // A, D
+        let inner_width = weights.down.shape.last(); // F
+        let rows = self.rows_of_parts(all, inner_width);
+        let mask = self.dropout_mask(dropout);
+        let mut outs = Vec::new();
+        for (index, x) in self.cut_rows(x, rows).into_iter().enumerate() {
+            let first = index as u32 * rows;
+            let layer = layer_of(self, [first, rows.min(all - first)], rows >= all);
+            let mask = mask.from(first * inner_width);
+            let up = layer(self, x, weights.up, biases.up); // [A, F]
+            let inner = match weights.gate {
+                Some(w) => {
+                    let gate = layer(self, x, w, biases.gate); // [A, F]
+                    self.gated_activation_of_part(gate, up, f, mask)
+                }
+                None => self.activation_of_part(up, f, mask),
+            }; // [A, F]
+            outs.push(layer(self, inner, weights.down, biases.down)); // [A, D]
+        }
+        self.join_rows(&outs)
     }
 
     /// `x` [A, F] plus, for each row, the bias of its expert, `b` [E, F].

@@ -7,7 +7,7 @@
 use super::{
     Graph,
     kernels::{
-        loss_head::{Evaluate, Gradient, Params, PutRows, Reduce, TakeRows},
+        loss_head::{Evaluate, Gradient, Params, Reduce},
         matmul::TILE,
     },
     matmul::Form,
@@ -70,7 +70,14 @@ impl Graph {
             self.matmul_accumulate(d_logits, chunk.x, d_w);
             if self.wants_grad(x) {
                 let d_chunk = self.matmul(d_logits, w, Form::Nn); // [chunk, D]
-                d_x = Some(self.put_rows(d_chunk, d_x, [rows, width], first_row, chunks));
+                d_x = Some(match chunks {
+                    1 => d_chunk,
+                    _ => {
+                        let d_x = d_x.unwrap_or_else(|| self.tensor_in_parts("d_loss_head", [rows, width], chunks));
+                        self.put_rows(d_chunk, d_x, first_row);
+                        d_x
+                    }
+                });
             }
         }
         let head = self.reduce(row_totals);
@@ -111,29 +118,5 @@ impl Graph {
         let totals = self.tensor("loss_head.statistics", [4]);
         self.dispatch(Reduce { params: Params { rows, ..Params::default() }, row_totals, totals, loss });
         LossHead { loss, statistics: totals }
-    }
-
-    /// A range of rows of `x`, copied unless it is all of them.
-    fn take_rows(&mut self, x: Tensor, first_row: u32, rows: u32) -> Tensor {
-        let [all_rows, width] = x.shape.matrix("loss_head x");
-        if rows == all_rows {
-            return x.reshape([rows, width]);
-        }
-        let x_chunk = self.tensor("loss_head.x", [rows, width]);
-        let params = Params { rows, width, first_row, ..Params::default() };
-        self.dispatch(TakeRows { params, x, x_chunk });
-        x_chunk
-    }
-
-    /// Copies the gradient of a chunk's rows to `d_x`, which the first chunk creates, unless the chunk is all rows.
-    fn put_rows(&mut self, d_x_chunk: Tensor, d_x: Option<Tensor>, shape: [u32; 2], first_row: u32, chunks: u32) -> Tensor {
-        if chunks == 1 {
-            return d_x_chunk;
-        }
-        let d_x = d_x.unwrap_or_else(|| self.tensor_in_parts("d_loss_head", shape, chunks));
-        let [rows, width] = d_x_chunk.shape.dims("loss_head d_x");
-        let params = Params { rows, width, first_row, ..Params::default() };
-        self.dispatch(PutRows { params, d_x_chunk, d_x });
-        d_x
     }
 }

@@ -9,13 +9,14 @@ use moelab::{
         Corpus,
         prepare::{self, NoFiles, Purpose},
     },
-    gpu::{Capabilities, PlanOptions},
+    gpu::{Capabilities, PlanOptions, Role, TensorInfo},
     lab::probe::{CHECKS, Outcome},
     run::{
         Config,
         config::{self, Evaluation, load},
         model::BalanceSchedule,
     },
+    train::recording,
 };
 
 use crate::{
@@ -104,6 +105,26 @@ fn every_committed_config_trains_and_passes_its_probes_at_its_reduced_size() {
         // A byte of 256 costs ln 256 = 5.5 at first; no schedule here is so slow that ten updates gain nothing.
         assert!(first < 6.5 && last < first, "{path}: {first} -> {last}");
     }
+}
+
+/// Whatever depends on the batch, at the full published sizes: inner layers that a browser's adapter cannot bind whole are computed in
+/// parts. Weights of one system are larger than a browser can bind.
+#[test]
+fn every_committed_batch_fits_the_bindings_of_a_browser() {
+    let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
+    let mut largest = 0;
+    for path in &committed("configs") {
+        let config = load(&read, path, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let whole = Capabilities { binding_bytes: u64::MAX, ..Capabilities::PORTABLE };
+        let [parts, whole] = [Capabilities::PORTABLE, whole].map(|tier| {
+            let programs = [recording::training(&config, tier).program, recording::evaluation(&config, tier).program];
+            let of_batch = |tensor: &&TensorInfo| matches!(tensor.role, Role::Activation | Role::Output | Role::Input);
+            programs.iter().flat_map(|program| &program.tensors).filter(of_batch).map(TensorInfo::bytes).max().unwrap()
+        });
+        assert!(parts <= Capabilities::PORTABLE.binding_bytes, "{path}: {parts} bytes");
+        largest = largest.max(whole);
+    }
+    assert!(largest > Capabilities::PORTABLE.binding_bytes, "the largest tensor has {largest} bytes: nothing is cut");
 }
 
 /// What the pairs have in common: sizes, and the numbers that only matter where a choice wants them.

@@ -15,6 +15,7 @@ mod idle_experts;
 mod log;
 mod oracle;
 mod pairwise;
+mod precision;
 mod probe;
 mod ranges;
 mod real_tokens;
@@ -22,5 +23,7 @@ mod routing;
 mod sampling;
 mod sanity;
 mod session;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
 mod trainer;
 mod twin;

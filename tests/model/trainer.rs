@@ -96,12 +96,12 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn losses(&self) -> Vec<f64> {
+    pub fn losses(&self) -> Vec<f64> {
         self.updates.iter().map(|record| record.train_ce).collect()
     }
 
     /// The checkpoint of an update.
-    fn snapshot(&self, update: u32) -> &Snapshot {
+    pub fn snapshot(&self, update: u32) -> &Snapshot {
         self.snapshots.iter().find(|s| s.state.update == update).unwrap_or_else(|| panic!("no checkpoint of update {update}"))
     }
 }

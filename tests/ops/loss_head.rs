@@ -210,7 +210,7 @@ fn catches_mutants() {
         ("loss_head", "* d_loss[0], 0.0, target_index == IGNORED", "* d_loss[0], 0.0, false"),
         ("loss_head", "/ summary.sum + shift", "+ shift"),
         ("loss_head", "targets[params.first_row + row]", "targets[row]"),
-        ("loss_head", "x[params.first_row * params.width + i]", "x[i]"),
+        ("row_ranges", "= whole[params.first_row * params.width + i]", "= whole[i]"),
         ("loss_head", "a.sum * exp(a.peak - peak) + b.sum", "a.sum + b.sum"),
     ];
     catches(&portable, |case| outcome(case, [13, 257, 7], Some(5)));

@@ -33,6 +33,7 @@ mod permute;
 mod rms_norm;
 mod rope;
 mod router;
+mod row_ranges;
 mod selection_bias;
 mod self_test;
 #[path = "../helpers/skipped.rs"]

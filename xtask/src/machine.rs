@@ -63,6 +63,8 @@ pub struct Machine {
     pub npm: Option<PathBuf>,
     /// The program that runs another against a newer Mesa, which was fetched.
     pub newer_mesa: Option<PathBuf>,
+    /// Whether there is a device file of a GPU.
+    pub has_gpu: bool,
 }
 
 /// Debian's `rustc-web`, `cargo-web` and `rust-web-src`, with a linker for wasm.
@@ -95,10 +97,18 @@ impl Machine {
             rustup: find_program("rustup").filter(|_| !rustup_refused(root).exists()),
             debian_rust: debian_rust(rust_lld.clone()),
             npm: find_program("npm"),
-            newer_mesa: Some(newer_mesa(root)).filter(|run| run.exists() && run.with_file_name("root/usr/bin/spirv-val").exists()),
+            newer_mesa: Some(newer_mesa(root))
+                .filter(|run| ["run", "run-tests", "root/usr/bin/spirv-val"].iter().all(|name| run.with_file_name(name).exists())),
+            has_gpu: has_gpu(),
             rust_lld,
         }
     }
+}
+
+fn has_gpu() -> bool {
+    let renders = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("renderD");
+    let is_there = |file: &str| Path::new(file).exists();
+    is_there("/dev/nvidia0") || is_there("/dev/dxg") || fs::read_dir("/dev/dri").into_iter().flatten().flatten().any(renders)
 }
 
 /// Where the newer Mesa is fetched to: the program that runs another against it.

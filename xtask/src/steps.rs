@@ -94,11 +94,15 @@ pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     assembler.args(["build", "--locked", "--package", "xtask", "--features", "page", "--bin", "xtask-page"]);
     let compile = page(machine, "dev").into_iter().next().map(|compile| compile.command);
     steps[0].alongside = compile.iter().chain([&assembler]).filter_map(yielding).collect();
+    // Op and model tests run on the newer Mesa, which has every kind of kernel; where there is a GPU, on both.
     if let Some(run) = &machine.newer_mesa {
-        let products = ["--test", "ops", "--", "grouped_matmul::", "halves::", "matmul::", "self_test::"];
-        let mut step = step("products on cooperative matrices, on a newer Mesa", Count::Cargo, cargo(), &TESTS);
-        step.command.args(products).env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", run);
-        steps.push(step);
+        let mut all_kernels = step("op and model tests on a newer Mesa", Count::Cargo, cargo(), &TESTS);
+        all_kernels.command.args(["--test", "ops", "--test", "model"]);
+        let on_mesa = if machine.has_gpu { &mut all_kernels } else { &mut steps[0] };
+        on_mesa.command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", run.with_file_name("run-tests"));
+        if machine.has_gpu {
+            steps.push(all_kernels);
+        }
     }
     let pure = ["check", "--locked", "--package", "moelab", "--lib", "--no-default-features", "--features", "ui"];
     steps.push(step("compile without the engine", Count::One, cargo(), &pure));

@@ -20,6 +20,7 @@ fn bare(system: System, rights: Rights) -> Machine {
         wasm_target: None,
         rust_src: None,
         newer_mesa: None,
+        has_gpu: false,
         rustup: Some("/home/me/.cargo/bin/rustup".into()),
         rust_lld: Some("/sysroot/rust-lld".into()),
         debian_rust: None,
@@ -114,11 +115,16 @@ fn the_page_is_made_smaller_where_there_is_npm() {
 }
 
 #[test]
-fn cooperative_products_are_tested_where_there_is_a_newer_mesa() {
-    let shown = |machine: &Machine| steps::test(Path::new("/nowhere"), machine).iter().map(ToString::to_string).collect::<String>();
-    assert!(shown(&complete()).contains("LINUX_GNU_RUNNER=/mesa/run"));
+fn kernels_for_tensor_cores_are_tested_where_there_is_a_newer_mesa() {
+    let on_mesa = |machine: &Machine| {
+        let steps = steps::test(Path::new("/nowhere"), machine);
+        steps.iter().map(ToString::to_string).filter(|step| step.contains("LINUX_GNU_RUNNER=/mesa/run-tests")).collect::<Vec<_>>()
+    };
+    // In the run of all tests, or beside it where that is on a GPU.
+    assert!(matches!(&on_mesa(&complete())[..], [all] if !all.contains("--test ops")));
+    assert!(matches!(&on_mesa(&Machine { has_gpu: true, ..complete() })[..], [some] if some.contains("--test ops --test model")));
     let without = Machine { newer_mesa: None, ..complete() };
-    assert!(!shown(&without).contains("RUNNER"));
+    assert!(on_mesa(&without).is_empty());
     assert_eq!(missing(Purpose::Test, &without)[0].remedies, [Remedy::NewerMesa]);
 }
 

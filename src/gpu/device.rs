@@ -82,6 +82,11 @@ pub struct AdapterSummary {
 }
 
 impl AdapterSummary {
+    /// Whether kernels run on a processor (llvmpipe, SwiftShader).
+    pub fn is_processor(&self) -> bool {
+        self.kind == "Cpu"
+    }
+
     fn new(adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
         AdapterSummary {

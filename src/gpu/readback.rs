@@ -15,6 +15,12 @@ const FAILED: u8 = 2;
 
 /// How long a native wait lasts before the device is considered lost.
 const TIMEOUT_SECONDS: u64 = 120;
+/// The same where a processor is the device: it is never lost, and a large micro-batch takes minutes.
+const PROCESSOR_TIMEOUT_SECONDS: u64 = 3600;
+
+fn timeout_seconds(device: &Device) -> u64 {
+    if device.adapter.is_processor() { PROCESSOR_TIMEOUT_SECONDS } else { TIMEOUT_SECONDS }
+}
 
 /// Unused staging buffers, kept for the next download of the same size.
 #[derive(Default)]
@@ -122,7 +128,7 @@ impl Download {
     /// # Errors
     /// Those of [`Download::wait`].
     pub fn wait_ready(&self, device: &Device) -> Result<(), GpuError> {
-        let timeout = Some(std::time::Duration::from_secs(TIMEOUT_SECONDS));
+        let timeout = Some(std::time::Duration::from_secs(timeout_seconds(device)));
         let outcome = device.raw.poll(wgpu::PollType::Wait { submission_index: Some(self.submission.clone()), timeout });
         device.check()?;
         outcome.map(|_| ()).map_err(|_| self.timed_out(device))
@@ -131,14 +137,14 @@ impl Download {
     /// Waits for the bytes. Only works natively: in a browser nothing may block.
     ///
     /// # Errors
-    /// If the device is lost, faulty, or takes longer than two minutes.
+    /// If the device is lost, faulty, or takes longer than two minutes, a processor longer than an hour.
     pub fn wait(&self, device: &Device) -> Result<Vec<Vec<u8>>, GpuError> {
         self.wait_ready(device)?;
         self.take(device, |bytes| self.split(bytes))?.ok_or_else(|| self.timed_out(device))
     }
 
     fn timed_out(&self, device: &Device) -> GpuError {
-        GpuError::Timeout { adapter: device.adapter.name.clone(), seconds: TIMEOUT_SECONDS }
+        GpuError::Timeout { adapter: device.adapter.name.clone(), seconds: timeout_seconds(device) }
     }
 
     fn take<R>(&self, device: &Device, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, GpuError> {

@@ -5,6 +5,10 @@
 pub mod kernels;
 pub mod step;
 
+mod ceilings;
+
+pub use ceilings::Ceilings;
+
 use crate::{
     gpu::{Capabilities, Device, GpuError},
     ops::kernels::MODULES,
@@ -32,9 +36,14 @@ pub enum BenchError {
     },
 }
 
-/// The named sets of capabilities to time: the adapter's own, then every set that selects other kernels.
+/// The named sets of capabilities to time: the adapter's own, then every set that selects other kernels, those with f16 operands last.
 pub fn capability_sets(device: &Device) -> Vec<(String, Capabilities)> {
-    device.capabilities.sets(MODULES)
+    let mut sets = device.capabilities.sets(MODULES);
+    if let Some(rounded) = device.with_matrices(MODULES) {
+        sets.push(("f16".into(), rounded));
+        sets.push(("split".into(), Capabilities { splits_operands: true, ..rounded }));
+    }
+    sets
 }
 
 /// The median.

@@ -11,13 +11,18 @@ pub use cases::{Case, cases};
 
 use super::{BenchError, floats, median, relative_error};
 use crate::{
-    gpu::{Capabilities, DType, Device, GpuError, Memory, Plan, PlanOptions, Program, Role, Segment, Step, Tensor, TensorId},
+    gpu::{
+        Capabilities, Command, DType, Device, GpuError, KernelInfo, Memory, Plan, PlanOptions, Program, Role, Segment, Step, Tensor,
+        TensorId,
+    },
     ops::Graph,
     random::Stream,
 };
 
 /// Largest relative L2 error between the kernels of two sets of capabilities: each is within 1e-5 of the exact result; Muon amplifies that.
 const SIBLING_TOLERANCE: f64 = 1e-4;
+/// The same with operands rounded to f16.
+const ROUNDED_TOLERANCE: f64 = 3e-3;
 /// Consecutive submissions take at least this many seconds, so that one wait matters little.
 const ROUND_SECONDS: f64 = 0.05;
 /// Rounds end early when one kernel took this many seconds.
@@ -79,6 +84,18 @@ struct Prepared {
     operands: Vec<Vec<f32>>,
 }
 
+/// The kernels that compute a case, to tell whether two sets of capabilities differ in it. None for an optimizer with f16 operands: those of
+/// its products are f32 in any case.
+pub fn chosen(case: &Case, set: Capabilities) -> Vec<*const KernelInfo> {
+    if case.needs_gradients && set.matrices != Capabilities::PORTABLE.matrices {
+        return Vec::new();
+    }
+    let mut g = Graph::new(set);
+    record(&mut g, case, 0);
+    let kernel = |command: &Command| if let Command::Dispatch(d) = command { Some(std::ptr::from_ref(d.kernel)) } else { None };
+    g.program().micro.iter().filter_map(kernel).collect()
+}
+
 /// Checks a case under a set of capabilities, named `tier`, then times it by `now` (seconds).
 ///
 /// # Errors
@@ -126,24 +143,28 @@ fn step() -> Step {
     Step { lr_adamw: 1e-3, lr_muon: 1.0, inverse_targets: 1.0 / 512.0, ..Step::default() }
 }
 
+/// Records a copy of a case; returns its operands.
+fn record(g: &mut Graph, case: &Case, copy: u32) -> Vec<Tensor> {
+    let declare = |g: &mut Graph, (index, operand): (usize, &Operand)| {
+        let (name, shape) = (format!("operand.{copy}.{index}"), operand.shape.as_slice());
+        match (&operand.fill, operand.is_parameter) {
+            (Fill::Integers(_), _) => g.input(&name, shape, DType::U32),
+            (_, true) => g.param(&name, shape),
+            (_, false) => g.leaf(&name, shape),
+        }
+    };
+    let operands: Vec<Tensor> = case.operands.iter().enumerate().map(|o| declare(g, o)).collect();
+    for (index, y) in (case.record)(g, &operands).into_iter().enumerate() {
+        g.output(&format!("output.{copy}.{index}"), y);
+    }
+    operands
+}
+
 fn prepare(device: &Device, case: &Case, set: Capabilities, copies: u32) -> Result<Prepared, GpuError> {
     let mut g = Graph::new(set);
     let mut declared: Vec<Vec<Tensor>> = Vec::new();
     for copy in 0..copies {
-        let declare = |g: &mut Graph, (index, operand): (usize, &Operand)| {
-            let (name, shape) = (format!("operand.{copy}.{index}"), operand.shape.as_slice());
-            match (&operand.fill, operand.is_parameter) {
-                (Fill::Integers(_), _) => g.input(&name, shape, DType::U32),
-                (_, true) => g.param(&name, shape),
-                (_, false) => g.leaf(&name, shape),
-            }
-        };
-        let operands: Vec<Tensor> = case.operands.iter().enumerate().map(|o| declare(&mut g, o)).collect();
-        let outputs = (case.record)(&mut g, &operands);
-        for (index, y) in outputs.into_iter().enumerate() {
-            g.output(&format!("output.{copy}.{index}"), y);
-        }
-        declared.push(operands);
+        declared.push(record(&mut g, case, copy));
     }
     let program = g.finish();
     let mut memory = Memory::default();
@@ -209,13 +230,15 @@ fn results(device: &Device, case: &Case, set: Capabilities) -> Result<(Prepared,
 
 fn check(device: &Device, case: &Case, (tier, set): (&str, Capabilities)) -> Result<(), BenchError> {
     let (prepared, found) = results(device, case, set)?;
+    let is_rounded = set.matrices != Capabilities::PORTABLE.matrices && !set.splits_operands;
+    let bounded = |bound: f64| if is_rounded { ROUNDED_TOLERANCE } else { bound };
     let (error, bound, wanted) = match case.product {
-        Some(product) => (product.error(&prepared.operands, &found[0]), cases::PRODUCT_TOLERANCE, "the exact product"),
+        Some(product) => (product.error(&prepared.operands, &found[0]), bounded(cases::PRODUCT_TOLERANCE), "the exact product"),
         None => {
             let other = if set.images { Capabilities::PORTABLE } else { Capabilities::CPU };
             let (_, wanted) = results(device, case, other)?;
             let worst = found.iter().zip(&wanted).map(|(a, b)| relative_error(a, b)).fold(0.0, f64::max);
-            (if found.len() == wanted.len() { worst } else { f64::INFINITY }, SIBLING_TOLERANCE, "other kernels")
+            (if found.len() == wanted.len() { worst } else { f64::INFINITY }, bounded(SIBLING_TOLERANCE), "other kernels")
         }
     };
     if error < bound {

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use super::{BenchError, floats, median};
+use super::{BenchError, Ceilings, floats, median};
 use crate::{
     data::dataset::Batch,
-    gpu::{Command, Device, Dispatch, GpuError, KernelTime, Memory, PlanOptions, Segment, Step, Tensor},
+    gpu::{Access, Command, Device, Dispatch, GpuError, KernelTime, Memory, PlanOptions, Segment, Step, Tensor},
     random::Stream,
     run::{
         Config,
@@ -70,6 +70,10 @@ pub struct KernelShare {
     pub gflops: Option<f64>,
     /// Share of the arithmetic of all kernels, 0 to 1.
     pub share_of_flops: Option<f64>,
+    /// Bytes of the tensors that it reads and writes, each once a launch.
+    pub bytes: f64,
+    /// Milliseconds that its arithmetic or its bytes take at least, at the [`Ceilings`]; 0 for what is no kernel: it need not be.
+    pub floor_ms: f64,
 }
 
 /// What it costs to measure the routing: medians of rounds with and without, in turn.
@@ -87,11 +91,13 @@ pub struct RoutingCost {
     pub eval_without_ms: f64,
 }
 
-/// An update and its kernels, the longest first.
+/// An update and its kernels, those first that are farthest from their floors.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// The whole.
     pub step: StepRecord,
+    /// What the adapter can do at best.
+    pub ceilings: Ceilings,
     /// The parts.
     pub kernels: Vec<KernelShare>,
     /// For a model with routers.
@@ -117,10 +123,11 @@ struct Ready<'a> {
 pub fn measure(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64) -> Result<Measured, BenchError> {
     let mut ready = prepare(device, config, true)?;
     let step = ready.time(rounds, now)?;
-    let kernels = ready.shares(now)?;
+    let ceilings = Ceilings::measure(device, kernels_for(config, device)?, now)?;
+    let kernels = ready.shares(&ceilings, now)?;
     ready.check_finite()?;
     let routing = if config.model.router_calls() > 0 { Some(routing_cost(&mut ready, rounds, now)?) } else { None };
-    Ok(Measured { step, kernels, routing })
+    Ok(Measured { step, ceilings, kernels, routing })
 }
 
 /// Times updates of a config's model, without its kernels.
@@ -319,7 +326,7 @@ impl Ready<'_> {
         Ok(median(times))
     }
 
-    fn shares(&mut self, now: &dyn Fn() -> f64) -> Result<Vec<KernelShare>, GpuError> {
+    fn shares(&mut self, ceilings: &Ceilings, now: &dyn Fn() -> f64) -> Result<Vec<KernelShare>, GpuError> {
         let overhead = self.overhead(now)?;
         let mut profiles = Vec::new();
         for _ in 0..PROFILES {
@@ -333,11 +340,22 @@ impl Ready<'_> {
         let mut all = Vec::new();
         for (index, (part, commands, times)) in parts.into_iter().enumerate() {
             let runs: Vec<&[KernelTime]> = profiles.iter().map(|p| p[index].as_slice()).collect();
-            let flops: Vec<_> = commands.iter().filter_map(|c| flops_of(c, self.config.data.sequence_length)).collect();
-            all.extend(sums(part, &runs, &flops, overhead).into_iter().map(|s| s.times(times)));
+            let dispatch = |command: &Command| match command {
+                Command::Dispatch(d) => Some(Work { flops: flops_of(d, self.config.data.sequence_length), bytes: bytes_of(d) }),
+                _ => None,
+            };
+            let works: Vec<Work> = commands.iter().filter_map(dispatch).collect();
+            all.extend(sums(part, &runs, &works, ceilings, overhead).into_iter().map(|s| s.times(times)));
         }
         Ok(shares(all))
     }
+}
+
+/// What a launch has to do.
+#[derive(Clone, Copy)]
+struct Work {
+    flops: Option<f64>,
+    bytes: f64,
 }
 
 /// All launches of a kernel.
@@ -347,30 +365,37 @@ struct Sum {
     launches: usize,
     ms: f64,
     flops: Option<f64>,
+    bytes: f64,
+    floor_ms: f64,
 }
 
 impl Sum {
     fn times(mut self, n: usize) -> Sum {
         self.launches *= n;
-        self.ms *= n as f64;
-        self.flops = self.flops.map(|f| f * n as f64);
+        for value in [&mut self.ms, &mut self.bytes, &mut self.floor_ms].into_iter().chain(&mut self.flops) {
+            *value *= n as f64;
+        }
         self
     }
 }
 
-/// The launches of a part by kernel; `flops` has one entry per launch.
-fn sums(part: &'static str, runs: &[&[KernelTime]], flops: &[Option<f64>], overhead: f64) -> Vec<Sum> {
+/// The launches of a part by kernel; `works` has one entry per launch.
+fn sums(part: &'static str, runs: &[&[KernelTime]], works: &[Work], ceilings: &Ceilings, overhead: f64) -> Vec<Sum> {
     let mut by_kernel: BTreeMap<&str, Sum> = BTreeMap::new();
-    let mut flops = flops.iter();
+    let mut works = works.iter();
     for (index, first) in runs[0].iter().enumerate() {
         let ms = (median(runs.iter().map(|run| run[index].milliseconds).collect()) - overhead).max(0.0);
         let is_launch = first.label.contains('.');
-        let flops = if is_launch { flops.next().copied().flatten() } else { None };
-        let new = || Sum { part, kernel: first.label.clone(), launches: 0, ms: 0.0, flops: None };
+        let work = if is_launch { works.next().copied() } else { None };
+        let new = || Sum { part, kernel: first.label.clone(), launches: 0, ms: 0.0, flops: None, bytes: 0.0, floor_ms: 0.0 };
         let sum = by_kernel.entry(&first.label).or_insert_with(new);
         sum.launches += 1;
         sum.ms += ms;
-        sum.flops = flops.map(|f| f + sum.flops.unwrap_or(0.0)).or(sum.flops);
+        if let Some(Work { flops, bytes }) = work {
+            sum.flops = flops.map(|f| f + sum.flops.unwrap_or(0.0)).or(sum.flops);
+            sum.bytes += bytes;
+            sum.floor_ms += ceilings.floor_ms(flops.unwrap_or(0.0), bytes);
+        }
     }
     by_kernel.into_values().collect()
 }
@@ -386,21 +411,32 @@ fn shares(all: Vec<Sum>) -> Vec<KernelShare> {
         share: s.ms / total_ms,
         gflops: s.flops.map(|f| f / s.ms.max(1e-9) * 1e-6),
         share_of_flops: s.flops.map(|f| f / total_flops),
+        bytes: s.bytes,
+        floor_ms: s.floor_ms,
     };
     let mut shares: Vec<KernelShare> = all.into_iter().map(share).collect();
-    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    shares.sort_by(|a, b| (b.ms - b.floor_ms).total_cmp(&(a.ms - a.floor_ms)));
     shares
 }
 
-/// Of a launch: the arithmetic of a matrix product or an attention kernel, recomputed scores included, `None` for others.
-fn flops_of(command: &Command, tokens: u32) -> Option<Option<f64>> {
-    match command {
-        Command::Dispatch(d) => Some(flops_of_dispatch(d, tokens)),
-        _ => None,
-    }
+/// The bytes of a launch's tensors, each read or written once. Of a table only the rows that are looked up count, as many as come out.
+fn bytes_of(d: &Dispatch) -> f64 {
+    let tensors = d.tensors.iter().zip(d.kernel.bindings);
+    let rows = if d.kernel.module.name.starts_with("embedding") {
+        tensors.clone().filter(|(_, b)| b.access.writes()).map(|(t, _)| t.bytes()).max()
+    } else {
+        None
+    };
+    let moved = tensors.map(|(t, b)| match b.access {
+        Access::Read => t.bytes().min(rows.unwrap_or(u64::MAX)),
+        Access::Write => t.bytes(),
+        Access::ReadWrite => 2 * t.bytes(),
+    });
+    moved.sum::<u64>() as f64
 }
 
-fn flops_of_dispatch(d: &Dispatch, tokens: u32) -> Option<f64> {
+/// The arithmetic of a matrix product or an attention kernel, recomputed scores included, `None` for others.
+fn flops_of(d: &Dispatch, tokens: u32) -> Option<f64> {
     let operand = |names: &[&str]| -> Option<Tensor> {
         let found = d.tensors.iter().zip(d.kernel.bindings).find(|(_, b)| names.contains(&b.name));
         found.map(|(t, _)| *t)

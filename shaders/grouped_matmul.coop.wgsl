@@ -2,6 +2,7 @@
 // cooperative matrices: see matmul.coop.wgsl.
 //
 // fits: n % 8 == 0 && k % 8 == 0
+// fits: whole_tiles + 1 > LEAST_TILES
 // rank: 20
 // unchecked: bounds
 
@@ -155,7 +156,6 @@ fn store_whole(tile: RowTile, column: u32, subgroup: u32, sum: ptr<function, arr
 }
 
 // A workgroup owns a tile of rows of one expert by TILE_COLUMNS columns.
-// fits: (rows(a) / TILE_ROWS) * (n / TILE_COLUMNS) + 1 > LEAST_TILES
 // grid: rows(a) / TILE_ROWS + experts, n / TILE_COLUMNS
 // constants: A_IS_K_CONTIGUOUS = true, B_IS_K_CONTIGUOUS = true
 @compute @workgroup_size(COOP_LANES)
@@ -183,7 +183,6 @@ fn nt(
 }
 
 // As nt.
-// fits: (rows(a) / TILE_ROWS) * (n / TILE_COLUMNS) + 1 > LEAST_TILES
 // grid: rows(a) / TILE_ROWS + experts, n / TILE_COLUMNS
 // constants: A_IS_K_CONTIGUOUS = true, B_IS_K_CONTIGUOUS = false
 @compute @workgroup_size(COOP_LANES)
@@ -266,7 +265,6 @@ fn accumulate(expert: u32, start: vec2<u32>, subgroup: u32, lane: u32, sum: ptr<
 }
 
 // A workgroup owns a tile of the gradient of one expert (x) and walks its rows in order.
-// fits: experts * (k / TILE_ROWS) * (n / TILE_COLUMNS) + 1 > LEAST_TILES
 // grid: experts, k / TILE_ROWS, n / TILE_COLUMNS
 // constants: A_IS_K_CONTIGUOUS = false, B_IS_K_CONTIGUOUS = false
 @compute @workgroup_size(COOP_LANES)

@@ -9,7 +9,7 @@
 // wrong sums, and took half as long again. naga does not evaluate expressions in the arguments of coopStore either: they are named first.
 //
 // fits: m % 8 == 0 && n % 8 == 0 && k % 8 == 0
-// fits: (m / TILE_ROWS) * (n / TILE_COLUMNS) + 1 > LEAST_TILES
+// fits: whole_tiles + 1 > LEAST_TILES
 // rank: 20
 // unchecked: bounds
 

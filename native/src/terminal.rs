@@ -39,6 +39,8 @@ pub struct Progress {
     tokens_per_second: Option<f64>,
     /// Update and seconds of the last updates of this session.
     window: VecDeque<(u32, f64)>,
+    /// Seconds from the start of this session to the end of its first update.
+    first: Option<f64>,
     skipped: u64,
 }
 
@@ -66,12 +68,16 @@ impl Progress {
     pub fn note_update(&mut self, record: &UpdateRecord) {
         let went_back = record.update <= self.update;
         if record.time.session != self.session || went_back {
+            if record.time.session != self.session {
+                self.first = None;
+            }
             self.session = record.time.session;
             self.window.clear();
         }
         (self.update, self.lr) = (record.update, [record.lr_adamw, record.lr_muon]);
         self.train_ce = record.train_ce;
         self.tokens_per_second = record.time.tokens_per_second;
+        self.first = self.first.or(Some(record.time.seconds));
         self.skipped += u64::from(record.skipped);
         self.window.push_back((record.update, record.time.seconds));
         if self.window.len() > WINDOW {
@@ -272,7 +278,8 @@ impl Terminal {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let _ = write!(self.log, "\n{}\n{}", result_table(summary), samples(drawn));
+        let first = self.progress.first.map_or(String::new(), |seconds| format!("\nfirst update {seconds:.1} s after the start\n"));
+        let _ = write!(self.log, "\n{}{first}\n{}", result_table(summary), samples(drawn));
     }
 }
 

@@ -1,5 +1,5 @@
 //! Conditions and grids: small WGSL expressions over the u32 fields of `Params`, the module's constants, and the shapes of
-//! tensors: `len(t)`, `width(t)`, the last dimension, `rows(t)`, and `min`, `max`. They become Rust.
+//! tensors: `len(t)`, `width(t)`, the last dimension, `rows(t)`, and `min`, `max`; conditions also over `whole_tiles`, those of the grid. They become Rust.
 
 use wesl::syntax::{BinaryOperator, Expression, ExpressionNode, LiteralExpression};
 
@@ -13,6 +13,8 @@ pub struct Scope<'a> {
     pub constants: &'a Constants,
     /// Tensors of the call, in the order of its fields.
     pub tensors: &'a [String],
+    /// The Rust of the number of the grid's tiles that are whole, where the grid is known.
+    pub whole_tiles: Option<&'a str>,
 }
 
 /// What `/` means.
@@ -34,14 +36,14 @@ impl Scope<'_> {
         self.emit(&expression, division).map_err(|e| format!("`{text}`: {e}"))
     }
 
-    /// The Rust of a grid, three expressions.
+    /// The Rust of a grid, three expressions: tiles that cover it, or whole ones.
     ///
     /// # Errors
     /// As [`Scope::rust`], and more than three.
-    pub fn grid(&self, text: &str) -> Result<String, String> {
+    pub fn grid(&self, text: &str, division: Division) -> Result<String, String> {
         let call: Expression = format!("grid({text})").parse().map_err(|e| format!("grid `{text}`: {e}"))?;
         let Expression::FunctionCall(call) = call else { return Err(format!("grid `{text}`: wanted x, y, z")) };
-        let parts = call.arguments.iter().map(|e| self.emit(e, Division::Up));
+        let parts = call.arguments.iter().map(|e| self.emit(e, division));
         let mut parts = parts.collect::<Result<Vec<_>, _>>().map_err(|e| format!("grid `{text}`: {e}"))?;
         if parts.is_empty() || parts.len() > 3 {
             return Err(format!("grid `{text}`: wanted one to three expressions"));
@@ -77,6 +79,9 @@ impl Scope<'_> {
     }
 
     fn name(&self, name: &str) -> Result<String, String> {
+        if name == "whole_tiles" {
+            return self.whole_tiles.map(str::to_string).ok_or_else(|| "whole_tiles are what the grid says".into());
+        }
         if let Some(value) = self.constants.get(name) {
             return Ok(format!("{value}_u32"));
         }

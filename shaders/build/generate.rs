@@ -194,12 +194,15 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
     for entry in &source.entries {
         let at = |e: String| format!("{name}: {}: {e}", entry.name);
         let tensors = with_entry(&entry.name, siblings).next().map_or_else(Vec::new, |(_, first)| tensors(first));
-        let scope = Scope { params: &params, constants, tensors: &tensors };
+        let scope = Scope { params: &params, constants, tensors: &tensors, whole_tiles: None };
         let own = states.entries.get(&entry.name).cloned().unwrap_or_default();
+        let grid_of = |division| scope.grid(own.grid.as_deref().ok_or("states no `// grid:`")?, division);
+        let (grid, whole) = (grid_of(Division::Up).map_err(at)?, grid_of(Division::Down).map_err(at)?);
+        let whole_tiles = format!("{whole}.iter().fold(1_u32, |n, side| n.saturating_mul(*side)).min(u32::MAX - 1)");
+        let scope = Scope { whole_tiles: Some(&whole_tiles), ..scope };
         let conditions = states.fits.iter().chain(&own.fits).map(|text| scope.rust(text, Division::Down));
         let conditions = conditions.collect::<Result<Vec<_>, _>>().map_err(at)?;
         let fits = if conditions.is_empty() { "true".to_string() } else { conditions.join(" && ") };
-        let grid = own.grid.ok_or_else(|| "states no `// grid:`".to_string()).and_then(|text| scope.grid(&text)).map_err(at)?;
         let bindings: Vec<String> = entry.bindings.iter().map(|b| binding(b, &tensors, states)).collect();
         if let Some((unknown, _)) = own.constants.iter().find(|(name, _)| !source.overrides.contains(name)) {
             return Err(at(format!("`constants: {unknown}`: the source has no override of this name")));

@@ -457,7 +457,9 @@ fn kernels_of(program: &Program) -> Vec<*const KernelInfo> {
 
 /// Whether a source is this file's: its own, or made with a library variant.
 fn is_of(source: &str, file: &str) -> bool {
-    source.strip_prefix(file).is_some_and(|variant| ["", "_subgroups", "_texels", "_large", "_small", "_raster"].contains(&variant))
+    source
+        .strip_prefix(file)
+        .is_some_and(|variant| ["", "_subgroups", "_texels", "_large", "_small", "_raster", "_raster16"].contains(&variant))
 }
 
 fn coordinates(len: usize) -> Vec<usize> {

@@ -50,6 +50,13 @@ fn tiles_of_cooperative_matrices_follow_the_sizes() {
     ] {
         assert_eq!(chosen(&product(sizes), &TENSOR_CORES), kernel, "{sizes:?}");
     }
+    // Parts of k are tiles as well.
+    let parts = |m, n, parts: u32| {
+        let params = matmul::Params { m, n, k: 12_288, k_part: 12_288 / parts, ..Default::default() };
+        matmul::TnParts { params, a: tensor(0, [12_288, m]), b: tensor(1, [12_288, n]), y: tensor(2, [parts * m, n]) }
+    };
+    assert_eq!(chosen(&parts(1152, 384, 9), &TENSOR_CORES), "matmul_coop.tn_parts");
+    assert_eq!(chosen(&parts(1152, 384, 2), &TENSOR_CORES), "matmul_coop_small.tn_parts");
     let of_two_sizes = Capabilities { subgroup_sizes: [32, 64], ..TENSOR_CORES };
     assert_eq!(chosen(&product([40, 128, 64]), &of_two_sizes), "matmul_vec4.nt");
 }
@@ -100,7 +107,7 @@ fn sets_of_capabilities_run_every_source() {
     assert_eq!(names(Capabilities::PORTABLE), ["portable"]);
     assert_eq!(names(Capabilities::CPU), ["cpu", "portable"]);
     assert_eq!(names(LANES), ["cpu", "portable", "images"]);
-    let rasteriser = Capabilities { f16: true, matrices: [[8; 3]; 4], ..LANES };
+    let rasteriser = Capabilities { f16: true, matrices: [[8; 3], [16; 3], [0; 3], [0; 3]], ..LANES };
     let sets = [rasteriser, TENSOR_CORES].map(|own| own.sets(MODULES)).concat();
     for module in MODULES {
         assert!(sets.iter().any(|(_, set)| set.satisfy(&module.requires)), "{}", module.name);

@@ -245,7 +245,9 @@ fn own_place(stack: &Backtrace) -> Option<String> {
         let root = name.trim_start_matches(['<', '&', '[']).trim_start_matches("mut ").trim_start_matches("dyn ");
         let root = root.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
         let is_passed = ["std", "core", "alloc", "hashbrown", "memory"].contains(&root) || root.starts_with("__");
-        if !is_passed && !place.contains("/rustc/") && !place.contains("tests/memory.rs") {
+        // Where its sources are installed, the standard library's places are theirs.
+        let is_std = ["/rustc/", "/rustlib/src/"].iter().any(|folder| place.contains(folder));
+        if !is_passed && !is_std && !place.contains("tests/memory.rs") {
             // The libraries of others have no places, or those of a registry.
             let is_own = root == "moelab" || place.contains("src/") && !place.contains("/registry/");
             return is_own.then(|| format!("{name} {place}"));

@@ -97,7 +97,7 @@ impl Graph {
     fn evaluate(&mut self, chunk: Chunk, logits: Tensor) {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
-        let params = Params { rows, vocabulary, first_row, ..Params::default() };
+        let params = Params { rows, vocabulary, first_row };
         self.dispatch(Evaluate { params, targets, logits, row_totals });
     }
 
@@ -106,7 +106,7 @@ impl Graph {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
         let d_loss = self.loss_seed(); // [1]
-        let params = Params { rows, vocabulary, first_row, ..Params::default() };
+        let params = Params { rows, vocabulary, first_row };
         self.dispatch(Gradient { params, targets, logits, d_loss, row_totals });
         logits
     }

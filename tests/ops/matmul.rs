@@ -227,6 +227,19 @@ fn catches_mutants() {
     );
 }
 
+/// Operands that need both halves.
+#[test]
+fn catches_mutants_of_split_operands() {
+    let inputs = [Input::normal("x", [72, 136]), Input::normal("w", [64, 136]).param()];
+    catches(
+        &[
+            ("matmul_coop", "term == LOW_HIGH", "term == HIGH_LOW"),
+            ("halves", "(first - high_first) * 2048.0", "(first - high_first) * 1024.0"),
+        ],
+        |case| case.try_check(&inputs, |g, t| vec![g.linear(t[0], t[1])], |a| vec![linear(&a[0], &a[1])]),
+    );
+}
+
 /// Compares forward only, on both tiers.
 fn check_forward(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>, twin: impl Fn(&[Array]) -> Array) {
     let inputs: Vec<Input> = inputs.iter().cloned().map(Input::halves).collect();

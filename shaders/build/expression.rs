@@ -1,5 +1,6 @@
 //! Conditions and grids: small WGSL expressions over the u32 fields of `Params`, the module's constants, and the shapes of
-//! tensors: `len(t)`, `width(t)`, the last dimension, `rows(t)`, and `min`, `max`; conditions also over `whole_tiles`, those of the grid. They become Rust.
+//! tensors: `len(t)`, `width(t)`, the last dimension, `rows(t)`, and `min`, `max`; conditions
+//! also over `whole_tiles`, those of the grid. They become Rust.
 
 use wesl::syntax::{BinaryOperator, Expression, ExpressionNode, LiteralExpression};
 

@@ -245,8 +245,8 @@ impl Device {
         })
     }
 
-    /// The capabilities with cooperative matrices: products round their operands to f16 (or split them into two) and sum in f32. `None` if the adapter has no
-    /// shape of them that a kernel is written for.
+    /// The capabilities with cooperative matrices: products round their operands to f16 (or split them into two) and sum in f32. `None` if
+    /// the adapter has no shape of them that a kernel is written for.
     pub fn with_matrices(&self, modules: &[&ModuleInfo]) -> Option<Capabilities> {
         let with = Capabilities { matrices: self.matrices, ..self.capabilities };
         modules.iter().any(|m| m.requires.matrix.is_some() && with.satisfy(&m.requires)).then_some(with)

@@ -3,9 +3,12 @@
 //
 // requires: images
 // fits: n % 4 == 0
+// folded: w
 // rank: 10
 
-import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
+import package::lib::image_tile::{
+    HALF_ROWS, LANES, LANE_COLUMNS, STORED_ROWS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn, next_half, next_rows,
+};
 
 struct Params {
     experts: u32,
@@ -45,13 +48,19 @@ fn find_tile(index: u32) -> RowTile {
 
 // `start`: an invocation's first row and texel column.
 fn store(start: vec2<u32>, end: u32, sum: ptr<function, array<vec4<f32>, SUMS>>) {
-    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
-        @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES);
-            if (at.x < end && at.y < params.n / 4u) {
-                y[at.x * (params.n / 4u) + at.y] = (*sum)[i * LANE_COLUMNS + c];
+    for (var half = start.x; half < min(start.x + TILE_ROWS, end); half += HALF_ROWS) {
+        for (var row = half; row < min(half + HALF_ROWS, end); row += STORED_ROWS) {
+            @unroll for (var i = 0u; i < STORED_ROWS; i++) {
+                @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    let at = vec2<u32>(row + i, start.y + c * LANES);
+                    if (at.x < end && at.y < params.n / 4u) {
+                        y[at.x * (params.n / 4u) + at.y] = (*sum)[i * LANE_COLUMNS + c];
+                    }
+                }
             }
+            next_rows(sum);
         }
+        next_half(sum);
     }
 }
 
@@ -93,12 +102,18 @@ fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_inv
     let rows = vec2<u32>(offsets[workgroup.x], offsets[workgroup.x + 1u]);
     var sum: array<vec4<f32>, SUMS>;
     multiply_tn(&sum, a, b, start.x / 4u, start.y, rows);
-    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
-        @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES);
-            if (at.x < params.k && at.y < params.n / 4u) {
-                d_w[(workgroup.x * params.k + at.x) * (params.n / 4u) + at.y] += sum[i * LANE_COLUMNS + c];
+    for (var half = start.x; half < min(start.x + TILE_ROWS, params.k); half += HALF_ROWS) {
+        for (var row = half; row < min(half + HALF_ROWS, params.k); row += STORED_ROWS) {
+            @unroll for (var i = 0u; i < STORED_ROWS; i++) {
+                @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    let at = vec2<u32>(row + i, start.y + c * LANES);
+                    if (at.x < params.k && at.y < params.n / 4u) {
+                        d_w[(workgroup.x * params.k + at.x) * (params.n / 4u) + at.y] += sum[i * LANE_COLUMNS + c];
+                    }
+                }
             }
+            next_rows(&sum);
         }
+        next_half(&sum);
     }
 }

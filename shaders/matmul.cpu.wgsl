@@ -3,9 +3,12 @@
 //
 // requires: images
 // fits: n % 4 == 0
+// folded: b
 // rank: 10
 
-import package::lib::image_tile::{LANES, LANE_COLUMNS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn};
+import package::lib::image_tile::{
+    HALF_ROWS, LANES, LANE_COLUMNS, STORED_ROWS, SUMS, TILE_COLUMNS, TILE_ROWS, multiply_nn, multiply_nt, multiply_tn, next_half, next_rows,
+};
 
 struct Params {
     m: u32,
@@ -38,27 +41,39 @@ fn index(batch: u32, at: vec2<u32>) -> u32 {
 }
 
 fn store(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
-    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
-        @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES);
-            if (is_inside(at)) {
-                y[index(batch, at)] = (*sum)[i * LANE_COLUMNS + c];
+    for (var half = start.x; half < min(start.x + TILE_ROWS, params.m); half += HALF_ROWS) {
+        for (var row = half; row < min(half + HALF_ROWS, params.m); row += STORED_ROWS) {
+            @unroll for (var i = 0u; i < STORED_ROWS; i++) {
+                @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    let at = vec2<u32>(row + i, start.y + c * LANES);
+                    if (is_inside(at)) {
+                        y[index(batch, at)] = (*sum)[i * LANE_COLUMNS + c];
+                    }
+                }
             }
+            next_rows(sum);
         }
+        next_half(sum);
     }
 }
 
 fn store_add(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, SUMS>>) {
-    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
-        @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES);
-            if (is_inside(at)) {
-                let to = index(batch, at);
-                let columns = 4u * at.y + vec4<u32>(0u, 1u, 2u, 3u);
-                let diagonal = select(vec4<f32>(), vec4<f32>(params.diagonal), columns == vec4<u32>(at.x));
-                y[to] = params.alpha * (*sum)[i * LANE_COLUMNS + c] + params.beta * residual[to] + diagonal;
+    for (var half = start.x; half < min(start.x + TILE_ROWS, params.m); half += HALF_ROWS) {
+        for (var row = half; row < min(half + HALF_ROWS, params.m); row += STORED_ROWS) {
+            @unroll for (var i = 0u; i < STORED_ROWS; i++) {
+                @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    let at = vec2<u32>(row + i, start.y + c * LANES);
+                    if (is_inside(at)) {
+                        let to = index(batch, at);
+                        let columns = 4u * at.y + vec4<u32>(0u, 1u, 2u, 3u);
+                        let diagonal = select(vec4<f32>(), vec4<f32>(params.diagonal), columns == vec4<u32>(at.x));
+                        y[to] = params.alpha * (*sum)[i * LANE_COLUMNS + c] + params.beta * residual[to] + diagonal;
+                    }
+                }
             }
+            next_rows(sum);
         }
+        next_half(sum);
     }
 }
 
@@ -75,7 +90,7 @@ fn product_tn(batch: u32, start: vec2<u32>, sum: ptr<function, array<vec4<f32>, 
     multiply_tn(sum, a, b, start.x / 4u, start.y, rows);
 }
 
-// A workgroup owns a tile of 32x64 of y, an invocation all its rows and every LANES-th texel column; so do all entry
+// A workgroup owns a tile of y, an invocation all its rows and every LANES-th texel column; so do all entry
 // points.
 // grid: m / TILE_ROWS, n / TILE_COLUMNS, len(y) / (m * n)
 @compute @workgroup_size(LANES)
@@ -129,12 +144,18 @@ fn tn_accumulate(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_inv
     let start = place(workgroup, local);
     var sum: array<vec4<f32>, SUMS>;
     product_tn(workgroup.z, start, &sum);
-    @unroll for (var i = 0u; i < TILE_ROWS; i++) {
-        @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
-            let at = start + vec2<u32>(i, c * LANES);
-            if (is_inside(at)) {
-                d_w[index(workgroup.z, at)] += sum[i * LANE_COLUMNS + c];
+    for (var half = start.x; half < min(start.x + TILE_ROWS, params.m); half += HALF_ROWS) {
+        for (var row = half; row < min(half + HALF_ROWS, params.m); row += STORED_ROWS) {
+            @unroll for (var i = 0u; i < STORED_ROWS; i++) {
+                @unroll for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    let at = vec2<u32>(row + i, start.y + c * LANES);
+                    if (is_inside(at)) {
+                        d_w[index(workgroup.z, at)] += sum[i * LANE_COLUMNS + c];
+                    }
+                }
             }
+            next_rows(&sum);
         }
+        next_half(&sum);
     }
 }

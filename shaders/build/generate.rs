@@ -236,7 +236,7 @@ fn function(body: &str) -> String {
 fn binding(b: &Binding, tensors: &[String], states: &Statements) -> String {
     let Binding { name, field, binding, is_texture, is_read_only, dtype, element_bytes, access } = b;
     let kind = match is_texture {
-        true => format!("BindingKind::Texels {{ flat: {} }}", states.flat.contains(name)),
+        true => format!("BindingKind::Texels(ImageRow::{})", states.image_row(name)),
         false => format!("BindingKind::Storage {{ read_only: {is_read_only} }}"),
     };
     let field = tensors.iter().position(|t| t == field).unwrap_or_default();

@@ -7,6 +7,7 @@
 //! // fits: n % 4 == 0                  a condition on Params fields and tensors; several lines must all hold
 //! // fits_texels: width % 4 == 0        a condition that holds only where operands are textures (`lib/operand.texels.wgsl`)
 //! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
+//! // folded: b                         textures with FOLD rows of the tensor in a row, where it has more rows than an image may
 //! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
 //! // unchecked: bounds                  compiled without bounds checks: the source guards every index and loop itself
 //! ```
@@ -106,6 +107,7 @@ pub struct Statements {
     pub fits: Vec<String>,
     pub fits_texels: Vec<String>,
     pub flat: Vec<String>,
+    pub folded: Vec<String>,
     pub rank: u32,
     /// Compiled without bounds checks.
     pub unchecked: bool,
@@ -121,8 +123,18 @@ impl Statements {
         }
         self.fits.extend(variant.fits.iter().cloned());
         self.flat.extend(variant.flat.iter().cloned());
+        self.folded.extend(variant.folded.iter().cloned());
         self.rank += variant.rank;
         self
+    }
+
+    /// What a row of a texture holds: a variant of `ImageRow`.
+    pub fn image_row(&self, name: &String) -> &'static str {
+        match (self.flat.contains(name), self.folded.contains(name)) {
+            (true, _) => "Flat",
+            (false, true) => "Folded",
+            (false, false) => "Row",
+        }
     }
 
     /// Reads a file's comments.
@@ -143,7 +155,8 @@ impl Statements {
                     ("fits", None) => all.fits.push(value.into()),
                     ("fits_texels", None) => all.fits_texels.push(value.into()),
                     ("requires", None) => all.requires = all.requires.and(Requires::parse(value).map_err(at)?),
-                    ("flat", None) => all.flat.extend(value.split(',').map(|name| name.trim().to_string())),
+                    ("flat", None) => all.flat.extend(names(value)),
+                    ("folded", None) => all.folded.extend(names(value)),
                     ("rank", None) => all.rank = value.parse().map_err(|_| at(format!("`rank: {value}`: wanted a whole number")))?,
                     ("unchecked", None) if value == "bounds" => all.unchecked = true,
                     ("unchecked", None) => return Err(at(format!("`unchecked: {value}`: wanted bounds"))),
@@ -167,7 +180,13 @@ impl Statements {
 
 fn statement(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
-    ["requires", "fits", "fits_texels", "flat", "rank", "unchecked", "grid", "constants"].contains(&key).then_some((key, value.trim()))
+    ["requires", "fits", "fits_texels", "flat", "folded", "rank", "unchecked", "grid", "constants"]
+        .contains(&key)
+        .then_some((key, value.trim()))
+}
+
+fn names(list: &str) -> impl Iterator<Item = String> {
+    list.split(',').map(|name| name.trim().to_string())
 }
 
 /// `NAME = true, OTHER = 3`.

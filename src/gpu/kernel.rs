@@ -47,10 +47,18 @@ pub enum BindingKind {
         read_only: bool,
     },
     /// The tensor's texture image: `rgba32float`, a texel has four consecutive elements of a row.
-    Texels {
-        /// Rows of the image have a power-of-two length, independent of the tensor's.
-        flat: bool,
-    },
+    Texels(ImageRow),
+}
+
+/// What a row of an image holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageRow {
+    /// A row of the tensor.
+    Row,
+    /// A row of the tensor, or, of one with more rows than an image may have, several: `FOLD` of them, a power of two.
+    Folded,
+    /// A power of two of the tensor's elements, whatever the length of its rows.
+    Flat,
 }
 
 /// One tensor binding of an entry point, in group 0.

@@ -35,12 +35,12 @@ pub use compilation::Compilation;
 pub use device::adapters;
 pub use device::{AdapterChoice, AdapterSummary, Device, InvalidAdapter};
 pub use error::GpuError;
-pub use kernel::{Access, BindingInfo, BindingKind, Call, KernelInfo, ModuleInfo};
+pub use kernel::{Access, BindingInfo, BindingKind, Call, ImageRow, KernelInfo, ModuleInfo};
 pub use persistent::Memory;
 pub use plan::{KernelTime, Plan, PlanOptions, Segment};
 pub use program::{Command, Dispatch, Program, Role, TensorInfo};
 pub use readback::Download;
-pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Requirements, choose, fits_image, flat_image};
+pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Requirements, choose, fits_image, flat_image, fold_of};
 #[cfg(not(target_arch = "wasm32"))]
 pub use spirv::{Spirv, spirv};
 pub use step::Step;

@@ -83,7 +83,7 @@ impl Pipelines {
         }
         entries.extend(kernel.bindings.iter().map(|b| match b.kind {
             BindingKind::Storage { read_only } => layout_entry(b.binding, wgpu::BufferBindingType::Storage { read_only }),
-            BindingKind::Texels { .. } => wgpu::BindGroupLayoutEntry {
+            BindingKind::Texels(_) => wgpu::BindGroupLayoutEntry {
                 ty: wgpu::BindingType::Texture {
                     sample_type: wgpu::TextureSampleType::Float { filterable: false },
                     view_dimension: wgpu::TextureViewDimension::D2,

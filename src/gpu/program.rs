@@ -145,7 +145,7 @@ impl Program {
                     write!(f, "{} <{x}, {y}, {z}>", d.kernel.name())?;
                     for ((t, access, kind), b) in d.uses().zip(d.kernel.bindings) {
                         let mark = match (access, kind) {
-                            (_, BindingKind::Texels { .. }) => "image ",
+                            (_, BindingKind::Texels(_)) => "image ",
                             (Access::Read, _) => "",
                             (Access::Write, _) => "=",
                             (Access::ReadWrite, _) => "+=",

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{BindingKind, Call, KernelInfo, ModuleInfo, Tensor};
+use super::{BindingKind, Call, ImageRow, KernelInfo, ModuleInfo, Tensor};
 
 /// M, N and K of a cooperative matrix product.
 pub type MatrixShape = [u32; 3];
@@ -169,11 +169,17 @@ pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
         }
         let shown = kernel.bindings.iter().map(|b| match b.kind {
             BindingKind::Storage { .. } => Some(fields[b.field]),
-            BindingKind::Texels { flat: false } => Some(fields[b.field]).filter(|t| is_image(*t, capabilities.image_side)),
-            BindingKind::Texels { flat: true } => flat_image(fields[b.field]),
+            BindingKind::Texels(ImageRow::Row) => Some(fields[b.field]).filter(|t| is_image(*t, capabilities.image_side)),
+            BindingKind::Texels(ImageRow::Folded) => folded_image(fields[b.field], capabilities.image_side),
+            BindingKind::Texels(ImageRow::Flat) => flat_image(fields[b.field]),
         });
         Some(Chosen { kernel, tensors: shown.collect::<Option<_>>()?, grid: (kernel.grid)(params, &fields) })
     })
+}
+
+/// How many rows of a tensor lie side by side in a row of an image that a kernel reads as `shown`.
+pub fn fold_of(t: Tensor, shown: Tensor) -> u32 {
+    shown.shape.last() / t.shape.last()
 }
 
 /// Whether a tensor, viewed as [rows, last dimension], can have an image on every adapter.
@@ -184,6 +190,17 @@ pub fn fits_image(t: Tensor) -> bool {
 fn is_image(t: Tensor, side: u32) -> bool {
     let [rows, width] = t.shape.matrix("image");
     width % IMAGE_ROW_ELEMENTS == 0 && width / 4 <= side && rows <= side
+}
+
+/// A tensor reshaped so that its image has no side longer than `side`: as few of its rows side by side as that takes, a power of two.
+/// `None` if there is no such shape.
+fn folded_image(t: Tensor, side: u32) -> Option<Tensor> {
+    let [rows, width] = t.shape.matrix("image");
+    if !width.is_multiple_of(IMAGE_ROW_ELEMENTS) {
+        return None;
+    }
+    let folds = (0..u32::BITS).map(|shift| 1 << shift).take_while(|fold| rows.is_multiple_of(*fold));
+    folds.filter_map(|fold| Some(t.reshape([rows / fold, width.checked_mul(fold)?]))).find(|t| is_image(*t, side))
 }
 
 /// A tensor reshaped so that its image has power-of-two rows, for kernels that address texels by a flat index; its own rows only

@@ -10,13 +10,16 @@
 use std::collections::HashMap;
 
 use crate::gpu::{
-    Access, Call, Capabilities, Chosen, Command, DType, Dispatch, Program, Role, Shape, Tensor, TensorId, TensorInfo, choose,
+    Access, BindingKind, Call, Capabilities, Chosen, Command, DType, Dispatch, ImageRow, Program, Role, Shape, Tensor, TensorId,
+    TensorInfo, choose, fold_of,
 };
 
 type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
 
 /// The constant that tells a kernel with f16 operands that each is split into two.
 const SPLIT: &str = "SPLIT";
+/// The pipeline constant for the rows of a tensor that lie side by side in a row of its image.
+const FOLD: &str = "FOLD";
 /// Maximum workgroups in one dimension of a grid.
 const MAX_WORKGROUPS: u32 = 65_535;
 
@@ -247,6 +250,7 @@ impl Graph {
     /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
     fn launch(&mut self, call: &impl Call, chosen: Chosen) {
         let Chosen { kernel, mut tensors, grid } = chosen;
+        let fields = call.tensors();
         let mut constants: Vec<_> = call.constants().into_iter().filter(|(name, _)| kernel.overrides.contains(name)).collect();
         for (t, b) in tensors.iter_mut().zip(kernel.bindings) {
             if b.dtype == DType::F16 && t.dtype == DType::F32 {
@@ -254,6 +258,9 @@ impl Graph {
                 if self.capabilities.splits_operands && constants.iter().all(|(name, _)| *name != SPLIT) {
                     constants.push((SPLIT, 1.0));
                 }
+            }
+            if b.kind == BindingKind::Texels(ImageRow::Folded) && fold_of(fields[b.field], *t) > 1 {
+                constants.push((FOLD, f64::from(fold_of(fields[b.field], *t))));
             }
         }
         let [mut x, mut y, z] = grid;

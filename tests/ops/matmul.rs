@@ -5,7 +5,7 @@ use moelab::{
     ops::{Addend, Form, Graph, kernels::MODULES},
 };
 
-use crate::harness::{Array, Case, Input, catches, device, run, tiers};
+use crate::harness::{Array, Case, Input, catches, device, run, run_bytes, tiers};
 
 /// x [N, in] times w [out, in] transposed.
 pub fn linear(x: &Array, w: &Array) -> Array {
@@ -258,4 +258,34 @@ fn check_forward(name: &str, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tens
         let difference = found.iter().zip(&wanted.data).map(|(f, w)| (f64::from(*f) - w).powi(2)).sum::<f64>().sqrt();
         assert!(difference <= 1e-5 * norm, "{name} ({} tier): relative L2 error {:.2e}", tier.name(), difference / norm);
     }
+}
+
+/// Operands with more rows than an image may have are read with several side by side, to the same bits.
+#[test]
+fn folded_images_change_no_bit() {
+    let images: Vec<Capabilities> = tiers(&device()).into_iter().filter(|tier| tier.images).collect();
+    for tier in images {
+        let short = Capabilities { image_side: 128, ..tier };
+        for (form, b) in [(Form::Nn, [512, 64]), (Form::Nt, [1000, 64])] {
+            let k = if form == Form::Nn { b[0] } else { b[1] };
+            let inputs = [Input::normal("a", [40, k]), Input::normal("b", b)];
+            let product = |g: &mut Graph, t: &[Tensor]| vec![g.matmul(t[0], t[1], form)];
+            assert_eq!(folds(short, &inputs, product), [if form == Form::Nn { 4.0 } else { 8.0 }], "{form:?}");
+            assert_eq!(folds(tier, &inputs, product), [0.0; 0], "{form:?}");
+            assert_eq!(run_bytes(short, &inputs, product), run_bytes(tier, &inputs, product), "{form:?}");
+        }
+        let experts = [Input::normal("x", [40, 64]), Input::normal("w", [3, 256, 64]), Input::u32("offsets", [4], vec![0, 13, 13, 40])];
+        let layer = |g: &mut Graph, t: &[Tensor]| vec![g.grouped_linear(t[0], t[1], t[2])];
+        assert_eq!(folds(short, &experts, layer), [8.0]);
+        assert_eq!(run_bytes(short, &experts, layer), run_bytes(tier, &experts, layer));
+    }
+}
+
+/// The rows side by side in the folded images that kernels read.
+fn folds(tier: Capabilities, inputs: &[Input], graph: impl Fn(&mut Graph, &[Tensor]) -> Vec<Tensor>) -> Vec<f64> {
+    let mut g = Graph::new(tier);
+    let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
+    graph(&mut g, &tensors);
+    let dispatches = g.program().micro.iter().filter_map(|c| if let Command::Dispatch(d) = c { Some(d) } else { None });
+    dispatches.flat_map(|d| &d.constants).filter(|(name, _)| *name == "FOLD").map(|(_, fold)| *fold).collect()
 }

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use crate::{Common, ConfigArgs, open};
 
 /// What the total excludes.
-const NOT_COUNTED: &str =
-    "not counted: images of operands, compiled kernels, the driver and the tokenized text, about 100 to 150 MiB on llvmpipe";
+const NOT_COUNTED: &str = "not counted: compiled kernels, the driver and the tokenized text, about 100 to 150 MiB on llvmpipe";
 
 /// The machine's memory in bytes: total and available. `None` if the system does not report it.
 fn machine_memory() -> Option<(u64, u64)> {
@@ -73,7 +72,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
         print::json(&json!({ "adapter": device.adapter, "bytes": memory, "fits": fits }));
     } else {
         out!("{}: no problems", print::path(&args.config));
-        out!("on {} ({} kernels), the buffers of a run:", print::name(&device.adapter.name), device.capabilities.name());
+        out!("on {} ({} kernels), the buffers and images of a run:", print::name(&device.adapter.name), device.capabilities.name());
         for (what, bytes) in parts {
             out!("  {what:12} {:>12}", mebibytes(bytes));
         }

@@ -13,7 +13,7 @@ use super::{
     memory::{MemoryPlan, plan_memory},
     persistent::{Memory, copy_to_texels},
     pipelines::Kernel,
-    representation::{Representation, Represented, representations_of, schedule_refreshes},
+    representation::{Represented, is_kept, plan_images, representations_of, schedule_refreshes, texels},
     submission::Upload,
 };
 
@@ -253,7 +253,7 @@ fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
             wanted: t.bytes(),
             found: most,
             adapter: device.adapter.name.clone(),
-            remedy: match is_persistent(t.role) {
+            remedy: match is_kept(t.role) {
                 true => "Its size depends on the model, not on the batch: use a narrower model, fewer experts or a smaller vocabulary, or another adapter",
                 false => "Use a smaller batch with more accumulation, a shorter sequence, or a narrower model",
             }
@@ -263,14 +263,10 @@ fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
     }
 }
 
-fn is_persistent(role: Role) -> bool {
-    matches!(role, Role::Parameter | Role::ParameterGradient | Role::State)
-}
-
 /// Indices in the memory, ascending.
 fn written_by(program: &Program, memory: &Memory, commands: &[Command]) -> Vec<usize> {
     let uses = commands.iter().flat_map(Command::uses).filter(|(_, access, _)| access.writes());
-    let tensors = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_persistent(t.role));
+    let tensors = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_kept(t.role));
     let indices: BTreeSet<usize> = tensors.map(|t| memory.find(&t.name)).collect();
     indices.into_iter().collect()
 }
@@ -284,7 +280,7 @@ fn tensor_buffers(
     slots: &[(wgpu::Buffer, u64)],
 ) -> Vec<Option<wgpu::Buffer>> {
     let buffer_of = |(index, info): (usize, &super::TensorInfo)| {
-        if is_persistent(info.role) {
+        if is_kept(info.role) {
             return Some(memory.buffer(&info.name, info.bytes(), || storage(device, &info.name, info.bytes())));
         }
         if info.role.is_planned() {
@@ -318,8 +314,8 @@ impl Builder<'_> {
     }
 
     fn list(&mut self, commands: &[Command]) -> Vec<Action> {
-        let is_kept = |key: Represented| is_persistent(self.program.tensor(key.tensor).role);
-        let refreshes = schedule_refreshes(commands, is_kept);
+        let is_current = |key: Represented| is_kept(self.program.tensor(key.tensor).role);
+        let refreshes = schedule_refreshes(commands, is_current);
         let textures = self.textures(commands, &refreshes);
         let uniforms = self.uniforms(commands);
         let mut actions = Vec::new();
@@ -394,17 +390,10 @@ impl Builder<'_> {
     /// command 0; the others share textures of equal extent whose lifetimes do not overlap.
     fn textures(&mut self, commands: &[Command], refreshes: &[Vec<Represented>]) -> HashMap<(Represented, usize), wgpu::Texture> {
         let mut textures = HashMap::new();
-        let mut last_read: HashMap<Represented, Vec<usize>> = HashMap::new();
-        for (index, command) in commands.iter().enumerate() {
-            for key in representations_of(command) {
-                last_read.entry(key).or_default().push(index);
-            }
-        }
-        let mut keys: Vec<_> = last_read.keys().copied().collect();
-        keys.sort();
+        let keys: BTreeSet<Represented> = commands.iter().flat_map(representations_of).collect();
         for key in keys {
             let info = self.program.tensor(key.tensor);
-            if is_persistent(info.role) {
+            if is_kept(info.role) {
                 let make = || texture(self.device, self.program, key);
                 let texture = self.memory.representation(&info.name, key.form, make);
                 textures.insert((key, 0), texture.clone());
@@ -415,25 +404,11 @@ impl Builder<'_> {
                 }
             }
         }
-        let mut pool: Vec<(wgpu::Texture, usize)> = Vec::new();
-        for (index, list) in refreshes.iter().enumerate() {
-            for key in list.iter().filter(|key| !is_persistent(self.program.tensor(key.tensor).role)) {
-                let next = (index + 1..refreshes.len()).find(|i| refreshes[*i].contains(key)).unwrap_or(usize::MAX);
-                let last = last_read[key].iter().copied().rfind(|r| *r < next).unwrap_or(index);
-                let extent = extent(self.program, *key);
-                let free = pool.iter_mut().find(|(t, until)| self.share && *until < index && t.size() == extent);
-                let texture = match free {
-                    Some((texture, until)) => {
-                        *until = last;
-                        texture.clone()
-                    }
-                    None => {
-                        pool.push((texture(self.device, self.program, *key), last));
-                        pool[pool.len() - 1].0.clone()
-                    }
-                };
-                textures.insert((*key, index), texture);
-            }
+        let plan = plan_images(self.program, commands, refreshes, self.share);
+        let mut shared: Vec<Option<wgpu::Texture>> = vec![None; plan.textures.len()];
+        for ((key, index), slot) in plan.texture_of {
+            let texture = shared[slot].get_or_insert_with(|| texture(self.device, self.program, key)).clone();
+            textures.insert((key, index), texture);
         }
         textures
     }
@@ -448,9 +423,10 @@ fn current(textures: &HashMap<(Represented, usize), wgpu::Texture>, key: Represe
 /// The texture of a representation.
 fn texture(device: &Device, program: &Program, key: Represented) -> wgpu::Texture {
     let info = program.tensor(key.tensor);
+    let [width, height] = texels(program, key);
     device.raw.create_texture(&wgpu::TextureDescriptor {
         label: Some(&info.name),
-        size: extent(program, key),
+        size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
         mip_level_count: 1,
         sample_count: 1,
         dimension: wgpu::TextureDimension::D2,
@@ -458,10 +434,4 @@ fn texture(device: &Device, program: &Program, key: Represented) -> wgpu::Textur
         usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
         view_formats: &[],
     })
-}
-
-fn extent(program: &Program, key: Represented) -> wgpu::Extent3d {
-    let elements = program.tensor(key.tensor).shape.len();
-    let Representation::Texels { width } = key.form;
-    wgpu::Extent3d { width: width / 4, height: elements / width, depth_or_array_layers: 1 }
 }

@@ -4,9 +4,9 @@
 //! once it is refreshed after its tensor's last write. A refresh interrupts the compute pass, so each interruption refreshes
 //! everything that is complete and needed later. Representations of parameters are refreshed once per update.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::{BindingKind, Command, Tensor, TensorId};
+use super::{BindingKind, Command, Program, Role, Tensor, TensorId};
 
 /// A form of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ impl Represented {
     pub fn of(t: Tensor, kind: BindingKind) -> Option<Represented> {
         match kind {
             BindingKind::Storage { .. } => None,
-            BindingKind::Texels { .. } => Some(Represented { tensor: t.id, form: Representation::Texels { width: t.shape.last() } }),
+            BindingKind::Texels(_) => Some(Represented { tensor: t.id, form: Representation::Texels { width: t.shape.last() } }),
         }
     }
 }
@@ -90,4 +90,69 @@ pub fn schedule_refreshes(commands: &[Command], is_current: impl Fn(Represented)
         }
     }
     refreshes
+}
+
+/// Whether a tensor outlives a list of commands: its representations are kept beside it.
+pub fn is_kept(role: Role) -> bool {
+    matches!(role, Role::Parameter | Role::ParameterGradient | Role::State)
+}
+
+/// Width and height of a representation, in texels.
+pub fn texels(program: &Program, key: Represented) -> [u32; 2] {
+    let Representation::Texels { width } = key.form;
+    [width / 4, program.tensor(key.tensor).shape.len() / width]
+}
+
+/// The textures of what a list of commands reads as images, but for those of kept tensors.
+#[derive(Clone, Debug, Default)]
+pub struct ImagePlan {
+    /// Width and height of each texture, in texels.
+    pub textures: Vec<[u32; 2]>,
+    /// The texture of a representation that is refreshed before a command.
+    pub texture_of: HashMap<(Represented, usize), usize>,
+}
+
+/// Plans the textures of a list. With `share`, representations of equal extent whose lifetimes do not overlap have one.
+pub fn plan_images(program: &Program, commands: &[Command], refreshes: &[Vec<Represented>], share: bool) -> ImagePlan {
+    let mut reads: HashMap<Represented, Vec<usize>> = HashMap::new();
+    for (index, command) in commands.iter().enumerate() {
+        for key in representations_of(command) {
+            reads.entry(key).or_default().push(index);
+        }
+    }
+    let mut plan = ImagePlan::default();
+    let mut used_until = Vec::new();
+    for (index, list) in refreshes.iter().enumerate() {
+        for key in list.iter().filter(|key| !is_kept(program.tensor(key.tensor).role)) {
+            let next = (index + 1..refreshes.len()).find(|i| refreshes[*i].contains(key)).unwrap_or(usize::MAX);
+            let last = reads[key].iter().copied().rfind(|r| *r < next).unwrap_or(index);
+            let extent = texels(program, *key);
+            let is_free = |slot: &usize| share && used_until[*slot] < index && plan.textures[*slot] == extent;
+            let slot = (0..plan.textures.len()).find(is_free).unwrap_or(plan.textures.len());
+            if slot == plan.textures.len() {
+                plan.textures.push(extent);
+                used_until.push(last);
+            }
+            used_until[slot] = last;
+            plan.texture_of.insert((*key, index), slot);
+        }
+    }
+    plan
+}
+
+/// Bytes of the images that plans of `programs` over one memory have: those of kept tensors, which all share, and each list's own.
+pub fn image_bytes(programs: &[&Program]) -> u64 {
+    let bytes = |[width, height]: [u32; 2]| 16 * u64::from(width) * u64::from(height);
+    let mut kept = BTreeSet::new();
+    let mut total = 0;
+    for program in programs {
+        let is_current = |key: Represented| is_kept(program.tensor(key.tensor).role);
+        for commands in [&program.micro, &program.update] {
+            let refreshes = schedule_refreshes(commands, is_current);
+            total += plan_images(program, commands, &refreshes, true).textures.iter().map(|extent| bytes(*extent)).sum::<u64>();
+            let all = commands.iter().flat_map(representations_of).filter(|key| is_current(*key));
+            kept.extend(all.map(|key| (&program.tensor(key.tensor).name, key.form, texels(program, key))));
+        }
+    }
+    total + kept.into_iter().map(|(_, _, extent)| bytes(extent)).sum::<u64>()
 }

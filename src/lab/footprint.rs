@@ -1,12 +1,12 @@
 //! The memory that a run needs on its adapter.
 
 use crate::{
-    gpu::{Capabilities, Program, Role, memory::plan_memory},
+    gpu::{Capabilities, Program, Role, memory::plan_memory, representation::image_bytes},
     run::Config,
     train::recording,
 };
 
-/// Sizes in bytes of the buffers that a run creates on its adapter.
+/// Sizes in bytes of the buffers and images that a run creates on its adapter.
 #[derive(Clone, Debug)]
 pub struct Footprint {
     /// Weights.
@@ -19,6 +19,8 @@ pub struct Footprint {
     pub activations: u64,
     /// Activations of evaluation.
     pub evaluation: u64,
+    /// Images of what kernels read, where reading images is faster.
+    pub images: u64,
     /// Inputs, outputs and constants.
     pub inputs: u64,
     /// The largest tensor.
@@ -30,7 +32,7 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// The buffers of a run of `config` with the kernels of `tier`.
+    /// The buffers and images of a run of `config` with the kernels of `tier`.
     pub fn of(config: &Config, tier: Capabilities) -> Footprint {
         let program = recording::training(config, tier).program;
         let evaluation = recording::evaluation(config, tier).program;
@@ -44,6 +46,7 @@ impl Footprint {
             moments: sum(&program, &[Role::State]),
             activations: plan_memory(&program, true).total_bytes(),
             evaluation: plan_memory(&evaluation, true).total_bytes(),
+            images: image_bytes(&[&program, &evaluation]),
             inputs: sum(&program, &inputs) + sum(&evaluation, &inputs),
             largest_tensor: largest.bytes(),
             largest_name: largest.name.clone(),
@@ -52,18 +55,19 @@ impl Footprint {
     }
 
     /// Bytes by purpose.
-    pub fn parts(&self) -> [(&'static str, u64); 6] {
+    pub fn parts(&self) -> [(&'static str, u64); 7] {
         [
             ("parameters", self.parameters),
             ("gradients", self.gradients),
             ("optimizer", self.moments),
             ("activations", self.activations),
             ("evaluation", self.evaluation),
+            ("images", self.images),
             ("inputs", self.inputs),
         ]
     }
 
-    /// All buffers.
+    /// All buffers and images.
     pub fn total(&self) -> u64 {
         self.parts().iter().map(|(_, bytes)| bytes).sum()
     }

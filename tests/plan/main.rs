@@ -7,10 +7,10 @@ mod skipped;
 mod spirv;
 
 use moelab::gpu::{
-    Access, BindingInfo, BindingKind, Command, DType, Dispatch, KernelInfo, ModuleInfo, Program, Requirements, Role, Shape, Tensor,
-    TensorId, TensorInfo, flat_image,
+    Access, BindingInfo, BindingKind, Command, DType, Dispatch, ImageRow, KernelInfo, ModuleInfo, Program, Requirements, Role, Shape,
+    Tensor, TensorId, TensorInfo, flat_image,
     memory::{lifetimes, plan_memory},
-    representation::{Represented, representations_of, schedule_refreshes},
+    representation::{Represented, image_bytes, plan_images, representations_of, schedule_refreshes, texels},
 };
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ static READS_BUFFER: KernelInfo = KernelInfo {
 
 static READS_IMAGE: KernelInfo = KernelInfo {
     entry: "image",
-    bindings: &[binding("x", 0, BindingKind::Texels { flat: false }, Access::Read), binding("y", 1, BUFFER, Access::Write)],
+    bindings: &[binding("x", 0, BindingKind::Texels(ImageRow::Row), Access::Read), binding("y", 1, BUFFER, Access::Write)],
     ..READS_BUFFER
 };
 
@@ -99,13 +99,19 @@ proptest! {
         let program = program(&steps, usize::MAX);
         let refreshes = schedule_refreshes(&program.micro, |_| false);
         let mut versions = vec![0usize; program.tensors.len()];
-        let mut images = std::collections::HashMap::<Represented, usize>::new();
+        let images = plan_images(&program, &program.micro, &refreshes, true);
+        // What each texture holds, and the texture that a kernel reads.
+        let mut holds = vec![None; images.textures.len()];
+        let mut read = std::collections::HashMap::<Represented, usize>::new();
         for (index, command) in program.micro.iter().enumerate() {
             for key in &refreshes[index] {
-                images.insert(*key, versions[key.tensor.0 as usize]);
+                let texture = images.texture_of[&(*key, index)];
+                prop_assert_eq!(images.textures[texture], texels(&program, *key));
+                holds[texture] = Some((*key, versions[key.tensor.0 as usize]));
+                read.insert(*key, texture);
             }
             for key in representations_of(command) {
-                prop_assert_eq!(images.get(&key), Some(&versions[key.tensor.0 as usize]), "{:?} at {}", key, index);
+                prop_assert_eq!(holds[read[&key]], Some((key, versions[key.tensor.0 as usize])), "{:?} at {}", key, index);
             }
             for (id, access, _) in command.uses() {
                 if access.writes() {
@@ -130,6 +136,13 @@ fn one_interruption_refreshes_all_that_is_complete() {
     let refreshes = schedule_refreshes(&program(&list, usize::MAX).micro, |_| false);
     let counts: Vec<usize> = refreshes.iter().map(Vec::len).collect();
     assert_eq!(counts, [0, 0, 0, 3, 0, 0]);
+}
+
+#[test]
+fn bytes_of_images_are_those_of_their_textures() {
+    // Read one after the other: [4, 64] and [4, 128] have a texture each, and the third that of the first.
+    let list = [(0, 64, true), (1, 128, false), (2, 64, true), (3, 64, true)];
+    assert_eq!(image_bytes(&[&program(&list, usize::MAX)]), 4 * 4 * (64 + 128));
 }
 
 #[test]

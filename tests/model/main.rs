@@ -17,6 +17,7 @@ mod oracle;
 mod pairwise;
 mod precision;
 mod probe;
+mod published_size;
 mod ranges;
 mod real_tokens;
 mod routing;

@@ -1,4 +1,4 @@
-//! Checks kernels, or a whole update, then times them.
+//! Checks kernels, or whole updates, then times them.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 use moelab::lab::bench::{
     BenchError, capability_sets,
     kernels::{Effort, cases, chosen, measure},
+    ladder::{self, Ladder, Size},
     step,
 };
 use moelab_native::{out, print};
 
-use crate::{Common, ConfigArgs, open};
+use crate::{Common, ConfigArgs, draw, open};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -20,6 +21,8 @@ pub enum What {
     Kernels,
     /// A whole update, with the share of each kernel.
     Step,
+    /// How the cost of an update grows with tokens, experts, layers and vocabulary, and that of a suite with its runs.
+    Ladder,
 }
 
 /// Arguments of `bench`.
@@ -28,7 +31,7 @@ pub struct BenchArgs {
     /// What to measure.
     #[arg(value_enum, default_value = "kernels")]
     what: What,
-    /// The model of `step`.
+    /// The model of `step` and `ladder`.
     #[arg(long, default_value = "configs/bench/twin.toml")]
     config: PathBuf,
     /// Change one key of that config. May be repeated.
@@ -40,6 +43,12 @@ pub struct BenchArgs {
     /// Number of rounds, of which the median is reported.
     #[arg(long, default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// Draw the ladder into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// The same as PNG.
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
 }
 
 /// Repetitions of a kernel per submission, and of one that is meant for other adapters and may be slow on this one.
@@ -48,11 +57,12 @@ const FOREIGN_COPIES: u32 = 1;
 /// Maximum number of rounds for the latter.
 const FOREIGN_ROUNDS: u32 = 3;
 
-/// Times kernels or a step.
+/// Times kernels, a step or a ladder.
 pub fn bench(common: &Common, args: &BenchArgs) -> Result<()> {
     match args.what {
         What::Kernels => kernels(common, args),
         What::Step => whole_step(common, args),
+        What::Ladder => ladders(common, args),
     }
 }
 
@@ -175,4 +185,58 @@ fn whole_step(common: &Common, args: &BenchArgs) -> Result<()> {
     let (floors, bytes) = (sum(|k| k.floor_ms), sum(|k| k.bytes));
     out!("sum of the floors: {floors:.1} ms, {:.0} % of the update, which moves {:.1} MB", 100.0 * floors / step.ms, 1e-6 * bytes);
     Ok(())
+}
+
+fn ladders(common: &Common, args: &BenchArgs) -> Result<()> {
+    let config = |more: &[String]| {
+        let sets = args.sets.iter().chain(more).cloned().collect();
+        let mut config = open::config(&ConfigArgs { config: args.config.clone(), sets, reduced: false })?;
+        open::fill_vocabulary(&mut config)?;
+        anyhow::Ok(config)
+    };
+    let own = config(&[])?;
+    let device = open::device(common)?;
+    let now = open::clock();
+    if !common.json {
+        out!("{} ({}), {}, {} kernels", device.adapter.name, device.adapter.driver, print::path(&args.config), device.capabilities.name());
+    }
+    let only = args.only.as_deref().unwrap_or_default();
+    let mut found = Vec::new();
+    for size in Size::ALL.into_iter().filter(|size| size.name().contains(only)) {
+        let mut rungs = Vec::new();
+        for (rung, sets) in size.rungs(&own) {
+            match config(&sets) {
+                Ok(config) => rungs.push((rung, config)),
+                Err(error) if !common.json => out!("\n{} {rung}: left out, the config does not allow it\n{error}", size.name()),
+                Err(_) => {}
+            }
+        }
+        if rungs.len() < ladder::FEWEST_RUNGS {
+            continue;
+        }
+        let ladder = ladder::measure(&device, size, &rungs, args.rounds, &*now).map_err(unwrapped)?;
+        if common.json {
+            print::json(&ladder)
+        } else {
+            show(&ladder)
+        }
+        found.push(ladder);
+    }
+    ensure!(!found.is_empty(), "nothing to time: --only takes {}", Size::ALL.map(Size::name).join(", "));
+    let figure = ladder::figure(&device.adapter.name, &found);
+    for (path, draw) in [(&args.svg, draw::svg as draw::Draw), (&args.png, draw::png)] {
+        let Some(path) = path else { continue };
+        draw::write(path, &figure, draw)?;
+    }
+    Ok(())
+}
+
+fn show(ladder: &Ladder) {
+    let what = if ladder.size == Size::Runs { "ms in all" } else { "ms per update" };
+    out!("\n{:>12} {what:>14}  fastest to slowest round", ladder.size.name());
+    for rung in &ladder.rungs {
+        out!("{:12} {:14.2}  {:.2} to {:.2}", rung.size, rung.ms, rung.range_ms[0], rung.range_ms[1]);
+    }
+    let (unit, percent) = (ladder.size.unit(), 100.0 * ladder.deviation);
+    out!("{:.2} ms, and {:.4} ms per {unit}: linear within {percent:.0} %", ladder.fixed_ms, ladder.ms_per_unit);
 }

@@ -11,17 +11,16 @@ use moelab::{
     lab::{
         compare::{Options, compare as compare_runs},
         export::{csv, originals, tensorboard},
-        figure::Figure,
         files::EFFECTIVE_CONFIG,
         measured::{MeasuredRun, arm_of},
         reader::Reader,
     },
     run::suite::Axis,
 };
-use moelab_native::{atomic, out, print, raster, store::Directory};
+use moelab_native::{atomic, out, print, store::Directory};
 use serde_json::Value;
 
-use crate::{Common, audit::stated_overrides, open};
+use crate::{Common, audit::stated_overrides, draw, open};
 
 /// What runs are given the same amount of.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -105,12 +104,10 @@ pub fn compare(common: &Common, args: &CompareArgs) -> Result<()> {
     let options = Options { at, x: args.by, target: args.target, margin: args.margin, overrides };
     let compared = compare_runs(&runs, &options)?;
     let figures = [Some(compared.curves(&runs)), compared.intervals()];
-    for (path, draw) in [(&args.svg, svg as Draw), (&args.png, png)] {
+    for (path, format) in [(&args.svg, draw::svg as draw::Draw), (&args.png, draw::png)] {
         let Some(path) = path else { continue };
         for (figure, ending) in figures.iter().flatten().zip(["", "-intervals"]) {
-            let path = named(path, ending);
-            let bytes = draw(figure).with_context(|| print::path(&path))?;
-            atomic::write(&path, &bytes).with_context(|| print::path(&path))?;
+            draw::write(&named(path, ending), figure, format)?;
         }
     }
     if common.json {
@@ -119,16 +116,6 @@ pub fn compare(common: &Common, args: &CompareArgs) -> Result<()> {
         compared.lines().iter().for_each(|line| out!("{}", print::visible(line)));
     }
     Ok(())
-}
-
-type Draw = fn(&Figure) -> Result<Vec<u8>>;
-
-fn svg(figure: &Figure) -> Result<Vec<u8>> {
-    Ok(figure.to_svg().into_bytes())
-}
-
-fn png(figure: &Figure) -> Result<Vec<u8>> {
-    raster::png(figure).map_err(|error| anyhow::anyhow!(error))
 }
 
 /// `curves.svg` with `-intervals` is `curves-intervals.svg`.

@@ -6,6 +6,7 @@
 mod audit;
 mod bench;
 mod compare;
+mod draw;
 mod environment;
 mod exit;
 mod gates;

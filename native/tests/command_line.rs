@@ -168,6 +168,33 @@ fn bench_gives_a_checked_record_a_kernel_and_shape() {
     assert_eq!(output(&["bench", "--only", "no such kernel"]).status.code(), Some(2));
 }
 
+#[test]
+fn the_ladder_times_each_size_and_draws_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("ladder.svg");
+    let said = stdout(&[
+        "bench",
+        "ladder",
+        "--config",
+        "configs/quickstart.toml",
+        "--only",
+        "layers",
+        "--rounds",
+        "1",
+        "--json",
+        "--svg",
+        svg.to_str().unwrap(),
+    ]);
+    let ladder: Value = serde_json::from_str(said.trim()).unwrap();
+    let rungs = ladder["rungs"].as_array().unwrap();
+    let sizes: Vec<u64> = rungs.iter().map(|rung| rung["size"].as_u64().unwrap()).collect();
+    assert_eq!((ladder["size"].as_str(), sizes), (Some("layers"), vec![1, 2, 4, 8]));
+    let ms: Vec<f64> = rungs.iter().map(|rung| rung["ms"].as_f64().unwrap()).collect();
+    assert!(ms[0] > 0.0 && ms[3] > ms[0], "{said}");
+    let drawn = std::fs::read_to_string(&svg).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("layers 1 to 8"), "{drawn}");
+}
+
 /// The commands that a help text lists, but for `help` itself.
 fn listed(arguments: &[&str]) -> Vec<String> {
     let help = stdout(&[arguments, &["--help"]].concat());

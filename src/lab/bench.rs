@@ -1,8 +1,10 @@
-//! Benchmarks that check before they time: single kernels ([`kernels`]) and a whole update ([`step`]).
+//! Benchmarks that check before they time: single kernels ([`kernels`]), a whole update ([`step`]), and how the
+//! cost of an update grows with each size of a model ([`ladder`]).
 //!
 //! The caller provides the clock, a function that returns seconds.
 
 pub mod kernels;
+pub mod ladder;
 pub mod step;
 
 mod ceilings;

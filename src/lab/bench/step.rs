@@ -105,7 +105,7 @@ pub struct Measured {
 }
 
 /// A compiled update with its weights and tokens set.
-struct Ready<'a> {
+pub(super) struct Ready<'a> {
     device: &'a Device,
     config: &'a Config,
     train: TrainStep,
@@ -141,32 +141,43 @@ pub fn time(device: &Device, config: &Config, rounds: u32, now: &dyn Fn() -> f64
     Ok(step)
 }
 
-/// Seconds of each of some pieces of work: the median of rounds of all of them in turn, each repeated for [`ROUND_SECONDS`].
+/// Seconds of each of some pieces of work: the median of rounds of all of them in turn.
 fn in_rounds<const W: usize>(
     device: &Device,
     rounds: u32,
     now: &dyn Fn() -> f64,
     mut works: [&mut dyn FnMut() -> Result<(), GpuError>; W],
 ) -> Result<[f64; W], GpuError> {
-    let mut repeats = [1; W];
-    for (work, repeats) in works.iter_mut().zip(&mut repeats) {
+    let medians: Vec<f64> = samples(device, rounds, now, &mut works)?.into_iter().map(median).collect();
+    Ok(std::array::from_fn(|index| medians[index]))
+}
+
+/// Seconds of each of some pieces of work in each of the rounds, which do all of them in turn, each repeated for [`ROUND_SECONDS`].
+pub(super) fn samples(
+    device: &Device,
+    rounds: u32,
+    now: &dyn Fn() -> f64,
+    works: &mut [&mut dyn FnMut() -> Result<(), GpuError>],
+) -> Result<Vec<Vec<f64>>, GpuError> {
+    let mut repeats = Vec::new();
+    for work in works.iter_mut() {
         let start = now();
         work()?;
         device.wait_idle()?;
-        *repeats = (ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32;
+        repeats.push((ROUND_SECONDS / (now() - start).max(1e-6)).clamp(1.0, 100.0) as u32);
     }
-    let mut seconds = [const { Vec::new() }; W];
+    let mut seconds = vec![Vec::new(); works.len()];
     for _ in 0..rounds.max(1) {
-        for ((work, repeats), seconds) in works.iter_mut().zip(repeats).zip(&mut seconds) {
+        for ((work, repeats), seconds) in works.iter_mut().zip(&repeats).zip(&mut seconds) {
             let start = now();
-            for _ in 0..repeats {
+            for _ in 0..*repeats {
                 work()?;
             }
             device.wait_idle()?;
-            seconds.push((now() - start) / f64::from(repeats));
+            seconds.push((now() - start) / f64::from(*repeats));
         }
     }
-    Ok(seconds.map(median))
+    Ok(seconds)
 }
 
 /// Times updates and evaluations with everything that is measured of the routing, and with only what the losses need.
@@ -180,7 +191,7 @@ fn routing_cost(ready: &mut Ready, rounds: u32, now: &dyn Fn() -> f64) -> Result
     Ok(RoutingCost { kernel: "routing health", update_ms, update_without_ms, eval_ms, eval_without_ms })
 }
 
-fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -> Result<Ready<'a>, GpuError> {
+pub(super) fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -> Result<Ready<'a>, GpuError> {
     let mut memory = Memory::default();
     let recorded = training_with(config, kernels_for(config, device)?, measures_routing);
     let train = TrainStep::new(device, &mut memory, recorded, PlanOptions::default())?;
@@ -224,7 +235,7 @@ impl Ready<'_> {
     }
 
     /// Submits one update as the trainer does: with the measurements read back, and only a few in flight.
-    fn update(&mut self) -> Result<(), GpuError> {
+    pub(super) fn update(&mut self) -> Result<(), GpuError> {
         while self.in_flight.len() >= IN_FLIGHT
             && let Some(oldest) = self.in_flight.pop_front()
         {
@@ -256,7 +267,7 @@ impl Ready<'_> {
         BenchError::Wrong { kernel: "step".into(), shape: self.shape(), tier: self.device.capabilities.name().into(), problem }
     }
 
-    fn check(&mut self) -> Result<(), BenchError> {
+    pub(super) fn check(&mut self) -> Result<(), BenchError> {
         self.update()?;
         let parts = self.train.plan().download(self.device, &[self.train.recorded().statistics]).wait(self.device)?;
         let statistics = floats(&parts[0]);

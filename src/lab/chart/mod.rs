@@ -9,7 +9,6 @@ pub mod curves;
 pub mod heat;
 pub mod intervals;
 pub(in crate::lab) mod labels;
-#[cfg(feature = "ui")]
 pub mod lines;
 pub mod rates;
 

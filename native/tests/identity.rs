@@ -217,7 +217,7 @@ fn check_holds_the_whole_run_against_the_machine() {
     };
     let (small, _) = check(&[]);
     assert_eq!(small["fits"], true);
-    let parts = ["parameters", "gradients", "optimizer", "activations", "evaluation", "inputs"];
+    let parts = ["parameters", "gradients", "optimizer", "activations", "evaluation", "images", "inputs"];
     let sum: u64 = parts.iter().map(|part| small["bytes"][*part].as_u64().unwrap()).sum();
     assert_eq!(small["bytes"]["total"], sum);
     // No buffer of it is large; all of them together are more than any machine that runs these tests has.

@@ -192,7 +192,7 @@ fn the_ladder_times_each_size_and_draws_it() {
     let ms: Vec<f64> = rungs.iter().map(|rung| rung["ms"].as_f64().unwrap()).collect();
     assert!(ms[0] > 0.0 && ms[3] > ms[0], "{said}");
     let drawn = std::fs::read_to_string(&svg).unwrap();
-    assert!(drawn.starts_with("<svg") && drawn.contains("layers 1 to 8"), "{drawn}");
+    assert!(drawn.starts_with("<svg") && drawn.contains("layers \u{d7} 8"), "{drawn}");
 }
 
 /// The commands that a help text lists, but for `help` itself.

@@ -192,11 +192,11 @@ pub fn figure(adapter: &str, ladders: &[Ladder]) -> Figure {
         ladder.rungs.iter().map(|rung| [f64::from(rung.size) / f64::from(first.size), rung.ms / first.ms]).collect()
     };
     let line = |(index, ladder): (usize, &Ladder)| {
-        let [first, .., last] = &ladder.rungs[..] else { unreachable!("a ladder has two rungs or more") };
+        let points = relative(ladder);
         DrawnLine {
-            name: format!("{} {} to {}: \u{d7}", ladder.size.name(), first.size, last.size),
+            name: format!("{} \u{d7} {}: time \u{d7}", ladder.size.name(), points[points.len() - 1][0]),
             color: arm_color(index),
-            points: relative(ladder),
+            points,
             band: Vec::new(),
             raw: Vec::new(),
             is_dotted: true,
@@ -206,7 +206,7 @@ pub fn figure(adapter: &str, ladders: &[Ladder]) -> Figure {
     let points = || lines.iter().flat_map(|line| &line.points);
     let longest = points().map(|p| p[0]).fold(1.0, f64::max);
     let highest = points().map(|p| p[1]).fold(1.0, f64::max);
-    let said: Vec<String> = lines.iter().map(|line| format!("{}{:.2}", line.name, line.points[line.points.len() - 1][1])).collect();
+    let said: Vec<String> = lines.iter().map(|line| format!("{} {:.2}", line.name, line.points[line.points.len() - 1][1])).collect();
     let description = format!("The cost of an update over each size of the model, relative to the smallest size: {}.", said.join("; "));
     let x_title = "size, relative to the smallest".into();
     let levels = Vec::new();

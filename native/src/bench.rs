@@ -10,7 +10,7 @@ use moelab::lab::bench::{
     ladder::{self, Ladder, Size},
     step,
 };
-use moelab_native::{out, print};
+use moelab_native::{err, out, print};
 
 use crate::{Common, ConfigArgs, draw, open};
 
@@ -207,11 +207,11 @@ fn ladders(common: &Common, args: &BenchArgs) -> Result<()> {
         for (rung, sets) in size.rungs(&own) {
             match config(&sets) {
                 Ok(config) => rungs.push((rung, config)),
-                Err(error) if !common.json => out!("\n{} {rung}: left out, the config does not allow it\n{error}", size.name()),
-                Err(_) => {}
+                Err(error) => err!("{} {rung}: left out, the config does not allow it\n{error}", size.name()),
             }
         }
         if rungs.len() < ladder::FEWEST_RUNGS {
+            err!("{}: not timed, the config allows {} of at least {} sizes", size.name(), rungs.len(), ladder::FEWEST_RUNGS);
             continue;
         }
         let ladder = ladder::measure(&device, size, &rungs, args.rounds, &*now).map_err(unwrapped)?;

@@ -39,7 +39,8 @@ pub enum Size {
     Layers,
     /// Vocabulary.
     Vocabulary,
-    /// Runs of a suite, one after another in one process: each is compiled and initialised, and makes a few updates.
+    /// Runs of a suite, one after another in one process: each is planned and initialised, and makes a few updates with
+    /// kernels that are already compiled.
     Runs,
 }
 

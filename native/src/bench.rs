@@ -67,7 +67,7 @@ pub fn bench(common: &Common, args: &BenchArgs) -> Result<()> {
 }
 
 /// A device error keeps its exit code.
-fn unwrapped(error: BenchError) -> anyhow::Error {
+pub fn unwrapped(error: BenchError) -> anyhow::Error {
     match error {
         BenchError::Gpu(error) => error.into(),
         wrong => wrong.into(),

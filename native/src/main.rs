@@ -6,6 +6,7 @@
 mod audit;
 mod bench;
 mod compare;
+mod derived;
 mod draw;
 mod environment;
 mod exit;
@@ -20,6 +21,7 @@ mod serve;
 mod signals;
 mod suite;
 mod train;
+mod tune;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -143,6 +145,8 @@ enum Command {
     Adapters,
     /// Check kernels or a whole step, then time them.
     Bench(bench::BenchArgs),
+    /// Measure which kernels train a config's model fastest on this machine, and write them as a config.
+    Tune(tune::TuneArgs),
     /// Show what a rule would have decided about finished runs, at each evaluation.
     Gates(gates::GatesArgs),
     /// Make one run of a study's plan: for engines that distribute runs. Does nothing if it is made.
@@ -190,6 +194,7 @@ fn main() -> ExitCode {
         Command::Listing { config, tier } => inspect::listing(&common, &config, tier).and_then(exit::result),
         Command::Adapters => inspect::adapters(&common).and_then(exit::result),
         Command::Bench(args) => bench::bench(&common, &args).and_then(exit::result),
+        Command::Tune(args) => tune::tune(&common, &args).and_then(exit::result),
         Command::Audit(args) => return exit::audited(audit::audit(&common, &args)),
         Command::Gates(args) => gates::gates(&common, &args).and_then(exit::result),
         Command::Run { plan, index } => suite::run_planned(&common, &plan, index),

@@ -1,9 +1,6 @@
 //! `moelab match`: a config that has as much of something as another.
 
-use std::{
-    fs,
-    path::{Component, Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -17,7 +14,7 @@ use moelab::{
 use moelab_native::{err, out, print};
 use serde_json::{Map, json};
 
-use crate::{Common, ConfigArgs, open};
+use crate::{Common, ConfigArgs, derived, open};
 
 /// Change a size of a config until it has as many parameters, as much arithmetic or as long an update as another.
 #[derive(Args)]
@@ -64,7 +61,9 @@ pub fn match_configs(common: &Common, args: &MatchArgs) -> Result<()> {
         let of = |config: &Config| args.on.of(config);
         solve(&base, of(&other), &args.vary, args.at_most, &of)?
     };
-    let text = to_toml(&matched, args.on, (&print::path(&args.to), &other), args.tolerance, &head(args, &matched)?);
+    let is_varied = |key: &str| matched.changes.iter().any(|(varied, ..)| key == *varied);
+    let head = derived::head(&args.config, args.out.as_deref(), &matched.config, is_varied)?;
+    let text = to_toml(&matched, args.on, (&print::path(&args.to), &other), args.tolerance, &head);
     if let Some(path) = &args.out {
         fs::write(path, &text).with_context(|| print::path(path))?;
     }
@@ -105,54 +104,4 @@ fn measured(common: &Common, args: &MatchArgs, base: &Config, other: &Config) ->
     };
     let target = measure(other)?;
     Ok(solve_measured(base, target, &args.vary, measure)??)
-}
-
-/// What the changed keys are written over: the config that is extended, with its own overrides, or the whole config.
-fn head(args: &MatchArgs, matched: &Matched) -> Result<String> {
-    let folder = match &args.out {
-        Some(file) => file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        None => Path::new("."),
-    };
-    let is_varied = |key: &str| matched.changes.iter().any(|(varied, ..)| key == *varied);
-    let extends = relative(&args.config.config, folder).filter(|_| !args.config.reduced);
-    let Some(extends) = extends else {
-        let effective: toml::Table = matched.config.to_effective_toml().parse()?;
-        let mut lines = Vec::new();
-        flatten(&effective, "", &mut lines);
-        return Ok(lines.into_iter().filter(|(key, _)| !is_varied(key)).map(|(key, value)| format!("{key} = {value}\n")).collect());
-    };
-    let mut text = format!("extends = {}\n", toml::Value::from(extends));
-    for set in &args.config.sets {
-        let (key, value) = set.split_once('=').context("--set needs key=value")?;
-        if !is_varied(key.trim()) {
-            // As `--set` reads it: what is not TOML is a string.
-            let value = format!("v={}", value.trim())
-                .parse::<toml::Table>()
-                .map_or(toml::Value::from(value.trim()), |mut table| table.remove("v").unwrap_or(toml::Value::from(value)));
-            text += &format!("{} = {value}\n", key.trim());
-        }
-    }
-    Ok(text)
-}
-
-fn flatten(table: &toml::Table, above: &str, lines: &mut Vec<(String, String)>) {
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(below) => flatten(below, &format!("{above}{key}."), lines),
-            _ => lines.push((format!("{above}{key}"), value.to_string())),
-        }
-    }
-}
-
-/// A file as seen from a folder, with `/` between folders; `None` if there is no such path.
-fn relative(file: &Path, folder: &Path) -> Option<String> {
-    let (file, folder) = (fs::canonicalize(file).ok()?, fs::canonicalize(folder).ok()?);
-    let shared = file.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
-    let up = folder.components().skip(shared).map(|_| "..".to_owned());
-    let down = file.components().skip(shared).map(|part| match part {
-        Component::Normal(name) => name.to_str().map(str::to_owned),
-        _ => None,
-    });
-    let parts: Option<Vec<String>> = up.map(Some).chain(down).collect();
-    parts.map(|parts| parts.join("/"))
 }

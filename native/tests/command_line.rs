@@ -195,6 +195,40 @@ fn the_ladder_times_each_size_and_draws_it() {
     assert!(drawn.starts_with("<svg") && drawn.contains("layers \u{d7} 8"), "{drawn}");
 }
 
+/// Changes are tried and told; a table that was measured on this machine trains, and one of another is not taken.
+#[test]
+fn kernels_are_tuned_and_a_table_of_another_machine_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let tuned = folder.path().join("tuned.toml");
+    let config = "configs/quickstart.toml";
+    let arguments = ["tune", config, "--reduced", "--only", "without adamw", "--rounds", "3", "--json", "--out", tuned.to_str().unwrap()];
+    let said = stdout(&arguments);
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (found, trials) = lines.split_last().unwrap();
+    assert!(!trials.is_empty(), "{said}");
+    for trial in trials {
+        assert!(trial["change"]["without"].as_str().is_some_and(|module| module.starts_with("adamw_")), "{trial}");
+        assert!(["before_ms", "after_ms"].iter().all(|ms| trial[ms].as_f64().is_some_and(|ms| ms > 0.0)), "{trial}");
+    }
+    // Which is faster may be chance here; what is written is what was found.
+    assert!(!tuned.exists() || !found["kernels"]["without"].as_array().unwrap().is_empty(), "{said}");
+    let of = |key: &str| format!("kernels.{key}={}", found["kernels"][key]);
+    let run = |name: &str, shaders: &str| {
+        let out = folder.path().join(name);
+        let sets = [of("adapter"), of("driver"), shaders.into(), "kernels.without=[\"adamw_cpu\"]".into()];
+        let mut arguments = vec!["train", config, "--reduced", "--set", "train.updates=2", "--out", out.to_str().unwrap()];
+        sets.iter().for_each(|set| arguments.extend(["--set", set]));
+        let output = output(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let here = run("here", &of("shaders"));
+    assert!(!here.contains("fixed choice of kernels"), "{here}");
+    let elsewhere = run("elsewhere", "kernels.shaders=\"of another release\"");
+    assert!(elsewhere.contains("`kernels` was measured with shaders `of another release`"), "{elsewhere}");
+}
+
 /// The commands that a help text lists, but for `help` itself.
 fn listed(arguments: &[&str]) -> Vec<String> {
     let help = stdout(&[arguments, &["--help"]].concat());

@@ -17,6 +17,8 @@ use super::{
 pub struct Sibling {
     /// The file's stem, dots as underscores, which also names it in listings.
     pub name: String,
+    /// `None` for the reference.
+    pub bit: Option<u32>,
     /// The generated file.
     pub file: String,
     pub source: Source,
@@ -178,11 +180,11 @@ fn is_of_call(constant: &str) -> bool {
 
 /// The static tables of one sibling.
 fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<(), String> {
-    let Sibling { name, file, source, constants, states } = sibling;
+    let Sibling { name, bit, file, source, constants, states } = sibling;
     let _ = writeln!(out, "    pub mod {name} {{\n        use super::*;");
     let _ = writeln!(
         out,
-        "        pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, source: include_str!({file:?}), requires: {}, unchecked: {} }};",
+        "        pub static MODULE: ModuleInfo = ModuleInfo {{ name: {name:?}, bit: {bit:?}, source: include_str!({file:?}), requires: {}, unchecked: {} }};",
         states.requires, states.unchecked
     );
     let none = Vec::new();

@@ -93,7 +93,7 @@ pub fn generate() -> Result<(), String> {
     let plain = resolver(None);
     let all: Vec<&File> = library.iter().chain(&sources).collect();
     let mut stems: BTreeMap<String, Vec<Sibling>> = BTreeMap::new();
-    let mut names = Vec::new();
+    let (mut names, mut bits) = (Vec::new(), 0);
     // No browser has cooperative matrices: the page need not carry their kernels.
     let is_browser = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
     let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, states: Statements| {
@@ -105,8 +105,11 @@ pub fn generate() -> Result<(), String> {
         let file = format!("{name}.wgsl");
         write(&file, &text)?;
         let source = reflect::source(&text, &file, states.requires)?;
+        let is_replaceable = name != stem;
+        let bit = is_replaceable.then_some(bits);
+        bits += u32::from(is_replaceable);
         names.push((stem.to_string(), name.clone()));
-        stems.entry(stem.to_string()).or_default().push(Sibling { name, file, source, constants, states });
+        stems.entry(stem.to_string()).or_default().push(Sibling { name, bit, file, source, constants, states });
         Ok::<(), String>(())
     };
     for file in &sources {

@@ -129,15 +129,15 @@ fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
     let is_rasteriser = ["llvmpipe", "lavapipe", "swiftshader"].iter().any(|n| name.contains(n));
     let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
     let images = info.device_type == wgpu::DeviceType::Cpu || is_rasteriser;
+    let base = if images { Capabilities::CPU } else { Capabilities::PORTABLE };
     Capabilities {
-        images,
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroup_sizes: if has_subgroups { [info.subgroup_min_size, info.subgroup_max_size] } else { [0; 2] },
         invocations: limits.max_compute_invocations_per_workgroup,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         image_side: if images { limits.max_texture_dimension_2d } else { MAX_IMAGE_SIDE },
-        ..Capabilities::PORTABLE
+        ..base
     }
 }
 

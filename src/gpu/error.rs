@@ -39,6 +39,14 @@ pub enum GpuError {
         /// What is wrong, about its matrices.
         reason: String,
     },
+    /// A table of kernels names one that there is not.
+    #[error(
+        "`kernels.without`: expected modules of kernels that others can replace, as `moelab tune` writes them; found `{name}`. Remove it, or measure again"
+    )]
+    UnknownKernels {
+        /// The name.
+        name: String,
+    },
     /// The device could not be opened.
     #[error("the adapter `{adapter}` refused a device: {reason}. Update its driver or choose another with --adapter")]
     Refused {

@@ -7,6 +7,8 @@ use super::{DType, Requirements, Tensor};
 pub struct ModuleInfo {
     /// The file's name without `.wgsl`, dots as underscores, and the library variant that it uses.
     pub name: &'static str,
+    /// Its place in a set of [`Modules`](super::Modules); `None` for the portable source of a stem, the reference: it is in none.
+    pub bit: Option<u32>,
     /// WGSL with imports resolved and marked loops unrolled.
     pub source: &'static str,
     /// Its requirements for an adapter.

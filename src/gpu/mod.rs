@@ -40,7 +40,7 @@ pub use persistent::Memory;
 pub use plan::{KernelTime, Plan, PlanOptions, Segment};
 pub use program::{Command, Dispatch, Program, Role, TensorInfo};
 pub use readback::Download;
-pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Requirements, choose, fits_image, flat_image, fold_of};
+pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Modules, Requirements, choose, fits_image, flat_image, fold_of};
 #[cfg(not(target_arch = "wasm32"))]
 pub use spirv::{Spirv, spirv};
 pub use step::Step;

@@ -1,7 +1,8 @@
 //! Kernel selection: the only place that chooses among the siblings of a kernel, by the capabilities of an adapter.
 //!
 //! An op records a [`Call`] without knowing the adapter. Among its sources, [`choose`] picks the one of highest rank whose
-//! [`Requirements`] the [`Capabilities`] satisfy, whose conditions the sizes meet, and whose textures can be created.
+//! [`Requirements`] the [`Capabilities`] satisfy, whose conditions the sizes meet, and whose textures can be created. The order is fixed,
+//! so that bits do not change unasked; `moelab tune` measures which kernels an adapter had better do [without](Capabilities::without).
 
 use std::fmt;
 
@@ -32,10 +33,33 @@ pub struct Capabilities {
     pub binding_bytes: u64,
     /// Longest side of an image, in texels.
     pub image_side: u32,
+    /// Workgroups of a launch that keep the adapter busy.
+    pub workgroups: u32,
+    /// Kernels to do without, although the adapter runs them.
+    pub without: Modules,
+}
+
+/// A set of modules that others can replace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Modules(u128);
+
+impl Modules {
+    /// The set with one more.
+    #[must_use]
+    pub fn with(self, module: &ModuleInfo) -> Modules {
+        Modules(self.0 | module.bit.map_or(0, |bit| 1 << bit))
+    }
+
+    /// Whether a module is in it.
+    pub fn contains(self, module: &ModuleInfo) -> bool {
+        module.bit.is_some_and(|bit| self.0 & (1 << bit) != 0)
+    }
 }
 
 /// Longest side of an image, in texels: the default limit of browsers.
 pub const MAX_IMAGE_SIDE: u32 = 8192;
+/// Workgroups of a launch that keep a GPU busy: 4 to each of 256 compute units. CPU rasterisers are busy with any.
+const BUSY_WORKGROUPS: u32 = 1024;
 /// A buffer-to-texture copy requires rows of a multiple of 256 bytes.
 const IMAGE_ROW_ELEMENTS: u32 = 64;
 
@@ -51,14 +75,11 @@ impl Capabilities {
         workgroup_bytes: 16 * 1024,
         binding_bytes: 128 << 20,
         image_side: MAX_IMAGE_SIDE,
+        workgroups: BUSY_WORKGROUPS,
+        without: Modules(0),
     };
     /// A CPU rasteriser without subgroup operations.
-    pub const CPU: Capabilities = Capabilities { images: true, ..Capabilities::PORTABLE };
-
-    /// Workgroups of a launch that keep the adapter busy: 4 to each of 256 compute units. CPU rasterisers are busy with any.
-    pub fn busy_workgroups(&self) -> u32 {
-        if self.images { 1 } else { 1024 }
-    }
+    pub const CPU: Capabilities = Capabilities { images: true, workgroups: 1, ..Capabilities::PORTABLE };
 
     /// Whether an adapter with these capabilities satisfies the requirements.
     pub fn satisfy(&self, requires: &Requirements) -> bool {
@@ -76,7 +97,8 @@ impl Capabilities {
     /// [`Capabilities::PORTABLE`] plus exactly what a source requires.
     fn with(requires: &Requirements) -> Capabilities {
         let Requirements { images, buffers: _, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;
-        let mut all = Capabilities { images, f16, subgroup_sizes: [subgroup; 2], ..Capabilities::PORTABLE };
+        let base = if images { Capabilities::CPU } else { Capabilities::PORTABLE };
+        let mut all = Capabilities { f16, subgroup_sizes: [subgroup; 2], ..base };
         all.matrices[0] = matrix.unwrap_or_default();
         all.invocations = all.invocations.max(invocations);
         all.workgroup_bytes = all.workgroup_bytes.max(workgroup_bytes);
@@ -164,7 +186,8 @@ pub struct Chosen {
 pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
     let (params, fields) = (call.params(), call.tensors());
     call.siblings().iter().find_map(|kernel| {
-        if !capabilities.satisfy(&kernel.module.requires) || !(kernel.fits)(params, &fields) {
+        let module = kernel.module;
+        if !capabilities.satisfy(&module.requires) || capabilities.without.contains(module) || !(kernel.fits)(params, &fields) {
             return None;
         }
         let shown = kernel.bindings.iter().map(|b| match b.kind {

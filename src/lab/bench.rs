@@ -1,11 +1,12 @@
-//! Benchmarks that check before they time: single kernels ([`kernels`]), a whole update ([`step`]), and how the
-//! cost of an update grows with each size of a model ([`ladder`]).
+//! Benchmarks that check before they time: single kernels ([`kernels`]), a whole update ([`step`]), how the cost of an update grows with
+//! each size of a model ([`ladder`]), and which choice of kernels makes it shorter ([`tune`]).
 //!
 //! The caller provides the clock, a function that returns seconds.
 
 pub mod kernels;
 pub mod ladder;
 pub mod step;
+pub mod tune;
 
 mod ceilings;
 

@@ -75,6 +75,13 @@ impl From<GpuError> for Problem {
                 remedy: Some("set it to \"f32\"".into()),
                 ..problem
             },
+            GpuError::UnknownKernels { name } => Problem {
+                place: Some("kernels.without".into()),
+                wanted: Some("modules of kernels that others can replace".into()),
+                found: Some(name.into()),
+                remedy: Some("measure again with `moelab tune`".into()),
+                ..problem
+            },
             GpuError::Lost { adapter, reason: found } => Problem {
                 place: Some(adapter.into()),
                 found: Some(found.into()),

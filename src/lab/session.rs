@@ -41,6 +41,7 @@ use crate::{
     train::{
         generate::{Generator, Prompt},
         trainer::{End, Progress, Trainer},
+        tuning,
     },
 };
 
@@ -158,11 +159,14 @@ impl Session {
             folder.append(&Event::Incident(line))?;
         }
         let rewound = folder.rewound();
-        Ok(Session { session, saved, warnings, baselines, rewound, ..Session::assemble(trainer, folder, clock, rasterize, name) })
+        let assembled = Session::assemble(trainer, folder, clock, rasterize, name);
+        warnings.extend(assembled.warnings);
+        Ok(Session { session, saved, warnings, baselines, rewound, ..assembled })
     }
 
     fn assemble(trainer: Trainer, folder: RunFolder, clock: Clock, rasterize: Option<Rasterize>, name: String) -> Session {
         let started = clock();
+        let untuned = tuning::why_not(&trainer.config().kernels, trainer.device());
         Session {
             rate: Rate::default(),
             baselines: None,
@@ -187,7 +191,7 @@ impl Session {
             save_tried: 0,
             phase: Phase::Training,
             is_interrupted: false,
-            warnings: Vec::new(),
+            warnings: untuned.into_iter().collect(),
             rewound: None,
         }
     }

@@ -101,7 +101,7 @@ impl Graph {
     fn product_in_parts(&mut self, a: Tensor, b: Tensor, form: Form) -> Option<(Params, Tensor)> {
         let sizes = Sizes::new(a, b, form);
         let Sizes { m, n, k, .. } = sizes;
-        let k_part = sizes.k_part(self.capabilities.busy_workgroups()).filter(|_| form != Form::Nt)?;
+        let k_part = sizes.k_part(self.capabilities.workgroups).filter(|_| form != Form::Nt)?;
         let params = Params { m, n, k, k_part, ..Default::default() };
         let y = self.tensor("matmul.parts", [k.div_ceil(k_part), m, n]);
         match form {

@@ -43,6 +43,8 @@ options! {
         alarms: Alarms;
         /// Text sampled at the end of a run.
         sample: Sample;
+        /// Kernels chosen by measurement, for one adapter.
+        kernels: Kernels;
     }
 }
 
@@ -68,6 +70,23 @@ options! {
         early_stopping: EarlyStopping;
         /// Checkpoints.
         checkpoint: Checkpoint;
+    }
+}
+
+options! {
+    /// Kernels chosen by measurement, for one adapter: `moelab tune` writes this table. Training on another adapter, with another driver or
+    /// in a release with other shaders takes the fixed choice, and says so; evaluations always take it. Results differ only by rounding.
+    pub struct Kernels: bookkeeping {
+        /// Name of the adapter that was measured; empty for the fixed choice on every adapter.
+        adapter: String = String::new();
+        /// Its driver and version.
+        driver: String = String::new();
+        /// Hash of the shaders that were measured.
+        shaders: String = String::new();
+        /// Workgroups of a launch that keep the adapter busy: matrix products with fewer sum in parts. 0 for the fixed number.
+        workgroups: u32 = 0 => 0..=1_048_576;
+        /// Kernels to do without, by the names of their modules; others take their place.
+        without: Vec<String>;
     }
 }
 

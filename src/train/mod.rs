@@ -13,6 +13,7 @@ pub mod recording;
 mod reduce;
 pub(crate) mod tensor_file;
 pub mod trainer;
+pub mod tuning;
 pub(crate) mod validation;
 
 pub use error::TrainError;

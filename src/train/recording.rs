@@ -1,6 +1,6 @@
 //! The three programs of a run: training, evaluation, logits. They share parameters by name.
 
-use super::optimizer;
+use super::{optimizer, tuning};
 use crate::run::{
     ModelConfig,
     checkpoint::Expected,
@@ -104,17 +104,19 @@ fn outputs(g: &mut Graph, tensors: &[Tensor], name: &str) -> Vec<TensorId> {
     ids
 }
 
-/// The capabilities for which a config's training is recorded: with cooperative matrices if its products have f16 operands.
+/// The capabilities for which a config's training is recorded: with cooperative matrices if its products have f16 operands, and without
+/// the kernels that [`tuning`] found slow.
 ///
 /// # Errors
-/// If the adapter has none that a kernel is written for, or fails the self-test, which takes place once for a device.
+/// If the config names kernels that there are not, or the adapter has none that a kernel is written for, or fails the self-test, which takes place once for a device.
 pub fn kernels_for(config: &Config, device: &Device) -> Result<Capabilities, GpuError> {
+    let own = tuning::tuned(&config.kernels, device)?;
     match config.train.precision {
-        Precision::F32 => Ok(device.capabilities),
+        Precision::F32 => Ok(own),
         Precision::F16 | Precision::Split => {
             let missing = || GpuError::NoMatrices { adapter: device.adapter.name.clone(), reason: "are not among them".into() };
-            let with_matrices = device.with_matrices(MODULES).ok_or_else(missing)?;
-            let capabilities = Capabilities { splits_operands: config.train.precision == Precision::Split, ..with_matrices };
+            let Capabilities { matrices, .. } = device.with_matrices(MODULES).ok_or_else(missing)?;
+            let capabilities = Capabilities { matrices, splits_operands: config.train.precision == Precision::Split, ..own };
             device.tested(capabilities, || self_test(device, capabilities))?;
             Ok(capabilities)
         }

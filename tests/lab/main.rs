@@ -31,4 +31,5 @@ mod suites;
 #[path = "../helpers/tiny_study.rs"]
 mod tiny_study;
 mod trials;
+mod tune;
 mod verdict;

@@ -2,14 +2,14 @@
 //!
 //! Both print how many models they trained. One device serves all of a test: its kernels are compiled once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moelab::{
     data::{
         Corpus,
         prepare::{self, NoFiles, Purpose},
     },
-    gpu::{Capabilities, PlanOptions, Role, TensorInfo},
+    gpu::{Capabilities, Command, PlanOptions, Role, TensorInfo},
     lab::probe::{CHECKS, Outcome},
     run::{
         Config,
@@ -125,6 +125,39 @@ fn every_committed_batch_fits_the_bindings_of_a_browser() {
         largest = largest.max(whole);
     }
     assert!(largest > Capabilities::PORTABLE.binding_bytes, "the largest tensor has {largest} bytes: nothing is cut");
+}
+
+/// An op whose kernel is gone finds another, whatever the adapter: no module is needed that others are said to replace.
+#[test]
+fn every_module_that_others_can_replace_can_be_done_without() {
+    let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).map_err(|error| error.to_string().into());
+    let card = Capabilities { f16: true, subgroup_sizes: [32; 2], workgroup_bytes: 48 << 10, ..Capabilities::PORTABLE };
+    let rasteriser = Capabilities { subgroup_sizes: [8; 2], ..Capabilities::CPU };
+    let mut seen = BTreeSet::new();
+    let mut models: BTreeMap<String, (String, Config)> = BTreeMap::new();
+    for path in committed("configs") {
+        let config = load(&read, &path, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        // With as many layers, and as much of everything else.
+        let kind = Config { data: Default::default(), ..model_of(&config) };
+        models.entry(kind.hash()).or_insert((path, config));
+    }
+    for (path, config) in models.into_values() {
+        for mut tier in [rasteriser, card, Capabilities { matrices: [[16; 3]; 4], ..card }] {
+            loop {
+                let program = recording::training(&config, tier).program;
+                let mut launches = program.micro.iter().chain(&program.update);
+                let next = launches.find_map(|command| match command {
+                    Command::Dispatch(d) => Some(d.kernel.module).filter(|module| module.bit.is_some()),
+                    _ => None,
+                });
+                let Some(module) = next else { break };
+                assert!(!tier.without.contains(module), "{path}: {}", module.name);
+                tier.without = tier.without.with(module);
+                seen.insert(module.name);
+            }
+        }
+    }
+    assert!(["attention_cpu", "matmul_cpu_subgroups", "matmul_coop_large", "matmul_vec4"].iter().all(|name| seen.contains(name)));
 }
 
 /// What the pairs have in common: sizes, and the numbers that only matter where a choice wants them.

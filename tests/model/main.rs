@@ -27,4 +27,5 @@ mod session;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
 mod trainer;
+mod tuned;
 mod twin;

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 const NOTHING: Requirements =
     Requirements { images: false, buffers: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
-static MODULE: ModuleInfo = ModuleInfo { name: "test", source: "", requires: NOTHING, unchecked: false };
+static MODULE: ModuleInfo = ModuleInfo { name: "test", bit: None, source: "", requires: NOTHING, unchecked: false };
 
 const fn binding(name: &'static str, field: usize, kind: BindingKind, access: Access) -> BindingInfo {
     BindingInfo { name, field, binding: 1, kind, dtype: DType::F32, element_bytes: 16, access }

@@ -294,7 +294,7 @@ fn tint_reports_a_broken_module_with_its_line() {
     let too_large = "@compute @workgroup_size(512)\nfn forward() {}\n";
     let requires =
         Requirements { images: false, buffers: false, f16: false, subgroup: 0, matrix: None, invocations: 0, workgroup_bytes: 0 };
-    let module = |name, source| ModuleInfo { name, source, requires, unchecked: false };
+    let module = |name, source| ModuleInfo { name, bit: None, source, requires, unchecked: false };
     let report = compile("tint-broken", &[&module("wrong_type", source), &module("too_large", too_large)]);
     let problems = strings(&report["problems"]);
     assert_eq!(problems.len(), 2, "{problems:?}");

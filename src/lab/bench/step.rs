@@ -107,7 +107,7 @@ pub struct Measured {
 /// A compiled update with its weights and tokens set.
 pub(super) struct Ready<'a> {
     device: &'a Device,
-    config: &'a Config,
+    config: Config,
     train: TrainStep,
     evaluation: EvalStep,
     memory: Memory,
@@ -183,7 +183,7 @@ pub(super) fn samples(
 /// Times updates and evaluations with everything that is measured of the routing, and with only what the losses need.
 fn routing_cost(ready: &mut Ready, rounds: u32, now: &dyn Fn() -> f64) -> Result<RoutingCost, GpuError> {
     let device = ready.device;
-    let mut without = prepare(device, ready.config, false)?;
+    let mut without = prepare(device, &ready.config, false)?;
     let [update, update_without] = in_rounds(device, rounds, now, [&mut || ready.update(), &mut || without.update()])?;
     let [eval, eval_without] = in_rounds(device, rounds, now, [&mut || ready.evaluate(), &mut || without.evaluate()])?;
     let [update_ms, update_without_ms, eval_ms, eval_without_ms] =
@@ -191,7 +191,7 @@ fn routing_cost(ready: &mut Ready, rounds: u32, now: &dyn Fn() -> f64) -> Result
     Ok(RoutingCost { kernel: "routing health", update_ms, update_without_ms, eval_ms, eval_without_ms })
 }
 
-pub(super) fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routing: bool) -> Result<Ready<'a>, GpuError> {
+pub(super) fn prepare<'a>(device: &'a Device, config: &Config, measures_routing: bool) -> Result<Ready<'a>, GpuError> {
     let mut memory = Memory::default();
     let recorded = training_with(config, kernels_for(config, device)?, measures_routing);
     let train = TrainStep::new(device, &mut memory, recorded, PlanOptions::default())?;
@@ -223,6 +223,7 @@ pub(super) fn prepare<'a>(device: &'a Device, config: &'a Config, measures_routi
         loss_scale_exponent: config.loss_scale_exponent(),
         ..Step::default()
     };
+    let config = config.clone();
     Ok(Ready { device, config, train, evaluation, memory, inputs, in_flight: VecDeque::new(), outputs: UpdateOutputs::default() })
 }
 
@@ -302,7 +303,7 @@ impl Ready<'_> {
     }
 
     fn record(&self, seconds: f64) -> StepRecord {
-        let config = self.config;
+        let config = &self.config;
         let cost = cost(&config.model, &config.parameters(), config.data.sequence_length);
         let tokens = config.tokens_per_update();
         let flops = tokens * (cost.forward_flops_per_token + cost.backward_flops_per_token) + cost.muon_flops_per_update;

@@ -39,6 +39,7 @@ impl Config {
         training(self, &mut found);
         sizes::check(self, &mut found);
         overrides(self, &mut found);
+        kernels(self, &mut found);
         found
     }
 }
@@ -133,6 +134,18 @@ fn training(config: &Config, found: &mut Vec<Conflict>) {
             "early stopping needs evaluations on the way",
             &[("train.early_stopping.patience", "counts evaluations".into()), ("train.evaluation.every", "none before the end".into())],
             "set `train.evaluation.every`, or `train.early_stopping.patience` to 0",
+        ));
+    }
+}
+
+fn kernels(config: &Config, found: &mut Vec<Conflict>) {
+    let kernels = &config.kernels;
+    if kernels.adapter.is_empty() && (kernels.workgroups > 0 || !kernels.without.is_empty()) {
+        let key = if kernels.workgroups > 0 { "kernels.workgroups" } else { "kernels.without" };
+        found.push(Conflict::new(
+            "kernels are chosen for no adapter",
+            &[("kernels.adapter", "is empty".into()), (key, "holds for the adapter that was measured".into())],
+            "`moelab tune` writes the whole table",
         ));
     }
 }

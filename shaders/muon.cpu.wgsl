@@ -7,7 +7,7 @@
 import package::lib::clip::CLIP_FACTOR;
 import package::lib::finite::are_finite;
 import package::lib::index::flat_workgroup;
-import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped, tell};
+import package::muon::{A, B, EPS, INVOCATIONS, clip, is_updated, moved, nesterov, params, stepped, tell, workgroup_sum};
 
 @group(0) @binding(11) var d_w: texture_2d<f32>;
 @group(0) @binding(12) var momentum_texels: texture_2d<f32>;
@@ -16,6 +16,11 @@ import package::muon::{INVOCATIONS, clip, is_updated, moved, nesterov, params, s
 @group(0) @binding(3) var<storage, read_write> momentum: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> stack: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> w: array<vec4<f32>>;
+@group(0) @binding(7) var gram: texture_2d<f32>;
+@group(0) @binding(8) var<storage, read_write> factor: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> addend: array<vec4<f32>>;
+
+const NORMALIZED = 1024u; // texels of a workgroup of normalize
 
 // A block: its matrix, and the first row and the texel column in that.
 struct Block {
@@ -69,6 +74,29 @@ fn gather(
         } else {
             stack[(slice_row + block.row + q) * (params.length / 4u) + block.column] = values[q];
         }
+    }
+}
+
+// A workgroup owns NORMALIZED texels of a slice (y of the grid); each sums the trace for itself.
+// grid: side * side / 4 / NORMALIZED, len(gram) / (side * side)
+@compute @workgroup_size(INVOCATIONS)
+fn normalize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row_texels = params.side / 4u;
+    let slice_row = workgroup.y * params.side;
+    var sum = 0.0;
+    for (var i = local; i < params.side; i += INVOCATIONS) {
+        sum += textureLoad(gram, vec2<u32>(i / 4u, slice_row + i), 0)[i % 4u];
+    }
+    let s = 1.0 / (sqrt(workgroup_sum(sum, local)) + EPS);
+    let first = workgroup.x * NORMALIZED;
+    for (var i = first + local; i < min(first + NORMALIZED, params.side * row_texels); i += INVOCATIONS) {
+        let row = i / row_texels;
+        let column = i % row_texels;
+        let v = textureLoad(gram, vec2<u32>(column, slice_row + row), 0) * s * s;
+        let identity = select(vec4<f32>(), vec4<f32>(1.0), 4u * column + vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(row));
+        let to = slice_row * row_texels + i;
+        factor[to] = v * s * s * s;
+        addend[to] = s * (A * identity + B * v);
     }
 }
 

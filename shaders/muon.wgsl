@@ -43,6 +43,7 @@ struct Params {
 
 const INVOCATIONS = 64u;
 const SMALL_SIDE = 16u;
+const NORMALIZED = 1024u; // elements of a workgroup of normalize
 const EPS = 1e-7;
 // Coefficients of the polynomial X <- A X + B (X X^T) X + C (X X^T)^2 X (KellerJordan/Muon).
 const A: f32 = 3.4445;
@@ -136,17 +137,19 @@ fn gather(
 
 // With s = 1 / (|X|_F + eps) and V = s^2 X X^T, the first step is s (A I + B V + C V V) X: from gram = X X^T, whose
 // trace is |X|_F^2, this gives factor = s^3 V and addend = s (A I + B V), so that the polynomial, s included, is
-// C gram factor + addend. A workgroup owns a slice.
-// grid: len(gram) / (side * side)
+// C gram factor + addend. A workgroup owns NORMALIZED elements of a slice (y of the grid); each sums the trace for itself.
+// grid: side * side / NORMALIZED, len(gram) / (side * side)
 @compute @workgroup_size(INVOCATIONS)
 fn normalize(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let base = workgroup.x * params.side * params.side;
+    let elements = params.side * params.side;
+    let base = workgroup.y * elements;
     var sum = 0.0;
     for (var i = local; i < params.side; i += INVOCATIONS) {
         sum += gram[base + i * params.side + i];
     }
     let s = 1.0 / (sqrt(workgroup_sum(sum, local)) + EPS);
-    for (var i = local; i < params.side * params.side; i += INVOCATIONS) {
+    let first = workgroup.x * NORMALIZED;
+    for (var i = first + local; i < min(first + NORMALIZED, elements); i += INVOCATIONS) {
         let v = gram[base + i] * s * s;
         let identity = select(0.0, 1.0, i / params.side == i % params.side);
         factor[base + i] = v * s * s * s;

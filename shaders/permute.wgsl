@@ -29,7 +29,10 @@ struct Params {
 const INVOCATIONS = 64u;
 const MAX_EXPERTS = 64u;
 
+const SCANNERS = 256u; // invocations of scan
+
 var<workgroup> sh_total: array<u32, MAX_EXPERTS>;
+var<workgroup> sh_count: array<u32, SCANNERS>; // of each segment and expert
 
 fn real_assignments() -> u32 {
     return real_of(params.assignments / params.experts_per_token) * params.experts_per_token;
@@ -57,31 +60,48 @@ fn count(@builtin(global_invocation_id) id: vec3<u32>) {
     counts[id.x] = total;
 }
 
-// One workgroup; an invocation owns one expert and walks the blocks in order.
+// One workgroup. The blocks are cut into as many segments as there are invocations for each expert; an invocation walks those of one
+// segment and one expert in order, to count them and again to number them.
 // grid: 1
-@compute @workgroup_size(MAX_EXPERTS)
-fn scan(@builtin(local_invocation_index) owned: u32) {
-    var total = 0u;
-    if (owned < params.experts) {
-        for (var b = 0u; b < params.blocks; b++) {
-            total += saved_counts[b * params.experts + owned];
+@compute @workgroup_size(SCANNERS)
+fn scan(@builtin(local_invocation_index) local: u32) {
+    let experts = params.experts;
+    let segments = SCANNERS / experts;
+    let owned = local % experts;
+    let segment = local / experts;
+    let length = (params.blocks + segments - 1u) / segments;
+    let first = min(segment * length, params.blocks);
+    let end = select(first, min(first + length, params.blocks), segment < segments);
+    var count = 0u;
+    for (var b = first; b < end; b++) {
+        count += saved_counts[b * experts + owned];
+    }
+    sh_count[local] = count;
+    workgroupBarrier();
+    if (local < experts) {
+        var total = 0u;
+        for (var s = 0u; s < segments; s++) {
+            total += sh_count[s * experts + local];
+        }
+        sh_total[local] = total;
+    }
+    workgroupBarrier();
+    var start = 0u;
+    for (var e = 0u; e < owned; e++) {
+        start += sh_total[e];
+    }
+    if (local < experts) {
+        offsets[local] = start;
+        if (local == experts - 1u) {
+            offsets[experts] = start + sh_total[local];
         }
     }
-    sh_total[owned] = total;
-    workgroupBarrier();
-    if (owned < params.experts) {
-        var start = 0u;
-        for (var e = 0u; e < owned; e++) {
-            start += sh_total[e];
-        }
-        offsets[owned] = start;
-        if (owned == params.experts - 1u) {
-            offsets[params.experts] = start + total;
-        }
-        for (var b = 0u; b < params.blocks; b++) {
-            starts[b * params.experts + owned] = start;
-            start += saved_counts[b * params.experts + owned];
-        }
+    for (var s = 0u; s < min(segment, segments); s++) {
+        start += sh_count[s * experts + owned];
+    }
+    for (var b = first; b < end; b++) {
+        starts[b * experts + owned] = start;
+        start += saved_counts[b * experts + owned];
     }
 }
 

@@ -64,6 +64,7 @@ struct Params {
 @group(0) @binding(21) var<storage, read> bias: array<f32>;
 @group(0) @binding(22) var<storage, read> selection_bias: array<f32>;
 @group(0) @binding(23) var<storage, read_write> d_bias: array<f32>;
+@group(0) @binding(24) var<storage, read_write> parts: array<f32>; // of d_w, [parts, E, D]
 
 const INVOCATIONS = 64u;
 const MAX_EXPERTS_PER_TOKEN = 16u;
@@ -73,8 +74,10 @@ const STRIDE = MAX_EXPERTS; // row length of d_logits: beyond E, zeros up to a m
 const LOWEST = -3.4028234e38;
 const COLUMNS = 16u; // of d_w, a workgroup
 const LANES = 16u;   // that share the tokens of a column
+const TOKENS_OF_PART = 512u;
 
 var<workgroup> sh_sum: array<f32, 256>;
+var<workgroup> sh_sum4: array<vec4<f32>, 256>;
 
 // An invocation owns one logit.
 // grid: tokens * experts / INVOCATIONS
@@ -363,6 +366,37 @@ fn backward_weight(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_i
     }
     if (local < COLUMNS && column < params.width) {
         d_w[workgroup.y * params.width + column] += sh_sum[local];
+    }
+}
+
+// d_w in parts of TOKENS_OF_PART tokens (z of the grid), [parts, experts, width], which are summed in order afterwards: a few experts
+// make too few workgroups to walk many tokens. A workgroup owns 16 columns of four experts' rows (y of the grid), its 16 invocations a
+// column share the tokens as in backward_weight.
+// grid: width / COLUMNS, experts / 4, tokens / TOKENS_OF_PART
+@compute @workgroup_size(256)
+fn backward_weight_parts(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let column = workgroup.x * COLUMNS + local % COLUMNS;
+    let expert = 4u * workgroup.y;
+    let first = workgroup.z * TOKENS_OF_PART;
+    var sum = vec4<f32>();
+    if (column < params.width) {
+        for (var n = first + local / COLUMNS; n < min(first + TOKENS_OF_PART, params.tokens); n += LANES) {
+            let at = n * STRIDE + expert; // Rows of saved_d_logits are zero beyond E up to a multiple of 4.
+            let d = vec4<f32>(saved_d_logits[at], saved_d_logits[at + 1u], saved_d_logits[at + 2u], saved_d_logits[at + 3u]);
+            sum = fma(d, vec4<f32>(x[n * params.width + column]), sum);
+        }
+    }
+    sh_sum4[local] = sum;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (local < half * COLUMNS) {
+            sh_sum4[local] += sh_sum4[local + half * COLUMNS];
+        }
+        workgroupBarrier();
+    }
+    let row = expert + local / COLUMNS;
+    if (local < 4u * COLUMNS && row < params.experts && column < params.width) {
+        parts[(workgroup.z * params.experts + row) * params.width + column] = sh_sum4[local % COLUMNS][local / COLUMNS];
     }
 }
 

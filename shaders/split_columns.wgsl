@@ -1,7 +1,7 @@
 // Columns of x [rows, A + B] as two tensors, left [rows, A] and right [rows, B]. Backward joins their gradients; one that is
 // absent counts as zero and is not read.
 //
-// fits_texels: left_width % 4 == 0 && right_width % 4 == 0
+// fits_groups: left_width % 4 == 0 && right_width % 4 == 0
 // flat: x, d_left, d_right
 
 import package::lib::operand::{Operand, Result};

@@ -1,7 +1,7 @@
 // Heads without their padding: x [N, H w] -> y [N, H v], the leading v channels of every head.
 // Backward: d_x is d_y in those channels and 0 in the others.
 //
-// fits_texels: width % 4 == 0 && value % 4 == 0
+// fits_groups: width % 4 == 0 && value % 4 == 0
 // flat: x, d_y
 
 import package::lib::index::flat_workgroup;

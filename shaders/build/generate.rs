@@ -203,7 +203,12 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
         let whole_tiles = format!("{whole}.iter().fold(1_u32, |n, side| n.saturating_mul(*side)).min(u32::MAX - 1)");
         let scope = Scope { whole_tiles: Some(&whole_tiles), ..scope };
         let conditions = states.fits.iter().chain(&own.fits).map(|text| scope.rust(text, Division::Down));
-        let conditions = conditions.collect::<Result<Vec<_>, _>>().map_err(at)?;
+        let mut conditions = conditions.collect::<Result<Vec<_>, _>>().map_err(at)?;
+        if states.whole_rows {
+            let grouped = entry.bindings.iter().filter(|b| !b.is_texture && b.element_bytes == 16);
+            let places = grouped.filter_map(|b| tensors.iter().position(|t| *t == b.field));
+            conditions.extend(places.map(|place| format!("t[{place}].shape.last() % 4 == 0")));
+        }
         let fits = if conditions.is_empty() { "true".to_string() } else { conditions.join(" && ") };
         let bindings: Vec<String> = entry.bindings.iter().map(|b| binding(b, &tensors, states)).collect();
         if let Some((unknown, _)) = own.constants.iter().find(|(name, _)| !source.overrides.contains(name)) {

@@ -5,9 +5,10 @@
 //! ```text
 //! // requires: images, subgroups 8     what the adapter must have, see `Requires`; nothing: every adapter
 //! // fits: n % 4 == 0                  a condition on Params fields and tensors; several lines must all hold
-//! // fits_texels: width % 4 == 0        a condition that holds only where operands are textures (`lib/operand.texels.wgsl`)
+//! // fits_groups: width % 4 == 0        a condition only where operands are whole groups of four (`lib/operand.texels.wgsl`, `.vec4`)
 //! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
 //! // folded: b                         textures with FOLD rows of the tensor in a row, where it has more rows than an image may
+//! // whole: rows                        tensors bound four elements at a time have rows of whole groups of four
 //! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
 //! // unchecked: bounds                  compiled without bounds checks: the source guards every index and loop itself
 //! ```
@@ -105,9 +106,11 @@ pub struct EntryStatements {
 pub struct Statements {
     pub requires: Requires,
     pub fits: Vec<String>,
-    pub fits_texels: Vec<String>,
+    pub fits_groups: Vec<String>,
     pub flat: Vec<String>,
     pub folded: Vec<String>,
+    /// Tensors bound four elements at a time have rows of whole groups.
+    pub whole_rows: bool,
     pub rank: u32,
     /// Compiled without bounds checks.
     pub unchecked: bool,
@@ -118,9 +121,10 @@ impl Statements {
     /// A file's statements together with those of a library variant that it imports.
     pub fn with(mut self, variant: &Statements) -> Statements {
         self.requires = self.requires.and(variant.requires);
-        if variant.requires.images {
-            self.fits.append(&mut self.fits_texels);
+        if variant.requires.images || variant.whole_rows {
+            self.fits.append(&mut self.fits_groups);
         }
+        self.whole_rows |= variant.whole_rows;
         self.fits.extend(variant.fits.iter().cloned());
         self.flat.extend(variant.flat.iter().cloned());
         self.folded.extend(variant.folded.iter().cloned());
@@ -153,11 +157,13 @@ impl Statements {
                 let own = (!in_header).then(|| pending.get_or_insert_with(Default::default));
                 match (key, own) {
                     ("fits", None) => all.fits.push(value.into()),
-                    ("fits_texels", None) => all.fits_texels.push(value.into()),
+                    ("fits_groups", None) => all.fits_groups.push(value.into()),
                     ("requires", None) => all.requires = all.requires.and(Requires::parse(value).map_err(at)?),
                     ("flat", None) => all.flat.extend(names(value)),
                     ("folded", None) => all.folded.extend(names(value)),
                     ("rank", None) => all.rank = value.parse().map_err(|_| at(format!("`rank: {value}`: wanted a whole number")))?,
+                    ("whole", None) if value == "rows" => all.whole_rows = true,
+                    ("whole", None) => return Err(at(format!("`whole: {value}`: wanted rows"))),
                     ("unchecked", None) if value == "bounds" => all.unchecked = true,
                     ("unchecked", None) => return Err(at(format!("`unchecked: {value}`: wanted bounds"))),
                     ("fits", Some(entry)) => entry.fits.push(value.into()),
@@ -180,7 +186,7 @@ impl Statements {
 
 fn statement(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
-    ["requires", "fits", "fits_texels", "flat", "folded", "rank", "unchecked", "grid", "constants"]
+    ["requires", "fits", "fits_groups", "flat", "folded", "whole", "rank", "unchecked", "grid", "constants"]
         .contains(&key)
         .then_some((key, value.trim()))
 }

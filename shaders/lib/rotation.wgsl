@@ -28,23 +28,35 @@ fn angle_texel(angles: texture_2d<f32>, index: u32) -> vec4<f32> {
     return textureLoad(angles, vec2<u32>(index % 16u, index / 16u), 0);
 }
 
+// Of a texel that does not turn.
+fn still(c: u32) -> TexelTurn {
+    return TexelTurn(vec4<f32>(1.0), vec4<f32>(0.0), c, false);
+}
+
+// Of texel c, whose channels are each other's partners; `angle` is (cos, sin, cos, sin) of its two pairs.
+fn interleaved_turn(angle: vec4<f32>, c: u32) -> TexelTurn {
+    return TexelTurn(angle.xxzz, angle.yyww * vec4<f32>(-1.0, 1.0, -1.0, 1.0), c, true);
+}
+
+// Of texel c, whose partners are `half` texels away; a and b are the angles of its four pairs.
+fn split_turn(a: vec4<f32>, b: vec4<f32>, c: u32, half: u32) -> TexelTurn {
+    let is_first = c < half;
+    let sign = select(1.0, -1.0, is_first);
+    return TexelTurn(vec4<f32>(a.xz, b.xz), sign * vec4<f32>(a.yw, b.yw), select(c - half, c + half, is_first), false);
+}
+
 // Of texel c of a head whose `rotated` leading texels turn. The table of angles is flat, in rows of 16 texels, of which
 // each is (cos, sin, cos, sin) of two neighbouring pairs; `first` is that of the position.
 fn texel_turn(angles: texture_2d<f32>, first: u32, c: u32, rotated: u32, half_split: bool) -> TexelTurn {
     if (c >= rotated) {
-        return TexelTurn(vec4<f32>(1.0), vec4<f32>(0.0), c, false);
+        return still(c);
     }
     if (!half_split) {
-        let a = angle_texel(angles, first + c);
-        return TexelTurn(a.xxzz, a.yyww * vec4<f32>(-1.0, 1.0, -1.0, 1.0), c, true);
+        return interleaved_turn(angle_texel(angles, first + c), c);
     }
     let half = rotated / 2u;
-    let is_first = c < half;
-    let pair = first + 2u * select(c - half, c, is_first);
-    let a = angle_texel(angles, pair);
-    let b = angle_texel(angles, pair + 1u);
-    let sign = select(1.0, -1.0, is_first);
-    return TexelTurn(vec4<f32>(a.xz, b.xz), sign * vec4<f32>(a.yw, b.yw), select(c - half, c + half, is_first), false);
+    let pair = first + 2u * select(c - half, c, c < half);
+    return split_turn(angle_texel(angles, pair), angle_texel(angles, pair + 1u), c, half);
 }
 
 // The four partners, given the texel that holds them.

@@ -135,12 +135,18 @@ impl Graph {
         let sizes = Sizes::new(a, b, Form::Tn);
         let Sizes { m, n, k, .. } = sizes;
         assert_eq!(d_w.shape.len(), sizes.shape().len(), "matmul_accumulate: d_w {:?} for {:?}", d_w.shape, sizes.shape());
-        if let Some((params, parts)) = self.product_in_parts(a, b, Form::Tn) {
-            self.dispatch(AccumulateParts { params, parts, d_w });
+        if let Some((_, parts)) = self.product_in_parts(a, b, Form::Tn) {
+            self.accumulate_parts(parts, d_w);
             return;
         }
         let params = Params { m, n, k, ..Default::default() };
         self.dispatch(TnAccumulate { params, a, b, d_w });
+    }
+
+    /// d_w [m, n] += the sum of `parts` [parts, m, n] in order, into a parameter's gradient.
+    pub(super) fn accumulate_parts(&mut self, parts: Tensor, d_w: Tensor) {
+        let [_, m, n] = parts.shape.dims("accumulate_parts");
+        self.dispatch(AccumulateParts { params: Params { m, n, ..Default::default() }, parts, d_w });
     }
 
     /// A linear layer without bias: `x` [.., in] times `w` [out, in] transposed, y [.., out].

@@ -16,7 +16,10 @@
 
 use super::{
     Graph,
-    kernels::router::{self, AddNoise, Backward, BackwardBias, BackwardLogits, BackwardWeight, Forward, Params, STRIDE, TopK},
+    kernels::router::{
+        self, AddNoise, Backward, BackwardBias, BackwardLogits, BackwardWeight, BackwardWeightParts, Forward, Params, STRIDE,
+        TOKENS_OF_PART, TopK,
+    },
 };
 use crate::{
     choices::{RouterScores, SoftmaxOver},
@@ -214,7 +217,14 @@ impl Graph {
             return;
         }
         let d_w = self.param_grad(w); // [E, D]
-        self.dispatch(BackwardWeight { params, x, saved_d_logits: d_logits, d_w });
+        let parts = params.tokens.div_ceil(TOKENS_OF_PART);
+        if parts == 1 || self.capabilities.workgroups == 1 {
+            self.dispatch(BackwardWeight { params, x, saved_d_logits: d_logits, d_w });
+            return;
+        }
+        let parts = self.tensor("router.d_w_parts", [parts, params.experts, params.width]);
+        self.dispatch(BackwardWeightParts { params, x, saved_d_logits: d_logits, parts });
+        self.accumulate_parts(parts, d_w);
     }
 }
 

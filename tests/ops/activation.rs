@@ -95,7 +95,7 @@ fn relu(case: Case, width: u32) -> Result<(), String> {
 
 #[test]
 fn catches_mutants_of_the_backward() {
-    for (module, width) in [("activation", 7), ("activation_texels", 64)] {
+    for (module, width) in [("activation", 7), ("activation_texels", 64), ("activation_vec4", 64)] {
         catches(&[(module, "s * (1.0 - s)", "s")], |case| sigmoid_gate(case, width));
         catches(&[(module, "vec4<f32>(1.0), x > vec4<f32>(0.0)", "vec4<f32>(1.0), x < vec4<f32>(0.0)")], |case| relu(case, width));
     }

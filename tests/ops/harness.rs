@@ -441,8 +441,8 @@ trait Runs {
 
 impl Runs for Device {
     fn runs(&self, file: &str) -> bool {
-        let all = self.with_matrices(MODULES).unwrap_or(self.capabilities);
-        MODULES.iter().any(|m| is_of(m.name, file) && all.satisfy(&m.requires))
+        let all = [self.with_matrices(MODULES).unwrap_or(self.capabilities), Capabilities::PORTABLE];
+        MODULES.iter().any(|m| is_of(m.name, file) && all.iter().any(|set| set.satisfy(&m.requires)))
     }
 }
 

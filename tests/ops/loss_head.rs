@@ -222,6 +222,15 @@ fn catches_mutants() {
         ("loss_head_cpu", "logit == summary.peak && ", ""),
     ];
     catches(&cpu, |case| outcome(case, [13, 128, 64], Some(5)));
+    let gpu = [
+        ("loss_head_vec4", "* factor - onehot + shift", "* factor + shift"),
+        ("loss_head_vec4", "step.inverse_targets * d_loss[0], 0.0", "d_loss[0], 0.0"),
+        ("loss_head_vec4", "sum = sum * exp(peak - top) + exp(values - top)", "sum += exp(values - top)"),
+        ("loss_head_vec4", "targets[params.first_row + row]", "targets[row]"),
+        ("loss_head_vec4", "logit == summary.peak && ", ""),
+        ("loss_head_vec4", "[index % 4u]", "[0]"),
+    ];
+    catches(&gpu, |case| outcome(case, [13, 1100, 64], Some(5)));
 }
 
 #[test]

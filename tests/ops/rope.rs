@@ -2,7 +2,7 @@
 
 use moelab::ops::{Heads, RopePairing, Rotation};
 
-use crate::harness::{Array, Input, check, device, run, tiers};
+use crate::harness::{Array, Case, Input, catches, device, run, tiers};
 
 /// Turns the leading channels of a head.
 pub fn turn(head: &mut [f64], position: f64, rotation: Rotation) {
@@ -31,18 +31,53 @@ fn twin(qkv: &Array, heads: Heads, rotation: Rotation) -> Vec<Array> {
     vec![Array::new([rows, q_width], q), Array::new([rows, qkv.width() - q_width], kv)]
 }
 
-fn follows(batch: u32, tokens: u32, [query, key_value, width]: [u32; 3], rotated: u32, pairs: RopePairing) {
-    let heads = Heads { tokens, query, key_value, width };
-    let rotation = Rotation { rotated, base: 10_000.0, pairs };
-    check(
-        &format!("rope {batch}x{tokens} {heads:?} {rotation:?}"),
+fn outcome(case: Case, batch: u32, heads: Heads, rotation: Rotation) -> Result<(), String> {
+    let Heads { tokens, query, key_value, width } = heads;
+    case.try_check(
         &[Input::normal("qkv", [batch * tokens, (query + 2 * key_value) * width])],
         |g, t| {
             let (q, kv) = g.rope(t[0], heads, rotation);
             vec![q, kv]
         },
         |a| twin(&a[0], heads, rotation),
-    );
+    )
+}
+
+fn follows(batch: u32, tokens: u32, [query, key_value, width]: [u32; 3], rotated: u32, pairs: RopePairing) {
+    let heads = Heads { tokens, query, key_value, width };
+    let rotation = Rotation { rotated, base: 10_000.0, pairs };
+    let case = Case::new(format!("rope {batch}x{tokens} {heads:?} {rotation:?}"));
+    outcome(case, batch, heads, rotation).unwrap_or_else(|message| panic!("{message}"));
+}
+
+#[test]
+fn mutants_of_the_kernel_for_gpus_are_caught() {
+    let heads = Heads { tokens: 5, query: 4, key_value: 2, width: 16 };
+    for (pairs, mutants) in [
+        (
+            RopePairing::Interleaved,
+            &[
+                ("rope_vec4", "angles[first + at.c]", "angles[at.c]"),
+                ("rope_vec4", "select(other, other.yxwz, turn.swaps)", "other"),
+                ("rope_vec4", "|| at.head >= params.turned_heads", ""),
+            ][..],
+        ),
+        (
+            RopePairing::HalfSplit,
+            &[
+                ("rope_vec4", "select(c - half, c + half, is_first)", "c"),
+                (
+                    "rope_vec4",
+                    "(params.heads - params.q_heads) + at.head - params.q_heads",
+                    "(params.heads - params.q_heads) + at.head - params.turned_heads",
+                ),
+                ("rope_vec4", "at.c >= rotated", "at.c > rotated"),
+                ("rope_vec4", "turn.cosine - partners", "turn.cosine + partners"),
+            ][..],
+        ),
+    ] {
+        catches(mutants, |case| outcome(case, 2, heads, Rotation { rotated: 8, base: 10_000.0, pairs }));
+    }
 }
 
 #[test]

@@ -220,6 +220,7 @@ fn variants() -> Vec<Variant> {
         v([65, 13, 8, 3], SELECTED, 0.5, [2, 1], 0.0, [false, true]),
         v([31, 64, 12, 3], ALL, 2.5, [4, 2], 0.0, [true, false]),
         v([67, 13, 9, 2], ALL, 2.5, [3, 2], 0.0, [true, true]),
+        v([1030, 20, 7, 2], ALL, 1.0, [1, 1], 0.0, [true, true]), // the weights' gradient in three parts
         v([521, 5, 4, 1], ALL, 1.0, [1, 1], 0.0, [true, true]),
         v([67, 13, 5, 2], SELECTED, 1.0, [1, 1], 0.1, [false, false]).in_turn(),
         v([37, 64, 8, 3], ALL, 2.5, [1, 1], 0.0, [true, true]).in_turn(),
@@ -276,6 +277,17 @@ fn mutants_of_choice_and_backward_are_caught() {
     catches(&coupled, |case| variant(SIGMOID).outcome(case));
     let over_all = [("router", "select(select(p, 0.0, is_sigmoid), weight, renormalizes)", "weight / params.scale")];
     catches(&over_all, |case| variant(ALL).outcome(case));
+}
+
+#[test]
+fn mutants_of_the_gradient_in_parts_are_caught() {
+    let mutants = [
+        ("router", "n < min(first + TOKENS_OF_PART, params.tokens)", "n < min(TOKENS_OF_PART, params.tokens)"),
+        ("router", "let row = expert + local / COLUMNS;", "let row = local / COLUMNS;"),
+        ("router", "sh_sum4[local] += sh_sum4[local + half * COLUMNS]", "sh_sum4[local] += sh_sum4[local]"),
+        ("matmul", "at += params.m * params.n", "at += arrayLength(&parts)"),
+    ];
+    catches(&mutants, |case| Variant::new([600, 20, 7, 2], ALL, 1.0, [1, 1], 0.0, [true, false]).outcome(case));
 }
 
 /// Weights and bias of one router that is called twice.

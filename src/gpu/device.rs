@@ -107,6 +107,9 @@ const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::
 /// What cooperative matrices take: their SPIR-V is repaired before a driver sees it.
 const COOPERATIVE_MATRICES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::PASSTHROUGH_SHADERS);
 
+/// The most images that a kernel reads.
+const MOST_IMAGES: u32 = 8;
+
 /// The shapes of cooperative matrices with f16 operands and f32 sums, padded with zeros.
 fn matrices_of(adapter: &wgpu::Adapter) -> [MatrixShape; 4] {
     let mut shapes = [[0; 3]; 4];
@@ -139,6 +142,12 @@ fn capabilities_of(adapter: &wgpu::Adapter) -> Capabilities {
         image_side: if images { limits.max_texture_dimension_2d } else { MAX_IMAGE_SIDE },
         ..base
     }
+}
+
+/// Whether images are faster as [storage textures](super::with_storage_images), and kernels may have as many as they read.
+fn reads_storage_images(adapter: &wgpu::Adapter) -> bool {
+    let most = adapter.limits().max_storage_textures_per_shader_stage;
+    adapter.get_info().name.contains("llvmpipe") && most >= MOST_IMAGES && cfg!(not(target_arch = "wasm32"))
 }
 
 /// An open device with its queue and its compiled kernels.
@@ -209,7 +218,7 @@ impl Device {
     pub async fn open(choice: &AdapterChoice) -> Result<Device, GpuError> {
         let adapter = choose(&instance(), choice).await?;
         let (given, capabilities) = (adapter.limits(), capabilities_of(&adapter));
-        let summary = AdapterSummary::new(&adapter);
+        let (summary, storage_images) = (AdapterSummary::new(&adapter), reads_storage_images(&adapter));
         let name = summary.name.clone();
         // Tensors may be as large as the adapter allows; otherwise kernels keep to browser defaults, except for what they declare.
         let limits = wgpu::Limits {
@@ -218,6 +227,7 @@ impl Device {
             max_compute_invocations_per_workgroup: capabilities.invocations,
             max_compute_workgroup_storage_size: capabilities.workgroup_bytes,
             max_texture_dimension_2d: capabilities.image_side,
+            max_storage_textures_per_shader_stage: if storage_images { given.max_storage_textures_per_shader_stage } else { 4 },
             ..Default::default()
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -236,7 +246,7 @@ impl Device {
             matrices: matrices_of(&adapter),
             tested: Mutex::default(),
             adapter: summary,
-            pipelines: Arc::new(Pipelines::new(&raw)),
+            pipelines: Arc::new(Pipelines::new(&raw, storage_images)),
             raw,
             queue,
             staging: Arc::default(),

@@ -26,6 +26,7 @@ mod spirv;
 #[path = "no_spirv.rs"]
 mod spirv;
 mod step;
+mod storage_images;
 mod submission;
 mod tensor;
 mod unchecked;
@@ -44,5 +45,6 @@ pub use select::{Capabilities, Chosen, MAX_IMAGE_SIDE, MatrixShape, Modules, Req
 #[cfg(not(target_arch = "wasm32"))]
 pub use spirv::{Spirv, spirv};
 pub use step::Step;
+pub use storage_images::with_storage_images;
 pub use submission::Submission;
 pub use tensor::{DType, Shape, Tensor, TensorId};

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock, spirv, unchecked};
+use super::{BindingKind, KernelInfo, ModuleInfo, lock::lock, spirv, storage_images::with_storage_images, unchecked};
 
 /// A compiled entry point.
 #[derive(Clone)]
@@ -51,17 +51,20 @@ pub(super) struct Pipelines {
     pub device: wgpu::Device,
     /// The layout of bind group 1, the scalars of a step.
     pub step_layout: wgpu::BindGroupLayout,
+    /// Whether images are storage textures, see [`with_storage_images`].
+    pub storage_images: bool,
     modules: Cache<usize, wgpu::ShaderModule>,
     pipelines: Cache<PipelineKey, Pipeline>,
 }
 
 impl Pipelines {
-    pub(super) fn new(device: &wgpu::Device) -> Pipelines {
+    pub(super) fn new(device: &wgpu::Device, storage_images: bool) -> Pipelines {
         let step_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("step"),
             entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform)],
         });
-        Pipelines { device: device.clone(), step_layout, modules: Cache(Mutex::default()), pipelines: Cache(Mutex::default()) }
+        let (modules, pipelines) = (Cache(Mutex::default()), Cache(Mutex::default()));
+        Pipelines { device: device.clone(), step_layout, storage_images, modules, pipelines }
     }
 
     /// The compiled entry point, compiled at first use.
@@ -83,14 +86,9 @@ impl Pipelines {
         }
         entries.extend(kernel.bindings.iter().map(|b| match b.kind {
             BindingKind::Storage { read_only } => layout_entry(b.binding, wgpu::BufferBindingType::Storage { read_only }),
-            BindingKind::Texels(_) => wgpu::BindGroupLayoutEntry {
-                ty: wgpu::BindingType::Texture {
-                    sample_type: wgpu::TextureSampleType::Float { filterable: false },
-                    view_dimension: wgpu::TextureViewDimension::D2,
-                    multisampled: false,
-                },
-                ..layout_entry(b.binding, wgpu::BufferBindingType::Uniform)
-            },
+            BindingKind::Texels(_) => {
+                wgpu::BindGroupLayoutEntry { ty: self.image(), ..layout_entry(b.binding, wgpu::BufferBindingType::Uniform) }
+            }
         }));
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
         let groups = [Some(&layout), Some(&self.step_layout)];
@@ -119,8 +117,19 @@ impl Pipelines {
         Pipeline { raw, layout }
     }
 
+    fn image(&self) -> wgpu::BindingType {
+        let view_dimension = wgpu::TextureViewDimension::D2;
+        if self.storage_images {
+            let (access, format) = (wgpu::StorageTextureAccess::ReadOnly, wgpu::TextureFormat::Rgba32Float);
+            return wgpu::BindingType::StorageTexture { access, format, view_dimension };
+        }
+        let sample_type = wgpu::TextureSampleType::Float { filterable: false };
+        wgpu::BindingType::Texture { sample_type, view_dimension, multisampled: false }
+    }
+
     fn module(&self, module: &ModuleInfo) -> wgpu::ShaderModule {
-        let source = wgpu::ShaderSource::Wgsl(module.source.into());
+        let source = if self.storage_images { with_storage_images(module.source).into() } else { module.source.into() };
+        let source = wgpu::ShaderSource::Wgsl(source);
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(module.name), source };
         match module.unchecked {
             true => unchecked::create_module(&self.device, descriptor),

@@ -424,6 +424,7 @@ fn current(textures: &HashMap<(Represented, usize), wgpu::Texture>, key: Represe
 fn texture(device: &Device, program: &Program, key: Represented) -> wgpu::Texture {
     let info = program.tensor(key.tensor);
     let [width, height] = texels(program, key);
+    let read = if device.pipelines.storage_images { wgpu::TextureUsages::STORAGE_BINDING } else { wgpu::TextureUsages::TEXTURE_BINDING };
     device.raw.create_texture(&wgpu::TextureDescriptor {
         label: Some(&info.name),
         size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
@@ -431,7 +432,7 @@ fn texture(device: &Device, program: &Program, key: Represented) -> wgpu::Textur
         sample_count: 1,
         dimension: wgpu::TextureDimension::D2,
         format: wgpu::TextureFormat::Rgba32Float,
-        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+        usage: read | wgpu::TextureUsages::COPY_DST,
         view_formats: &[],
     })
 }

@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use moelab::ops::kernels::MODULES;
+use moelab::{
+    gpu::{BindingKind, KernelInfo, with_storage_images},
+    ops::kernels::{KERNELS, MODULES},
+};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const OUT_DIR: &str = env!("OUT_DIR");
@@ -87,6 +90,27 @@ fn modules_have_a_source_for_subgroups_where_they_import_one() {
         let uses_subgroups = ["subgroupShuffle", "coopMultiplyAdd"].iter().any(|function| module.source.contains(function));
         assert_eq!(uses_subgroups, module.requires.subgroup > 0, "{}", module.name);
     }
+}
+
+/// Every module with images has a form for storage textures, of which an adapter that takes it has enough for every kernel.
+#[test]
+fn images_may_be_storage_textures() {
+    let mut converted = 0;
+    for module in MODULES.iter().filter(|m| m.source.contains("texture_2d")) {
+        let source = with_storage_images(module.source);
+        assert!(!source.contains("texture_2d<"), "{}", module.name);
+        let loads = |text: &str| text.matches("textureLoad(").count();
+        assert!(loads(&source) == loads(module.source) && loads(&source) > 0, "{}", module.name);
+        let parsed = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
+        let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+        validator.validate(&parsed).unwrap_or_else(|e| panic!("{}: {e:?}", module.name));
+        converted += 1;
+    }
+    assert!(converted > 20, "{converted}");
+    let images = |kernel: &KernelInfo| kernel.bindings.iter().filter(|b| matches!(b.kind, BindingKind::Texels(_))).count();
+    let most = KERNELS.iter().map(|kernel| images(kernel)).max();
+    assert!(most <= Some(8), "gpu/device.rs knows of 8 images, a kernel has {most:?}");
+    assert_eq!(with_storage_images("textureLoad(a, vec2<u32>(f(1), 2), 0) + b"), "textureLoad(a, vec2<u32>(f(1), 2)) + b");
 }
 
 /// Runs the build script over a folder of its own: the library, and some files. Gives what it complains of, or nothing.

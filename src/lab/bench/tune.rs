@@ -233,9 +233,9 @@ pub fn search(
 /// A config with a table of kernels over the lines of `head`, after what the table gains.
 pub fn to_toml(kernels: &Kernels, result: &Comparison, head: &str) -> String {
     let Kernels { adapter, driver, shaders, workgroups, without } = kernels;
-    let literal = |text: &str| toml::Value::from(text).to_string();
+    // A string of JSON is one of TOML, and stays on its line: names come from drivers, and must not end the comment.
+    let literal = |text: &str| serde_json::Value::from(text).to_string();
     let without: String = without.iter().map(|module| format!("    {},\n", literal(module))).collect();
-    // A name may come from a driver: it must not end the comment.
     let named = literal(&format!("{adapter} ({driver})"));
     format!(
         "# Written by `moelab tune` on {named}, against the fixed choice of kernels:\n# {}.\n{head}\n[kernels]\nadapter = {}\ndriver = {}\nshaders = {}\nworkgroups = {workgroups}\nwithout = [\n{without}]\n",

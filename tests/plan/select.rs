@@ -1,8 +1,11 @@
 //! Which kernel an adapter gets for a call.
 
 use moelab::{
-    gpu::{Call, Capabilities, DType, Shape, Tensor, TensorId, choose},
-    ops::kernels::{MODULES, adamw, embedding, matmul, take_heads},
+    gpu::{Call, Capabilities, Command, DType, Modules, Shape, Tensor, TensorId, choose},
+    ops::{
+        Form, Graph,
+        kernels::{MODULES, adamw, embedding, matmul, take_heads},
+    },
 };
 
 const LANES: Capabilities = Capabilities { subgroup_sizes: [8, 8], ..Capabilities::CPU };
@@ -112,4 +115,29 @@ fn sets_of_capabilities_run_every_source() {
     for module in MODULES {
         assert!(sets.iter().any(|(_, set)| set.satisfy(&module.requires)), "{}", module.name);
     }
+}
+
+/// Modules to do without give way to the next sibling, and never to none; the workgroups that keep an adapter busy decide on parts of k.
+#[test]
+fn a_choice_can_be_changed() {
+    let module = |name: &str| *MODULES.iter().find(|m| m.name == name).unwrap();
+    let without = |names: &[&str]| names.iter().fold(Modules::default(), |all, name| all.with(module(name)));
+    let wide = product([40, 128, 64]);
+    for (names, wanted) in [
+        (&["matmul_cpu_subgroups"][..], "matmul_cpu.nt"),
+        (&["matmul_cpu"], "matmul_cpu_subgroups.nt"),
+        (&["matmul_cpu_subgroups", "matmul_cpu"], "matmul_vec4.nt"),
+        // The reference is in no set.
+        (&["matmul_cpu_subgroups", "matmul_cpu", "matmul_vec4", "matmul"], "matmul.nt"),
+    ] {
+        assert_eq!(chosen(&wide, &Capabilities { without: without(names), ..LANES }), wanted, "{names:?}");
+    }
+    let parts = |workgroups: u32| {
+        let mut g = Graph::new(Capabilities { workgroups, ..Capabilities::PORTABLE });
+        let (a, b) = (g.leaf("a", [4096, 64]), g.leaf("b", [4096, 64]));
+        g.matmul(a, b, Form::Tn);
+        let program = g.finish();
+        program.micro.iter().any(|c| matches!(c, Command::Dispatch(d) if d.kernel.entry == "tn_parts"))
+    };
+    assert_eq!([1, 2, 1024].map(parts), [false, true, true]);
 }

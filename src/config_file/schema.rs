@@ -93,7 +93,7 @@ pub enum Class {
     Optimisation,
     /// When a run ends and when it is evaluated; updates depend on it only through schedules that are relative to it.
     Length,
-    /// What is kept and printed, and file locations. Training does not depend on it.
+    /// What is kept and printed, file locations, and which kernels compute: training does not depend on it, but for rounding.
     Bookkeeping,
 }
 

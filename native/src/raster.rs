@@ -9,6 +9,7 @@ use std::{
     io::{self, Write},
     rc::Rc,
     sync::Arc,
+    vec::IntoIter,
 };
 
 use moelab::lab::{
@@ -27,6 +28,10 @@ const SCALE: f32 = 2.0;
 const REGULAR: f64 = 0.012;
 /// The same of emphasised text.
 const BOLD: f64 = 0.045;
+/// Marks that are read at a time: most of it is the layout of their text.
+const MARKS: usize = 8;
+/// Rows that are rendered at a time: each strip costs a look at every mark.
+const STRIP: u32 = 256;
 /// Pixels that are encoded at a time: about a millisecond.
 const BAND: usize = 1 << 15;
 
@@ -48,82 +53,118 @@ pub fn png(figure: &Figure) -> Result<Vec<u8>, RasterError> {
     }
 }
 
-/// A figure that is being rendered.
+/// A figure that is being rendered, in slices, because usvg and resvg cannot be interrupted.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Drawing {
     Figure(Figure),
-    /// Its marks, and the white page.
-    Parsed(Box<Tree>, Pixmap),
+    Reading(Reading),
     Encoding(Encoding),
     Finished,
 }
 
+/// Marks that become outlines.
+struct Reading {
+    page: [u32; 2],
+    options: Options<'static>,
+    documents: IntoIter<String>,
+    layers: Vec<Tree>,
+}
+
+/// Outlines that become pixels, and pixels that become a file.
 struct Encoding {
-    page: Pixmap,
+    layers: Vec<Tree>,
+    /// Rows of the image.
+    height: u32,
+    /// The rows that are being written, and the first of them.
+    strip: Pixmap,
+    top: u32,
+    /// Number of their pixels that were written.
+    pixels: usize,
     writer: StreamWriter<'static, File>,
     file: File,
-    /// Number of pixels that were written.
-    pixels: usize,
 }
 
 impl Raster for Drawing {
     fn proceed(&mut self) -> Result<Option<Vec<u8>>, RasterError> {
-        match self {
-            Drawing::Figure(figure) => {
-                let [width, height] = [figure.width, figure.height].map(|side| (side as f32 * SCALE).ceil() as u32);
-                let mut page = Pixmap::new(width, height).ok_or_else(|| format!("an image of {width} x {height} cannot be created"))?;
-                page.fill(tiny_skia::Color::WHITE);
-                *self = Drawing::Parsed(Box::new(parse(figure)?), page);
-            }
-            // resvg cannot be interrupted; the longest part is the curve of a long run.
-            Drawing::Parsed(tree, page) => {
-                resvg::render(tree, Transform::from_scale(SCALE, SCALE), &mut page.as_mut());
-                *self = Drawing::Encoding(Encoding::of(page.clone())?);
-            }
-            Drawing::Encoding(encoding) => {
-                if encoding.write_band()? {
-                    return Ok(None);
+        let (next, file) = match std::mem::replace(self, Drawing::Finished) {
+            Drawing::Figure(figure) => (Drawing::Reading(Reading::of(&figure)?), None),
+            Drawing::Reading(mut reading) => match reading.documents.next() {
+                Some(document) => {
+                    reading.layers.push(Tree::from_str(&document, &reading.options)?);
+                    (Drawing::Reading(reading), None)
                 }
-                if let Drawing::Encoding(Encoding { writer, file, .. }) = std::mem::replace(self, Drawing::Finished) {
-                    writer.finish()?;
-                    return Ok(Some(file.0.take()));
-                }
-            }
+                None => (Drawing::Encoding(Encoding::of(reading)?), None),
+            },
+            Drawing::Encoding(mut encoding) => match encoding.proceed()? {
+                true => (Drawing::Encoding(encoding), None),
+                false => (Drawing::Finished, Some(encoding.finish()?)),
+            },
             Drawing::Finished => return Err("the figure was rendered before".into()),
-        }
-        Ok(None)
+        };
+        *self = next;
+        Ok(file)
     }
 }
 
-/// The SVG of a figure, with its text as outlines.
-fn parse(figure: &Figure) -> Result<Tree, RasterError> {
-    let mut fonts = Database::new();
-    fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
-    let family = fonts.faces().next().and_then(|face| face.families.first()).map(|(name, _)| name.clone());
-    let family = family.ok_or("the built-in font cannot be read")?;
-    fonts.set_serif_family(&family);
-    let options = Options { font_family: family, fontdb: Arc::new(fonts), style_sheet: Some(weights(figure)), ..Options::default() };
-    Ok(Tree::from_str(&figure.to_svg(), &options)?)
+impl Reading {
+    fn of(figure: &Figure) -> Result<Reading, RasterError> {
+        let mut fonts = Database::new();
+        fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
+        let family = fonts.faces().next().and_then(|face| face.families.first()).map(|(name, _)| name.clone());
+        let family = family.ok_or("the built-in font cannot be read")?;
+        fonts.set_serif_family(&family);
+        let options = Options { font_family: family, fontdb: Arc::new(fonts), style_sheet: Some(weights(figure)), ..Options::default() };
+        let page = [figure.width, figure.height].map(|side| (side as f32 * SCALE).ceil() as u32);
+        let documents = figure.layers(MARKS).collect::<Vec<_>>().into_iter();
+        Ok(Reading { page, options, documents, layers: Vec::new() })
+    }
 }
 
 impl Encoding {
-    fn of(page: Pixmap) -> Result<Encoding, RasterError> {
+    fn of(Reading { page: [width, height], layers, .. }: Reading) -> Result<Encoding, RasterError> {
+        let strip = Pixmap::new(width, height.min(STRIP)).ok_or_else(|| format!("an image of {width} x {height} cannot be created"))?;
         let file = File::default();
-        let mut encoder = Encoder::new(file.clone(), page.width(), page.height());
+        let mut encoder = Encoder::new(file.clone(), width, height);
         encoder.set_color(ColorType::Rgb);
         encoder.set_depth(BitDepth::Eight);
-        Ok(Encoding { page, writer: encoder.write_header()?.into_stream_writer()?, file, pixels: 0 })
+        let writer = encoder.write_header()?.into_stream_writer()?;
+        let mut encoding = Encoding { layers, height, strip, top: 0, pixels: 0, writer, file };
+        encoding.render();
+        Ok(encoding)
     }
 
-    /// Writes the next pixels; returns whether there are more.
-    fn write_band(&mut self) -> Result<bool, RasterError> {
-        let pixels = self.page.pixels();
-        let end = pixels.len().min(self.pixels + BAND);
-        // The page is opaque, so its colours are not multiplied by an opacity.
-        let band: Vec<u8> = pixels[self.pixels..end].iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
-        self.writer.write_all(&band)?;
-        self.pixels = end;
-        Ok(end < pixels.len())
+    /// Renders the rows from `top` on a white page.
+    fn render(&mut self) {
+        self.strip.fill(tiny_skia::Color::WHITE);
+        let transform = Transform::from_scale(SCALE, SCALE).post_translate(0.0, -(self.top as f32));
+        for layer in &self.layers {
+            resvg::render(layer, transform, &mut self.strip.as_mut());
+        }
+        self.pixels = 0;
+    }
+
+    /// Writes the next pixels, or renders the next rows; returns whether there is more to do.
+    fn proceed(&mut self) -> Result<bool, RasterError> {
+        let rows = self.strip.height().min(self.height - self.top);
+        let pixels = &self.strip.pixels()[..(rows * self.strip.width()) as usize];
+        if self.pixels < pixels.len() {
+            let end = pixels.len().min(self.pixels + BAND);
+            // The page is opaque, so its colours are not multiplied by an opacity.
+            let band: Vec<u8> = pixels[self.pixels..end].iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
+            self.writer.write_all(&band)?;
+            self.pixels = end;
+        } else if self.top + rows < self.height {
+            self.top += rows;
+            self.render();
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn finish(self) -> Result<Vec<u8>, RasterError> {
+        self.writer.finish()?;
+        Ok(self.file.0.take())
     }
 }
 

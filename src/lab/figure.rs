@@ -171,14 +171,28 @@ pub struct Figure {
 impl Figure {
     /// A self-contained SVG document.
     pub fn to_svg(&self) -> String {
+        let page = format!("<rect width=\"{}\" height=\"{}\" fill=\"#ffffff\"/>\n", number(self.width), number(self.height));
+        self.document(&page, &self.marks)
+    }
+
+    /// The same on transparent pages with at most so many marks each, to be drawn one over the other on a white one, so that a drawing
+    /// can be interrupted.
+    ///
+    /// # Panics
+    /// If there are to be none on a page.
+    pub fn layers(&self, marks: usize) -> impl Iterator<Item = String> {
+        self.marks.chunks(marks).map(|marks| self.document("", marks))
+    }
+
+    fn document(&self, page: &str, marks: &[Mark]) -> String {
         let (width, height) = (number(self.width), number(self.height));
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
              role=\"img\" font-family=\"Ubuntu, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif\" stroke-linejoin=\"round\">\n\
-             <title>{}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n",
+             <title>{}</title>\n{page}",
             escape(&self.description)
         );
-        for mark in &self.marks {
+        for mark in marks {
             write_mark(&mut svg, mark).expect("writing to a String cannot fail");
         }
         svg + "</svg>\n"

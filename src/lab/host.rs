@@ -10,7 +10,7 @@
 //!   those of a run that has ended; kernels are compiled by other threads or by the browser, and a run that is stopped meanwhile waits for
 //!   those that were begun;
 //! - reading the data, which the [`Environment`] does in one call;
-//! - creating a run folder, or reading that of an existing run with a checkpoint; an index of the log when the run ends; drawing the plot;
+//! - creating a run folder, or reading that of an existing run with a checkpoint; an index of the log when the run ends;
 //! - what a slice waits for: the medium that makes a file durable, and a driver that executes submissions one by one and blocks the next
 //!   (lavapipe does; a native front end would wait for the submission before it in any case).
 //!

@@ -11,9 +11,14 @@ fn png(figure: Figure) -> Vec<u8> {
 
 /// A decoded picture, in pixels of the figure.
 fn drawn(marks: Vec<Mark>) -> impl Fn(f64, f64) -> [u8; 3] {
-    let figure = Figure { width: 100.0, height: 40.0, description: String::new(), marks };
+    drawn_to(40.0, marks)
+}
+
+/// The same of a figure of this height.
+fn drawn_to(height: f64, marks: Vec<Mark>) -> impl Fn(f64, f64) -> [u8; 3] {
+    let figure = Figure { width: 100.0, height, description: String::new(), marks };
     let picture = resvg::tiny_skia::Pixmap::decode_png(&png(figure)).expect("it is a PNG");
-    assert_eq!((picture.width(), picture.height()), (200, 80));
+    assert_eq!((picture.width(), f64::from(picture.height())), (200, 2.0 * height));
     move |x, y| {
         let pixel = picture.pixel((2.0 * x) as u32, (2.0 * y) as u32).expect("on the page");
         [pixel.red(), pixel.green(), pixel.blue()]
@@ -34,6 +39,31 @@ fn marks_are_where_they_should_be() {
     let dot = Mark::Dot { at: [50.0, 20.0], radius: 5.0, color: Color::VERMILION };
     let at = drawn(vec![line, dot]);
     assert_eq!(at(50.0, 20.0), [0xd5, 0x5e, 0x00]);
+}
+
+#[test]
+fn a_tall_picture_has_no_seams() {
+    let line = |width, to| Mark::Line { points: vec![[10.0, 2.0], [to, 298.0]], color: Color::BLUE, width, dash: None, opacity: 1.0 };
+    let at = drawn_to(300.0, vec![line(4.0, 10.0)]);
+    assert!((8..592).all(|row| at(10.0, f64::from(row) / 2.0) == BLUE), "a line from top to bottom");
+    assert_eq!([at(10.0, 0.0), at(10.0, 299.0), at(20.0, 150.0)], [WHITE; 3]);
+    // Across the row between two strips as elsewhere.
+    let drawn_at = |middle: f64| {
+        let line = Mark::Line {
+            points: vec![[5.0, middle - 15.0], [95.0, middle + 15.0]],
+            color: Color::BLUE,
+            width: 3.0,
+            dash: None,
+            opacity: 0.5,
+        };
+        let text = Mark::Text { at: [20.0, middle], text: "text".into(), size: 20.0, color: Color(0), anchor: Anchor::Start, bold: true };
+        drawn_to(300.0, vec![Mark::Dot { at: [50.0, middle], radius: 20.0, color: Color::VERMILION }, line, text])
+    };
+    let (across, elsewhere) = (drawn_at(128.0), drawn_at(64.0));
+    let places = (0..200).flat_map(|x| (-50..50).map(move |y| [f64::from(x), f64::from(y)].map(|place| place / 2.0)));
+    let differ = |[x, y]: [f64; 2]| across(x, 128.0 + y).iter().zip(elsewhere(x, 64.0 + y)).any(|(a, b)| a.abs_diff(b) > 48);
+    assert_eq!(places.clone().filter(|place| differ(*place)).count(), 0);
+    assert!(places.filter(|&[x, y]| across(x, 128.0 + y) != WHITE).count() > 5000);
 }
 
 #[test]

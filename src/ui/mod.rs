@@ -191,7 +191,8 @@ impl<L: Link> App<L> {
         }
     }
 
-    /// What happens, as one text for those who cannot see the window: the run or study, its state, its losses, the last incident.
+    /// What happens, as one text for those who cannot see the window: the run or study, its state, its losses, a
+    /// lack of room for runs, the last incident.
     pub fn told(&self) -> String {
         let mut lines = Vec::new();
         if let Some(live) = &self.state.live {
@@ -206,7 +207,10 @@ impl<L: Link> App<L> {
             lines.push(format!("{}: {}", study.name, study.line));
             lines.extend(study.judged.as_ref().map(|judged| judged.text.clone()));
         }
-        lines.extend(self.state.notes.back().map(|note| format!("{}: {}", note.about, note.text)));
+        // As long as it lasts: the note of it gives way to the next.
+        lines.extend(self.state.storage.filter(storage::Storage::is_low).map(|storage| storage.words()));
+        let last = self.state.notes.back().filter(|note| note.about != storage::ABOUT);
+        lines.extend(last.map(|note| format!("{}: {}", note.about, note.text)));
         lines.join("\n")
     }
 

@@ -11,7 +11,7 @@ use super::{
     Screen,
     live::{Live, Stage},
     presets,
-    storage::Storage,
+    storage::{self, Storage},
     study::Study,
 };
 use crate::{
@@ -205,7 +205,7 @@ impl State {
     /// Takes note of the room for runs; warns when it becomes little.
     pub fn note_storage(&mut self, storage: Storage) {
         if storage.is_low() && !self.storage.is_some_and(|before| before.is_low()) {
-            self.note(Weight::Warning, "storage", storage.words());
+            self.note(Weight::Warning, storage::ABOUT, storage.words());
         }
         self.storage = Some(storage);
     }

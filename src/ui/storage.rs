@@ -9,6 +9,9 @@ pub struct Storage {
     pub quota: f64,
 }
 
+/// What notes about the room are about.
+pub const ABOUT: &str = "storage";
+
 /// The room is little below this share of the quota, or below so many bytes.
 const LITTLE_SHARE: f64 = 0.2;
 const LITTLE_BYTES: f64 = 200.0 * (1 << 20) as f64;

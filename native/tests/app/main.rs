@@ -271,8 +271,16 @@ fn dropped_files_are_configs_studies_texts_and_runs_or_say_why_not() {
     assert!(shows(&window, "The config of the next run") && !shows(&window, "has problems"), "{:#?}", texts(&window));
     drop(&mut window, "poems.txt", b"A rose is a rose.\n");
     assert!(has_value(&window, "poems.txt"), "{:#?}", texts(&window));
+    // Little room for runs is told as long as it lasts, whatever happens meanwhile.
+    window.state_mut().as_mut().unwrap().note_storage(f64::from(90 << 20), f64::from(100 << 20));
+    let told = |window: &Window| window.state().as_ref().unwrap().told();
+    let little = "10 MiB of 100 MiB are left";
+    assert_eq!(told(&window).matches(little).count(), 1, "{}", told(&window));
     drop(&mut window, "picture.png", &[0x89, b'P', b'N', b'G', 0xff]);
     assert!(shows(&window, "it is not text: wanted a config, or the `.tar` of a run"), "{:#?}", texts(&window));
+    assert!(told(&window).contains(little) && told(&window).contains("it is not text"), "{}", told(&window));
+    window.state_mut().as_mut().unwrap().note_storage(0.0, 1e12);
+    assert!(!told(&window).contains(little), "{}", told(&window));
     drop(&mut window, "broken.tar", b"no archive");
     wait_until(&mut window, 30, "a refusal", |window| shows(window, "import: "));
     assert_eq!(

@@ -54,7 +54,6 @@ pub fn png(figure: &Figure) -> Result<Vec<u8>, RasterError> {
 }
 
 /// A figure that is being rendered, in slices, because usvg and resvg cannot be interrupted.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Drawing {
     Figure(Figure),
     Reading(Reading),

@@ -35,6 +35,8 @@ pub struct Capabilities {
     pub image_side: u32,
     /// Workgroups of a launch that keep the adapter busy.
     pub workgroups: u32,
+    /// Rows of logits that the loss head computes at a time; 0 for [its own number](crate::limits::rows_per_chunk).
+    pub logit_rows: u32,
     /// Kernels to do without, although the adapter runs them.
     pub without: Modules,
 }
@@ -76,6 +78,7 @@ impl Capabilities {
         binding_bytes: 128 << 20,
         image_side: MAX_IMAGE_SIDE,
         workgroups: BUSY_WORKGROUPS,
+        logit_rows: 0,
         without: Modules(0),
     };
     /// A CPU rasteriser without subgroup operations.

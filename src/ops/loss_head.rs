@@ -47,7 +47,11 @@ impl Graph {
     /// are ignored. With `train`, gradients for `x` and the parameter `w` are recorded as well.
     pub fn loss_head(&mut self, x: Tensor, w: Tensor, targets: Tensor, train: bool) -> LossHead {
         let [vocabulary, _] = w.shape.matrix("loss_head w"); // V, D
-        self.loss_head_in_chunks(x, w, targets, train, rows_per_chunk(vocabulary))
+        let rows = match self.capabilities.logit_rows {
+            0 => rows_per_chunk(vocabulary),
+            rows => rows,
+        };
+        self.loss_head_in_chunks(x, w, targets, train, rows)
     }
 
     /// Like [`Graph::loss_head`], with at most `rows_per_chunk` rows of logits at a time.

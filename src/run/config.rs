@@ -85,6 +85,8 @@ options! {
         shaders: String = String::new();
         /// Workgroups of a launch that keep the adapter busy: matrix products with fewer sum in parts. 0 for the fixed number.
         workgroups: u32 = 0 => 0..=1_048_576;
+        /// Rows of logits that the loss head computes at a time. 0 for as many as 96 MiB hold.
+        logit_rows: u32 = 0 => 0..=1_048_576;
         /// Kernels to do without, by the names of their modules; others take their place.
         without: Vec<String>;
     }

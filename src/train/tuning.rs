@@ -37,6 +37,7 @@ pub fn tuned(kernels: &Kernels, device: &Device) -> Result<Capabilities, GpuErro
     if kernels.workgroups > 0 {
         tuned.workgroups = kernels.workgroups;
     }
+    tuned.logit_rows = kernels.logit_rows;
     Ok(tuned)
 }
 

@@ -25,7 +25,7 @@ impl Known {
             "middle" => self.middle_ms,
             _ => 30.0,
         };
-        first + if kernels.workgroups == 64 { 50.0 } else { 60.0 }
+        first + if kernels.workgroups == 64 { 50.0 } else { 60.0 } + if kernels.logit_rows == 128 { 1.0 } else { 0.0 }
     }
 }
 
@@ -35,7 +35,7 @@ impl Contest for Known {
         let of_stem = |names: &[&'static str]| names.iter().copied().find(|name| has(name)).unwrap();
         let chosen = [of_stem(&["fast", "middle", "slow"]), of_stem(&["rounded", "exact"])];
         let replaceable = chosen.iter().filter(|name| !["slow", "exact"].contains(name)).map(|name| (*name).into()).collect();
-        let workgroups = [kernels.workgroups.max(16), 1, 1];
+        let workgroups = [kernels.workgroups.max(16), kernels.logit_rows.max(1), 1];
         let kernels = [chosen[0], chosen[1], "sum"].map(|name| (name.into(), workgroups)).to_vec();
         Ok(Launches { kernels, replaceable, with_matrices: usize::from(chosen[1] == "rounded") })
     }
@@ -46,10 +46,12 @@ impl Contest for Known {
     }
 }
 
+const NUMBERS: [Change; 3] = [Change::Workgroups(16), Change::Workgroups(64), Change::LogitRows(128)];
+
 fn found(known: &mut Known) -> (Kernels, Option<Comparison>, Vec<(String, bool)>) {
     let mut trials = Vec::new();
     let mut tell = |trial: &Trial| trials.push((trial.change.words(), trial.is_kept));
-    let tuned = search(known, &Kernels::default(), &[16, 64], Effort { rounds: 9, only: "" }, &mut tell).unwrap();
+    let tuned = search(known, &Kernels::default(), &NUMBERS, Effort { rounds: 9, only: "" }, &mut tell).unwrap();
     (tuned.kernels, tuned.result, trials)
 }
 
@@ -58,7 +60,7 @@ fn only_some_changes_are_tried_if_asked_for() {
     let mut tried = Vec::new();
     let mut tell = |trial: &Trial| tried.push(trial.change.words());
     let effort = Effort { rounds: 9, only: "workgroups" };
-    let tuned = search(&mut Known::default(), &Kernels::default(), &[16, 64], effort, &mut tell).unwrap();
+    let tuned = search(&mut Known::default(), &Kernels::default(), &NUMBERS, effort, &mut tell).unwrap();
     assert_eq!((tried, tuned.kernels.workgroups), (vec!["64 workgroups".to_string()], 64));
 }
 
@@ -67,7 +69,7 @@ fn changes_are_kept_on_top_of_each_other_and_measured_once_more() {
     let mut known = Known { middle_ms: 5.0, margin_ms: 1.0, ..Known::default() };
     let (kernels, result, trials) = found(&mut known);
     // Not tried: `rounded`, without which the precision is another, and the number of workgroups that there is anyway.
-    let wanted = [("without fast", true), ("64 workgroups", true), ("without middle", false)];
+    let wanted = [("without fast", true), ("64 workgroups", true), ("128 rows of logits", false), ("without middle", false)];
     assert_eq!(trials, wanted.map(|(change, is_kept)| (change.to_string(), is_kept)));
     assert_eq!((&kernels.without[..], kernels.workgroups), (&["fast".to_string()][..], 64));
     let result = result.unwrap();
@@ -77,7 +79,7 @@ fn changes_are_kept_on_top_of_each_other_and_measured_once_more() {
     assert_eq!((before.len(), &after[..], *rounds), (0, &["fast".to_string()][..], 9));
     // What is slower at first is given up after a few rounds.
     let rounds: Vec<u32> = known.compared.iter().map(|(.., rounds)| *rounds).collect();
-    assert_eq!(rounds, [3, 9, 3, 9, 3, 9]);
+    assert_eq!(rounds, [3, 9, 3, 9, 3, 3, 9]);
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn what_may_be_chance_is_not_kept() {
     let mut known = Known { middle_ms: 5.0, margin_ms: 20.0, ..Known::default() };
     let (kernels, result, trials) = found(&mut known);
     assert_eq!((kernels, result), (Kernels::default(), None));
-    assert!(trials.iter().all(|(_, is_kept)| !is_kept) && trials.len() == 2, "{trials:?}");
+    assert!(trials.iter().all(|(_, is_kept)| !is_kept) && trials.len() == 3, "{trials:?}");
 }
 
 #[test]
@@ -108,6 +110,7 @@ fn the_file_is_a_config_over_the_one_measured() {
         driver: "1.2 \u{1b}[31m".into(),
         shaders: "0123456789abcdef".into(),
         workgroups: 64,
+        logit_rows: 192,
         without: vec!["adamw_cpu".into(), "rope_cpu".into()],
     };
     let result = Comparison { before_ms: 80.0, after_ms: 60.0, margin_ms: 1.5, rounds: 14 };

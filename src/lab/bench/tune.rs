@@ -1,6 +1,7 @@
-//! Which kernels an adapter had better do without, and in how many parts its products sum: measured by whole updates of a config.
+//! Which kernels an adapter had better do without, in how many parts its products sum, and how many logits it computes at a time: measured
+//! by whole updates of a config.
 //!
-//! A change is one kernel less, or another number of workgroups. Each is tried on top of what was kept before: a few rounds of updates
+//! A change is one kernel less, or another number of workgroups or of rows of logits. Each is tried on top of what was kept before: a few rounds of updates
 //! with and without it in turn, and, unless that was slower, as many as asked for. It is kept if the confidence interval of the
 //! difference leaves no doubt. With many changes some are kept by luck, so the table as a whole is measured once more against the fixed
 //! choice, in rounds of its own: only that comparison is reported as a result.
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     gpu::{Command, Device, Dispatch, GpuError},
     lab::statistics::t_quantile,
+    limits::{TILE_ROWS, rows_per_chunk},
     run::{Config, config::Kernels},
     train::{
         recording::{kernels_for, training},
@@ -27,7 +29,7 @@ use crate::{
 const SCREENING_ROUNDS: u32 = 3;
 /// The confidence with which a change is faster, and of the reported intervals: two-sided.
 const CONFIDENCE: f64 = 0.95;
-/// Factors of the workgroups that keep an adapter busy.
+/// Factors of the numbers that can be changed: the workgroups that keep an adapter busy, and the rows of logits at a time.
 const FACTORS: [f64; 4] = [0.25, 0.5, 2.0, 4.0];
 
 /// A change of a table.
@@ -38,6 +40,8 @@ pub enum Change {
     Without(String),
     /// Another number of workgroups that keep the adapter busy.
     Workgroups(u32),
+    /// Another number of rows of logits at a time.
+    LogitRows(u32),
 }
 
 impl Change {
@@ -46,6 +50,7 @@ impl Change {
         match self {
             Change::Without(module) => format!("without {module}"),
             Change::Workgroups(workgroups) => format!("{workgroups} workgroups"),
+            Change::LogitRows(rows) => format!("{rows} rows of logits"),
         }
     }
 
@@ -53,6 +58,7 @@ impl Change {
         match self {
             Change::Without(module) => kernels.without.push(module.clone()),
             Change::Workgroups(workgroups) => kernels.workgroups = *workgroups,
+            Change::LogitRows(rows) => kernels.logit_rows = *rows,
         }
     }
 }
@@ -182,25 +188,35 @@ pub fn tune(
     let (adapter, own) = (&device.adapter, device.capabilities.workgroups);
     let fixed = Kernels { adapter: adapter.name.clone(), driver: adapter.driver.clone(), shaders: shaders().into(), ..Kernels::default() };
     let others = FACTORS.map(|factor| (f64::from(own) * factor) as u32);
-    let workgroups: Vec<u32> = others.into_iter().filter(|other| *other > 0 && own > 1).collect();
-    search(&mut OnDevice { device, config, now, ready: Vec::new() }, &fixed, &workgroups, effort, tell)
+    let workgroups = others.into_iter().filter(|other| *other > 0 && own > 1).map(Change::Workgroups);
+    let numbers: Vec<Change> = workgroups.chain(logit_rows(device, config).map(Change::LogitRows)).collect();
+    search(&mut OnDevice { device, config, now, ready: Vec::new() }, &fixed, &numbers, effort, tell)
 }
 
-/// Tries every change of a choice, each on top of those that were kept.
+/// Other numbers of rows of logits at a time than the fixed one: whole tiles, of which the device can bind the logits.
+fn logit_rows(device: &Device, config: &Config) -> impl Iterator<Item = u32> {
+    let (vocabulary, tokens) = (config.model.vocabulary, config.data.batch * config.data.sequence_length);
+    let own = rows_per_chunk(vocabulary).min(tokens);
+    let most = (device.capabilities.binding_bytes / (4 * u64::from(vocabulary))).min(u64::from(tokens)) as u32;
+    let other = move |factor: f64| ((f64::from(own) * factor) as u32).next_multiple_of(TILE_ROWS as u32);
+    FACTORS.into_iter().map(other).filter(move |rows| *rows <= most && *rows != own)
+}
+
+/// Tries every change of a choice, each on top of those that were kept: kernels to do without, then other `numbers`.
 ///
 /// # Errors
 /// Those of the contest.
 pub fn search(
     contest: &mut dyn Contest,
     fixed: &Kernels,
-    workgroups: &[u32],
+    numbers: &[Change],
     Effort { rounds, only }: Effort,
     tell: &mut dyn FnMut(&Trial),
 ) -> Result<Tuned, BenchError> {
     let own = contest.launches(fixed)?;
     let without = |launches: &Launches| launches.replaceable.iter().cloned().map(Change::Without).collect::<Vec<_>>();
     let mut changes = VecDeque::from(without(&own));
-    changes.extend(workgroups.iter().copied().map(Change::Workgroups));
+    changes.extend(numbers.iter().cloned());
     let (mut kept, mut tried) = (fixed.clone(), vec![own.kernels]);
     while let Some(change) = changes.pop_front() {
         if !change.words().contains(only) {
@@ -232,13 +248,13 @@ pub fn search(
 
 /// A config with a table of kernels over the lines of `head`, after what the table gains.
 pub fn to_toml(kernels: &Kernels, result: &Comparison, head: &str) -> String {
-    let Kernels { adapter, driver, shaders, workgroups, without } = kernels;
+    let Kernels { adapter, driver, shaders, workgroups, logit_rows, without } = kernels;
     // A string of JSON is one of TOML, and stays on its line: names come from drivers, and must not end the comment.
     let literal = |text: &str| serde_json::Value::from(text).to_string();
     let without: String = without.iter().map(|module| format!("    {},\n", literal(module))).collect();
     let named = literal(&format!("{adapter} ({driver})"));
     format!(
-        "# Written by `moelab tune` on {named}, against the fixed choice of kernels:\n# {}.\n{head}\n[kernels]\nadapter = {}\ndriver = {}\nshaders = {}\nworkgroups = {workgroups}\nwithout = [\n{without}]\n",
+        "# Written by `moelab tune` on {named}, against the fixed choice of kernels:\n# {}.\n{head}\n[kernels]\nadapter = {}\ndriver = {}\nshaders = {}\nworkgroups = {workgroups}\nlogit_rows = {logit_rows}\nwithout = [\n{without}]\n",
         result.words(),
         literal(adapter),
         literal(driver),

@@ -140,8 +140,12 @@ fn training(config: &Config, found: &mut Vec<Conflict>) {
 
 fn kernels(config: &Config, found: &mut Vec<Conflict>) {
     let kernels = &config.kernels;
-    if kernels.adapter.is_empty() && (kernels.workgroups > 0 || !kernels.without.is_empty()) {
-        let key = if kernels.workgroups > 0 { "kernels.workgroups" } else { "kernels.without" };
+    let choices = [
+        ("kernels.workgroups", kernels.workgroups > 0),
+        ("kernels.logit_rows", kernels.logit_rows > 0),
+        ("kernels.without", !kernels.without.is_empty()),
+    ];
+    if let Some((key, _)) = choices.into_iter().find(|(_, is_set)| *is_set && kernels.adapter.is_empty()) {
         found.push(Conflict::new(
             "kernels are chosen for no adapter",
             &[("kernels.adapter", "is empty".into()), (key, "holds for the adapter that was measured".into())],

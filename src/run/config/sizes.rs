@@ -111,16 +111,27 @@ fn micro_batch(config: &Config, found: &mut Vec<Conflict>) {
             "use shorter sequences, or a smaller `data.batch` and more `train.micro_batches`",
         ));
     }
-    let chunks = (b * t).div_ceil(u64::from(rows_per_chunk(model.vocabulary.max(1))));
+    let (rows, limit) = match config.kernels.logit_rows {
+        0 => (rows_per_chunk(model.vocabulary.max(1)), ("model.vocabulary", format!("V = {}", model.vocabulary))),
+        rows => (rows, ("kernels.logit_rows", format!("{rows} rows at a time"))),
+    };
+    let logits = u64::from(rows).min(b * t) * u64::from(model.vocabulary);
+    if logits > MOST_ELEMENTS {
+        found.push(Conflict::new(
+            format!("the loss head would compute {logits} logits at a time, at most {MOST_ELEMENTS} can be addressed"),
+            &[("kernels.logit_rows", format!("{rows} rows")), ("model.vocabulary", format!("V = {}", model.vocabulary))],
+            "use fewer rows, or 0 for as many as 96 MiB hold",
+        ));
+    }
+    let chunks = (b * t).div_ceil(u64::from(rows));
     if chunks > MOST_CHUNKS {
         found.push(Conflict::new(
             format!("the loss of a micro-batch would be computed in {chunks} chunks, at most {MOST_CHUNKS} are possible"),
-            &[
-                ("data.batch", format!("B = {b}")),
-                ("data.sequence_length", format!("T = {t}")),
-                ("model.vocabulary", format!("V = {}", model.vocabulary)),
-            ],
-            "use a smaller `data.batch` and more `train.micro_batches`",
+            &[("data.batch", format!("B = {b}")), ("data.sequence_length", format!("T = {t}")), limit],
+            match config.kernels.logit_rows {
+                0 => "use a smaller `data.batch` and more `train.micro_batches`",
+                _ => "use more rows, or 0 for as many as 96 MiB hold",
+            },
         ));
     }
 }

@@ -438,3 +438,42 @@ fn without_webgpu_the_app_gives_advice_and_shows_finished_runs() {
     tab.until("document.getElementById('status').textContent.includes('In Chrome, update')");
     tab.assert_closed();
 }
+
+/// All 79 M parameters of exp8 at its vocabulary and sequence length, with one sequence per update and text of the embedded language. On
+/// Chromium's CPU driver that takes a quarter of an hour with a release page, so it runs on request:
+/// `cargo xtask web`, then `cargo test --test web the_published_size -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs dist/, Chromium, 5 GiB and a quarter of an hour: run on request"]
+fn the_published_size_trains_in_a_browser_as_on_the_command_line() {
+    let begun = Instant::now();
+    let at = |what: &str| println!("{:6.1} s  {what}", begun.elapsed().as_secs_f64());
+    let published = include_str!("../../configs/exp8/baseline.toml");
+    let (model, rest) = published.split_once("\n[data]\n").unwrap();
+    let (_, rest) = rest.split_once("\n[train]\n").unwrap();
+    let data = "kind = \"language\"\ntargets = \"inside\"\nsequence_length = 512\nbatch = 1\n";
+    let short = rest.replace("updates = 250", "updates = 3").replace("micro_batches = 4", "micro_batches = 1");
+    let short = short.replace("every = 10\nunit = \"micro_steps\"", "every = 3\nwindows = 1");
+    let config = format!("{model}\n[data]\n{data}\n[sample]\nprompts = []\n\n[train]\n{short}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("exp8.toml");
+    fs::write(&path, config).unwrap();
+    let output = moelab().current_dir(folder.path()).args(["train", "exp8.toml", "--out", "native"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let wanted = logged(&folder.path().join("native"));
+    at("on the command line");
+    let mut tab = Tab::open("app-published-size", "", &SWIFTSHADER);
+    tab.choose(&[path]);
+    thread::sleep(Duration::from_secs(2));
+    tab.start("run");
+    for update in 1..=3 {
+        tab.until(&format!("seen.losses['run'][{update}]"));
+        at(&format!("update {update}"));
+    }
+    assert_eq!(tab.end("run")["exit"], "completed");
+    let found = tab.losses("run");
+    println!("in the browser {found:?}, on the command line {wanted:?}");
+    assert_eq!(found.len(), 3);
+    assert_near(&found, &wanted, "at the published size");
+    at("saved");
+    tab.assert_closed();
+}

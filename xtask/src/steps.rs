@@ -113,9 +113,14 @@ pub fn test(root: &Path, machine: &Machine) -> Vec<Step> {
     steps.push(docs);
     steps.extend(page(machine, "dev"));
     // The same packages as above: a narrower selection would change the dependencies' features and recompile them.
-    let browser =
-        ["test", "--locked", "--workspace", "--features", FEATURES, "--test", "web", "--", "--ignored", "--nocapture", "--test-threads=1"];
-    steps.push(step("tests in the browser", Count::CargoIgnored, cargo(), &browser));
+    let mut browser = vec!["test", "--locked", "--workspace", "--features", FEATURES, "--test", "web", "--", "--ignored"];
+    browser.extend(["--nocapture", "--test-threads=1", "--skip", "the_published_size"]);
+    steps.push(step(
+        "tests in the browser, without the_published_size, which takes a quarter of an hour",
+        Count::CargoIgnored,
+        cargo(),
+        &browser,
+    ));
     let node = machine.node.clone().unwrap_or_else(|| "node".into());
     steps.push(step("tests of the page's JavaScript", Count::Node, node, &["--test", "--test-reporter=tap", "tests/web/remedy.test.mjs"]));
     let mut python =

@@ -9,8 +9,8 @@ pub struct Storage {
     pub quota: f64,
 }
 
-/// What notes about the room are about.
-pub const ABOUT: &str = "storage";
+/// What notes about the room are about: no name of a run, which has no spaces.
+pub const ABOUT: &str = "room for runs";
 
 /// The room is little below this share of the quota, or below so many bytes.
 const LITTLE_SHARE: f64 = 0.2;

@@ -1,8 +1,8 @@
 //! Which kernels an adapter had better do without, in how many parts its products sum, and how many logits it computes at a time: measured
 //! by whole updates of a config.
 //!
-//! A change is one kernel less, or another number of workgroups or of rows of logits. Each is tried on top of what was kept before: a few rounds of updates
-//! with and without it in turn, and, unless that was slower, as many as asked for. It is kept if the confidence interval of the
+//! A change is one kernel less, or another number of workgroups or of rows of logits. Each is tried on top of what was kept before: a
+//! few rounds of updates with and without it in turn, and, unless that was slower, as many as asked for. It is kept if the confidence interval of the
 //! difference leaves no doubt. With many changes some are kept by luck, so the table as a whole is measured once more against the fixed
 //! choice, in rounds of its own: only that comparison is reported as a result.
 

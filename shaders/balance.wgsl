@@ -6,7 +6,7 @@
 //   global batch = E sum_e r_e P_e, r the load of the update's micro-batches so far   (arXiv 2501.11873; 1 at balance)
 //   over layers = E sum_e (K mean_l f_{l,e}) (mean_l P_{l,e})   (Mixtral in Hugging Face transformers; K at balance)
 //   z = mean_n logsumexp_n^2                   (ST-MoE: Zoph et al., arXiv 2202.08906)
-//   loss = balance_coefficient (one of the first four, or 0) + z_coefficient z
+//   loss = what it is added to + balance_coefficient (one of the first four, or 0) + z_coefficient z
 //   d_p_{n,e} = d_loss balance_coefficient E load_{s,e} / N        d_logsumexp_n = d_loss z_coefficient 2 logsumexp_n / N
 // load is f, f_s [B, E], r, or K / L mean_l f_l of the loss in use: a count, without gradient.
 // metrics = a value in each slot (METRIC_*), then a row of E values each (ROW_*), without coefficients. The host finds them by name.
@@ -26,6 +26,7 @@ struct Params {
     by_sequence: u32,         // the loss is `sequence`, load has a row a sequence
     has_running_load: u32,    // the loss is `global batch`
     has_gate: u32,            // the gate weights are summed, too
+    has_before: u32,          // the loss is added to another
     layer: u32,
     layers: u32,
 }
@@ -49,6 +50,7 @@ struct Params {
 @group(0) @binding(16) var<storage, read_write> d_probabilities: array<f32>;
 @group(0) @binding(17) var<storage, read_write> d_logsumexp: array<f32>;
 @group(0) @binding(18) var<storage, read> gate: array<f32>;
+@group(0) @binding(19) var<storage, read> before: array<f32>; // [1]
 
 const INVOCATIONS = 64u; // no fewer than experts
 
@@ -199,7 +201,12 @@ fn forward(@builtin(local_invocation_index) local: u32) {
     metrics[METRIC_SEQUENCE] = sequence;
     var balance = select(select(switched, running, params.has_running_load != 0u), sequence, params.by_sequence != 0u);
     balance *= f32(params.balances);
-    loss[0] = step.balance_coefficient * balance + step.z_coefficient * sh_scalar[0];
+    let own = step.balance_coefficient * balance + step.z_coefficient * sh_scalar[0];
+    if (params.has_before != 0u) {
+        loss[0] = before[0] + own;
+    } else {
+        loss[0] = own;
+    }
 }
 
 // Copies f and P of one layer, the first two rows. An invocation owns one of them.
@@ -236,10 +243,48 @@ fn forward_layers(@builtin(local_invocation_index) local: u32) {
     }
 }
 
-// d_probabilities. An invocation owns one element.
+// What a real token's probability of an expert gets, and what its logsumexp gets.
+fn d_probability(token: u32, e: u32, tokens: u32) -> f32 {
+    let s = select(0u, token / params.sequence_length, params.by_sequence != 0u);
+    let scale = d_loss[0] / f32(tokens);
+    return scale * step.balance_coefficient * f32(params.experts) * saved_load[s * params.experts + e];
+}
+
+fn d_logsumexp_of(token: u32, tokens: u32) -> f32 {
+    return d_loss[0] / f32(tokens) * step.z_coefficient * 2.0 * logsumexp[token];
+}
+
+// d_probabilities and d_logsumexp. An invocation owns one element of the former; that of a token's first expert, its logsumexp, too.
 // grid: len(d_probabilities) / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
+    if (i >= params.tokens * params.experts) {
+        return;
+    }
+    let tokens = real_of(params.tokens);
+    let token = i / params.experts;
+    let e = i % params.experts;
+    if (token >= tokens) {
+        d_probabilities[i] = 0.0;
+    } else {
+        d_probabilities[i] = d_probability(token, e, tokens);
+    }
+    if (e == 0u && token >= tokens) {
+        d_logsumexp[token] = 0.0;
+    } else if (e == 0u) {
+        d_logsumexp[token] = d_logsumexp_of(token, tokens);
+    }
+}
+
+// d_probabilities alone. An invocation owns one element.
+// grid: len(d_probabilities) / INVOCATIONS
+@compute @workgroup_size(INVOCATIONS)
+fn backward_balance(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
@@ -253,13 +298,10 @@ fn backward(
         d_probabilities[i] = 0.0;
         return;
     }
-    let s = select(0u, i / params.experts / params.sequence_length, params.by_sequence != 0u);
-    let scale = d_loss[0] / f32(tokens);
-    let own_load = saved_load[s * params.experts + i % params.experts];
-    d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * own_load;
+    d_probabilities[i] = d_probability(i / params.experts, i % params.experts, tokens);
 }
 
-// d_logsumexp. An invocation owns one token.
+// d_logsumexp alone. An invocation owns one token.
 // grid: tokens / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn backward_z(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -267,6 +309,9 @@ fn backward_z(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let tokens = real_of(params.tokens);
-    let scale = d_loss[0] / f32(tokens);
-    d_logsumexp[id.x] = select(0.0, scale * step.z_coefficient * 2.0 * logsumexp[id.x], id.x < tokens);
+    if (id.x >= tokens) {
+        d_logsumexp[id.x] = 0.0;
+        return;
+    }
+    d_logsumexp[id.x] = d_logsumexp_of(id.x, tokens);
 }

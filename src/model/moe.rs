@@ -118,8 +118,8 @@ pub struct RouterCall {
     pub domain_counts: Option<Tensor>,
 }
 
-/// The balance losses `[1]` and what is measured of every router call, in the order of the forward pass.
-pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<Tensor>, Vec<RouterCall>) {
+/// `loss` `[1]` plus the balance losses, and what is measured of every router call, in the order of the forward pass.
+pub(super) fn balance(g: &mut Graph, mut loss: Tensor, routed: &[Routed], build: &Build) -> (Tensor, Vec<RouterCall>) {
     let (measures_gates, domains) = match build.mode {
         Mode::Evaluate { measures_routing: true, domains } => (true, domains),
         _ => (false, 0),
@@ -127,7 +127,7 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
     let tokens = routed.first().map_or(0, |router| router.routing.dims()[0]);
     let domain = (tokens > 0 && domains > 0).then(|| g.input("domains", [tokens], DType::U32)); // [N]
     let options = &build.model.balance;
-    let (mut losses, mut balanced) = (Vec::new(), Vec::new());
+    let mut balanced = Vec::new();
     for router in routed {
         // Hugging Face's is one loss for all layers. Outside of training nothing is counted.
         let kind = match (options.kind, router.running_load) {
@@ -136,21 +136,24 @@ pub(super) fn balance(g: &mut Graph, routed: &[Routed], build: &Build) -> (Vec<T
         };
         let running_load = router.running_load.filter(|_| kind == BalanceKind::GlobalBatch);
         let sequence_length = build.sequence_length;
-        let balance = g.balance_loss(&router.routing, BalanceOptions { kind, running_load, sequence_length, measures_gates });
-        let is_trained = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
-        if build.mode.trains() && router.has_gradient && is_trained {
-            losses.push(balance.loss);
+        let has_loss = options.kind != BalanceKind::Off || options.z_coefficient > 0.0;
+        let is_trained = build.mode.trains() && router.has_gradient && has_loss;
+        let options = BalanceOptions { kind, running_load, sequence_length, measures_gates };
+        let balance = g.balance_loss(&router.routing, options, is_trained.then_some(loss));
+        if is_trained {
+            loss = balance.loss;
         }
         balanced.push((router.routing, balance, router.has_gradient));
     }
     let trained: Vec<(Routing, BalanceLoss)> = balanced.iter().filter(|b| b.2).map(|b| (b.0, b.1)).collect();
     if build.mode.trains() && options.kind == BalanceKind::HfMixtral && !trained.is_empty() {
-        losses.push(g.balance_loss_over_layers(&trained));
+        let over_layers = g.balance_loss_over_layers(&trained); // [1]
+        loss = g.add(loss, over_layers); // [1]
     }
     let call = |(router, (routing, balance, _)): (&Routed, &(Routing, BalanceLoss, bool))| RouterCall {
         weight: router.weight,
         metrics: balance.metrics,
         domain_counts: domain.map(|domain| g.domain_counts(routing, domain, domains)),
     };
-    (losses, routed.iter().zip(&balanced).map(call).collect())
+    (loss, routed.iter().zip(&balanced).map(call).collect())
 }

@@ -52,7 +52,6 @@ pub fn transformer(g: &mut Graph, model: &ModelConfig, mode: Mode, sequences: u3
     }
     let targets = g.input("targets", [sequences * sequence_length], DType::U32); // [N]
     let ce = g.loss_head(x, head, targets, mode.trains());
-    let (balance, routing) = balance(g, &routed, &build);
-    let losses: Vec<_> = std::iter::once(ce.loss).chain(balance).collect();
-    Recorded { loss: Some(g.add_losses(&losses)), statistics: Some(ce.statistics), logits: None, routing, experts }
+    let (loss, routing) = balance(g, ce.loss, &routed, &build);
+    Recorded { loss: Some(loss), statistics: Some(ce.statistics), logits: None, routing, experts }
 }

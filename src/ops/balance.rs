@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::{
     Graph,
     kernels::{
-        balance::{Backward, BackwardZ, BlockSums, CONSTANTS, Forward, ForwardLayers, Params, PoolLayer, ROWS, SCALARS},
+        balance::{Backward, BackwardBalance, BackwardZ, BlockSums, CONSTANTS, Forward, ForwardLayers, Params, PoolLayer, ROWS, SCALARS},
         slot,
     },
     router::Routing,
@@ -35,7 +35,7 @@ pub struct BalanceOptions {
 /// The auxiliary loss of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct BalanceLoss {
-    /// balance_coefficient * balance + z_coefficient * z, a scalar `[1]`.
+    /// balance_coefficient * balance + z_coefficient * z, plus the loss that it was added to, a scalar `[1]`.
     pub loss: Tensor,
     /// Routing metrics, without coefficients, in the slots of [`BalanceLoss::slot`].
     pub metrics: Tensor,
@@ -57,14 +57,14 @@ impl BalanceLoss {
 }
 
 impl Graph {
-    /// The auxiliary loss of one layer's routing.
+    /// The auxiliary loss of one layer's routing, added to the loss `before` `[1]` if there is one.
     ///
     /// # Panics
     /// If N is not a multiple of T.
-    pub fn balance_loss(&mut self, routing: &Routing, options: BalanceOptions) -> BalanceLoss {
+    pub fn balance_loss(&mut self, routing: &Routing, options: BalanceOptions, before: Option<Tensor>) -> BalanceLoss {
         let BalanceOptions { running_load, sequence_length, .. } = options;
         let Routing { expert, gate, probabilities, logsumexp, entropy, .. } = *routing;
-        let params = params(routing, options);
+        let params = Params { has_before: before.is_some().into(), ..params(routing, options) };
         let Params { tokens, experts, blocks_per_sequence, .. } = params;
         let sequences = tokens / sequence_length; // B
         let sums = self.tensor("balance.sums", [sequences * blocks_per_sequence, 2 * experts + 2 + params.has_gate * experts]);
@@ -74,14 +74,21 @@ impl Graph {
         let rows = if params.by_sequence == 0 { 1 } else { sequences };
         let load = self.tensor("balance.load", [rows, experts]);
         let running_load = running_load.unwrap_or(sums); // Not read if absent.
-        self.dispatch(Forward { params, saved_sums: sums, running_load, loss, metrics, load });
+        let added_to = before.unwrap_or(sums); // Not read if absent.
+        self.dispatch(Forward { params, saved_sums: sums, running_load, before: added_to, loss, metrics, load });
         self.on_backward(loss, move |g, d_loss| {
-            if params.balances != 0 {
-                g.balance_backward(params, probabilities, load, d_loss);
-            }
             let d_logsumexp = g.like("d_router.logsumexp", logsumexp); // [N]
-            g.dispatch(BackwardZ { params, logsumexp, d_loss, d_logsumexp });
+            if params.balances == 0 {
+                g.dispatch(BackwardZ { params, logsumexp, d_loss, d_logsumexp });
+            } else {
+                let d_probabilities = g.like("d_router.probabilities", probabilities); // [N, E]
+                g.dispatch(Backward { params, logsumexp, saved_load: load, d_loss, d_probabilities, d_logsumexp });
+                g.add_grad(probabilities, d_probabilities);
+            }
             g.add_grad(logsumexp, d_logsumexp);
+            if let Some(before) = before {
+                g.add_grad(before, d_loss);
+            }
         });
         BalanceLoss { loss, metrics }
     }
@@ -108,25 +115,13 @@ impl Graph {
         self.dispatch(ForwardLayers { params, saved_pooled: pooled, loss, load });
         let probabilities: Vec<Tensor> = layers.iter().map(|(routing, _)| routing.probabilities).collect();
         self.on_backward(loss, move |g, d_loss| {
-            probabilities.iter().for_each(|p| g.balance_backward(params, *p, load, d_loss));
+            for probabilities in probabilities {
+                let d_probabilities = g.like("d_router.probabilities", probabilities); // [N, E]
+                g.dispatch(BackwardBalance { params, saved_load: load, d_loss, d_probabilities });
+                g.add_grad(probabilities, d_probabilities);
+            }
         });
         loss
-    }
-
-    /// Adds the gradient of the probabilities [N, E] for the load [1, E], or [B, E] per sequence, of a loss.
-    fn balance_backward(&mut self, params: Params, probabilities: Tensor, load: Tensor, d_loss: Tensor) {
-        let d_probabilities = self.like("d_router.probabilities", probabilities); // [N, E]
-        self.dispatch(Backward { params, saved_load: load, d_loss, d_probabilities });
-        self.add_grad(probabilities, d_probabilities);
-    }
-
-    /// The sum of scalar losses `[1]`, in a fixed order. Each gets the gradient of the sum.
-    ///
-    /// # Panics
-    /// If `losses` is empty.
-    pub fn add_losses(&mut self, losses: &[Tensor]) -> Tensor {
-        let (&first, rest) = losses.split_first().expect("add_losses: wanted at least one loss");
-        rest.iter().fold(first, |sum, &loss| self.add(sum, loss))
     }
 }
 

@@ -152,7 +152,7 @@ fn outcome(case: Case, sizes: Sizes, real: u32, trained: Trained) -> Result<(), 
                 Trained::Sequence => (BalanceKind::Sequence, None),
                 Trained::GlobalBatch(_) => (BalanceKind::GlobalBatch, Some(running_load(g, t, experts))),
             };
-            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, running_load, sequence_length, measures_gates: true });
+            let balance = g.balance_loss(&routing(t), BalanceOptions { kind, running_load, sequence_length, measures_gates: true }, None);
             vec![balance.loss, balance.metrics]
         },
         |a| twin(&routed(a, &expert, tokens), sequence_length as usize, trained),
@@ -201,7 +201,7 @@ fn rows_that_fill_up_have_no_part_in_it() {
         let mut g = Graph::new(tier);
         let tensors: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
         let balance =
-            g.balance_loss(&routing(&tensors), BalanceOptions { kind, running_load: None, sequence_length: t, measures_gates: true });
+            g.balance_loss(&routing(&tensors), BalanceOptions { kind, running_load: None, sequence_length: t, measures_gates: true }, None);
         g.backward(balance.loss);
         g.output("metrics", balance.metrics);
         for (name, of) in [("d_probabilities", 0), ("d_logsumexp", 1)] {
@@ -232,10 +232,9 @@ fn rows_that_fill_up_have_no_part_in_it() {
 fn mutants_are_caught() {
     let sizes = [3, 67, 2, 8];
     let earlier = experts_drawn(3 * 67 * 3 * 2, 4);
-    let gradient = "d_probabilities[i] = scale * step.balance_coefficient * f32(params.experts) * own_load;";
-    let none = ("balance", gradient, "d_probabilities[i] = 0.0;");
+    let none = ("balance", "return scale * step.balance_coefficient * f32(params.experts) *", "return 0.0 *");
     catches(&[none], |case| outcome(case, sizes, 3, Trained::Switch));
-    let by_sequence = [none, ("balance", "i / params.experts / params.sequence_length", "0u")];
+    let by_sequence = [none, ("balance", "token / params.sequence_length", "0u")];
     catches(&by_sequence, |case| outcome(case, sizes, 3, Trained::Sequence));
     let running = [none, ("balance", "load[e] = running_load[e];", "load[e] = sh_load[e];")];
     catches(&running, |case| outcome(case, sizes, 3, Trained::GlobalBatch(&earlier)));
@@ -274,6 +273,7 @@ fn balanced_routing_costs_one_and_k_over_layers() {
                 g.balance_loss(
                     &routing(t),
                     BalanceOptions { kind: BalanceKind::Off, running_load: None, sequence_length: 12, measures_gates: true },
+                    None,
                 )
                 .metrics,
             ]
@@ -303,20 +303,21 @@ fn two_layers(case: Case, width: u32, scores: [Scores; 2], over_layers: bool) ->
     case.step(STEP).seeded_loss().try_check(
         &[Input::normal("x", [66, width]), w("w"), w("v")],
         |g, t| {
-            let mut layers = Vec::new();
+            let (mut layers, mut loss) = (Vec::new(), None);
             for (w, options) in [t[1], t[2]].into_iter().zip(options) {
                 let routing = g.router(t[0], w, RouterBiases::default(), options);
                 let kind = if over_layers { BalanceKind::Off } else { BalanceKind::Sequence };
-                layers.push((
-                    routing,
-                    g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 22, measures_gates: true }),
-                ));
+                let options = BalanceOptions { kind, running_load: None, sequence_length: 22, measures_gates: true };
+                let balance = g.balance_loss(&routing, options, loss);
+                loss = Some(balance.loss);
+                layers.push((routing, balance));
             }
-            let mut losses: Vec<Tensor> = layers.iter().map(|(_, balance)| balance.loss).collect();
+            let mut loss = loss.expect("two layers");
             if over_layers {
-                losses.push(g.balance_loss_over_layers(&layers));
+                let over_layers = g.balance_loss_over_layers(&layers);
+                loss = g.add(loss, over_layers);
             }
-            vec![g.add_losses(&losses)]
+            vec![loss]
         },
         |a| {
             let layers = [0, 1].map(|l| router::twin(&a[0], &a[l + 1], options[l]));
@@ -341,6 +342,7 @@ fn two_layers_reach_their_routers() {
     let mutants = [
         ("balance", "load[local] = sh_load[local] / f32(params.layers);", "load[local] = sh_load[local];"),
         ("balance", "f32(params.experts_per_token) * f /", "f /"),
+        ("balance", "loss[0] = before[0] + own", "loss[0] = own"),
     ];
     catches(&mutants, |case| two_layers(case, 13, [selected, selected], true));
 }
@@ -355,7 +357,8 @@ fn the_router_learns_from_the_auxiliary_losses_alone() {
             let mut g = Graph::new(tier);
             let t: Vec<Tensor> = inputs.iter().map(|i| i.declare(&mut g)).collect();
             let routing = g.router(t[0], t[1], RouterBiases::default(), RouterOptions::new(1));
-            let balance = g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 10, measures_gates: true });
+            let balance =
+                g.balance_loss(&routing, BalanceOptions { kind, running_load: None, sequence_length: 10, measures_gates: true }, None);
             let d_gate = g.input("d_gate", routing.gate.shape, DType::F32);
             let seed = g.loss_seed();
             g.backward_from(&[(routing.gate, d_gate), (balance.loss, seed)]);

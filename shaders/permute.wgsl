@@ -3,8 +3,9 @@
 //   assignment_of_{slot_of_a} = a
 // Tokens that only fill the micro-batch up all go to the last expert, whatever they chose: they come last, and no other token's slot
 // depends on them.
-// Blocks of consecutive assignments are counted, the counts scanned, the blocks scattered. Each (block, expert) pair is
-// owned by one invocation that walks the block in order, so no slot is handed out by a race.
+// Blocks of consecutive assignments are counted, then scattered; every workgroup adds up the counts before its own blocks by itself, which
+// takes less than a launch between the two. Each (block, expert) pair is owned by one invocation that walks the block in order, so no
+// slot is handed out by a race.
 
 import package::lib::step::real_of;
 
@@ -20,19 +21,15 @@ struct Params {
 @group(0) @binding(1) var<storage, read> expert: array<u32>;
 @group(0) @binding(2) var<storage, read_write> counts: array<u32>;      // [blocks, E]
 @group(0) @binding(3) var<storage, read> saved_counts: array<u32>;
-@group(0) @binding(4) var<storage, read_write> starts: array<u32>;      // [blocks, E], first slot of the pair
-@group(0) @binding(5) var<storage, read> saved_starts: array<u32>;
-@group(0) @binding(6) var<storage, read_write> offsets: array<u32>;     // [E + 1]
-@group(0) @binding(7) var<storage, read_write> slot_of: array<u32>;     // [A]
-@group(0) @binding(8) var<storage, read_write> assignment_of: array<u32>; // [A]
+@group(0) @binding(4) var<storage, read_write> offsets: array<u32>;     // [E + 1]
+@group(0) @binding(5) var<storage, read_write> slot_of: array<u32>;     // [A]
+@group(0) @binding(6) var<storage, read_write> assignment_of: array<u32>; // [A]
 
-const INVOCATIONS = 64u;
-const MAX_EXPERTS = 64u;
+const INVOCATIONS = 64u; // no fewer than experts
 
-const SCANNERS = 256u; // invocations of scan
-
-var<workgroup> sh_total: array<u32, MAX_EXPERTS>;
-var<workgroup> sh_count: array<u32, SCANNERS>; // of each segment and expert
+var<workgroup> sh_earlier: array<u32, INVOCATIONS>; // counts of each segment and expert before the workgroup's first block
+var<workgroup> sh_all: array<u32, INVOCATIONS>;     // of all blocks
+var<workgroup> sh_total: array<u32, INVOCATIONS>;   // assignments to each expert
 
 fn real_assignments() -> u32 {
     return real_of(params.assignments / params.experts_per_token) * params.experts_per_token;
@@ -60,63 +57,69 @@ fn count(@builtin(global_invocation_id) id: vec3<u32>) {
     counts[id.x] = total;
 }
 
-// One workgroup. The blocks are cut into as many segments as there are invocations for each expert; an invocation walks those of one
-// segment and one expert in order, to count them and again to number them.
-// grid: 1
-@compute @workgroup_size(SCANNERS)
-fn scan(@builtin(local_invocation_index) local: u32) {
+// The first slot of each (block, expert) pair that an invocation of the workgroup owns. The blocks are cut into as many segments as there
+// are invocations for each expert; an invocation counts those of one segment and one expert.
+fn first_slot(workgroup: u32, local: u32) -> u32 {
     let experts = params.experts;
-    let segments = SCANNERS / experts;
-    let owned = local % experts;
+    let first_block = workgroup * INVOCATIONS / experts;
+    let segments = INVOCATIONS / experts;
     let segment = local / experts;
+    let counted = local % experts;
     let length = (params.blocks + segments - 1u) / segments;
     let first = min(segment * length, params.blocks);
     let end = select(first, min(first + length, params.blocks), segment < segments);
-    var count = 0u;
+    var all = 0u;
+    var earlier = 0u;
     for (var b = first; b < end; b++) {
-        count += saved_counts[b * experts + owned];
+        let count = saved_counts[b * experts + counted];
+        all += count;
+        earlier += select(0u, count, b < first_block);
     }
-    sh_count[local] = count;
+    sh_all[local] = all;
+    sh_earlier[local] = earlier;
     workgroupBarrier();
     if (local < experts) {
         var total = 0u;
         for (var s = 0u; s < segments; s++) {
-            total += sh_count[s * experts + local];
+            total += sh_all[s * experts + local];
         }
         sh_total[local] = total;
     }
     workgroupBarrier();
-    var start = 0u;
+    let pair = workgroup * INVOCATIONS + local;
+    let owned = pair % experts;
+    var slot = 0u;
     for (var e = 0u; e < owned; e++) {
-        start += sh_total[e];
+        slot += sh_total[e];
     }
-    if (local < experts) {
-        offsets[local] = start;
-        if (local == experts - 1u) {
-            offsets[experts] = start + sh_total[local];
-        }
+    for (var s = 0u; s < segments; s++) {
+        slot += sh_earlier[s * experts + owned];
     }
-    for (var s = 0u; s < min(segment, segments); s++) {
-        start += sh_count[s * experts + owned];
+    for (var b = first_block; b < min(pair / experts, params.blocks); b++) {
+        slot += saved_counts[b * experts + owned];
     }
-    for (var b = first; b < end; b++) {
-        starts[b * experts + owned] = start;
-        start += saved_counts[b * experts + owned];
-    }
+    return slot;
 }
 
-// An invocation owns one (block, expert) pair and hands out its slots in the order of the assignments.
+// An invocation owns one (block, expert) pair and hands out its slots in the order of the assignments. The first E also own an offset.
 // grid: blocks * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
-fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x >= params.blocks * params.experts) {
+fn scatter(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let pair = workgroup.x * INVOCATIONS + local;
+    var slot = first_slot(workgroup.x, local);
+    if (pair >= params.blocks * params.experts) {
         return;
     }
-    let owned = id.x % params.experts;
-    let first = id.x / params.experts * params.block;
+    let owned = pair % params.experts;
+    if (pair < params.experts) {
+        offsets[pair] = slot; // Of the first block.
+        if (pair == params.experts - 1u) {
+            offsets[params.experts] = slot + sh_total[pair];
+        }
+    }
+    let first = pair / params.experts * params.block;
     let end = min(first + params.block, params.assignments);
     let real = real_assignments();
-    var slot = saved_starts[id.x];
     for (var a = first; a < end; a++) {
         if (expert_of(a, real) == owned) {
             slot_of[a] = slot;

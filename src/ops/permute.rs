@@ -6,10 +6,13 @@
 
 use super::{
     Graph,
-    kernels::permute::{Count, Params, Scan, Scatter},
+    kernels::permute::{Count, INVOCATIONS, Params, Scatter},
     router::Routing,
 };
-use crate::gpu::Tensor;
+use crate::{gpu::Tensor, limits::MAX_EXPERTS};
+
+// An invocation for each expert's counts.
+const _: () = assert!(MAX_EXPERTS <= INVOCATIONS);
 
 /// The position of each assignment in the experts' order. All u32.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,7 @@ pub struct Permutation {
 impl Graph {
     /// The experts' order of a routing's assignments.
     pub fn permute(&mut self, routing: &Routing) -> Permutation {
-        const MOST_BLOCKS: u32 = 256; // One workgroup scans the blocks.
+        const MOST_BLOCKS: u32 = 256; // Every workgroup reads the counts of all blocks.
         let [tokens, experts, experts_per_token] = routing.dims();
         let expert = routing.expert;
         let assignments = tokens * experts_per_token; // A
@@ -33,13 +36,11 @@ impl Graph {
         let blocks = assignments.div_ceil(block);
         let params = Params { assignments, experts, experts_per_token, block, blocks };
         let counts = self.tensor_u32("permute.counts", [blocks, experts]);
-        let starts = self.tensor_u32("permute.starts", [blocks, experts]);
         let offsets = self.tensor_u32("permute.offsets", [experts + 1]);
         let slot_of = self.tensor_u32("permute.slot_of", [tokens, experts_per_token]);
         let assignment_of = self.tensor_u32("permute.assignment_of", [assignments]);
         self.dispatch(Count { params, expert, counts });
-        self.dispatch(Scan { params, saved_counts: counts, starts, offsets });
-        self.dispatch(Scatter { params, expert, saved_starts: starts, slot_of, assignment_of });
+        self.dispatch(Scatter { params, expert, saved_counts: counts, offsets, slot_of, assignment_of });
         Permutation { offsets, slot_of, assignment_of }
     }
 }

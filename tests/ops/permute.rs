@@ -1,6 +1,6 @@
 //! The permutation against a stable sort on the host, bit for bit.
 
-use crate::harness::{Fixture, Input, device, run_u32, tiers};
+use crate::harness::{Array, Fixture, Input, catches, device, run_u32, tiers};
 use moelab::{
     gpu::{Capabilities, DType, Segment, Step, Tensor},
     ops::{Graph, Routing},
@@ -105,4 +105,37 @@ fn takes_sixty_thousand_tokens() {
     for tier in tiers {
         check_exact(tier, 60_013, 2, 8, experts_drawn(120_026, 8));
     }
+}
+
+#[test]
+fn mutants_are_caught() {
+    const EXPERTS: u32 = 5;
+    let [tokens, experts_per_token] = [1031, 3];
+    let expert = experts_drawn(tokens * experts_per_token, EXPERTS);
+    let [_, _, assignment_of] = reference(&expert, EXPERTS);
+    let inputs = [
+        Input::normal("x", [tokens, 1]),
+        Input::u32("expert", [tokens, experts_per_token], expert),
+        Input::normal("gate", [tokens, experts_per_token]),
+    ];
+    let mutants = [
+        ("permute", "b < first_block)", "b <= first_block)"),
+        ("permute", "min(pair / experts, params.blocks)", "first_block"),
+        ("permute", "e < owned; e++", "e < 0u; e++"),
+        ("permute", "saved_counts[b * experts + counted]", "1u"),
+    ];
+    catches(&mutants, |case| {
+        case.try_check(
+            &inputs,
+            |g, t| {
+                let routing = routing(g, t[1], t[2], EXPERTS);
+                let permutation = g.permute(&routing);
+                vec![g.gather_rows(t[0], &permutation)]
+            },
+            |a| {
+                let token_of = |assignment: &u32| (assignment / experts_per_token) as usize;
+                vec![Array::new([assignment_of.len(), 1], assignment_of.iter().map(|s| a[0].data[token_of(s)]).collect())]
+            },
+        )
+    });
 }

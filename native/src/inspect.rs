@@ -85,7 +85,7 @@ pub fn check(common: &Common, args: &ConfigArgs) -> Result<()> {
     }
     too_much(total, &device.adapter).into_iter().for_each(|warning| err!("warning: {warning}"));
     let remedy = match estimate.largest_role {
-        Role::Parameter | Role::ParameterGradient | Role::State => {
+        Role::Parameter | Role::ParameterGradient | Role::State | Role::Stack => {
             "choose another adapter, or a smaller model: its shape depends on the keys of `model`, not on the batch"
         }
         _ => "use a smaller data.batch with more train.micro_batches, or a shorter data.sequence_length",

@@ -18,8 +18,23 @@ pub struct Memory {
 /// Maximum bytes that the host writes before it waits: until then the driver keeps a copy of them.
 const MOST_UPLOADED: u64 = 8 << 20;
 
+/// Where the elements of a tensor are.
+#[derive(Clone)]
+pub(super) struct Region {
+    pub buffer: wgpu::Buffer,
+    /// In bytes, a multiple of 256.
+    pub offset: u64,
+}
+
+impl Region {
+    /// From the start of a buffer.
+    pub fn whole(buffer: wgpu::Buffer) -> Region {
+        Region { buffer, offset: 0 }
+    }
+}
+
 struct Stored {
-    buffer: wgpu::Buffer,
+    region: Region,
     bytes: u64,
     representations: Vec<(Representation, wgpu::Texture)>,
     is_stale: bool,
@@ -31,18 +46,33 @@ impl Memory {
         *self.index.get(name).unwrap_or_else(|| panic!("memory: no tensor {name}"))
     }
 
-    /// The tensor of this name, created by `make` with `bytes` bytes if it does not exist.
+    /// The tensor of this name, in a buffer that `make` creates if there is no such tensor.
     ///
     /// # Panics
     /// If it exists with another size.
-    pub(super) fn buffer(&mut self, name: &str, bytes: u64, make: impl FnOnce() -> wgpu::Buffer) -> wgpu::Buffer {
+    pub(super) fn region(&mut self, name: &str, bytes: u64, make: impl FnOnce() -> wgpu::Buffer) -> Region {
+        self.stored(name, bytes, || Region::whole(make()))
+    }
+
+    /// The tensor of this name, at an offset of another.
+    ///
+    /// # Panics
+    /// If it exists elsewhere or with another size: the plan with the stack must be the first to be compiled.
+    pub(super) fn part(&mut self, name: &str, bytes: u64, stack: &str, offset: u64) -> Region {
+        let whole = self.tensors[self.find(stack)].region.buffer.clone();
+        let region = self.stored(name, bytes, || Region { buffer: whole.clone(), offset });
+        assert!(region.buffer == whole && region.offset == offset, "plans of one memory disagree on where {name} is");
+        region
+    }
+
+    fn stored(&mut self, name: &str, bytes: u64, make: impl FnOnce() -> Region) -> Region {
         let index = *self.index.entry(name.to_string()).or_insert_with(|| {
-            self.tensors.push(Stored { buffer: make(), bytes, representations: Vec::new(), is_stale: false });
+            self.tensors.push(Stored { region: make(), bytes, representations: Vec::new(), is_stale: false });
             self.tensors.len() - 1
         });
         let stored = &self.tensors[index];
         assert_eq!(stored.bytes, bytes, "plans of one memory disagree on the size of {name}");
-        stored.buffer.clone()
+        stored.region.clone()
     }
 
     /// A representation of a tensor, created by `make` if it does not exist.
@@ -86,7 +116,8 @@ impl Memory {
     pub fn write_at(&mut self, device: &Device, name: &str, offset: u64, bytes: &[u8]) {
         let index = self.find(name);
         assert!(offset + bytes.len() as u64 <= self.tensors[index].bytes, "memory: bytes of {name}");
-        device.queue.write_buffer(&self.tensors[index].buffer, offset, bytes);
+        let region = &self.tensors[index].region;
+        device.queue.write_buffer(&region.buffer, region.offset + offset, bytes);
         self.note_write(index);
         self.uploaded += bytes.len() as u64;
         if self.uploaded >= MOST_UPLOADED {
@@ -102,7 +133,7 @@ impl Memory {
     pub fn download(&self, device: &Device, names: &[String]) -> Download {
         let whole = |name: &String| {
             let stored = &self.tensors[self.find(name)];
-            (&stored.buffer, 0, stored.bytes)
+            (&stored.region.buffer, stored.region.offset, stored.bytes)
         };
         Download::start(device, &names.iter().map(whole).collect::<Vec<_>>())
     }
@@ -115,7 +146,7 @@ impl Memory {
         let part = |(name, offset, bytes): &(&str, u64, u64)| {
             let stored = &self.tensors[self.find(name)];
             assert!(offset + bytes <= stored.bytes, "memory: bytes of {name}");
-            (&stored.buffer, *offset, *bytes)
+            (&stored.region.buffer, stored.region.offset + *offset, *bytes)
         };
         Download::start(device, &parts.iter().map(part).collect::<Vec<_>>())
     }
@@ -125,14 +156,14 @@ impl Memory {
         for index in self.stale.drain(..) {
             let stored = &mut self.tensors[index];
             stored.is_stale = false;
-            stored.representations.iter().for_each(|(_, texture)| copy_to_texels(encoder, &stored.buffer, texture));
+            stored.representations.iter().for_each(|(_, texture)| copy_to_texels(encoder, &stored.region, texture));
         }
     }
 }
 
-/// Records the copy of a buffer to the texture that represents it.
-pub(super) fn copy_to_texels(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, texture: &wgpu::Texture) {
+/// Records the copy of a tensor to the texture that represents it.
+pub(super) fn copy_to_texels(encoder: &mut wgpu::CommandEncoder, region: &Region, texture: &wgpu::Texture) {
     let size = texture.size();
-    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(size.width * 16), rows_per_image: None };
-    encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer, layout }, texture.as_image_copy(), size);
+    let layout = wgpu::TexelCopyBufferLayout { offset: region.offset, bytes_per_row: Some(size.width * 16), rows_per_image: None };
+    encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer: &region.buffer, layout }, texture.as_image_copy(), size);
 }

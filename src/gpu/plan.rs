@@ -11,9 +11,9 @@ use std::collections::{BTreeSet, HashMap};
 use super::{
     Command, Compilation, Device, Dispatch, Download, GpuError, Program, Role, Step, TensorId,
     memory::{MemoryPlan, plan_memory},
-    persistent::{Memory, copy_to_texels},
+    persistent::{Memory, Region, copy_to_texels},
     pipelines::Kernel,
-    representation::{Represented, is_kept, plan_images, representations_of, schedule_refreshes, texels},
+    representation::{Represented, plan_images, representations_of, schedule_refreshes, texels},
     submission::Upload,
 };
 
@@ -48,9 +48,9 @@ impl Default for PlanOptions {
 
 enum Action {
     Launch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, workgroups: [u32; 3], label: String },
-    Clear { buffer: wgpu::Buffer, bytes: u64 },
-    Copy { source: wgpu::Buffer, target: wgpu::Buffer, bytes: u64 },
-    Refresh { buffer: wgpu::Buffer, texture: wgpu::Texture },
+    Clear { region: Region, bytes: u64 },
+    Copy { source: Region, target: Region, bytes: u64 },
+    Refresh { region: Region, texture: wgpu::Texture },
 }
 
 /// A compiled program.
@@ -58,7 +58,7 @@ pub struct Plan {
     lists: [Vec<Action>; 3],
     /// Persistent tensors that each list writes, by their index in the memory.
     written: [Vec<usize>; 3],
-    pub(super) buffers: Vec<Option<wgpu::Buffer>>,
+    pub(super) regions: Vec<Option<Region>>,
     pub(super) program: Program,
     slots: Vec<(wgpu::Buffer, u64)>,
     pub(super) step: wgpu::Buffer,
@@ -88,7 +88,7 @@ impl Plan {
         for (index, bytes) in memory_plan.slot_bytes.iter().enumerate() {
             slots.push((storage(device, &format!("slot {index}"), *bytes), *bytes));
         }
-        let buffers = tensor_buffers(device, program, memory, &memory_plan, &slots);
+        let regions = tensor_regions(device, program, memory, &memory_plan, &slots);
         let step = device.raw.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: size_of::<Step>() as u64,
@@ -100,7 +100,7 @@ impl Plan {
             layout: &device.pipelines.step_layout,
             entries: &[wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }],
         });
-        let mut builder = Builder { device, program, memory, buffers: &buffers, share: options.share_memory };
+        let mut builder = Builder { device, program, memory, regions: &regions, share: options.share_memory };
         let clear = builder.clear_gradients();
         let micro = builder.list(&program.micro);
         let update = builder.list(&program.update);
@@ -108,7 +108,7 @@ impl Plan {
         device.check()?;
         let program = program.clone();
         let upload = Upload::default();
-        Ok(Plan { lists: [clear, micro, update], written, buffers, program, slots, step, step_group, upload })
+        Ok(Plan { lists: [clear, micro, update], written, regions, program, slots, step, step_group, upload })
     }
 
     /// Replays segments in one submission with these per-step scalars, on inputs that [`Plan::write`] set.
@@ -146,9 +146,11 @@ impl Plan {
         let mut rest = actions;
         while let Some(first) = rest.first() {
             match first {
-                Action::Clear { buffer, bytes } => encoder.clear_buffer(buffer, 0, Some(*bytes)),
-                Action::Copy { source, target, bytes } => encoder.copy_buffer_to_buffer(source, 0, target, 0, *bytes),
-                Action::Refresh { buffer, texture } => copy_to_texels(encoder, buffer, texture),
+                Action::Clear { region, bytes } => encoder.clear_buffer(&region.buffer, region.offset, Some(*bytes)),
+                Action::Copy { source, target, bytes } => {
+                    encoder.copy_buffer_to_buffer(&source.buffer, source.offset, &target.buffer, target.offset, *bytes)
+                }
+                Action::Refresh { region, texture } => copy_to_texels(encoder, region, texture),
                 Action::Launch { .. } => {
                     let count = rest.iter().take_while(|a| matches!(a, Action::Launch { .. })).count();
                     let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -176,22 +178,22 @@ impl Plan {
     pub fn write(&self, device: &Device, tensor: TensorId, bytes: &[u8]) {
         let info = self.program.tensor(tensor);
         assert_eq!(bytes.len() as u64, info.bytes(), "plan: bytes of {}", info.name);
-        if let Some(buffer) = &self.buffers[tensor.0 as usize] {
-            device.queue.write_buffer(buffer, 0, bytes);
+        if let Some(region) = &self.regions[tensor.0 as usize] {
+            device.queue.write_buffer(&region.buffer, region.offset, bytes);
         }
     }
 
     /// Starts reading tensors as they are after everything submitted so far. Planned activations share storage:
     /// tensors that the host reads must be outputs.
     pub fn download(&self, device: &Device, tensors: &[TensorId]) -> Download {
-        let find = |t: &TensorId| self.buffers[t.0 as usize].as_ref().map(|b| (b, 0, self.program.tensor(*t).bytes()));
+        let find = |t: &TensorId| self.regions[t.0 as usize].as_ref().map(|r| (&r.buffer, r.offset, self.program.tensor(*t).bytes()));
         Download::start(device, &tensors.iter().filter_map(find).collect::<Vec<_>>())
     }
 
     /// Fills everything that a step must write before it reads with NaN, so that tests detect missing writes.
     pub fn poison(&self, device: &Device) {
         let outputs = self.program.tensors.iter().enumerate().filter(|(_, t)| t.role == Role::Output);
-        let outputs = outputs.filter_map(|(i, t)| self.buffers[i].clone().map(|b| (b, t.bytes())));
+        let outputs = outputs.filter_map(|(i, t)| self.regions[i].clone().map(|r| (r.buffer, t.bytes())));
         for (buffer, bytes) in self.slots.iter().cloned().chain(outputs) {
             let nan = vec![0x7fc0_0123_u32; (bytes / 4) as usize];
             device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&nan));
@@ -253,7 +255,7 @@ fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
             wanted: t.bytes(),
             found: most,
             adapter: device.adapter.name.clone(),
-            remedy: match is_kept(t.role) {
+            remedy: match t.role.is_kept() {
                 true => "Its size depends on the model, not on the batch: use a narrower model, fewer experts or a smaller vocabulary, or another adapter",
                 false => "Use a smaller batch with more accumulation, a shorter sequence, or a narrower model",
             }
@@ -266,55 +268,66 @@ fn check_sizes(device: &Device, program: &Program) -> Result<(), GpuError> {
 /// Indices in the memory, ascending.
 fn written_by(program: &Program, memory: &Memory, commands: &[Command]) -> Vec<usize> {
     let uses = commands.iter().flat_map(Command::uses).filter(|(_, access, _)| access.writes());
-    let tensors = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| is_kept(t.role));
+    let tensors = uses.map(|(id, _, _)| program.tensor(id)).filter(|t| t.role.is_kept());
     let indices: BTreeSet<usize> = tensors.map(|t| memory.find(&t.name)).collect();
     indices.into_iter().collect()
 }
 
-/// One buffer per tensor: from the memory if persistent, a slot if planned, its own otherwise.
-fn tensor_buffers(
+/// The storage of each tensor: in the memory if it is kept, a slot if planned, a buffer of its own otherwise.
+fn tensor_regions(
     device: &Device,
     program: &Program,
     memory: &mut Memory,
     plan: &MemoryPlan,
     slots: &[(wgpu::Buffer, u64)],
-) -> Vec<Option<wgpu::Buffer>> {
-    let buffer_of = |(index, info): (usize, &super::TensorInfo)| {
-        if is_kept(info.role) {
-            return Some(memory.buffer(&info.name, info.bytes(), || storage(device, &info.name, info.bytes())));
+) -> Vec<Option<Region>> {
+    // Parts are found in their stacks.
+    for stack in program.tensors.iter().filter(|t| t.role == Role::Stack) {
+        memory.region(&stack.name, stack.bytes(), || storage(device, &stack.name, stack.bytes()));
+    }
+    let region_of = |(index, info): (usize, &super::TensorInfo)| {
+        if let Some((stack, offset)) = info.within {
+            return Some(memory.part(&info.name, info.bytes(), &program.tensor(stack).name, offset));
+        }
+        if info.role.is_kept() {
+            return Some(memory.region(&info.name, info.bytes(), || storage(device, &info.name, info.bytes())));
         }
         if info.role.is_planned() {
-            return plan.slot_of[index].map(|slot| slots[slot].0.clone());
+            return plan.slot_of[index].map(|slot| Region::whole(slots[slot].0.clone()));
         }
         let buffer = storage(device, &info.name, info.bytes());
         if let Some(values) = &info.values {
             device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
         }
-        Some(buffer)
+        Some(Region::whole(buffer))
     };
-    program.tensors.iter().enumerate().map(buffer_of).collect()
+    program.tensors.iter().enumerate().map(region_of).collect()
 }
 
 struct Builder<'a> {
     device: &'a Device,
     program: &'a Program,
     memory: &'a mut Memory,
-    buffers: &'a [Option<wgpu::Buffer>],
+    regions: &'a [Option<Region>],
     share: bool,
 }
 
 impl Builder<'_> {
-    fn buffer(&self, id: TensorId) -> wgpu::Buffer {
-        self.buffers[id.0 as usize].clone().expect("a used tensor has a buffer")
+    fn region(&self, id: TensorId) -> Region {
+        self.regions[id.0 as usize].clone().expect("a used tensor has storage")
     }
 
+    /// Those in a stack are cleared with it.
     fn clear_gradients(&self) -> Vec<Action> {
-        let gradients = self.program.tensors.iter().enumerate().filter(|(_, t)| t.role == Role::ParameterGradient);
-        gradients.map(|(i, t)| Action::Clear { buffer: self.buffer(TensorId(i as u32)), bytes: t.bytes() }).collect()
+        let tensors = &self.program.tensors;
+        let gradients = (0..).map(TensorId).zip(tensors).filter(|(_, t)| t.role == Role::ParameterGradient);
+        let cleared: BTreeSet<TensorId> = gradients.map(|(id, t)| t.within.map_or(id, |(stack, _)| stack)).collect();
+        let clear = |id: TensorId| Action::Clear { region: self.region(id), bytes: self.program.tensor(id).bytes() };
+        cleared.into_iter().map(clear).collect()
     }
 
     fn list(&mut self, commands: &[Command]) -> Vec<Action> {
-        let is_current = |key: Represented| is_kept(self.program.tensor(key.tensor).role);
+        let is_current = |key: Represented| self.program.tensor(key.tensor).role.is_kept();
         let refreshes = schedule_refreshes(commands, is_current);
         let textures = self.textures(commands, &refreshes);
         let uniforms = self.uniforms(commands);
@@ -322,12 +335,12 @@ impl Builder<'_> {
         let mut offset = 0;
         for (index, command) in commands.iter().enumerate() {
             for key in &refreshes[index] {
-                actions.push(Action::Refresh { buffer: self.buffer(key.tensor), texture: textures[&(*key, index)].clone() });
+                actions.push(Action::Refresh { region: self.region(key.tensor), texture: textures[&(*key, index)].clone() });
             }
             actions.push(match command {
-                Command::Clear(id) => Action::Clear { buffer: self.buffer(*id), bytes: self.program.tensor(*id).bytes() },
+                Command::Clear(id) => Action::Clear { region: self.region(*id), bytes: self.program.tensor(*id).bytes() },
                 Command::Copy { source, target } => {
-                    Action::Copy { source: self.buffer(*source), target: self.buffer(*target), bytes: self.program.tensor(*source).bytes() }
+                    Action::Copy { source: self.region(*source), target: self.region(*target), bytes: self.program.tensor(*source).bytes() }
                 }
                 Command::Dispatch(d) => {
                     let texture = |key: Represented| current(&textures, key, index);
@@ -366,18 +379,18 @@ impl Builder<'_> {
         for (t, _, kind) in d.uses() {
             views.push(Represented::of(t, kind).map(|key| texture(key).create_view(&Default::default())));
         }
-        let buffers: Vec<_> = d.tensors.iter().map(|t| self.buffer(t.id)).collect();
+        let regions: Vec<_> = d.tensors.iter().map(|t| self.region(t.id)).collect();
         let mut entries = Vec::new();
         if !d.params.is_empty() {
             let size = std::num::NonZeroU64::new(d.params.len() as u64);
             let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniforms, offset: offset as u64, size });
             entries.push(wgpu::BindGroupEntry { binding: 0, resource });
         }
-        for (((t, b), view), buffer) in d.tensors.iter().zip(d.kernel.bindings).zip(&views).zip(&buffers) {
+        for (((t, b), view), region) in d.tensors.iter().zip(d.kernel.bindings).zip(&views).zip(&regions) {
             let size = std::num::NonZeroU64::new(t.bytes());
             let resource = match view {
                 Some(view) => wgpu::BindingResource::TextureView(view),
-                None => wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }),
+                None => wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &region.buffer, offset: region.offset, size }),
             };
             entries.push(wgpu::BindGroupEntry { binding: b.binding, resource });
         }
@@ -393,7 +406,7 @@ impl Builder<'_> {
         let keys: BTreeSet<Represented> = commands.iter().flat_map(representations_of).collect();
         for key in keys {
             let info = self.program.tensor(key.tensor);
-            if is_kept(info.role) {
+            if info.role.is_kept() {
                 let make = || texture(self.device, self.program, key);
                 let texture = self.memory.representation(&info.name, key.form, make);
                 textures.insert((key, 0), texture.clone());

@@ -19,6 +19,8 @@ pub enum Role {
     ParameterGradient,
     /// Optimizer state, or state carried between micro-batches; initially zero, lives as long as the run.
     State,
+    /// Several parameters, their gradients or their states, one after another: see [`TensorInfo::within`].
+    Stack,
     /// Set once when the program is compiled.
     Constant,
     /// Read by the host after the step.
@@ -29,6 +31,11 @@ impl Role {
     /// Whether the planner may share its storage.
     pub fn is_planned(self) -> bool {
         self == Role::Activation
+    }
+
+    /// Whether it outlives a step: its storage and representations are in a [`Memory`](super::Memory).
+    pub fn is_kept(self) -> bool {
+        matches!(self, Role::Parameter | Role::ParameterGradient | Role::State | Role::Stack)
     }
 }
 
@@ -45,6 +52,8 @@ pub struct TensorInfo {
     pub role: Role,
     /// The values of a constant.
     pub values: Option<Vec<f32>>,
+    /// The stack that holds its elements, and the byte in it at which they start.
+    pub within: Option<(TensorId, u64)>,
 }
 
 impl TensorInfo {
@@ -124,6 +133,12 @@ impl Program {
     /// The description of a tensor.
     pub fn tensor(&self, id: TensorId) -> &TensorInfo {
         &self.tensors[id.0 as usize]
+    }
+
+    /// The tensors that a stack holds, in order; none if it is not a stack.
+    pub fn parts(&self, stack: TensorId) -> Vec<TensorId> {
+        let is_part = |t: &TensorInfo| t.within.is_some_and(|(within, _)| within == stack);
+        self.tensors.iter().enumerate().filter(|(_, t)| is_part(t)).map(|(index, _)| TensorId(index as u32)).collect()
     }
 
     /// Number of kernel launches in (micro, update).

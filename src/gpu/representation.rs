@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{BindingKind, Command, Program, Role, Tensor, TensorId};
+use super::{BindingKind, Command, Program, Tensor, TensorId};
 
 /// A form of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,11 +92,6 @@ pub fn schedule_refreshes(commands: &[Command], is_current: impl Fn(Represented)
     refreshes
 }
 
-/// Whether a tensor outlives a list of commands: its representations are kept beside it.
-pub fn is_kept(role: Role) -> bool {
-    matches!(role, Role::Parameter | Role::ParameterGradient | Role::State)
-}
-
 /// Width and height of a representation, in texels.
 pub fn texels(program: &Program, key: Represented) -> [u32; 2] {
     let Representation::Texels { width } = key.form;
@@ -123,7 +118,7 @@ pub fn plan_images(program: &Program, commands: &[Command], refreshes: &[Vec<Rep
     let mut plan = ImagePlan::default();
     let mut used_until = Vec::new();
     for (index, list) in refreshes.iter().enumerate() {
-        for key in list.iter().filter(|key| !is_kept(program.tensor(key.tensor).role)) {
+        for key in list.iter().filter(|key| !program.tensor(key.tensor).role.is_kept()) {
             let next = (index + 1..refreshes.len()).find(|i| refreshes[*i].contains(key)).unwrap_or(usize::MAX);
             let last = reads[key].iter().copied().rfind(|r| *r < next).unwrap_or(index);
             let extent = texels(program, *key);
@@ -146,7 +141,7 @@ pub fn image_bytes(programs: &[&Program]) -> u64 {
     let mut kept = BTreeSet::new();
     let mut total = 0;
     for program in programs {
-        let is_current = |key: Represented| is_kept(program.tensor(key.tensor).role);
+        let is_current = |key: Represented| program.tensor(key.tensor).role.is_kept();
         for commands in [&program.micro, &program.update] {
             let refreshes = schedule_refreshes(commands, is_current);
             total += plan_images(program, commands, &refreshes, true).textures.iter().map(|extent| bytes(*extent)).sum::<u64>();

@@ -97,6 +97,11 @@ impl Capabilities {
             && self.workgroup_bytes >= workgroup_bytes
     }
 
+    /// Whether matrix products are sums in registers, to which a kernel can apply a function before it stores them.
+    pub fn multiplies_in_registers(&self) -> bool {
+        !self.images && self.matrices == Capabilities::PORTABLE.matrices
+    }
+
     /// [`Capabilities::PORTABLE`] plus exactly what a source requires.
     fn with(requires: &Requirements) -> Capabilities {
         let Requirements { images, buffers: _, f16, subgroup, matrix, invocations, workgroup_bytes } = *requires;

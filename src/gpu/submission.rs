@@ -1,6 +1,6 @@
 //! Many replays of a plan in one submission, each with its own inputs, with results read back in between.
 
-use super::{Device, Download, GpuError, Memory, Plan, Role, Segment, Step, TensorId, readback::Readback};
+use super::{Device, Download, GpuError, Memory, Plan, Role, Segment, Step, TensorId, persistent::Region, readback::Readback};
 
 /// Bytes from the host that a submission copies to inputs between its replays.
 #[derive(Default)]
@@ -65,14 +65,14 @@ impl Submission<'_> {
     pub fn write(&mut self, tensor: TensorId, bytes: &[u8]) {
         let info = self.plan.program.tensor(tensor);
         assert_eq!(bytes.len() as u64, info.bytes(), "plan: bytes of {}", info.name);
-        if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
-            self.upload.copy(&mut self.encoder, buffer, bytes);
+        if let Some(region) = &self.plan.regions[tensor.0 as usize] {
+            self.upload.copy(&mut self.encoder, region, bytes);
         }
     }
 
     /// Sets the per-step scalars for the following replays.
     pub fn set_step(&mut self, step: &Step) {
-        self.upload.copy(&mut self.encoder, &self.plan.step, bytemuck::bytes_of(step));
+        self.upload.copy(&mut self.encoder, &Region::whole(self.plan.step.clone()), bytemuck::bytes_of(step));
     }
 
     /// Replays a segment.
@@ -87,8 +87,8 @@ impl Submission<'_> {
     pub fn read(&mut self, tensors: &[TensorId]) {
         let readback = self.readback.as_mut().expect("a submission that reads states the size");
         for tensor in tensors {
-            if let Some(buffer) = &self.plan.buffers[tensor.0 as usize] {
-                readback.copy(&mut self.encoder, buffer, 0, self.plan.program.tensor(*tensor).bytes());
+            if let Some(region) = &self.plan.regions[tensor.0 as usize] {
+                readback.copy(&mut self.encoder, &region.buffer, region.offset, self.plan.program.tensor(*tensor).bytes());
             }
         }
     }
@@ -106,9 +106,9 @@ impl Submission<'_> {
 }
 
 impl Upload {
-    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer, bytes: &[u8]) {
+    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, target: &Region, bytes: &[u8]) {
         let source = self.buffer.as_ref().expect("created at the start of the submission");
-        encoder.copy_buffer_to_buffer(source, self.bytes.len() as u64, target, 0, bytes.len() as u64);
+        encoder.copy_buffer_to_buffer(source, self.bytes.len() as u64, &target.buffer, target.offset, bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
     }
 }

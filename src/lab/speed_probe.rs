@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     data::{Corpus, tokenizer::Tokenizer},
-    gpu::Device,
+    gpu::{Device, Role},
     run::{
         Config,
         protocol::{Command, Problem, SessionEvent, Subscription},
@@ -144,7 +144,12 @@ impl<E: Environment> SpeedProbe<E> {
         let kernels = recording::kernels_for(config, device).unwrap_or(device.capabilities);
         let footprint = Footprint::of(config, kernels);
         let program = recording::training(config, kernels).program;
-        let mut tensors: Vec<(String, u64)> = program.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.bytes())).collect();
+        let mut tensors: Vec<(String, u64)> = program
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.role != Role::Stack) // Their parts are listed.
+            .map(|tensor| (tensor.name.clone(), tensor.bytes()))
+            .collect();
         tensors.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         tensors.truncate(LISTED);
         let (micro, update) = program.dispatches();

@@ -37,7 +37,8 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
-/// Prefixes of the states whose values are bounded: the means of squares, and 1 - beta^t.
+/// Prefixes of the states: the means, their squares', which are bounded, and 1 - beta^t, which are as well.
+const MEAN: &str = "adamw.m.";
 const MEAN_SQUARE: &str = "adamw.v.";
 const CORRECTIONS: &str = "adamw.corrections";
 
@@ -52,7 +53,7 @@ pub fn state_range(name: &str) -> RangeInclusive<f32> {
 }
 
 impl Graph {
-    /// Updates a parameter from its accumulated gradient, times the factor in `clip` (see [`Graph::grad_norm`]).
+    /// Updates a parameter, or a [stack](Graph::stack_parameters) of them, from its accumulated gradient, times the factor in `clip` (see [`Graph::grad_norm`]).
     /// Moments are the states `adamw.m.<name>` and `adamw.v.<name>`. Writes nothing if a gradient is not finite.
     ///
     /// Bias corrections count the updates that were applied: the state `adamw.corrections(<beta1>, <beta2>)` [1, 2],
@@ -66,8 +67,7 @@ impl Graph {
         let Trained { w, assignments } = trained.into();
         let name = self.program().tensor(w.id).name.clone();
         let (d_w, damage) = (self.param_grad(w), self.update_damage());
-        let m = self.state(&format!("adamw.m.{name}"), w.shape);
-        let v = self.state(&format!("{MEAN_SQUARE}{name}"), w.shape);
+        let (m, v) = (self.state_of(MEAN, w), self.state_of(MEAN_SQUARE, w));
         let length = w.shape.len();
         // Elements of an expert, if each has its own corrections, and the corrections.
         let (expert, corrections) = match assignments {

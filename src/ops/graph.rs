@@ -20,6 +20,8 @@ type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
 const SPLIT: &str = "SPLIT";
 /// The pipeline constant for the rows of a tensor that lie side by side in a row of its image.
 const FOLD: &str = "FOLD";
+/// Offsets of the parts of a stack are multiples of this: so must those of bindings be, in bytes.
+pub(super) const STACK_ALIGNMENT: u64 = 256;
 /// Maximum workgroups in one dimension of a grid.
 const MAX_WORKGROUPS: u32 = 65_535;
 
@@ -81,7 +83,7 @@ impl Graph {
         assert!(role.is_planned() || !self.index.contains_key(&name), "two tensors named {name}");
         let id = TensorId(self.program.tensors.len() as u32);
         self.index.entry(name.clone()).or_insert(id);
-        self.program.tensors.push(TensorInfo { name, shape, dtype, role, values: None });
+        self.program.tensors.push(TensorInfo { name, shape, dtype, role, values: None, within: None });
         self.missing_writes.push(u32::from(is_local));
         self.wants_grad.push(role == Role::Parameter);
         Tensor { id, shape, dtype, is_detached: false }
@@ -171,6 +173,30 @@ impl Graph {
     /// An f32 activation of `x`'s shape.
     pub fn like(&mut self, name: &str, x: Tensor) -> Tensor {
         self.tensor(name, x.shape)
+    }
+
+    /// Stores `parts` one after another, as the new tensor `name` [elements]. Their own handles remain valid.
+    ///
+    /// # Panics
+    /// If they do not outlive a step, are in a stack already, or kernels read them as images: these are kept for each tensor.
+    pub(super) fn stack(&mut self, name: &str, parts: &[Tensor]) -> Tensor {
+        assert!(!self.capabilities.images, "stack {name}: for kernels that read buffers");
+        let offsets = parts.iter().scan(0, |end, part| {
+            let start = *end;
+            *end += part.bytes().next_multiple_of(STACK_ALIGNMENT);
+            Some(start)
+        });
+        let offsets: Vec<u64> = offsets.collect();
+        let bytes: u64 = parts.iter().map(|part| part.bytes().next_multiple_of(STACK_ALIGNMENT)).sum();
+        let elements = u32::try_from(bytes / DType::F32.bytes()).expect("a stack fits a binding");
+        let stack = self.create(name, Shape::from([elements]), DType::F32, Role::Stack);
+        for (part, offset) in parts.iter().zip(offsets) {
+            let info = &mut self.program.tensors[part.id.0 as usize];
+            assert!(info.role.is_kept() && info.dtype == DType::F32, "stack {name}: {} is a {:?}", info.name, info.role);
+            assert!(info.within.is_none(), "stack {name}: {} is in another", info.name);
+            info.within = Some((stack.id, offset));
+        }
+        stack
     }
 
     /// Makes a tensor readable by the host after the step: its storage is not shared.
@@ -345,16 +371,16 @@ impl Graph {
         }
     }
 
-    /// The gradient of a parameter; kernels add to it.
+    /// The gradient of a parameter, or of a [stack of them](Graph::stack_parameters); kernels add to it.
     ///
     /// # Panics
-    /// If `w` is not a parameter.
+    /// If `w` is neither.
     pub fn param_grad(&mut self, w: Tensor) -> Tensor {
         let info = self.program.tensor(w.id);
-        assert_eq!(info.role, Role::Parameter, "param_grad: {} is a {:?}", info.name, info.role);
+        assert!(matches!(info.role, Role::Parameter | Role::Stack), "param_grad: {} is a {:?}", info.name, info.role);
         let name = format!("d_{}", info.name);
         let shape = info.shape;
-        let is_gradient = |t: &Tensor| self.program.tensor(t.id).role == Role::ParameterGradient;
+        let is_gradient = |t: &Tensor| matches!(self.program.tensor(t.id).role, Role::ParameterGradient | Role::Stack);
         let known = self.find(&name).filter(is_gradient);
         known.unwrap_or_else(|| self.create(&name, shape, DType::F32, Role::ParameterGradient)).reshape(w.shape)
     }

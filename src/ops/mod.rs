@@ -34,6 +34,7 @@ mod row_ranges;
 mod selection_bias;
 mod self_test;
 mod split_columns;
+mod stacks;
 mod take_heads;
 
 pub use crate::choices::{Activation, BalanceKind, MuonScale, RopePairing, RouterScores, SoftmaxOver};

@@ -86,7 +86,7 @@ impl Part {
 }
 
 impl Graph {
-    /// Updates matrices [rows, columns] or stacks of them [.., rows, columns] from their accumulated gradients, times
+    /// Updates matrices [rows, columns] or several of them [.., rows, columns], such as a [stack](Graph::stack_matrices), from their accumulated gradients, times
     /// the factor in `clip` (see [`Graph::grad_norm`]). Momenta are the states `muon.momentum.<name>`. Writes nothing
     /// if a gradient was not finite.
     ///
@@ -99,7 +99,7 @@ impl Graph {
             let name = self.program().tensor(w.id).name.clone();
             let &[.., rows, columns] = w.shape.as_slice() else { panic!("muon: {name} {:?} is not a matrix", w.shape) };
             let d_w = self.param_grad(w);
-            let momentum = self.state(&format!("muon.momentum.{name}"), w.shape);
+            let momentum = self.state_of("muon.momentum.", w);
             let slices = w.shape.len() / (rows * columns);
             assert!(counts.is_none_or(|c| c.shape.len() == slices), "muon: {name} {:?} and counts {counts:?}", w.shape);
             let part = Part { w, d_w, momentum, counts, rows, columns, first: 0, slices };

@@ -93,6 +93,7 @@ fn planted_faults_are_caught() {
             dtype: first.dtype,
             role: Role::Parameter,
             values: None,
+            within: None,
         };
         p.tensors.push(copy);
     });

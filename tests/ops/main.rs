@@ -39,6 +39,7 @@ mod self_test;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
 mod split_columns;
+mod stacks;
 mod take_heads;
 mod torch;
 mod update;

@@ -49,8 +49,14 @@ fn tensor(id: usize, width: u32) -> Tensor {
 /// A program in SSA form: each command reads an earlier tensor and writes a new one. `(source, width, is_image)`.
 fn program(steps: &[(usize, u32, bool)], update_from: usize) -> Program {
     let mut program = Program::default();
-    let info =
-        |name: String, width: u32, role: Role| TensorInfo { name, shape: Shape::from([4, width]), dtype: DType::F32, role, values: None };
+    let info = |name: String, width: u32, role: Role| TensorInfo {
+        name,
+        shape: Shape::from([4, width]),
+        dtype: DType::F32,
+        role,
+        values: None,
+        within: None,
+    };
     program.tensors.push(info("input".into(), 64, Role::Input));
     for (index, (source, width, is_image)) in steps.iter().enumerate() {
         let source = source % (index + 1);

@@ -88,3 +88,37 @@ fn backward_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         }
     }
 }
+
+// As backward, and y again, so that it need not be kept from forward to backward.
+// grid: width / TILE_WIDTH, n / width / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn backward_again(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    for (var repeat = 0u; repeat < REPEATS; repeat++) {
+        let at = place(workgroup, local, repeat);
+        if (is_inside(at)) {
+            let a = load_x_of(at, params.width, params.n);
+            let m = mask(at);
+            store_d_x_of(at, params.width, params.n, activate_slope(a) * m * load_d_y_of(at, params.width, params.n));
+            store_y_of(at, params.width, params.n, activate(a) * m);
+        }
+    }
+}
+
+// As backward_gated, and y again.
+// grid: width / TILE_WIDTH, n / width / TILE_ROWS
+@compute @workgroup_size(COLUMNS, ROWS)
+fn backward_gated_again(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    for (var repeat = 0u; repeat < REPEATS; repeat++) {
+        let at = place(workgroup, local, repeat);
+        if (is_inside(at)) {
+            let a = load_x_of(at, params.width, params.n);
+            let m = mask(at);
+            let value = activate(a) * m;
+            let other = load_up_of(at, params.width, params.n);
+            let d = load_d_y_of(at, params.width, params.n);
+            store_d_x_of(at, params.width, params.n, activate_slope(a) * m * other * d);
+            store_d_up_of(at, params.width, params.n, value * d);
+            store_y_of(at, params.width, params.n, value * other);
+        }
+    }
+}

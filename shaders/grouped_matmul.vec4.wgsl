@@ -1,16 +1,26 @@
 // Linear layers of E experts over rows sorted by expert on GPUs, as grouped_matmul.wgsl, four elements at a time: see
-// lib/register_tile.wgsl.
+// lib/register_tile.wgsl. Two products of an expert's FFN also have its activation f and the mask m of its dropout, as activation.wgsl:
+//   nt_activated: y = a w^T + bias, activated = f(y) m             nn_activated: y = (a w) m f'(pre), activated = f(pre) m
+//   nt_gated: y = a w^T + bias, activated = f(pre) y m, pre the gate
+//   nn_gated: y = (a w) m f'(pre) up, d_up = (a w) m f(pre), activated = f(pre) up m
+// nn_ of down's weights computes the inner layer again, so that it need not be kept from forward to backward.
 //
 // fits: n % 4 == 0 && k % 4 == 0
 // rank: 5
 // unchecked: bounds
 
+import package::lib::activation::{activate, activate_slope};
+import package::lib::dropout::dropout_scale4;
 import package::lib::register_tile::{REGISTER_DEPTH, REGISTER_LANES, REGISTER_TILE, multiply_registers, register_row, sh_tiles, stage, staging_block};
 
 struct Params {
     experts: u32,
     n: u32,
     k: u32,
+    has_bias: u32, // of the entry points with an activation, as all below
+    p: f32,        // probability of dropout
+    stream: u32,
+    first: u32,    // elements of the layer before these, a multiple of 4
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -20,6 +30,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> d_w: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read> bias: array<vec4<f32>>; // [E, n]
+@group(0) @binding(8) var<storage, read> pre: array<vec4<f32>>;  // the activation's argument
+@group(0) @binding(9) var<storage, read> up: array<vec4<f32>>;
+@group(0) @binding(10) var<storage, read_write> d_up: array<vec4<f32>>;
+@group(0) @binding(11) var<storage, read_write> activated: array<vec4<f32>>;
 
 // The rows of one expert that a tile owns.
 struct RowTile {
@@ -73,9 +88,8 @@ fn load_block(tile: RowTile, column_tile: u32, place: vec3<u32>, k: u32, w_is_tr
     return right(w_is_transposed, tile.expert, column_tile * REGISTER_TILE + 4u * place.y, k + 4u * place.z);
 }
 
-// Stores an invocation's 8x4 elements of a tile of rows times an expert's weights.
-fn product(tile: RowTile, column_tile: u32, local: u32, w_is_transposed: bool) {
-    var sum: array<vec4<f32>, 8>;
+// An invocation's 8x4 elements of a tile of rows times an expert's weights.
+fn product(tile: RowTile, column_tile: u32, local: u32, w_is_transposed: bool, sum: ptr<function, array<vec4<f32>, 8>>) {
     let place = staging_block(local, false, w_is_transposed);
     var next = load_block(tile, column_tile, place, 0u, w_is_transposed);
     // The length is never the smaller one. It hides the uniform from lavapipe before Mesa 23, see attention.cpu.wgsl.
@@ -84,18 +98,41 @@ fn product(tile: RowTile, column_tile: u32, local: u32, w_is_transposed: bool) {
         stage(place, next);
         workgroupBarrier();
         next = load_block(tile, column_tile, place, k + REGISTER_DEPTH, w_is_transposed);
-        multiply_registers(local, &sum);
+        multiply_registers(local, sum);
         workgroupBarrier();
     }
+}
+
+// Row and column / 4 of row `i` of an invocation's elements.
+fn place_of(tile: RowTile, column_tile: u32, local: u32, i: u32) -> vec2<u32> {
+    return vec2<u32>(tile.first, column_tile * (REGISTER_TILE / 4u)) + register_row(local, i);
+}
+
+fn is_inside(tile: RowTile, at: vec2<u32>) -> bool {
+    return at.x < tile.end && at.y < params.n / 4u;
+}
+
+fn store(tile: RowTile, column_tile: u32, local: u32, sum: ptr<function, array<vec4<f32>, 8>>) {
     @unroll for (var i = 0u; i < 8u; i++) {
-        let at = vec2<u32>(tile.first, column_tile * (REGISTER_TILE / 4u)) + register_row(local, i);
-        if (at.x < tile.end && at.y < params.n / 4u) {
-            y[at.x * (params.n / 4u) + at.y] = sum[i];
+        let at = place_of(tile, column_tile, local, i);
+        if (is_inside(tile, at)) {
+            y[at.x * (params.n / 4u) + at.y] = (*sum)[i];
         }
     }
 }
 
-// A workgroup owns a tile of rows of one expert by as many columns, an invocation 8x4 elements of it.
+fn mask(group: u32) -> vec4<f32> {
+    return dropout_scale4(params.first / 4u + group, params.p, params.stream);
+}
+
+fn biased(value: vec4<f32>, expert: u32, column: u32) -> vec4<f32> {
+    if (params.has_bias != 0u) {
+        return value + bias[expert * (params.n / 4u) + column];
+    }
+    return value;
+}
+
+// A workgroup owns a tile of rows of one expert by as many columns, an invocation 8x4 elements of it; so do all but the last.
 // grid: rows(a) / REGISTER_TILE + experts, n / REGISTER_TILE
 @compute @workgroup_size(REGISTER_LANES)
 fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -103,10 +140,11 @@ fn nt(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     if (tile.expert == params.experts) {
         return;
     }
-    product(tile, workgroup.y, local, true);
+    var sum: array<vec4<f32>, 8>;
+    product(tile, workgroup.y, local, true, &sum);
+    store(tile, workgroup.y, local, &sum);
 }
 
-// As nt.
 // grid: rows(a) / REGISTER_TILE + experts, n / REGISTER_TILE
 @compute @workgroup_size(REGISTER_LANES)
 fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -114,7 +152,91 @@ fn nn(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_ind
     if (tile.expert == params.experts) {
         return;
     }
-    product(tile, workgroup.y, local, false);
+    var sum: array<vec4<f32>, 8>;
+    product(tile, workgroup.y, local, false, &sum);
+    store(tile, workgroup.y, local, &sum);
+}
+
+// grid: rows(a) / REGISTER_TILE + experts, n / REGISTER_TILE
+@compute @workgroup_size(REGISTER_LANES)
+fn nt_activated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tile = find_tile(workgroup.x);
+    if (tile.expert == params.experts) {
+        return;
+    }
+    var sum: array<vec4<f32>, 8>;
+    product(tile, workgroup.y, local, true, &sum);
+    @unroll for (var i = 0u; i < 8u; i++) {
+        let at = place_of(tile, workgroup.y, local, i);
+        if (is_inside(tile, at)) {
+            let to = at.x * (params.n / 4u) + at.y;
+            let value = biased(sum[i], tile.expert, at.y);
+            y[to] = value;
+            activated[to] = activate(value) * mask(to);
+        }
+    }
+}
+
+// grid: rows(a) / REGISTER_TILE + experts, n / REGISTER_TILE
+@compute @workgroup_size(REGISTER_LANES)
+fn nt_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tile = find_tile(workgroup.x);
+    if (tile.expert == params.experts) {
+        return;
+    }
+    var sum: array<vec4<f32>, 8>;
+    product(tile, workgroup.y, local, true, &sum);
+    @unroll for (var i = 0u; i < 8u; i++) {
+        let at = place_of(tile, workgroup.y, local, i);
+        if (is_inside(tile, at)) {
+            let to = at.x * (params.n / 4u) + at.y;
+            let value = biased(sum[i], tile.expert, at.y);
+            y[to] = value;
+            activated[to] = activate(pre[to]) * mask(to) * value;
+        }
+    }
+}
+
+// grid: rows(a) / REGISTER_TILE + experts, n / REGISTER_TILE
+@compute @workgroup_size(REGISTER_LANES)
+fn nn_activated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tile = find_tile(workgroup.x);
+    if (tile.expert == params.experts) {
+        return;
+    }
+    var sum: array<vec4<f32>, 8>;
+    product(tile, workgroup.y, local, false, &sum);
+    @unroll for (var i = 0u; i < 8u; i++) {
+        let at = place_of(tile, workgroup.y, local, i);
+        if (is_inside(tile, at)) {
+            let to = at.x * (params.n / 4u) + at.y;
+            let m = mask(to);
+            y[to] = activate_slope(pre[to]) * m * sum[i];
+            activated[to] = activate(pre[to]) * m;
+        }
+    }
+}
+
+// grid: rows(a) / REGISTER_TILE + experts, n / REGISTER_TILE
+@compute @workgroup_size(REGISTER_LANES)
+fn nn_gated(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tile = find_tile(workgroup.x);
+    if (tile.expert == params.experts) {
+        return;
+    }
+    var sum: array<vec4<f32>, 8>;
+    product(tile, workgroup.y, local, false, &sum);
+    @unroll for (var i = 0u; i < 8u; i++) {
+        let at = place_of(tile, workgroup.y, local, i);
+        if (is_inside(tile, at)) {
+            let to = at.x * (params.n / 4u) + at.y;
+            let m = mask(to);
+            let value = activate(pre[to]) * m;
+            y[to] = activate_slope(pre[to]) * m * up[to] * sum[i];
+            d_up[to] = value * sum[i];
+            activated[to] = value * up[to];
+        }
+    }
 }
 
 // Four rows from `row` of a (of b) and four of its columns, 0 outside; column i of the block holds row + i.

@@ -11,6 +11,10 @@ struct Params {
     experts: u32,
     n: u32,
     k: u32,
+    has_bias: u32, // of the entry points with an activation, as all below
+    p: f32,        // probability of dropout
+    stream: u32,
+    first: u32,    // elements of the layer before these, a multiple of 4
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

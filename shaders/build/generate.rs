@@ -141,7 +141,7 @@ fn call(name: &str, siblings: &[Sibling], out: &mut String) -> Result<(), String
     }
     let uses_params = all.iter().any(|(_, e)| e.uses_params);
     let mut overrides: Vec<&String> = Vec::new();
-    for (sibling, o) in all.iter().flat_map(|(s, _)| s.source.overrides.iter().map(move |o| (s, o))) {
+    for (sibling, o) in all.iter().flat_map(|(s, entry)| entry.overrides.iter().map(move |o| (s, o))) {
         let is_stated = sibling.states.entries.get(name).is_some_and(|e| e.constants.iter().any(|(known, _)| known == o));
         if !is_stated && is_of_call(o) && !overrides.contains(&o) {
             overrides.push(o);
@@ -214,7 +214,7 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
         if let Some((unknown, _)) = own.constants.iter().find(|(name, _)| !source.overrides.contains(name)) {
             return Err(at(format!("`constants: {unknown}`: the source has no override of this name")));
         }
-        let overrides = source.overrides.iter().filter(|o| is_of_call(o) && own.constants.iter().all(|(name, _)| name != *o));
+        let overrides = entry.overrides.iter().filter(|o| is_of_call(o) && own.constants.iter().all(|(name, _)| name != *o));
         let overrides = overrides.map(|o| format!("{o:?}")).collect::<Vec<_>>().join(", ");
         let stated = own.constants.iter().map(|(name, value)| format!("({name:?}, {value:?})")).collect::<Vec<_>>().join(", ");
         let bytes = if entry.uses_params { source.params.as_ref().map_or(0, |p| p.1) } else { 0 };

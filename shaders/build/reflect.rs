@@ -1,8 +1,10 @@
 //! Reflection: one WGSL source -> what Rust has to know of it, validated with exactly what the source states that it requires
 //! and checked at browser default limits unless it states others.
 
+use std::collections::BTreeSet;
+
 use naga::{
-    AddressSpace, Handle, Literal, Module, ScalarKind, StorageAccess, TypeInner,
+    AddressSpace, Block, Expression, Function, Handle, Literal, Module, ScalarKind, Statement, StorageAccess, TypeInner,
     proc::Layouter,
     valid::{Capabilities, FunctionInfo, GlobalUse, ModuleInfo, ValidationFlags, Validator},
 };
@@ -38,6 +40,8 @@ pub struct Entry {
     pub name: String,
     pub uses_params: bool,
     pub uses_step: bool,
+    /// Those of the source's that it reads.
+    pub overrides: Vec<String>,
     pub bindings: Vec<Binding>,
 }
 
@@ -200,7 +204,38 @@ impl Reader<'_> {
                 bindings.push(self.binding(variable, binding.binding, uses[handle])?);
             }
         }
-        Ok(Entry { name: entry.name.clone(), uses_params, uses_step, bindings })
+        let mut overrides = BTreeSet::new();
+        self.overrides_of(&entry.function, &mut overrides);
+        let overrides = overrides.into_iter().filter_map(|handle| self.module.overrides[handle].name.clone()).collect();
+        Ok(Entry { name: entry.name.clone(), uses_params, uses_step, overrides, bindings })
+    }
+
+    /// The overrides that a function and what it calls read.
+    fn overrides_of(&self, function: &Function, found: &mut BTreeSet<Handle<naga::Override>>) {
+        found.extend(function.expressions.iter().filter_map(|(_, expression)| match expression {
+            Expression::Override(handle) => Some(*handle),
+            _ => None,
+        }));
+        self.overrides_of_calls(&function.body, found);
+    }
+
+    fn overrides_of_calls(&self, block: &Block, found: &mut BTreeSet<Handle<naga::Override>>) {
+        for statement in block {
+            match statement {
+                Statement::Call { function, .. } => self.overrides_of(&self.module.functions[*function], found),
+                Statement::Block(inner) => self.overrides_of_calls(inner, found),
+                Statement::If { accept, reject, .. } => {
+                    self.overrides_of_calls(accept, found);
+                    self.overrides_of_calls(reject, found);
+                }
+                Statement::Loop { body, continuing, .. } => {
+                    self.overrides_of_calls(body, found);
+                    self.overrides_of_calls(continuing, found);
+                }
+                Statement::Switch { cases, .. } => cases.iter().for_each(|case| self.overrides_of_calls(&case.body, found)),
+                _ => {}
+            }
+        }
     }
 
     fn binding(&self, variable: &naga::GlobalVariable, binding: u32, uses: GlobalUse) -> Result<Binding, String> {

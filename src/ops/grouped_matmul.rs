@@ -7,7 +7,8 @@
 
 use super::{
     Graph,
-    kernels::grouped_matmul::{Nn, Nt, Params, TnAccumulate},
+    activation::{Again, Function},
+    kernels::grouped_matmul::{Nn, NnActivated, NnGated, Nt, NtActivated, NtGated, Params, TnAccumulate},
 };
 use crate::gpu::{DType, Role, Tensor};
 
@@ -29,12 +30,73 @@ impl Graph {
         assert_eq!(k, w_k, "grouped_matmul {form:?}: a {:?} against w {:?}", a.shape, w.shape);
         check_offsets(offsets, experts);
         let y = self.tensor("grouped_matmul", [rows, n]); // [A, n]
-        let params = Params { experts, n, k };
+        let params = Params { experts, n, k, ..Default::default() };
         match form {
             GroupedForm::Nt => self.dispatch(Nt { params, a, w, offsets, y }),
             GroupedForm::Nn => self.dispatch(Nn { params, a, w, offsets, y }),
         }
         y
+    }
+
+    /// `y[r] = a[r] w[e]^T` plus the bias of its expert, and what `function` makes of y (of `gate` and y), both [A, out], in one launch.
+    /// `None` if there is no such kernel. Records no backward.
+    pub(super) fn grouped_matmul_activated(
+        &mut self,
+        a: Tensor,
+        w: Tensor,
+        bias: Option<Tensor>,
+        offsets: Tensor,
+        gate: Option<Tensor>,
+        function: Function,
+    ) -> Option<(Tensor, Tensor)> {
+        let [rows, _] = a.shape.matrix("grouped_matmul a"); // A, in
+        let [_, out, inner] = w.shape.dims("grouped_matmul w");
+        let Activated { params, kind, has_dropout } = self.activated_product(w, [out, inner], function)?;
+        let params = Params { has_bias: bias.is_some().into(), ..params };
+        let bias = bias.unwrap_or(w); // An absent bias is not read.
+        let [y, activated] = ["grouped_matmul", "activation"].map(|name| self.tensor(name, [rows, out])); // [A, out]
+        let is_recorded = match gate {
+            Some(pre) => self.try_dispatch(&NtGated { params, kind, has_dropout, a, w, offsets, y, bias, pre, activated }),
+            None => self.try_dispatch(&NtActivated { params, kind, has_dropout, a, w, offsets, y, bias, activated }),
+        };
+        is_recorded.then_some((y, activated))
+    }
+
+    /// [`Graph::activated_again`] of `d_y[r] w[e]`, d_y [A, out]: in one launch if there is such a kernel.
+    pub(super) fn grouped_activated_again(
+        &mut self,
+        d_y: Tensor,
+        w: Tensor,
+        offsets: Tensor,
+        pre: Tensor,
+        up: Option<Tensor>,
+        function: Function,
+    ) -> Again {
+        let [_, out, inner] = w.shape.dims("grouped_matmul w");
+        if let Some(Activated { params, kind, has_dropout }) = self.activated_product(w, [inner, out], function) {
+            let again = Again::new(self, pre, up); // [A, in]
+            let (a, y, activated) = (d_y, again.d_x, again.y);
+            let is_recorded = match (up, again.d_up) {
+                (Some(up), Some(d_up)) => {
+                    self.try_dispatch(&NnGated { params, kind, has_dropout, a, w, offsets, y, pre, up, d_up, activated })
+                }
+                _ => self.try_dispatch(&NnActivated { params, kind, has_dropout, a, w, offsets, y, pre, activated }),
+            };
+            if is_recorded {
+                return again;
+            }
+        }
+        let d_inner = self.grouped_matmul(d_y, w, offsets, GroupedForm::Nn); // [A, in]
+        self.activated_again(pre, up, function, d_inner)
+    }
+
+    /// What the kernels with an activation have in common, for sizes [n, k]; `None` where products on cooperative matrices or images are
+    /// faster by more than a launch.
+    fn activated_product(&self, w: Tensor, [n, k]: [u32; 2], function: Function) -> Option<Activated> {
+        let [experts, ..] = w.shape.dims::<3>("grouped_matmul w");
+        let Function { kind, p, stream, first } = function;
+        let params = Params { experts, n, k, has_bias: 0, p, stream, first };
+        self.capabilities.multiplies_in_registers().then_some(Activated { params, kind, has_dropout: function.has_dropout() })
     }
 
     /// `d_w[e] += sum over the rows r of expert e of d_y[r]^T x[r]`: d_y [A, out], x [A, in], d_w [E, out, in].
@@ -51,29 +113,47 @@ impl Graph {
             d_w.shape
         );
         check_offsets(offsets, experts);
-        self.dispatch(TnAccumulate { params: Params { experts, n, k }, a: d_y, b: x, offsets, d_w });
+        let params = Params { experts, n, k, ..Default::default() };
+        self.dispatch(TnAccumulate { params, a: d_y, b: x, offsets, d_w });
     }
 
     /// A linear layer for each expert: row r of `x` [A, in] times `w[e]` [out, in] transposed, y [A, out].
     pub fn grouped_linear(&mut self, x: Tensor, w: Tensor, offsets: Tensor) -> Tensor {
         let y = self.grouped_matmul(x, w, offsets, GroupedForm::Nt); // [A, out]
+        self.grouped_linear_backward(x, w, offsets, y);
+        y
+    }
+
+    /// The backward of [`Graph::grouped_linear`], wherever `y` was computed.
+    pub(super) fn grouped_linear_backward(&mut self, x: Tensor, w: Tensor, offsets: Tensor, y: Tensor) {
         self.on_backward(y, move |g, d_y| {
             if g.wants_grad(x) {
                 let d_x = g.grouped_matmul(d_y, w, offsets, GroupedForm::Nn); // [A, in]
                 g.add_grad(x, d_x);
             }
-            if g.program().tensor(w.id).role == Role::Parameter {
-                let d_w = g.param_grad(w); // [E, out, in]
-                g.grouped_matmul_accumulate(d_y, x, offsets, d_w);
-            } else if g.wants_grad(w) {
-                let d_w = g.like("d_grouped_linear.w", w); // [E, out, in]
-                g.clear(d_w);
-                g.grouped_matmul_accumulate(d_y, x, offsets, d_w);
-                g.add_grad(w, d_w);
-            }
+            g.grouped_weight_gradient(d_y, x, w, offsets);
         });
-        y
     }
+
+    /// Adds the gradient of the weights `w` [E, out, in] that have made rows of `d_y` [A, out] from those of `x` [A, in].
+    pub(super) fn grouped_weight_gradient(&mut self, d_y: Tensor, x: Tensor, w: Tensor, offsets: Tensor) {
+        if self.program().tensor(w.id).role == Role::Parameter {
+            let d_w = self.param_grad(w); // [E, out, in]
+            self.grouped_matmul_accumulate(d_y, x, offsets, d_w);
+        } else if self.wants_grad(w) {
+            let d_w = self.like("d_grouped_linear.w", w); // [E, out, in]
+            self.clear(d_w);
+            self.grouped_matmul_accumulate(d_y, x, offsets, d_w);
+            self.add_grad(w, d_w);
+        }
+    }
+}
+
+/// The parameters of a product with an activation.
+struct Activated {
+    params: Params,
+    kind: u32,
+    has_dropout: u32,
 }
 
 fn check_offsets(offsets: Tensor, experts: u32) {

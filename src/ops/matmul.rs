@@ -172,17 +172,22 @@ impl Graph {
                 let d_x = g.matmul(d_y, flat(w), Form::Nn); // [N, in]
                 g.add_grad(x, d_x);
             }
-            if g.program().tensor(w.id).role == Role::Parameter {
-                let d_w = g.param_grad(w); // [out, in]
-                g.matmul_accumulate(d_y, flat(x), d_w);
-            } else if g.wants_grad(w) {
-                let d_w = g.matmul(d_y, flat(x), Form::Tn); // [out, in]
-                g.add_grad(w, d_w);
-            }
+            g.weight_gradient(d_y, x, w);
             if let Some(residual) = residual.filter(|r| g.wants_grad(*r)) {
                 g.add_grad(residual, d_y);
             }
         });
+    }
+
+    /// Adds the gradient of the weights `w` [out, in] that have made the rows of `d_y` [N, out] from those of `x` [.., in].
+    pub(super) fn weight_gradient(&mut self, d_y: Tensor, x: Tensor, w: Tensor) {
+        if self.program().tensor(w.id).role == Role::Parameter {
+            let d_w = self.param_grad(w); // [out, in]
+            self.matmul_accumulate(d_y, flat(x), d_w);
+        } else if self.wants_grad(w) {
+            let d_w = self.matmul(d_y, flat(x), Form::Tn); // [out, in]
+            self.add_grad(w, d_w);
+        }
     }
 }
 

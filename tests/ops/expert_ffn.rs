@@ -3,7 +3,7 @@
 
 use crate::{
     activation, balance, combine, gather_rows,
-    harness::{Array, Case, Input, check, device, run, tiers},
+    harness::{Array, Case, Input, catches, check, device, run, tiers},
     permute::{experts_drawn, reference, routing},
     router,
 };
@@ -89,50 +89,88 @@ fn bias_follows_the_twin() {
     }
 }
 
+/// Rows, experts, width, expert width, activation, whether it is gated and has biases, dropout.
+type Variant = (u32, u32, u32, u32, Activation, bool, bool, f32);
+
+/// The experts' FFN on an adapter that binds at most `binding_bytes`.
+fn outcome(case: Case, variant: Variant, binding_bytes: u64) -> Result<(), String> {
+    let (rows, experts, d, width, f, gated, with_bias, p) = variant;
+    let expert = with_empty_expert(rows, experts);
+    let bias = |name: &str, width| Input::normal(name, [experts, width]).scaled(0.1).param();
+    case.try_check(
+        &[
+            Input::normal("x", [rows, d]),
+            weight("up", [experts, width, d]),
+            weight("gate", [experts, width, d]),
+            weight("down", [experts, d, width]),
+            bias("up_bias", width),
+            bias("gate_bias", width),
+            bias("down_bias", d),
+            Input::u32("expert", [rows, 1], expert.clone()),
+            Input::normal("gates", [rows, 1]),
+        ],
+        |g, t| {
+            g.capabilities.binding_bytes = binding_bytes;
+            let routing = routing(g, t[7], t[8], experts);
+            let offsets = g.permute(&routing).offsets;
+            let weights = FfnWeights { up: t[1], gate: gated.then_some(t[2]), down: t[3] };
+            let [up, gate, down] = [t[4], t[5], t[6]].map(|b| with_bias.then_some(b));
+            let biases = ExpertBiases { up, gate: gate.filter(|_| gated), down };
+            vec![g.expert_ffn(t[0], offsets, &weights, &biases, f, p)]
+        },
+        |a| {
+            let bias = |i: usize| with_bias.then_some(&a[i]);
+            let layers = Layers { up: (&a[1], bias(4)), gate: gated.then_some((&a[2], bias(5))), down: (&a[3], bias(6)) };
+            vec![twin(&a[0], &layers, &expert_of(&expert, experts), f, p)]
+        },
+    )
+}
+
 #[test]
 fn follows_the_twin() {
-    let cases = [
+    let cases: [Variant; 7] = [
         (1, 1, 3, 5, Activation::Silu, false, false, 0.0),
         (37, 3, 7, 11, Activation::Gelu, false, true, 0.0),
         (37, 3, 7, 11, Activation::Silu, true, true, 0.3),
         (67, 4, 64, 128, Activation::ReluSquared, false, false, 0.3),
         (67, 4, 64, 64, Activation::GeluTanh, true, false, 0.0),
+        (67, 3, 20, 68, Activation::Silu, false, true, 0.0),
+        (67, 3, 68, 20, Activation::Gelu, true, true, 0.3),
     ];
     // Whole, and in parts of rows that an adapter of little memory could bind: gradients are sums over the parts.
     let in_parts = [(131, 3, 7, 12, Activation::Gelu, true, true, 0.3), (150, 4, 64, 64, Activation::Silu, false, true, 0.3)];
     let whole = cases.into_iter().map(|case| (case, u64::MAX));
-    for ((rows, experts, d, width, f, gated, with_bias, p), limit) in whole.chain(in_parts.map(|case| (case, 64 * 4 * u64::from(case.3)))) {
-        let expert = with_empty_expert(rows, experts);
-        let bias = |name: &str, width| Input::normal(name, [experts, width]).scaled(0.1).param();
-        check(
-            &format!("expert_ffn {rows}x{d}, {experts} experts of {width}, {f:?}, gated {gated}, bias {with_bias}, dropout {p}"),
-            &[
-                Input::normal("x", [rows, d]),
-                weight("up", [experts, width, d]),
-                weight("gate", [experts, width, d]),
-                weight("down", [experts, d, width]),
-                bias("up_bias", width),
-                bias("gate_bias", width),
-                bias("down_bias", d),
-                Input::u32("expert", [rows, 1], expert.clone()),
-                Input::normal("gates", [rows, 1]),
-            ],
-            |g, t| {
-                g.capabilities.binding_bytes = limit;
-                let routing = routing(g, t[7], t[8], experts);
-                let offsets = g.permute(&routing).offsets;
-                let weights = FfnWeights { up: t[1], gate: gated.then_some(t[2]), down: t[3] };
-                let [up, gate, down] = [t[4], t[5], t[6]].map(|b| with_bias.then_some(b));
-                let biases = ExpertBiases { up, gate: gate.filter(|_| gated), down };
-                vec![g.expert_ffn(t[0], offsets, &weights, &biases, f, p)]
-            },
-            |a| {
-                let bias = |i: usize| with_bias.then_some(&a[i]);
-                let layers = Layers { up: (&a[1], bias(4)), gate: gated.then_some((&a[2], bias(5))), down: (&a[3], bias(6)) };
-                vec![twin(&a[0], &layers, &expert_of(&expert, experts), f, p)]
-            },
-        );
+    for (variant, limit) in whole.chain(in_parts.map(|case| (case, 64 * 4 * u64::from(case.3)))) {
+        outcome(Case::new(format!("expert_ffn {variant:?}")), variant, limit).unwrap_or_else(|message| panic!("{message}"));
     }
+}
+
+/// Products in registers have the activation of the inner layer.
+#[test]
+fn mutants_of_products_with_an_activation_are_caught() {
+    let plain = [
+        ("grouped_matmul_vec4", "y[to] = activate_slope(pre[to]) * m * sum", "y[to] = m * sum"),
+        ("grouped_matmul_vec4", "activated[to] = activate(pre[to]) * m;", "activated[to] = activate(pre[to]);"),
+        ("grouped_matmul_vec4", "activated[to] = activate(value) * mask(to)", "activated[to] = activate(value)"),
+        ("grouped_matmul_vec4", "value + bias[", "value - bias["),
+    ];
+    catches(&plain, |case| outcome(case, (37, 3, 12, 20, Activation::Silu, false, true, 0.3), u64::MAX));
+    let gated = [
+        ("grouped_matmul_vec4", "* mask(to) * value", "* mask(to)"),
+        ("grouped_matmul_vec4", "* m * up[to] * sum", "* m * sum"),
+        ("grouped_matmul_vec4", "d_up[to] = value * sum", "d_up[to] = sum"),
+        ("grouped_matmul_vec4", "activated[to] = value * up[to]", "activated[to] = value"),
+    ];
+    catches(&gated, |case| outcome(case, (37, 3, 12, 20, Activation::Silu, true, true, 0.3), u64::MAX));
+    // And without such products.
+    let again = [
+        ("activation", "store_y_of(at, params.width, params.n, activate(a) * m)", "store_y_of(at, params.width, params.n, m)"),
+        ("activation", "store_d_x_of(at, params.width, params.n, activate_slope(a) * m *", "store_d_x_of(at, params.width, params.n, m *"),
+    ];
+    catches(&again, |case| outcome(case, (37, 3, 7, 11, Activation::Silu, false, true, 0.3), u64::MAX));
+    let again =
+        [("activation", "value * other)", "value)"), ("activation", "value * d)", "d)"), ("activation", "* m * other * d", "* m * d")];
+    catches(&again, |case| outcome(case, (37, 3, 7, 11, Activation::Silu, true, true, 0.3), u64::MAX));
 }
 
 /// Tokens, width, experts, experts a token, expert width.
@@ -158,7 +196,7 @@ fn block(g: &mut Graph, t: &[Tensor], experts_per_token: u32) -> Vec<Tensor> {
     let y = g.combine(out, &routing, &permutation, Some(t[0]), 0.0);
     let options =
         BalanceOptions { kind: BalanceKind::Switch, running_load: None, sequence_length: t[0].shape.as_slice()[0], measures_gates: true };
-    vec![y, g.balance_loss(&routing, options).loss]
+    vec![y, g.balance_loss(&routing, options, None).loss]
 }
 
 fn block_twin(a: &[Array], experts_per_token: u32) -> Vec<Array> {
@@ -193,8 +231,8 @@ fn mutants_of_backward_code_are_caught() {
         ("router", "if (saved_expert[choice + k] == e) {", "if (k == e) {"),
         ("router", "saved_d_logits[row + e], w[", "saved_d_logits[row + e] * 1.01, w["),
         ("router", "n = local / COLUMNS; n < params.tokens", "n = local / COLUMNS; n + 1u < params.tokens"),
-        ("balance", "scale * step.z_coefficient * 2.0 *", "scale * step.z_coefficient *"),
-        ("balance", "f32(params.experts) * own_load;", "f32(params.experts) * saved_load[0];"),
+        ("balance", "* step.z_coefficient * 2.0 *", "* step.z_coefficient *"),
+        ("balance", "saved_load[s * params.experts + e]", "saved_load[0]"),
         ("combine", "weight * d;", "d;"),
         ("combine", "d_gate[assignment] = sh_sum[0];", "d_gate[slot] = sh_sum[0];"),
         ("gather_rows", "for (var k = 0u; k < params.experts_per_token", "for (var k = 1u; k < params.experts_per_token"),

@@ -3,6 +3,8 @@
 //   y = f(x) m        d_x = f'(x) m d_y
 //   gated (Shazeer, arXiv 2002.05202): y = f(gate) up m        d_gate = f'(gate) up m d_y        d_up = f(gate) m d_y
 // In all entry points the repeats are a loop, because unrolled code is slow to compile.
+//
+// halves: results
 
 import package::lib::activation::{activate, activate_slope};
 import package::lib::dropout::dropout_scale4;

@@ -3,13 +3,15 @@
 // requires: buffers
 // fits: width % 4 == 0
 // rank: 15
+// halves: results
 
 import package::combine::{INVOCATIONS, assignment_of, d_gate, gate, params, sh_sum};
 import package::lib::dropout::dropout_scale4;
 import package::lib::index::flat_workgroup;
+import package::lib::rounded::{Rounded, rounded};
 
 @group(0) @binding(7) var<storage, read> d_y: array<vec4<f32>>;
-@group(0) @binding(8) var<storage, read_write> d_out: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> d_out: array<Rounded>;
 @group(0) @binding(10) var<storage, read> saved_out: array<vec4<f32>>;
 
 // A workgroup owns a slot, an invocation every 64th group of its row.
@@ -29,7 +31,7 @@ fn backward(
     for (var i = local; i < groups; i += INVOCATIONS) {
         let group = token * groups + i;
         let d = d_y[group] * dropout_scale4(group, params.p, params.stream);
-        d_out[slot * groups + i] = weight * d;
+        d_out[slot * groups + i] = rounded(weight * d);
         sum = fma(d, saved_out[slot * groups + i], sum);
     }
     sh_sum[local] = (sum.x + sum.y) + (sum.z + sum.w);

@@ -1,5 +1,7 @@
 // Rows of x [N, width] in the experts' order: y [A, width], A = N K assignments, slot s holding assignment a(s) = n K + k.
 //   y_s = x_n, n = a(s) / K        d_x_n = sum_k d_y_{slot(n, k)}, in the order of k
+//
+// halves: results
 
 import package::lib::index::flat_workgroup;
 import package::lib::operand::{Operand, Result};

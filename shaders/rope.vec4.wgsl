@@ -4,9 +4,11 @@
 // requires: buffers
 // fits: width % 4 == 0 && rotated % 4 == 0 && (half_split == 0 || rotated % 8 == 0)
 // rank: 5
+// halves: results
 
 import package::lib::index::flat_workgroup;
 import package::lib::rotation::{TexelTurn, interleaved_turn, partners, split_turn, still};
+import package::lib::rounded::{Rounded, rounded};
 import package::rope::params;
 
 @group(0) @binding(1) var<storage, read> angles: array<vec4<f32>>;
@@ -15,7 +17,7 @@ import package::rope::params;
 @group(0) @binding(4) var<storage, read_write> kv: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> d_q: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> d_kv: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> d_qkv: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> d_qkv: array<Rounded>;
 
 const INVOCATIONS = 64u;
 
@@ -103,5 +105,5 @@ fn backward(
     }
     let at = place_of(index);
     let turn = turn_of(at);
-    d_qkv[index] = joined(at, at.c) * turn.cosine - partners(joined(at, turn.partner), turn) * turn.sine;
+    d_qkv[index] = rounded(joined(at, at.c) * turn.cosine - partners(joined(at, turn.partner), turn) * turn.sine);
 }

@@ -205,7 +205,8 @@ fn kernels(sibling: &Sibling, siblings: &[Sibling], out: &mut String) -> Result<
         let conditions = states.fits.iter().chain(&own.fits).map(|text| scope.rust(text, Division::Down));
         let mut conditions = conditions.collect::<Result<Vec<_>, _>>().map_err(at)?;
         if states.whole_rows {
-            let grouped = entry.bindings.iter().filter(|b| !b.is_texture && b.element_bytes == 16);
+            let is_grouped = |b: &&Binding| !b.is_texture && (b.element_bytes == 16 || b.element_bytes == 8 && b.dtype == "DType::F16");
+            let grouped = entry.bindings.iter().filter(is_grouped);
             let places = grouped.filter_map(|b| tensors.iter().position(|t| *t == b.field));
             conditions.extend(places.map(|place| format!("t[{place}].shape.last() % 4 == 0")));
         }

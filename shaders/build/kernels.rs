@@ -11,7 +11,7 @@
 //!
 //! **Library variants.** A library file `L.NAME.wgsl` declares what `L.wgsl` declares and states requirements of its own: each source
 //! that imports `L` gets one more sibling with the variant in its place, whose rank is the sum of both. What a library file states
-//! holds for every source that imports it.
+//! holds for every source that imports it. A variant with results of f16 has the entry points that write some, in the sources that ask for it.
 //!
 //! Guaranteed: the same sources give the same bytes in every build and in every folder. A file's own declarations come first, then
 //! the imported ones in the order of their names; what is generated names other files relative to itself.
@@ -46,6 +46,8 @@ use wesl::{
 
 /// The library file of [`operand`].
 const OPERANDS: &str = "operand";
+
+const ENABLE_F16: &str = "enable f16;";
 
 /// One `.wgsl` file.
 struct File {
@@ -94,17 +96,21 @@ pub fn generate() -> Result<(), String> {
     let all: Vec<&File> = library.iter().chain(&sources).collect();
     let mut stems: BTreeMap<String, Vec<Sibling>> = BTreeMap::new();
     let (mut names, mut bits) = (Vec::new(), 0);
-    // No browser has cooperative matrices: the page need not carry their kernels.
+    // No browser has cooperative matrices: the page need not carry their kernels, nor those that write their operands.
     let is_browser = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
-    let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, states: Statements| {
-        if is_browser && states.requires.matrix.is_some() {
+    let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, mut states: Statements| {
+        if is_browser && (states.requires.matrix.is_some() || states.requires.f16 && name != stem) {
             return Ok(());
         }
-        let text = compile(&file_of.path, resolver)?;
+        let text = compile(&file_of.path, resolver, states.requires.f16)?;
         let constants = constants(file_of, &all, resolver)?;
         let file = format!("{name}.wgsl");
         write(&file, &text)?;
-        let source = reflect::source(&text, &file, states.requires)?;
+        let mut source = reflect::source(&text, &file, states.requires)?;
+        if file_of.states.halves && states.requires.f16 {
+            source.entries.retain(|entry| entry.bindings.iter().any(|b| b.dtype == "DType::F16"));
+            states.entries.retain(|name, _| source.entries.iter().any(|entry| entry.name == *name));
+        }
         let is_replaceable = name != stem;
         let bit = is_replaceable.then_some(bits);
         bits += u32::from(is_replaceable);
@@ -118,7 +124,7 @@ pub fn generate() -> Result<(), String> {
         let base = library.iter().filter(|base| base.name == base.stem() && imports(base));
         add(identifier.clone(), stem, file, &plain, base.fold(file.states.clone(), |states, base| states.with(&base.states)))?;
         for variant in library.iter().filter(|v| v.name != v.stem()) {
-            if !imports(variant) {
+            if !imports(variant) || variant.states.requires.f16 && !file.states.halves {
                 continue;
             }
             let states = file.states.clone().with(&variant.states);
@@ -164,8 +170,8 @@ fn read_folder(folder: &Path, prefix: &[&str]) -> Result<Vec<File>, String> {
     Ok(files)
 }
 
-/// The WGSL of a source.
-fn compile(path: &ModulePath, resolver: &VirtualResolver) -> Result<String, String> {
+/// The WGSL of a source; a library variant has no way to enable f16 for it.
+fn compile(path: &ModulePath, resolver: &VirtualResolver, has_f16: bool) -> Result<String, String> {
     let options = CompileOptions { condcomp: false, validate: false, ..Default::default() };
     // Names are kept as written, so that a driver's message speaks of what the author wrote; naga refuses clashes.
     let result = wesl::compile_sourcemap(path, resolver, &NoMangler, &options).map_err(|e| format!("{path}: {e}"))?;
@@ -175,7 +181,8 @@ fn compile(path: &ModulePath, resolver: &VirtualResolver) -> Result<String, Stri
     let own = resolver.resolve_module(path).map_err(|e| format!("{path}: {e}"))?;
     let own: HashSet<String> = own.global_declarations.iter().filter_map(|d| name_of(d)).collect();
     syntax.global_declarations.sort_by_cached_key(|d| name_of(d).filter(|name| !own.contains(name)));
-    Ok(syntax.to_string())
+    let text = syntax.to_string();
+    Ok(if has_f16 && !text.contains(ENABLE_F16) { format!("{ENABLE_F16}\n\n{text}") } else { text })
 }
 
 /// The whole numbers among the constants of a source and of the files that it imports, used in WGSL or not.

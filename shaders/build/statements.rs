@@ -9,6 +9,7 @@
 //! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
 //! // folded: b                         textures with FOLD rows of the tensor in a row, where it has more rows than an image may
 //! // whole: rows                        tensors bound four elements at a time have rows of whole groups of four
+//! // halves: results                 a sibling writes its results as f16 (`lib/operand.halves.wgsl`)
 //! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
 //! // unchecked: bounds                  compiled without bounds checks: the source guards every index and loop itself
 //! ```
@@ -111,6 +112,8 @@ pub struct Statements {
     pub folded: Vec<String>,
     /// Tensors bound four elements at a time have rows of whole groups.
     pub whole_rows: bool,
+    /// A sibling has results of f16.
+    pub halves: bool,
     pub rank: u32,
     /// Compiled without bounds checks.
     pub unchecked: bool,
@@ -164,6 +167,8 @@ impl Statements {
                     ("rank", None) => all.rank = value.parse().map_err(|_| at(format!("`rank: {value}`: wanted a whole number")))?,
                     ("whole", None) if value == "rows" => all.whole_rows = true,
                     ("whole", None) => return Err(at(format!("`whole: {value}`: wanted rows"))),
+                    ("halves", None) if value == "results" => all.halves = true,
+                    ("halves", None) => return Err(at(format!("`halves: {value}`: wanted results"))),
                     ("unchecked", None) if value == "bounds" => all.unchecked = true,
                     ("unchecked", None) => return Err(at(format!("`unchecked: {value}`: wanted bounds"))),
                     ("fits", Some(entry)) => entry.fits.push(value.into()),
@@ -186,7 +191,7 @@ impl Statements {
 
 fn statement(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("// ")?.split_once(": ")?;
-    ["requires", "fits", "fits_groups", "flat", "folded", "whole", "rank", "unchecked", "grid", "constants"]
+    ["requires", "fits", "fits_groups", "flat", "folded", "whole", "halves", "rank", "unchecked", "grid", "constants"]
         .contains(&key)
         .then_some((key, value.trim()))
 }

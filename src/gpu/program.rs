@@ -68,6 +68,8 @@ impl TensorInfo {
 pub struct Dispatch {
     /// The entry point.
     pub kernel: &'static KernelInfo,
+    /// Those that compute the same, itself included.
+    pub siblings: &'static [&'static KernelInfo],
     /// Values of overridable constants.
     pub constants: Vec<(&'static str, f64)>,
     /// `Params` as bytes.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{BindingKind, Call, ImageRow, KernelInfo, ModuleInfo, Tensor};
+use super::{BindingKind, Call, DType, ImageRow, KernelInfo, ModuleInfo, Tensor};
 
 /// M, N and K of a cooperative matrix product.
 pub type MatrixShape = [u32; 3];
@@ -199,7 +199,10 @@ pub fn choose(call: &impl Call, capabilities: &Capabilities) -> Option<Chosen> {
             return None;
         }
         let shown = kernel.bindings.iter().map(|b| match b.kind {
-            BindingKind::Storage { .. } => Some(fields[b.field]),
+            // What is read as f16 may be f32: it is rounded.
+            BindingKind::Storage { .. } => Some(fields[b.field])
+                .filter(|t| !(b.dtype == DType::F16 && b.access.writes() && t.dtype == DType::F32))
+                .filter(|t| !(b.dtype == DType::F32 && t.dtype == DType::F16)),
             BindingKind::Texels(ImageRow::Row) => Some(fields[b.field]).filter(|t| is_image(*t, capabilities.image_side)),
             BindingKind::Texels(ImageRow::Folded) => folded_image(fields[b.field], capabilities.image_side),
             BindingKind::Texels(ImageRow::Flat) => flat_image(fields[b.field]),

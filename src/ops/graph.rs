@@ -9,9 +9,10 @@
 
 use std::collections::HashMap;
 
+use super::halves::fold_roundings;
 use crate::gpu::{
-    Access, BindingKind, Call, Capabilities, Chosen, Command, DType, Dispatch, ImageRow, Program, Role, Shape, Tensor, TensorId,
-    TensorInfo, choose, fold_of,
+    Access, BindingKind, Call, Capabilities, Chosen, Command, DType, Dispatch, ImageRow, KernelInfo, Program, Role, Shape, Tensor,
+    TensorId, TensorInfo, choose, fold_of,
 };
 
 type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
@@ -65,10 +66,11 @@ impl Graph {
         }
     }
 
-    /// The recorded program; what was [stored](Graph::store) is copied at the end of a micro-batch.
+    /// The recorded program; what was [stored](Graph::store) is copied at the end of a micro-batch. Kernels write f16 themselves where they can.
     pub fn finish(mut self) -> Program {
         let copies = self.stores.drain(..).map(|(source, target)| Command::Copy { source, target });
         self.program.micro.extend(copies);
+        fold_roundings(&mut self.program, &self.capabilities);
         self.program
     }
 
@@ -161,6 +163,11 @@ impl Graph {
     /// A u32 activation.
     pub fn tensor_u32(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
         self.create(name, shape.into(), DType::U32, Role::Activation)
+    }
+
+    /// An f16 activation, for kernels that read f16.
+    pub(super) fn tensor_f16(&mut self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.create(name, shape.into(), DType::F16, Role::Activation)
     }
 
     /// As [`Graph::tensor_in_parts`], of u32.
@@ -273,7 +280,6 @@ impl Graph {
         choose(call, &self.capabilities).is_some()
     }
 
-    /// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
     fn launch(&mut self, call: &impl Call, chosen: Chosen) {
         let Chosen { kernel, mut tensors, grid } = chosen;
         let fields = call.tensors();
@@ -289,13 +295,7 @@ impl Graph {
                 constants.push((FOLD, f64::from(fold_of(fields[b.field], *t))));
             }
         }
-        let [mut x, mut y, z] = grid;
-        if x > MAX_WORKGROUPS {
-            assert_eq!(y, 1, "{}: a grid of {grid:?} cannot fold into y", kernel.name());
-            y = x.div_ceil(MAX_WORKGROUPS);
-            x = x.div_ceil(y);
-        }
-        assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {grid:?}", kernel.name());
+        let workgroups = folded(grid, kernel);
         let mut reads_grad = false;
         for (t, b) in tensors.iter().zip(kernel.bindings) {
             let info = self.program.tensor(t.id);
@@ -323,7 +323,8 @@ impl Graph {
                 }
             }
         }
-        self.push(Command::Dispatch(Dispatch { kernel, constants, params: call.params().to_vec(), tensors, workgroups: [x, y, z] }));
+        let (siblings, params) = (call.siblings(), call.params().to_vec());
+        self.push(Command::Dispatch(Dispatch { kernel, siblings, constants, params, tensors, workgroups }));
     }
 
     /// Fills a tensor with zeros; counts as its first write.
@@ -437,4 +438,16 @@ impl Graph {
             }
         }
     }
+}
+
+/// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
+pub(super) fn folded(grid: [u32; 3], kernel: &KernelInfo) -> [u32; 3] {
+    let [mut x, mut y, z] = grid;
+    if x > MAX_WORKGROUPS {
+        assert_eq!(y, 1, "{}: a grid of {grid:?} cannot fold into y", kernel.name());
+        y = x.div_ceil(MAX_WORKGROUPS);
+        x = x.div_ceil(y);
+    }
+    assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {grid:?}", kernel.name());
+    [x, y, z]
 }

@@ -7,12 +7,15 @@
 use super::{
     Graph,
     kernels::{
-        loss_head::{Evaluate, Gradient, Params, Reduce},
+        loss_head::{Evaluate, Gradient, GradientHalves, Params, Reduce},
         matmul::TILE,
     },
     matmul::Form,
 };
-use crate::{gpu::Tensor, limits::rows_per_chunk};
+use crate::{
+    gpu::{DType, Tensor},
+    limits::rows_per_chunk,
+};
 
 // Chunks are whole tiles of the matrix products.
 const _: () = assert!(crate::limits::TILE_ROWS == TILE as u64);
@@ -69,7 +72,7 @@ impl Graph {
                 self.evaluate(chunk, logits);
                 continue;
             }
-            let d_logits = self.logits_gradient(chunk, logits); // [chunk, V]
+            let d_logits = self.logits_gradient(chunk, logits, w); // [chunk, V]
             let d_w = self.param_grad(w); // [V, D]
             self.matmul_accumulate(d_logits, chunk.x, d_w);
             if self.wants_grad(x) {
@@ -105,12 +108,20 @@ impl Graph {
         self.dispatch(Evaluate { params, targets, logits, row_totals });
     }
 
-    /// Loss of a chunk, and its d_logits [chunk, V], which overwrite the logits.
-    fn logits_gradient(&mut self, chunk: Chunk, logits: Tensor) -> Tensor {
+    /// Loss of a chunk, and its d_logits [chunk, V]: as f16 if the products with `w` and with the chunk's rows read that, else in place of
+    /// the logits.
+    fn logits_gradient(&mut self, chunk: Chunk, logits: Tensor, w: Tensor) -> Tensor {
         let Chunk { first_row, targets, row_totals, .. } = chunk;
         let [rows, vocabulary] = logits.shape.dims("loss_head logits");
         let d_loss = self.loss_seed(); // [1]
         let params = Params { rows, vocabulary, first_row };
+        let halves = Tensor { dtype: DType::F16, ..logits };
+        if !self.capabilities.splits_operands && self.takes_halves(halves, w, Form::Nn) && self.takes_halves(halves, chunk.x, Form::Tn) {
+            let d_logits = self.tensor_f16("d_loss_head.logits", logits.shape); // [chunk, V]
+            if self.try_dispatch(&GradientHalves { params, targets, logits, d_loss, row_totals, d_logits }) {
+                return d_logits;
+            }
+        }
         self.dispatch(Gradient { params, targets, logits, d_loss, row_totals });
         logits
     }

@@ -97,6 +97,22 @@ impl Graph {
         y
     }
 
+    /// Whether the kernels for the product of `a` and `b` (for the form tn, added to a gradient) read `a` as f16.
+    pub(super) fn takes_halves(&self, a: Tensor, b: Tensor, form: Form) -> bool {
+        let sizes = Sizes::new(a, b, form);
+        let Sizes { m, n, k, .. } = sizes;
+        let k_part = sizes.k_part(self.capabilities.workgroups).filter(|_| form != Form::Nt);
+        let params = Params { m, n, k, k_part: k_part.unwrap_or_default(), ..Default::default() };
+        let y = Tensor { shape: k_part.map_or(sizes.shape(), |k_part| [k.div_ceil(k_part), m, n].into()), ..b };
+        match (form, k_part) {
+            (Form::Tn, Some(_)) => self.can_dispatch(&TnParts { params, a, b, y }),
+            (Form::Tn, None) => self.can_dispatch(&TnAccumulate { params, a, b, d_w: y }),
+            (Form::Nn, Some(_)) => self.can_dispatch(&NnParts { params, a, b, y }),
+            (Form::Nn, None) => self.can_dispatch(&Nn { params, a, b, y }),
+            (Form::Nt, _) => self.can_dispatch(&Nt { params, a, b, y }),
+        }
+    }
+
     /// The product over parts of k, [parts, m, n], where that is worth it. k of the form nt is the width of a layer, never long.
     fn product_in_parts(&mut self, a: Tensor, b: Tensor, form: Form) -> Option<(Params, Tensor)> {
         let sizes = Sizes::new(a, b, form);

@@ -1,12 +1,12 @@
 //! Operands rounded to f16: each tensor once after its last write, and to the nearest.
 
 use moelab::{
-    gpu::{Capabilities, Command},
-    ops::{Form, Graph, kernels::MODULES},
+    gpu::{Capabilities, Command, Program, Segment, Step},
+    ops::{Activation, ExpertBiases, FfnWeights, Form, Graph, Heads, RopePairing, Rotation, RouterBiases, RouterOptions, kernels::MODULES},
 };
 
 use crate::{
-    harness::{Input, device, run},
+    harness::{Fixture, Input, device, run},
     skipped::skipped,
 };
 
@@ -88,4 +88,87 @@ fn elements_are_rounded_to_the_nearest() {
     let wanted: Vec<f64> = x.clone().halves().array().data;
     assert!(found.iter().zip(&wanted).all(|(found, wanted)| f64::from(*found) == *wanted));
     assert_ne!(x.array().data, wanted);
+}
+
+/// Rotated queries through a layer of experts to the loss, with weights of whole tiles.
+fn layer() -> (Graph, Vec<Input>) {
+    let mut g = Graph::new(with_matrices());
+    let scaled = |name: &str, shape: &[u32]| Input::normal(name, shape).scaled(0.125).param();
+    let parameters = [
+        scaled("qkv", &[192, 64]),
+        scaled("router", &[4, 64]),
+        scaled("up", &[4, 128, 64]),
+        scaled("down", &[4, 64, 128]),
+        scaled("head", &[256, 64]),
+    ];
+    let inputs = [Input::normal("x", [128, 64]), Input::u32("targets", [128], (0..128).map(|n| 7 * n % 256).collect())];
+    let [x, targets] = inputs.each_ref().map(|input| input.declare(&mut g));
+    let [qkv, router, up, down, head] = parameters.each_ref().map(|input| input.declare(&mut g));
+    let heads = Heads { tokens: 64, query: 4, key_value: 4, width: 16 };
+    let projected = g.linear(x, qkv);
+    let (q, _) = g.rope(projected, heads, Rotation { rotated: 16, base: 1e4, pairs: RopePairing::HalfSplit });
+    let routing = g.router(q, router, RouterBiases::default(), RouterOptions::new(2));
+    let permutation = g.permute(&routing);
+    let rows = g.gather_rows(q, &permutation);
+    let weights = FfnWeights { up, gate: None, down };
+    let out = g.expert_ffn(rows, permutation.offsets, &weights, &ExpertBiases::default(), Activation::Silu, 0.0);
+    let y = g.combine(out, &routing, &permutation, Some(q), 0.0);
+    let loss = g.loss_head(y, head, targets, true).loss;
+    g.backward(loss);
+    let seed = Input::values("loss_seed", [1], vec![1.0]);
+    (g, inputs.into_iter().chain(parameters).chain([seed]).collect())
+}
+
+#[test]
+fn kernels_write_f16_where_only_products_read() {
+    let (g, inputs) = layer();
+    let apart = g.program().clone();
+    let together = g.finish();
+    let names = |program: &Program| -> Vec<String> {
+        let name = |command: &Command| if let Command::Dispatch(d) = command { Some(d.kernel.name()) } else { None };
+        program.micro.iter().filter_map(name).collect()
+    };
+    let (before, after) = (names(&apart), names(&together));
+    let writers = [
+        "gather_rows_halves.forward",
+        "activation_halves.forward",
+        "activation_halves.backward_again",
+        "combine_gpu_halves.backward",
+        "rope_vec4_halves.backward",
+    ];
+    for writer in writers {
+        assert!(after.iter().any(|name| name == writer), "{writer} in {after:?}");
+        assert!(!before.iter().any(|name| name == writer));
+    }
+    // The logits' gradient is of f16 from the start. Six results are no longer rounded: the second of the activation's backward among them.
+    assert!(before.iter().any(|name| name == "loss_head_halves.gradient_halves"), "{before:?}");
+    assert_eq!(before.len() - after.len(), writers.len() + 1);
+    let Some(_) = device().with_matrices(MODULES) else {
+        skipped("the adapter has no cooperative matrices");
+        return;
+    };
+    let gradients = |program: Program| {
+        let device = device();
+        let mut fixture = Fixture::new(&device, program, &inputs);
+        fixture.run(&Step { inverse_targets: 1.0 / 128.0, ..Step::default() }, &[Segment::ClearGradients, Segment::Micro]);
+        ["d_qkv", "d_router", "d_up", "d_down", "d_head"].map(|name| fixture.read_named(name))
+    };
+    let (wanted, found) = (gradients(apart), gradients(together));
+    assert!(wanted.iter().all(|gradient| gradient.iter().any(|d| *d != 0.0) && gradient.iter().all(|d| d.is_finite())));
+    assert_eq!(found, wanted);
+}
+
+/// What the host or another kernel reads, and what is written twice, stays f32.
+#[test]
+fn what_others_read_stays_f32() {
+    let (mut g, _) = layer();
+    let rows = g.find("gather_rows").expect("a tensor");
+    g.output("rows", rows);
+    let inner = g.find("activation").expect("a tensor");
+    g.scale(inner, 2.0);
+    let program = g.finish();
+    let is_there = |wanted: &str| program.micro.iter().any(|command| matches!(command, Command::Dispatch(d) if d.kernel.name() == wanted));
+    assert!(is_there("gather_rows_vec4.forward") && !is_there("gather_rows_halves.forward"));
+    assert!(is_there("activation_vec4.forward") && !is_there("activation_halves.forward"));
+    assert!(is_there("activation_halves.backward_again"));
 }

@@ -459,7 +459,7 @@ fn kernels_of(program: &Program) -> Vec<*const KernelInfo> {
 fn is_of(source: &str, file: &str) -> bool {
     source
         .strip_prefix(file)
-        .is_some_and(|variant| ["", "_subgroups", "_texels", "_large", "_small", "_raster", "_raster16"].contains(&variant))
+        .is_some_and(|variant| ["", "_subgroups", "_texels", "_halves", "_large", "_small", "_raster", "_raster16"].contains(&variant))
 }
 
 fn coordinates(len: usize) -> Vec<usize> {

@@ -64,7 +64,8 @@ fn program(steps: &[(usize, u32, bool)], update_from: usize) -> Program {
         program.tensors.push(info(format!("t{index}"), *width, Role::Activation));
         let kernel = if *is_image { &READS_IMAGE } else { &READS_BUFFER };
         let tensors = vec![source, tensor(index + 1, *width)];
-        let command = Command::Dispatch(Dispatch { kernel, constants: vec![], params: vec![], tensors, workgroups: [1, 1, 1] });
+        let command =
+            Command::Dispatch(Dispatch { kernel, siblings: &[], constants: vec![], params: vec![], tensors, workgroups: [1, 1, 1] });
         if index < update_from { program.micro.push(command) } else { program.update.push(command) }
     }
     program

@@ -1,8 +1,13 @@
 //! Root-mean-square norm against its twin.
 
+use moelab::{
+    gpu::{Capabilities, Command},
+    ops::Graph,
+};
+
 use crate::{
     elementwise::sum,
-    harness::{Array, Case, Input, catches, check},
+    harness::{Array, Case, Input, catches, check, device},
 };
 
 pub fn twin(x: &Array, w: &Array, eps: f64) -> Array {
@@ -19,7 +24,8 @@ pub fn twin(x: &Array, w: &Array, eps: f64) -> Array {
 
 #[test]
 fn follows_the_twin() {
-    for [rows, width] in [[1, 1], [1, 7], [3, 48], [33, 48], [5, 64], [67, 131], [129, 64], [19, 192]] {
+    let blocks = [[7, 31], [8, 32], [9, 300], [261, 20]]; // of a workgroup's rows and lanes, and of as many as meet in a column
+    for [rows, width] in [[1, 1], [1, 7], [3, 48], [33, 48], [5, 64], [67, 131], [129, 64], [19, 192]].into_iter().chain(blocks) {
         // At width 1 the gradient is eps r^3: with a small eps it is a difference of equal numbers.
         let eps: f32 = if width == 1 { 0.1 } else { 1e-6 };
         check(
@@ -79,15 +85,72 @@ fn a_constant_gain_gets_no_gradient() {
     }
 }
 
+/// A norm of x with a constant gain beside one of its residual connection.
+fn constant_gains(case: Case, [rows, width]: [u32; 2]) -> Result<(), String> {
+    let ones = Array::new([width as usize], vec![1.0; width as usize]);
+    case.try_check(
+        &[Input::normal("x", [rows, width])],
+        |g, t| {
+            let w = g.ones(width);
+            let y = g.rms_norm(t[0], w, 1e-3);
+            vec![g.add(t[0], y)]
+        },
+        |a| vec![sum(&a[0], &twin(&a[0], &ones, 1e-3))],
+    )
+}
+
+/// The kernels of a program on an adapter with `tier`.
+fn kernels(tier: Capabilities, record: impl Fn(&mut Graph)) -> Vec<String> {
+    let mut g = Graph::new(tier);
+    record(&mut g);
+    let name = |command: &Command| match command {
+        Command::Dispatch(d) => Some(d.kernel.name()),
+        _ => None,
+    };
+    g.finish().micro.iter().filter_map(name).collect()
+}
+
+#[test]
+fn the_backward_of_a_gpu_is_two_launches() {
+    let record = |g: &mut Graph| {
+        let (x, w) = (g.leaf("x", [8, 64]), g.param("w", [64]));
+        let y = g.rms_norm(x, w, 1e-6);
+        g.backward_from(&[(y, x)]);
+    };
+    assert_eq!(kernels(Capabilities::PORTABLE, record), ["rms_norm.forward", "rms_norm.backward_block", "rms_norm.reduce_blocks"]);
+    let of_rasterisers = ["rms_norm_cpu.forward", "rms_norm_cpu.backward", "rms_norm_cpu.backward_weight_in_order"];
+    assert_eq!(kernels(Capabilities::CPU, record), of_rasterisers);
+}
+
 #[test]
 fn catches_mutants_of_the_portable_backward() {
+    let mutants = [
+        ("rms_norm", "- x[at] * sh_mean[7u]", ""),
+        ("rms_norm", "r[row] * r[row]", "r[row]"),
+        ("rms_norm", "d[7u] += d_residual", "d[7u] = d_residual"),
+        ("rms_norm", "first + 5u < params.rows", "true"),
+        ("rms_norm", "block < params.blocks", "block < 1u"),
+        ("rms_norm", "block += LANES", "block += params.blocks"),
+        ("rms_norm", "sh_wide[local + half * COLUMNS]", "0.0"),
+        ("rms_norm", "d_w[column] += sh_wide[local]", "d_w[column] = sh_wide[local]"),
+    ];
+    catches(&mutants, |case| two_norms(case, [141, 15]));
     let mutants = [
         ("rms_norm", "- x[base + i] * mean", ""),
         ("rms_norm", "* scale * scale;", "* scale;"),
         ("rms_norm", "d_residual[base + i] +", ""),
-        ("rms_norm", "i < params.blocks * params.width", "i < params.width"),
-        ("rms_norm", "d_w[id.x] += sum", "d_w[id.x] = sum"),
     ];
+    catches(&mutants, |case| constant_gains(case, [67, 15]));
+}
+
+#[test]
+fn catches_mutants_of_the_portable_backward_of_rasterisers() {
+    if !device().capabilities.images {
+        eprintln!("skipped: GPUs have another backward");
+        return;
+    }
+    let mutants =
+        [("rms_norm", "i < params.blocks * params.width", "i < params.width"), ("rms_norm", "d_w[id.x] += sum", "d_w[id.x] = sum")];
     catches(&mutants, |case| two_norms(case, [67, 15]));
 }
 

@@ -1,6 +1,7 @@
 // Root-mean-square norm over the last dimension (Zhang & Sennrich, arXiv 1910.07467), x [rows, width], w [width]:
 //   r = 1 / sqrt(mean_i(x_i^2) + eps)        y_i = x_i r w_i
 //   d_x_i = r (w_i d_y_i - x_i r^2 mean_j(w_j d_y_j x_j))        d_w_i += sum_rows d_y_i x_i r
+// add_forward is that of x = a + b, `added`.
 
 import package::lib::index::flat_workgroup;
 
@@ -21,6 +22,9 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> d_w: array<f32>;
 @group(0) @binding(8) var<storage, read> d_residual: array<f32>;
 @group(0) @binding(9) var<storage, read_write> partial: array<f32>; // [blocks, width]
+@group(0) @binding(10) var<storage, read> a: array<f32>;
+@group(0) @binding(11) var<storage, read> b: array<f32>;
+@group(0) @binding(12) var<storage, read_write> added: array<f32>;
 
 const INVOCATIONS = 64u;
 const BLOCK_ROWS = 64u; // that one invocation of backward_weight sums
@@ -68,6 +72,32 @@ fn forward(
     }
     for (var i = local; i < params.width; i += INVOCATIONS) {
         y[base + i] = x[base + i] * scale * w[i];
+    }
+}
+
+// As forward, of a + b, which is written as well. A workgroup owns a row, an invocation every 64th element of it.
+// grid: rows
+@compute @workgroup_size(INVOCATIONS)
+fn add_forward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let row = min(flat_workgroup(workgroup, workgroups), params.rows - 1u);
+    let base = row * params.width;
+    var sum = 0.0;
+    for (var i = local; i < params.width; i += INVOCATIONS) {
+        let value = a[base + i] + b[base + i];
+        sum += value * value;
+    }
+    let scale = inverseSqrt(workgroup_sum(sum, local) / f32(params.width) + params.eps);
+    if (local == 0u) {
+        r[row] = scale;
+    }
+    for (var i = local; i < params.width; i += INVOCATIONS) {
+        let value = a[base + i] + b[base + i];
+        added[base + i] = value;
+        y[base + i] = value * scale * w[i];
     }
 }
 

@@ -7,7 +7,7 @@ use moelab::{
 
 use crate::{
     elementwise::sum,
-    harness::{Array, Case, Input, catches, check, device},
+    harness::{Array, Case, Input, catches, check, device, run_bytes},
 };
 
 pub fn twin(x: &Array, w: &Array, eps: f64) -> Array {
@@ -99,6 +99,83 @@ fn constant_gains(case: Case, [rows, width]: [u32; 2]) -> Result<(), String> {
     )
 }
 
+/// The sum and its norm, both with readers; `b` may have another shape of as many elements.
+fn sum_and_norm(case: Case, [rows, width]: [u32; 2], b: Vec<u32>) -> Result<(), String> {
+    case.try_check(
+        &[Input::normal("a", [rows, width]), Input::normal("b", b), Input::normal("w", [width]).param()],
+        |g, t| {
+            let (x, y) = g.add_rms_norm(t[0], t[1], t[2], 1e-3);
+            vec![x, y]
+        },
+        |a| {
+            let x = sum(&a[0], &a[1]);
+            let y = twin(&x, &a[2], f64::from(1e-3_f32));
+            vec![x, y]
+        },
+    )
+}
+
+#[test]
+fn the_norm_of_a_sum_follows_the_twin() {
+    for [rows, width] in [[1, 1], [1, 7], [3, 48], [7, 64], [8, 64], [9, 64], [67, 131], [19, 192], [9, 300]] {
+        for b in [vec![rows, width], vec![rows * width]] {
+            sum_and_norm(Case::new(format!("add_rms_norm {rows}x{width}, b {b:?}")), [rows, width], b).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_operands_of_a_sum_get_what_they_want() {
+    for [rows, width] in [[13, 48], [9, 64]] {
+        let inputs = [Input::normal("x", [rows, width]), Input::normal("w", [width]).param()];
+        check(
+            &format!("norm of x + x {rows}x{width}"),
+            &inputs,
+            |g, t| vec![g.add_rms_norm(t[0], t[0], t[1], 1e-3).1],
+            |a| vec![twin(&sum(&a[0], &a[0]), &a[1], 1e-3)],
+        );
+        let frozen = inputs[0].array();
+        check(
+            &format!("norm of detach(x) + x {rows}x{width}"),
+            &inputs,
+            |g, t| {
+                let constant = g.detach(t[0]);
+                let (x, y) = g.add_rms_norm(constant, t[0], t[1], 1e-3);
+                vec![x, y]
+            },
+            |a| {
+                let x = sum(&frozen, &a[0]);
+                let y = twin(&x, &a[1], 1e-3);
+                vec![x, y]
+            },
+        );
+    }
+}
+
+/// On GPUs drivers may contract the products and sums of one kernel otherwise than those of another.
+#[test]
+fn a_rasteriser_computes_the_bits_of_an_add_and_a_norm() {
+    let own = device().capabilities;
+    if !own.images {
+        eprintln!("skipped: not a rasteriser");
+        return;
+    }
+    for [rows, width] in [[13, 32], [67, 131], [131, 64], [9, 256]] {
+        let inputs = [Input::normal("a", [rows, width]), Input::normal("b", [rows, width]), Input::normal("w", [width]).param()];
+        for tier in [own, Capabilities::CPU, Capabilities::PORTABLE] {
+            let apart = run_bytes(tier, &inputs, |g, t| {
+                let x = g.add(t[0], t[1]);
+                vec![x, g.rms_norm(x, t[2], 1e-6)]
+            });
+            let fused = run_bytes(tier, &inputs, |g, t| {
+                let (x, y) = g.add_rms_norm(t[0], t[1], t[2], 1e-6);
+                vec![x, y]
+            });
+            assert!(apart == fused, "{rows}x{width}, {}", tier.name());
+        }
+    }
+}
+
 /// The kernels of a program on an adapter with `tier`.
 fn kernels(tier: Capabilities, record: impl Fn(&mut Graph)) -> Vec<String> {
     let mut g = Graph::new(tier);
@@ -120,6 +197,16 @@ fn the_backward_of_a_gpu_is_two_launches() {
     assert_eq!(kernels(Capabilities::PORTABLE, record), ["rms_norm.forward", "rms_norm.backward_block", "rms_norm.reduce_blocks"]);
     let of_rasterisers = ["rms_norm_cpu.forward", "rms_norm_cpu.backward", "rms_norm_cpu.backward_weight_in_order"];
     assert_eq!(kernels(Capabilities::CPU, record), of_rasterisers);
+}
+
+#[test]
+fn a_norm_of_a_sum_is_one_launch() {
+    let record = |g: &mut Graph| {
+        let (a, b, w) = (g.leaf("a", [8, 64]), g.leaf("b", [8, 64]), g.param("w", [64]));
+        g.add_rms_norm(a, b, w, 1e-6);
+    };
+    assert_eq!(kernels(Capabilities::PORTABLE, record), ["rms_norm.add_forward"]);
+    assert_eq!(kernels(Capabilities::CPU, record), ["rms_norm_cpu.add_forward"]);
 }
 
 #[test]
@@ -164,4 +251,22 @@ fn catches_mutants_of_the_cpu_backward() {
         ("rms_norm_cpu", "d_w[id.x] += sum", "d_w[id.x] = sum"),
     ];
     catches(&mutants, |case| two_norms(case, [11, 64]));
+}
+
+#[test]
+fn catches_mutants_of_the_norm_of_a_sum() {
+    let mutants = [
+        ("rms_norm", "a[base + i] + b[base + i]", "a[base + i]"),
+        ("rms_norm", "sum += value * value", "sum += value"),
+        ("rms_norm", "added[base + i] = value", "added[base + i] = a[base + i]"),
+        ("rms_norm", "y[base + i] = value * scale * w[i]", "y[base + i] = value * scale"),
+    ];
+    catches(&mutants, |case| sum_and_norm(case, [13, 48], vec![13, 48]));
+    let mutants = [
+        ("rms_norm_cpu", "textureLoad(a, at, 0) + textureLoad(b, at, 0)", "textureLoad(a, at, 0)"),
+        ("rms_norm_cpu", "sum += value * value", "sum += value"),
+        ("rms_norm_cpu", "column + 3u] = value;", "column + 3u] = sum;"),
+        ("rms_norm_cpu", "column + 3u] = value * scale", "column + 3u] = value"),
+    ];
+    catches(&mutants, |case| sum_and_norm(case, [11, 64], vec![11, 64]));
 }

@@ -8,7 +8,7 @@ struct Params {
     rows: u32,
     width: u32,
     eps: f32,
-    blocks: u32, // rows / BLOCK_ROWS, rounded up
+    blocks: u32, // of the portable source
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

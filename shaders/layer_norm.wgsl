@@ -9,7 +9,7 @@ struct Params {
     rows: u32,
     width: u32,
     eps: f32,
-    blocks: u32, // rows / BLOCK_ROWS, rounded up
+    blocks: u32, // of rows, each with its row of partial
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -26,11 +26,22 @@ struct Params {
 @group(0) @binding(11) var<storage, read_write> partial_b: array<f32>; // [blocks, width]
 @group(0) @binding(12) var<storage, read_write> d_w: array<f32>;
 @group(0) @binding(13) var<storage, read_write> d_b: array<f32>;
+@group(0) @binding(14) var<storage, read_write> partial: array<f32>; // [blocks, 2 width], of w and of b
 
 const INVOCATIONS = 64u;
 const BLOCK_ROWS = 64u; // that one invocation of backward_weight sums
+const WIDE = 256u;       // invocations of a workgroup of backward_block and reduce_blocks
+const OWN_ROWS = 8u;     // of a workgroup of backward_block
+const ROW_LANES = 32u;   // invocations that share a row in it
+const COLUMNS = 16u;     // of d_w and d_b, a workgroup of reduce_blocks
+const LANES = 16u;       // that share the blocks of a column
 
 var<workgroup> sh_sum: array<vec2<f32>, 64>;
+var<workgroup> sh_wide: array<vec2<f32>, WIDE>;
+var<workgroup> sh_column: array<f32, WIDE>;
+var<workgroup> sh_center: array<f32, OWN_ROWS>;
+var<workgroup> sh_scale: array<f32, OWN_ROWS>;
+var<workgroup> sh_means: array<vec2<f32>, OWN_ROWS>;
 
 // Sums two values an invocation over the workgroup and divides by the width, in a fixed tree.
 fn workgroup_mean(value: vec2<f32>, local: u32) -> vec2<f32> {
@@ -157,4 +168,125 @@ fn reduce_weight(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     d_w[id.x] += sums.x;
     d_b[id.x] += sums.y;
+}
+
+// Of each row of a workgroup mean, in sh_center, r, in sh_scale, and (mean_j(g_j), mean_j(g_j u_j)), in sh_means. ROW_LANES invocations
+// share a row, whose sums meet in a fixed tree.
+fn block_projections(first: u32, local: u32) {
+    let lane = local % ROW_LANES;
+    let row = min(first + local / ROW_LANES, params.rows - 1u);
+    var sums = vec2<f32>();
+    for (var i = lane; i < params.width; i += ROW_LANES) {
+        let at = row * params.width + i;
+        sums += w[i] * d_y[at] * vec2<f32>(1.0, (x[at] - mean[row]) * r[row]);
+    }
+    sh_wide[local] = sums;
+    workgroupBarrier();
+    for (var half = ROW_LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            sh_wide[local] += sh_wide[local + half];
+        }
+        workgroupBarrier();
+    }
+    if (lane == 0u) {
+        sh_center[local / ROW_LANES] = mean[row];
+        sh_scale[local / ROW_LANES] = r[row];
+        sh_means[local / ROW_LANES] = sh_wide[local] / f32(params.width);
+    }
+    workgroupBarrier();
+}
+
+// Where an element of a workgroup's row is; beyond the last row, where the last row's is.
+fn block_place(row: u32, i: u32) -> u32 {
+    return min(row, params.rows - 1u) * params.width + i;
+}
+
+// d_x of a column of a workgroup's rows, and the sums that are theirs of d_w and d_b. All is read before anything is written, so that
+// the reads need not wait for each other.
+fn block_gradients(first: u32, i: u32, d: ptr<function, array<f32, OWN_ROWS>>) -> vec2<f32> {
+    let gain = w[i];
+    var sums = vec2<f32>();
+    @unroll for (var k = 0u; k < OWN_ROWS; k++) {
+        let at = block_place(first + k, i);
+        let d_out = select(0.0, d_y[at], first + k < params.rows);
+        let u = (x[at] - sh_center[k]) * sh_scale[k];
+        (*d)[k] = sh_scale[k] * (gain * d_out - sh_means[k].x - u * sh_means[k].y);
+        sums += d_out * vec2<f32>(u, 1.0);
+    }
+    return sums;
+}
+
+fn store_block(block: u32, i: u32, d: ptr<function, array<f32, OWN_ROWS>>, sums: vec2<f32>) {
+    @unroll for (var k = 0u; k < OWN_ROWS; k++) {
+        if (block * OWN_ROWS + k < params.rows) {
+            d_x[block_place(block * OWN_ROWS + k, i)] = (*d)[k];
+        }
+    }
+    partial[2u * block * params.width + i] = sums.x;
+    partial[(2u * block + 1u) * params.width + i] = sums.y;
+}
+
+// d_x and the sums of d_w and d_b over blocks of OWN_ROWS rows, so that x and d_y are read for all in one launch. A workgroup owns a
+// block, an invocation every 256th column of it.
+// grid: blocks
+@compute @workgroup_size(WIDE)
+fn backward_block(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let block = min(flat_workgroup(workgroup, workgroups), params.blocks - 1u);
+    block_projections(block * OWN_ROWS, local);
+    for (var i = local; i < params.width; i += WIDE) {
+        var d: array<f32, OWN_ROWS>;
+        let sums = block_gradients(block * OWN_ROWS, i, &d);
+        store_block(block, i, &d, sums);
+    }
+}
+
+// As backward_block, plus the gradient that x already has, such as a residual connection's.
+// grid: blocks
+@compute @workgroup_size(WIDE)
+fn backward_block_residual(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let block = min(flat_workgroup(workgroup, workgroups), params.blocks - 1u);
+    block_projections(block * OWN_ROWS, local);
+    for (var i = local; i < params.width; i += WIDE) {
+        var d: array<f32, OWN_ROWS>;
+        let sums = block_gradients(block * OWN_ROWS, i, &d);
+        @unroll for (var k = 0u; k < OWN_ROWS; k++) {
+            d[k] += d_residual[block_place(block * OWN_ROWS + k, i)];
+        }
+        store_block(block, i, &d, sums);
+    }
+}
+
+// A workgroup owns 16 columns of w or of b; 16 invocations share a column: each adds every 16th block's sum in order, then theirs meet
+// in a fixed tree. Blocks of few rows are too many for one invocation.
+// grid: 2 * width / COLUMNS
+@compute @workgroup_size(WIDE)
+fn reduce_blocks(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let column = workgroup.x * COLUMNS + local % COLUMNS;
+    var sum = 0.0;
+    if (column < 2u * params.width) {
+        for (var block = local / COLUMNS; block < params.blocks; block += LANES) {
+            sum += partial[2u * block * params.width + column];
+        }
+    }
+    sh_column[local] = sum;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (local < half * COLUMNS) {
+            sh_column[local] += sh_column[local + half * COLUMNS];
+        }
+        workgroupBarrier();
+    }
+    if (local < COLUMNS && column < params.width) {
+        d_w[column] += sh_column[local];
+    } else if (local < COLUMNS && column < 2u * params.width) {
+        d_b[column - params.width] += sh_column[local];
+    }
 }

@@ -8,7 +8,7 @@ struct Params {
     rows: u32,
     width: u32,
     eps: f32,
-    blocks: u32, // rows / BLOCK_ROWS, rounded up
+    blocks: u32, // of the portable source
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -20,6 +20,9 @@ struct Params {
 @group(0) @binding(6) var d_residual: texture_2d<f32>;
 @group(0) @binding(7) var<storage, read_write> d_x: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> d_w: array<vec4<f32>>;
+@group(0) @binding(9) var a: texture_2d<f32>;
+@group(0) @binding(10) var b: texture_2d<f32>;
+@group(0) @binding(11) var<storage, read_write> added: array<vec4<f32>>;
 
 const ROWS = 8u; // of a workgroup
 const UNROLL = 4u;
@@ -70,6 +73,34 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var column = 0u; column < texels(); column += UNROLL) {
         @unroll for (var i = 0u; i < UNROLL; i++) {
             let value = textureLoad(x, vec2<u32>(column + i, row), 0);
+            y[row * texels() + column + i] = value * scale * textureLoad(w, vec2<u32>(column + i, 0u), 0);
+        }
+    }
+}
+
+// As forward, of a + b, which is written as well. An invocation owns a row.
+// grid: rows / ROWS
+@compute @workgroup_size(ROWS)
+fn add_forward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let row = id.x;
+    if (row >= params.rows) {
+        return;
+    }
+    var sum = vec4<f32>();
+    for (var column = 0u; column < texels(); column += UNROLL) {
+        @unroll for (var i = 0u; i < UNROLL; i++) {
+            let at = vec2<u32>(column + i, row);
+            let value = textureLoad(a, at, 0) + textureLoad(b, at, 0);
+            sum += value * value;
+        }
+    }
+    let scale = inverseSqrt(total(sum) / f32(params.width) + params.eps);
+    r[row] = scale;
+    for (var column = 0u; column < texels(); column += UNROLL) {
+        @unroll for (var i = 0u; i < UNROLL; i++) {
+            let at = vec2<u32>(column + i, row);
+            let value = textureLoad(a, at, 0) + textureLoad(b, at, 0);
+            added[row * texels() + column + i] = value;
             y[row * texels() + column + i] = value * scale * textureLoad(w, vec2<u32>(column + i, 0u), 0);
         }
     }

@@ -87,13 +87,31 @@ impl<'a> Weights<'a> {
 
 /// The norm of this name over the rows of `x` [N, D].
 pub(super) fn norm(g: &mut Graph, x: Tensor, w: &Weights, name: &str, build: &Build) -> Tensor {
-    let (eps, gain) = (build.model.norm.eps as f32, w.find(&format!("{name}.weight")));
-    match (build.model.norm.kind, gain) {
-        (NormKind::LayerNorm, Some(gain)) => g.layer_norm(x, gain, w.get(&format!("{name}.bias")), eps),
-        (_, Some(gain)) => g.rms_norm(x, gain, eps),
-        (_, None) => {
-            let ones = g.ones(x.shape.last()); // [D]
-            g.rms_norm(x, ones, eps)
+    let eps = build.model.norm.eps as f32;
+    match build.model.norm.kind {
+        NormKind::LayerNorm => g.layer_norm(x, w.get(&format!("{name}.weight")), w.get(&format!("{name}.bias")), eps),
+        NormKind::RmsNorm => {
+            let gain = gain(g, x, w, name); // [D]
+            g.rms_norm(x, gain, eps)
         }
     }
+}
+
+/// `a` + `b` [N, D], and the norm of this name over its rows.
+pub(super) fn add_norm(g: &mut Graph, a: Tensor, b: Tensor, w: &Weights, name: &str, build: &Build) -> (Tensor, Tensor) {
+    match build.model.norm.kind {
+        NormKind::LayerNorm => {
+            let x = g.add(a, b); // [N, D]
+            (x, norm(g, x, w, name, build))
+        }
+        NormKind::RmsNorm => {
+            let gain = gain(g, a, w, name); // [D]
+            g.add_rms_norm(a, b, gain, build.model.norm.eps as f32)
+        }
+    }
+}
+
+/// The gain of the RMS norm of this name over the rows of `x` [N, D]: a parameter, or ones.
+fn gain(g: &mut Graph, x: Tensor, w: &Weights, name: &str) -> Tensor {
+    w.find(&format!("{name}.weight")).unwrap_or_else(|| g.ones(x.shape.last()))
 }

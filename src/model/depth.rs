@@ -6,7 +6,7 @@
 
 use super::{
     attention::attention,
-    build::{Build, Weights, norm},
+    build::{Build, Weights, add_norm, norm},
     ffn,
     moe::{Routed, moe},
 };
@@ -51,8 +51,7 @@ fn block(g: &mut Graph, x: Tensor, layer: u32, w: &Weights, norms: &Weights, bui
     let h = norm(g, x, norms, "attention_norm", build); // [N, D]
     let h = attention(g, h, w, build); // [N, D]
     let h = g.dropout(h, build.dropout(dropout.residual)); // [N, D]
-    let x = g.add(x, h); // [N, D]
-    let h = norm(g, x, norms, "ffn_norm", build); // [N, D]
+    let (x, h) = add_norm(g, x, h, norms, "ffn_norm", build); // [N, D], [N, D]
     if build.model.is_moe(layer) {
         let (y, router) = moe(g, h, x, w, build);
         routed.push(router);

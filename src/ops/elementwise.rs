@@ -10,13 +10,7 @@ impl Graph {
     /// a + b, of one shape.
     pub fn add(&mut self, a: Tensor, b: Tensor) -> Tensor {
         let y = self.sum("add", a, b);
-        self.on_backward(y, move |g, d_y| {
-            for operand in [a, b] {
-                if g.wants_grad(operand) {
-                    g.add_grad(operand, d_y);
-                }
-            }
-        });
+        self.pass_on_gradient(y, [a, b]);
         y
     }
 
@@ -28,6 +22,17 @@ impl Graph {
             g.add_grad(x, d_x);
         });
         y
+    }
+
+    /// The backward of a sum `y`: the gradient of its operands is its own.
+    pub(super) fn pass_on_gradient(&mut self, y: Tensor, operands: [Tensor; 2]) {
+        self.on_backward(y, move |g, d_y| {
+            for operand in operands {
+                if g.wants_grad(operand) {
+                    g.add_grad(operand, d_y);
+                }
+            }
+        });
     }
 
     /// a + b without a backward, for adding gradients.

@@ -2,7 +2,7 @@
 
 use crate::{
     elementwise::sum,
-    harness::{Array, Case, Input, catches, check},
+    harness::{Array, Case, Input, catches, check, device},
 };
 
 pub fn twin(x: &Array, w: &Array, b: &Array, eps: f64) -> Array {
@@ -23,7 +23,8 @@ fn inputs([rows, width]: [u32; 2]) -> [Input; 3] {
 
 #[test]
 fn follows_the_twin() {
-    for shape in [[1, 1], [1, 7], [3, 48], [33, 48], [5, 64], [67, 131], [129, 64], [19, 192]] {
+    let blocks = [[7, 31], [8, 32], [9, 300], [261, 20]]; // of a workgroup's rows and lanes, and of as many as meet in a column
+    for shape in [[1, 1], [1, 7], [3, 48], [33, 48], [5, 64], [67, 131], [129, 64], [19, 192]].into_iter().chain(blocks) {
         check(
             &format!("layer_norm {shape:?}"),
             &inputs(shape),
@@ -81,6 +82,26 @@ fn two_norms(case: Case, shape: [u32; 2]) -> Result<(), String> {
 
 #[test]
 fn catches_mutants_of_the_portable_backward() {
+    let mutants = [
+        ("layer_norm", "- sh_means[7u].x", ""),
+        ("layer_norm", "- u * sh_means[7u].y", ""),
+        ("layer_norm", "d[7u] += d_residual", "d[7u] = d_residual"),
+        ("layer_norm", "first + 5u < params.rows", "true"),
+        ("layer_norm", "block < params.blocks", "block < 1u"),
+        ("layer_norm", "block += LANES", "block += params.blocks"),
+        ("layer_norm", "sh_column[local + half * COLUMNS]", "0.0"),
+        ("layer_norm", "d_w[column] += sh_column[local]", "d_w[column] = sh_column[local]"),
+        ("layer_norm", "d_b[column - params.width] += sh_column", "d_b[column - params.width] = sh_column"),
+    ];
+    catches(&mutants, |case| two_norms(case, [141, 15]));
+}
+
+#[test]
+fn catches_mutants_of_the_portable_backward_of_rasterisers() {
+    if !device().capabilities.images {
+        eprintln!("skipped: GPUs have another backward");
+        return;
+    }
     let mutants = [
         ("layer_norm", "- means.x", ""),
         ("layer_norm", "- u * means.y", ""),

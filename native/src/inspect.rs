@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use moelab::{
-    gpu::{AdapterSummary, Capabilities, Role, memory::plan_memory},
+    gpu::{
+        AdapterSummary, Capabilities, Role,
+        memory::{live_bytes, plan_memory},
+    },
     lab::footprint::Footprint,
     run::model::cost::{cost, counts},
     train::recording,
@@ -166,15 +169,16 @@ pub fn listing(common: &Common, args: &ConfigArgs, tier: open::TierName) -> Resu
     if common.json {
         print::json(&json!({
             "listing": text.trim_end().lines().collect::<Vec<_>>(), "dispatches": { "micro_batch": micro, "update": update },
-            "activations": activations, "slots": plan.slot_bytes.len(), "slot_bytes": plan.total_bytes(),
+            "activations": activations, "slots": plan.slot_bytes.len(), "slot_bytes": plan.total_bytes(), "live_bytes": live_bytes(&program),
         }));
         return Ok(());
     }
     out!("{}", text.trim_end());
     out!(
-        "{micro} dispatches per micro-batch, {update} per update; {activations} activations in {} slots of {}",
+        "{micro} dispatches per micro-batch, {update} per update; {activations} activations in {} slots of {}, {} of them in use at once",
         plan.slot_bytes.len(),
-        mebibytes(plan.total_bytes())
+        mebibytes(plan.total_bytes()),
+        mebibytes(live_bytes(&program))
     );
     Ok(())
 }

@@ -137,7 +137,7 @@ enum Command {
     Listing {
         #[command(flatten)]
         config: ConfigArgs,
-        /// The kernels to list: those of a GPU (portable) or of a CPU rasteriser (cpu).
+        /// The kernels to list: those of a GPU (portable), of a CPU rasteriser (cpu), or of a GPU with cooperative matrices in f16 (matrices).
         #[arg(long, default_value = "portable")]
         tier: open::TierName,
     },

@@ -29,6 +29,7 @@ use crate::{Common, ConfigArgs};
 pub enum TierName {
     Portable,
     Cpu,
+    Matrices,
 }
 
 impl From<TierName> for Capabilities {
@@ -36,6 +37,7 @@ impl From<TierName> for Capabilities {
         match name {
             TierName::Portable => Capabilities::PORTABLE,
             TierName::Cpu => Capabilities::CPU,
+            TierName::Matrices => Capabilities::MATRICES,
         }
     }
 }

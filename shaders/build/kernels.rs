@@ -124,7 +124,7 @@ pub fn generate() -> Result<(), String> {
         let base = library.iter().filter(|base| base.name == base.stem() && imports(base));
         add(identifier.clone(), stem, file, &plain, base.fold(file.states.clone(), |states, base| states.with(&base.states)))?;
         for variant in library.iter().filter(|v| v.name != v.stem()) {
-            if !imports(variant) || variant.states.requires.f16 && !file.states.halves {
+            if !imports(variant) || variant.states.halves && !file.states.halves {
                 continue;
             }
             let states = file.states.clone().with(&variant.states);

@@ -9,7 +9,7 @@
 //! // flat: x, d_y                      textures whose rows are a power of two long, whatever the tensor's are
 //! // folded: b                         textures with FOLD rows of the tensor in a row, where it has more rows than an image may
 //! // whole: rows                        tensors bound four elements at a time have rows of whole groups of four
-//! // halves: results                 a sibling writes its results as f16 (`lib/operand.halves.wgsl`)
+//! // halves: results                 a sibling writes its results as f16; in a library variant: it does (`lib/operand.halves.wgsl`)
 //! // rank: 20                          of the siblings that an adapter has and that fit, the highest is taken
 //! // unchecked: bounds                  compiled without bounds checks: the source guards every index and loop itself
 //! ```

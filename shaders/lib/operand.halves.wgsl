@@ -3,6 +3,7 @@
 // requires: buffers, f16
 // whole: rows
 // rank: 1
+// halves: results
 
 alias Operand = array<vec4<f32>>;
 alias Result = array<vec4<f16>>;

@@ -2,6 +2,7 @@
 //
 // requires: f16
 // rank: 1
+// halves: results
 
 alias Rounded = vec4<f16>;
 

@@ -3,7 +3,7 @@
 //! wgpu tracks the use of whole buffers and forbids reading and writing one buffer in one dispatch, so each slot is a separate
 //! buffer, which a tensor owns from the command that writes it to the last one that reads it, inclusive.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Program, TensorId};
 
@@ -37,13 +37,70 @@ pub fn lifetimes(program: &Program) -> Vec<Option<(usize, usize)>> {
     spans
 }
 
+/// The most tensors that are placed by size: for more, that takes too long.
+const MOST_BY_SIZE: usize = 1 << 12;
+
 /// Assigns slots. With `share` off every tensor has its own slot; results must be bit-equal either way.
 ///
-/// Greedy by time, best fit: a new tensor takes the free slot that wastes the least, growing it if none is large enough.
 /// Tensors of the micro-batch that the update reads keep their slot through all micro-batches, because lifetimes are computed
-/// over one micro-batch followed by the update. Free slots are sorted by size: deep models have a hundred thousand.
+/// over one micro-batch followed by the update. Which order of placing wastes least depends on the program: the better of two is taken.
 pub fn plan_memory(program: &Program, share: bool) -> MemoryPlan {
     let spans = lifetimes(program);
+    let by_time = plan_by_time(program, &spans, share);
+    if !share || spans.iter().flatten().count() > MOST_BY_SIZE {
+        return by_time;
+    }
+    let by_size = plan_by_size(program, &spans);
+    if by_size.total_bytes() < by_time.total_bytes() { by_size } else { by_time }
+}
+
+/// The bytes that are in use at once, at most: what no plan can do without.
+pub fn live_bytes(program: &Program) -> u64 {
+    let mut changes: Vec<(usize, bool, u64)> = Vec::new(); // command, whether it is a first one, bytes
+    for (index, span) in lifetimes(program).into_iter().enumerate() {
+        if let Some((first, last)) = span {
+            let bytes = slot_bytes(program, index);
+            changes.extend([(first, true, bytes), (last + 1, false, bytes)]);
+        }
+    }
+    changes.sort_unstable(); // Of one command, ends come first.
+    let (mut live, mut most) = (0, 0);
+    for (_, begins, bytes) in changes {
+        live = if begins { live + bytes } else { live - bytes };
+        most = most.max(live);
+    }
+    most
+}
+
+fn slot_bytes(program: &Program, index: usize) -> u64 {
+    program.tensor(TensorId(index as u32)).bytes().next_multiple_of(16)
+}
+
+/// The largest first: each takes the smallest slot that is free throughout its life, which is never too small (Pisarchyk and Lee, "Efficient
+/// memory management for deep neural net inference", arXiv 2001.03288).
+fn plan_by_size(program: &Program, spans: &[Option<(usize, usize)>]) -> MemoryPlan {
+    let mut order: Vec<usize> = (0..spans.len()).filter(|i| spans[*i].is_some()).collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(slot_bytes(program, *i)), spans[*i]));
+    let mut plan = MemoryPlan { slot_of: vec![None; spans.len()], slot_bytes: Vec::new() };
+    let mut taken: Vec<BTreeMap<usize, usize>> = Vec::new(); // Of each slot, the last command of the lives by their first.
+    for index in order {
+        let Some((first, last)) = spans[index] else { continue };
+        let is_free = |lives: &BTreeMap<usize, usize>| lives.range(..=last).next_back().is_none_or(|(_, until)| *until < first);
+        // Later slots are smaller, or as small.
+        let slot = taken.iter().rposition(is_free).unwrap_or(taken.len());
+        if slot == taken.len() {
+            taken.push(BTreeMap::new());
+            plan.slot_bytes.push(slot_bytes(program, index));
+        }
+        taken[slot].insert(first, last);
+        plan.slot_of[index] = Some(slot);
+    }
+    plan
+}
+
+/// In the order of their lives, best fit: a new tensor takes the free slot that wastes the least, growing it if none is large enough.
+/// Free slots are sorted by size: deep models have a hundred thousand.
+fn plan_by_time(program: &Program, spans: &[Option<(usize, usize)>], share: bool) -> MemoryPlan {
     let mut order: Vec<usize> = (0..spans.len()).filter(|i| spans[*i].is_some()).collect();
     order.sort_by_key(|i| spans[*i].map(|s| s.0));
     let mut plan = MemoryPlan { slot_of: vec![None; spans.len()], slot_bytes: Vec::new() };
@@ -51,7 +108,7 @@ pub fn plan_memory(program: &Program, share: bool) -> MemoryPlan {
     let mut free: BTreeSet<(u64, usize)> = BTreeSet::new(); // (bytes, slot)
     for index in order {
         let Some((first, last)) = spans[index] else { continue };
-        let bytes = program.tensor(TensorId(index as u32)).bytes().next_multiple_of(16);
+        let bytes = slot_bytes(program, index);
         while let Some(&(until, slot)) = busy.first().filter(|(until, _)| share && *until < first) {
             busy.remove(&(until, slot));
             free.insert((plan.slot_bytes[slot], slot));

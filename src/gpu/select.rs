@@ -81,6 +81,15 @@ impl Capabilities {
         logit_rows: 0,
         without: Modules(0),
     };
+    /// A GPU with 16-bit floats and cooperative matrices of 16x16, such as NVIDIA's.
+    pub const MATRICES: Capabilities = Capabilities {
+        f16: true,
+        subgroup_sizes: [32; 2],
+        matrices: [[16; 3], [0; 3], [0; 3], [0; 3]],
+        workgroup_bytes: 48 * 1024,
+        binding_bytes: 1 << 31,
+        ..Capabilities::PORTABLE
+    };
     /// A CPU rasteriser without subgroup operations.
     pub const CPU: Capabilities = Capabilities { images: true, workgroups: 1, ..Capabilities::PORTABLE };
 

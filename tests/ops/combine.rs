@@ -45,7 +45,7 @@ fn outcome(case: Case, [tokens, k, experts, width]: [u32; 4], has_residual: bool
 #[test]
 fn mutants_of_the_kernels_for_gpus_are_caught() {
     let mutants = [
-        ("combine_gpu", "d_out[slot * groups + i] = weight * d", "d_out[slot * groups + i] = d"),
+        ("combine_gpu", "d_out[slot * groups + i] = rounded(weight * d)", "d_out[slot * groups + i] = rounded(d)"),
         ("combine_gpu", "dropout_scale4(group, params.p", "dropout_scale4(i, params.p"),
         ("combine_gpu", "(sum.x + sum.y) + (sum.z + sum.w)", "(sum.x + sum.y) + sum.z"),
         ("combine_gpu", "i += INVOCATIONS", "i += groups"),

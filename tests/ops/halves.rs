@@ -95,7 +95,7 @@ fn layer() -> (Graph, Vec<Input>) {
     let mut g = Graph::new(with_matrices());
     let scaled = |name: &str, shape: &[u32]| Input::normal(name, shape).scaled(0.125).param();
     let parameters = [
-        scaled("qkv", &[192, 64]),
+        scaled("projection", &[192, 64]),
         scaled("router", &[4, 64]),
         scaled("up", &[4, 128, 64]),
         scaled("down", &[4, 64, 128]),
@@ -103,9 +103,9 @@ fn layer() -> (Graph, Vec<Input>) {
     ];
     let inputs = [Input::normal("x", [128, 64]), Input::u32("targets", [128], (0..128).map(|n| 7 * n % 256).collect())];
     let [x, targets] = inputs.each_ref().map(|input| input.declare(&mut g));
-    let [qkv, router, up, down, head] = parameters.each_ref().map(|input| input.declare(&mut g));
+    let [projection, router, up, down, head] = parameters.each_ref().map(|input| input.declare(&mut g));
     let heads = Heads { tokens: 64, query: 4, key_value: 4, width: 16 };
-    let projected = g.linear(x, qkv);
+    let projected = g.linear(x, projection);
     let (q, _) = g.rope(projected, heads, Rotation { rotated: 16, base: 1e4, pairs: RopePairing::HalfSplit });
     let routing = g.router(q, router, RouterBiases::default(), RouterOptions::new(2));
     let permutation = g.permute(&routing);
@@ -151,7 +151,7 @@ fn kernels_write_f16_where_only_products_read() {
         let device = device();
         let mut fixture = Fixture::new(&device, program, &inputs);
         fixture.run(&Step { inverse_targets: 1.0 / 128.0, ..Step::default() }, &[Segment::ClearGradients, Segment::Micro]);
-        ["d_qkv", "d_router", "d_up", "d_down", "d_head"].map(|name| fixture.read_named(name))
+        ["d_projection", "d_router", "d_up", "d_down", "d_head"].map(|name| fixture.read_named(name))
     };
     let (wanted, found) = (gradients(apart), gradients(together));
     assert!(wanted.iter().all(|gradient| gradient.iter().any(|d| *d != 0.0) && gradient.iter().all(|d| d.is_finite())));

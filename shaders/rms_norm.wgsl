@@ -101,6 +101,20 @@ fn add_forward(
     }
 }
 
+// y again, from the r of forward. An invocation owns one element.
+// grid: rows * width / INVOCATIONS
+@compute @workgroup_size(INVOCATIONS)
+fn forward_again(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
+    if (i < params.rows * params.width) {
+        y[i] = x[i] * r[i / params.width] * w[i % params.width];
+    }
+}
+
 // r^2 mean_j(w_j d_y_j x_j)
 fn projection(base: u32, scale: f32, local: u32) -> f32 {
     var sum = 0.0;

@@ -23,6 +23,50 @@ impl MemoryPlan {
     }
 }
 
+/// Slots that the plans over one memory share: they run one after another, and none reads what another run has left in a slot.
+#[derive(Clone, Debug, Default)]
+pub struct SlotPool {
+    /// Bytes of each slot.
+    pub bytes: Vec<u64>,
+    /// (bytes, slot) of those that every plan may use.
+    shared: BTreeSet<(u64, usize)>,
+}
+
+impl SlotPool {
+    /// The slot of the pool for each of a plan's, adding those that it lacks. A plan whose update reads activations of the micro-batch shares
+    /// none: something else may run between the two.
+    pub fn take(&mut self, program: &Program, plan: &MemoryPlan) -> Vec<usize> {
+        let update = program.micro.len();
+        let is_shared = lifetimes(program).iter().flatten().all(|(first, last)| *last < update || *first >= update);
+        let mut free = if is_shared { self.shared.clone() } else { BTreeSet::new() };
+        let mut order: Vec<usize> = (0..plan.slot_bytes.len()).collect();
+        order.sort_by_key(|slot| std::cmp::Reverse(plan.slot_bytes[*slot]));
+        let mut taken = vec![0; plan.slot_bytes.len()];
+        for slot in order {
+            let bytes = plan.slot_bytes[slot];
+            taken[slot] = match free.range((bytes, 0)..).next().copied() {
+                Some(found) => {
+                    free.remove(&found);
+                    found.1
+                }
+                None => {
+                    self.bytes.push(bytes);
+                    self.bytes.len() - 1
+                }
+            };
+        }
+        if is_shared {
+            self.shared.extend(taken.iter().map(|slot| (self.bytes[*slot], *slot)));
+        }
+        taken
+    }
+
+    /// Bytes of all slots.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes.iter().sum()
+    }
+}
+
 /// First and last command that uses each planned tensor, over micro and then update.
 pub fn lifetimes(program: &Program) -> Vec<Option<(usize, usize)>> {
     let mut spans = vec![None; program.tensors.len()];

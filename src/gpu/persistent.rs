@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{Device, Download, representation::Representation};
+use super::{
+    Device, Download, Program,
+    memory::{MemoryPlan, SlotPool},
+    representation::Representation,
+};
 
 /// Tensors that outlive a step (parameters, their gradients, optimizer state), by name.
 #[derive(Default)]
@@ -13,6 +17,10 @@ pub struct Memory {
     stale: Vec<usize>,
     /// Bytes written by the host since it last waited for the device because of them.
     uploaded: u64,
+    /// What plans use while they run, one after another.
+    pool: SlotPool,
+    slots: Vec<wgpu::Buffer>,
+    images: HashMap<[u32; 2], Vec<wgpu::Texture>>,
 }
 
 /// Maximum bytes that the host writes before it waits: until then the driver keeps a copy of them.
@@ -86,6 +94,35 @@ impl Memory {
         self.tensors[index].representations.push((form, texture.clone()));
         self.note_write(index);
         texture
+    }
+
+    /// A buffer with its bytes for each slot of a plan; `make` creates those that no plan before it had.
+    pub(super) fn slots(
+        &mut self,
+        program: &Program,
+        plan: &MemoryPlan,
+        make: impl Fn(usize, u64) -> wgpu::Buffer,
+    ) -> Vec<(wgpu::Buffer, u64)> {
+        let taken = self.pool.take(program, plan);
+        for index in self.slots.len()..self.pool.bytes.len() {
+            self.slots.push(make(index, self.pool.bytes[index]));
+        }
+        taken.into_iter().map(|slot| (self.slots[slot].clone(), self.pool.bytes[slot])).collect()
+    }
+
+    /// A texture for each of these extents, in texels, that no other of them has; `make` creates those that no list of commands before had.
+    pub(super) fn images(&mut self, extents: &[[u32; 2]], make: impl Fn([u32; 2]) -> wgpu::Texture) -> Vec<wgpu::Texture> {
+        let mut used: HashMap<[u32; 2], usize> = HashMap::new();
+        let texture = |extent: &[u32; 2]| {
+            let known = self.images.entry(*extent).or_default();
+            let index = used.entry(*extent).or_default();
+            if *index == known.len() {
+                known.push(make(*extent));
+            }
+            *index += 1;
+            known[*index - 1].clone()
+        };
+        extents.iter().map(texture).collect()
     }
 
     /// Marks the representations of a tensor as stale.

@@ -84,10 +84,11 @@ impl Plan {
         let memory_plan = plan_memory(program, options.share_memory);
         check_sizes(device, program)?;
         Compilation::of(device, &[program]).complete(device);
-        let mut slots = Vec::new();
-        for (index, bytes) in memory_plan.slot_bytes.iter().enumerate() {
-            slots.push((storage(device, &format!("slot {index}"), *bytes), *bytes));
-        }
+        let slot = |index: usize, bytes: u64| storage(device, &format!("slot {index}"), bytes);
+        let slots = match options.share_memory {
+            true => memory.slots(program, &memory_plan, slot),
+            false => memory_plan.slot_bytes.iter().enumerate().map(|(index, bytes)| (slot(index, *bytes), *bytes)).collect(),
+        };
         let regions = tensor_regions(device, program, memory, &memory_plan, &slots);
         let step = device.raw.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
@@ -407,7 +408,7 @@ impl Builder<'_> {
         for key in keys {
             let info = self.program.tensor(key.tensor);
             if info.role.is_kept() {
-                let make = || texture(self.device, self.program, key);
+                let make = || texture(self.device, &info.name, texels(self.program, key));
                 let texture = self.memory.representation(&info.name, key.form, make);
                 textures.insert((key, 0), texture.clone());
                 for (index, list) in refreshes.iter().enumerate() {
@@ -418,11 +419,12 @@ impl Builder<'_> {
             }
         }
         let plan = plan_images(self.program, commands, refreshes, self.share);
-        let mut shared: Vec<Option<wgpu::Texture>> = vec![None; plan.textures.len()];
-        for ((key, index), slot) in plan.texture_of {
-            let texture = shared[slot].get_or_insert_with(|| texture(self.device, self.program, key)).clone();
-            textures.insert((key, index), texture);
-        }
+        let make = |extent: [u32; 2]| texture(self.device, "image", extent);
+        let images = match self.share {
+            true => self.memory.images(&plan.textures, make),
+            false => plan.textures.iter().copied().map(make).collect(),
+        };
+        textures.extend(plan.texture_of.into_iter().map(|(place, slot)| (place, images[slot].clone())));
         textures
     }
 }
@@ -433,13 +435,11 @@ fn current(textures: &HashMap<(Represented, usize), wgpu::Texture>, key: Represe
     latest.map(|(_, texture)| texture.clone()).expect("a representation is refreshed before it is read")
 }
 
-/// The texture of a representation.
-fn texture(device: &Device, program: &Program, key: Represented) -> wgpu::Texture {
-    let info = program.tensor(key.tensor);
-    let [width, height] = texels(program, key);
+/// A texture for a representation.
+fn texture(device: &Device, label: &str, [width, height]: [u32; 2]) -> wgpu::Texture {
     let read = if device.pipelines.storage_images { wgpu::TextureUsages::STORAGE_BINDING } else { wgpu::TextureUsages::TEXTURE_BINDING };
     device.raw.create_texture(&wgpu::TextureDescriptor {
-        label: Some(&info.name),
+        label: Some(label),
         size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
         mip_level_count: 1,
         sample_count: 1,

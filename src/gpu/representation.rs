@@ -135,19 +135,26 @@ pub fn plan_images(program: &Program, commands: &[Command], refreshes: &[Vec<Rep
     plan
 }
 
-/// Bytes of the images that plans of `programs` over one memory have: those of kept tensors, which all share, and each list's own.
+/// Bytes of the images that plans of `programs` over one memory have: those of kept tensors, and what the list that needs the most of an
+/// extent has of it.
 pub fn image_bytes(programs: &[&Program]) -> u64 {
     let bytes = |[width, height]: [u32; 2]| 16 * u64::from(width) * u64::from(height);
     let mut kept = BTreeSet::new();
-    let mut total = 0;
+    let mut shared: HashMap<[u32; 2], u64> = HashMap::new();
     for program in programs {
         let is_current = |key: Represented| program.tensor(key.tensor).role.is_kept();
         for commands in [&program.micro, &program.update] {
             let refreshes = schedule_refreshes(commands, is_current);
-            total += plan_images(program, commands, &refreshes, true).textures.iter().map(|extent| bytes(*extent)).sum::<u64>();
+            let mut own: HashMap<[u32; 2], u64> = HashMap::new();
+            plan_images(program, commands, &refreshes, true).textures.iter().for_each(|extent| *own.entry(*extent).or_default() += 1);
+            for (extent, count) in own {
+                let most = shared.entry(extent).or_default();
+                *most = count.max(*most);
+            }
             let all = commands.iter().flat_map(representations_of).filter(|key| is_current(*key));
             kept.extend(all.map(|key| (&program.tensor(key.tensor).name, key.form, texels(program, key))));
         }
     }
-    total + kept.into_iter().map(|(_, _, extent)| bytes(extent)).sum::<u64>()
+    let shared: u64 = shared.into_iter().map(|(extent, count)| count * bytes(extent)).sum();
+    shared + kept.into_iter().map(|(_, _, extent)| bytes(extent)).sum::<u64>()
 }

@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub workgroups: u32,
     /// Rows of logits that the loss head computes at a time; 0 for [its own number](crate::limits::rows_per_chunk).
     pub logit_rows: u32,
+    /// Bytes from which on activations that are cheap to compute are computed again for backward.
+    pub recomputed_bytes: u64,
     /// Kernels to do without, although the adapter runs them.
     pub without: Modules,
 }
@@ -62,6 +64,9 @@ impl Modules {
 pub const MAX_IMAGE_SIDE: u32 = 8192;
 /// Workgroups of a launch that keep a GPU busy: 4 to each of 256 compute units. CPU rasterisers are busy with any.
 const BUSY_WORKGROUPS: u32 = 1024;
+/// A pass over as much takes a GPU of 100 GB/s 200 us, many times what a launch costs it, and what it then keeps is worth that. A second copy
+/// to an image would cost CPU rasterisers more.
+const RECOMPUTED_BYTES: u64 = 8 << 20;
 /// A buffer-to-texture copy requires rows of a multiple of 256 bytes.
 const IMAGE_ROW_ELEMENTS: u32 = 64;
 
@@ -79,6 +84,7 @@ impl Capabilities {
         image_side: MAX_IMAGE_SIDE,
         workgroups: BUSY_WORKGROUPS,
         logit_rows: 0,
+        recomputed_bytes: RECOMPUTED_BYTES,
         without: Modules(0),
     };
     /// A GPU with 16-bit floats and cooperative matrices of 16x16, such as NVIDIA's.
@@ -91,7 +97,7 @@ impl Capabilities {
         ..Capabilities::PORTABLE
     };
     /// A CPU rasteriser without subgroup operations.
-    pub const CPU: Capabilities = Capabilities { images: true, workgroups: 1, ..Capabilities::PORTABLE };
+    pub const CPU: Capabilities = Capabilities { images: true, workgroups: 1, recomputed_bytes: u64::MAX, ..Capabilities::PORTABLE };
 
     /// Whether an adapter with these capabilities satisfies the requirements.
     pub fn satisfy(&self, requires: &Requirements) -> bool {

@@ -1,7 +1,11 @@
 //! The memory that a run needs on its adapter.
 
 use crate::{
-    gpu::{Capabilities, Program, Role, memory::plan_memory, representation::image_bytes},
+    gpu::{
+        Capabilities, Program, Role,
+        memory::{SlotPool, plan_memory},
+        representation::image_bytes,
+    },
     run::Config,
     train::recording,
 };
@@ -17,7 +21,7 @@ pub struct Footprint {
     pub moments: u64,
     /// Activations of training.
     pub activations: u64,
-    /// Activations of evaluation.
+    /// Activations of evaluation that do not fit into the storage of training's.
     pub evaluation: u64,
     /// Images of what kernels read, where reading images is faster.
     pub images: u64,
@@ -38,14 +42,18 @@ impl Footprint {
         let evaluation = recording::evaluation(config, tier).program;
         let sum =
             |program: &Program, roles: &[Role]| program.tensors.iter().filter(|t| roles.contains(&t.role)).map(|t| t.bytes()).sum::<u64>();
+        let mut pool = SlotPool::default();
+        pool.take(&program, &plan_memory(&program, true));
+        let activations = pool.total_bytes();
+        pool.take(&evaluation, &plan_memory(&evaluation, true));
         let inputs = [Role::Input, Role::Output, Role::Constant];
         let largest = program.tensors.iter().max_by_key(|t| t.bytes()).expect("a model has tensors");
         Footprint {
             parameters: sum(&program, &[Role::Parameter]),
             gradients: sum(&program, &[Role::ParameterGradient]),
             moments: sum(&program, &[Role::State]),
-            activations: plan_memory(&program, true).total_bytes(),
-            evaluation: plan_memory(&evaluation, true).total_bytes(),
+            activations,
+            evaluation: pool.total_bytes() - activations,
             images: image_bytes(&[&program, &evaluation]),
             inputs: sum(&program, &inputs) + sum(&evaluation, &inputs),
             largest_tensor: largest.bytes(),

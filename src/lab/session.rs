@@ -590,6 +590,8 @@ impl Session {
         } else if reason == ExitReason::Interrupted {
             self.phase = Phase::Ending(reason.into());
         } else {
+            let prompts = self.trainer.config().sample.prompts.len();
+            out.push(SessionEvent::Finishing { texts: prompts as u32 });
             self.phase = Phase::Sampling { ended: reason, texts: None };
         }
         Ok(())

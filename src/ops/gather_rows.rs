@@ -1,4 +1,4 @@
-//! Copies every token's row to the slots of its K assignments; backward sums them in the order of k.
+//! Copies every token's row to the slots of its K assignments; backward sums them in the order of k, and may copy them again.
 
 use super::{
     Graph,
@@ -18,6 +18,11 @@ impl Graph {
         let y = self.tensor("gather_rows", [assignments, width]); // [A, D]
         let params = Params { tokens, experts_per_token, width };
         self.dispatch(Forward { params, x, assignment_of, y });
+        self.computed_again_by(y, move |g| {
+            let (x, y) = (g.saved(x), g.like("gather_rows", y)); // [A, D]
+            g.dispatch(Forward { params, x, assignment_of, y });
+            y
+        });
         self.on_backward(y, move |g, d_y| {
             let d_x = g.like("d_gather_rows", x); // [N, D]
             g.dispatch(Backward { params, d_y, slot_of, d_x });

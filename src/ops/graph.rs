@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::halves::fold_roundings;
+use super::{halves::fold_roundings, recompute::Recipe};
 use crate::gpu::{
     Access, BindingKind, Call, Capabilities, Chosen, Command, DType, Dispatch, ImageRow, KernelInfo, Program, Role, Shape, Tensor,
     TensorId, TensorInfo, choose, fold_of,
@@ -45,6 +45,10 @@ pub struct Graph {
     stores: Vec<(TensorId, TensorId)>,
     /// Tensors as f16 in the list being recorded, until they are written again.
     pub(super) halves: HashMap<TensorId, Tensor>,
+    /// How activations are computed again.
+    pub(super) recipes: HashMap<TensorId, Recipe>,
+    /// Those that backward has computed again.
+    pub(super) again: HashMap<TensorId, Tensor>,
 }
 
 impl Graph {
@@ -63,6 +67,8 @@ impl Graph {
             in_update: false,
             stores: Vec::new(),
             halves: HashMap::new(),
+            recipes: HashMap::new(),
+            again: HashMap::new(),
         }
     }
 

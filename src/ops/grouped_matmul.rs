@@ -137,6 +137,7 @@ impl Graph {
 
     /// Adds the gradient of the weights `w` [E, out, in] that have made rows of `d_y` [A, out] from those of `x` [A, in].
     pub(super) fn grouped_weight_gradient(&mut self, d_y: Tensor, x: Tensor, w: Tensor, offsets: Tensor) {
+        let x = if self.wants_grad(w) { self.saved(x) } else { x };
         if self.program().tensor(w.id).role == Role::Parameter {
             let d_w = self.param_grad(w); // [E, out, in]
             self.grouped_matmul_accumulate(d_y, x, offsets, d_w);

@@ -197,6 +197,7 @@ impl Graph {
 
     /// Adds the gradient of the weights `w` [out, in] that have made the rows of `d_y` [N, out] from those of `x` [.., in].
     pub(super) fn weight_gradient(&mut self, d_y: Tensor, x: Tensor, w: Tensor) {
+        let x = if self.wants_grad(w) { self.saved(x) } else { x };
         if self.program().tensor(w.id).role == Role::Parameter {
             let d_w = self.param_grad(w); // [out, in]
             self.matmul_accumulate(d_y, flat(x), d_w);

@@ -27,6 +27,7 @@ mod matmul;
 mod mix_rows;
 mod muon;
 mod permute;
+mod recompute;
 mod rms_norm;
 mod rope;
 mod router;

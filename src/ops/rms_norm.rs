@@ -1,4 +1,5 @@
-//! Root-mean-square norm (Zhang & Sennrich, arXiv 1910.07467). Saves the reciprocal root mean square of each row.
+//! Root-mean-square norm (Zhang & Sennrich, arXiv 1910.07467). Saves the reciprocal root mean square of each row, from which a large norm is
+//! computed again for the backward of what reads it.
 //!
 //! Backward adds to the gradient that `x` already has, usually that of a residual connection, so no separate add is needed.
 //! GPUs compute d_x and blocks of d_w in one launch: launches are what a small model waits for. CPU rasterisers do not wait for them, and
@@ -8,7 +9,7 @@ use super::{
     Graph,
     kernels::rms_norm::{
         AddForward, BLOCK_ROWS, Backward, BackwardBlock, BackwardBlockResidual, BackwardResidual, BackwardWeight, BackwardWeightInOrder,
-        Forward, OWN_ROWS, Params, ReduceBlocks, ReduceWeight,
+        Forward, ForwardAgain, OWN_ROWS, Params, ReduceBlocks, ReduceWeight,
     },
 };
 use crate::gpu::Tensor;
@@ -38,6 +39,7 @@ impl Graph {
         let norm = self.norm_of(x, w, eps);
         let Norm { params, y, r, .. } = norm;
         self.dispatch(Forward { params, x, w, y, r });
+        self.norm_computed_again(norm);
         self.on_backward(y, move |g, d_y| g.norm_backward(norm, d_y));
         y
     }
@@ -49,6 +51,7 @@ impl Graph {
         let norm = self.norm_of(added, w, eps);
         let Norm { params, y, r, .. } = norm;
         self.dispatch(AddForward { params, a, b: b.reshape(a.shape), w, added, y, r });
+        self.norm_computed_again(norm);
         self.pass_on_gradient(added, [a, b]);
         self.on_backward(y, move |g, d_y| g.norm_backward(norm, d_y));
         (added, y)
@@ -63,6 +66,15 @@ impl Graph {
         let y = self.like("rms_norm", x); // [N, D]
         let r = self.tensor("rms_norm.r", [rows]); // [N]
         Norm { params, has_blocks, x, w, y, r }
+    }
+
+    /// From the sum and the scales that its backward reads in any case.
+    fn norm_computed_again(&mut self, Norm { params, x, w, y, r, .. }: Norm) {
+        self.computed_again_by(y, move |g| {
+            let y = g.like("rms_norm", y); // [N, D]
+            g.dispatch(ForwardAgain { params, x, w, r, y });
+            y
+        });
     }
 
     fn norm_backward(&mut self, norm: Norm, d_y: Tensor) {

@@ -217,6 +217,7 @@ impl Graph {
             return;
         }
         let d_w = self.param_grad(w); // [E, D]
+        let x = self.saved(x); // [N, D]
         let parts = params.tokens.div_ceil(TOKENS_OF_PART);
         if parts == 1 || self.capabilities.workgroups == 1 {
             self.dispatch(BackwardWeight { params, x, saved_d_logits: d_logits, d_w });

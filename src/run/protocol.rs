@@ -270,6 +270,11 @@ pub enum SessionEvent {
     },
     /// The pause has ended.
     Continued,
+    /// The last update is made and saved. What is left are the config's sample texts, then the files of the run's end.
+    Finishing {
+        /// Number of texts to generate.
+        texts: u32,
+    },
     /// A warning for the user.
     Warning {
         /// The text.

@@ -224,6 +224,8 @@ pub fn live_state(live: &Live) -> (Outcome, String) {
         Stage::Opening { phase, done, total, .. } => (Outcome::Running, opening(*phase, *done, *total)),
         Stage::Training => (Outcome::Running, "training".into()),
         Stage::Paused => (Outcome::Attention, "paused".into()),
+        Stage::Finishing { done, texts } if done < texts => (Outcome::Running, format!("generating text {} of {texts}", done + 1)),
+        Stage::Finishing { .. } => (Outcome::Running, "writing the summary".into()),
         Stage::Stopping => (Outcome::Running, "stopping".into()),
         Stage::Inspected => (Outcome::Done, "open for reading".into()),
         Stage::Closed => (Outcome::Done, "closed".into()),
@@ -292,6 +294,11 @@ fn run_buttons(ui: &mut Ui, state: &mut State) {
                 }
             } else if ui.button("Pause").on_hover_text("Space").clicked() {
                 state.command(Command::Pause);
+            }
+        }
+        Stage::Finishing { .. } => {
+            if ui.button("Stop").on_hover_text("Generates no further text; the run can be resumed.").clicked() {
+                state.command(Command::Stop);
             }
         }
         Stage::Asked | Stage::Opening { .. } => {

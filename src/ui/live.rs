@@ -70,6 +70,13 @@ pub enum Stage {
     Training,
     /// It is paused.
     Paused,
+    /// Its last update is made; texts are generated and files written.
+    Finishing {
+        /// Texts generated.
+        done: u32,
+        /// Texts in all.
+        texts: u32,
+    },
     /// It was asked to stop.
     Stopping,
     /// It is open for reading.
@@ -101,7 +108,7 @@ impl Live {
     /// Estimated seconds until the last update, from the speed of the last ones.
     pub fn seconds_left(&self) -> Option<f64> {
         let ((first, then), (last, now)) = (self.pace.front()?, self.pace.back()?);
-        let is_enough = last > first && now - then >= 1.0;
+        let is_enough = last > first && now - then >= 1.0 && self.update < self.updates;
         is_enough.then(|| f64::from(self.updates.saturating_sub(self.update)) * (now - then) / f64::from(last - first))
     }
 }
@@ -165,6 +172,12 @@ impl Live {
                 self.pace.clear();
             }
             SessionEvent::Paused { update } => (self.update, self.stage) = (*update, Stage::Paused),
+            SessionEvent::Finishing { texts } => self.stage = Stage::Finishing { done: 0, texts: *texts },
+            SessionEvent::Sampled { requested: false, .. } => {
+                if let Stage::Finishing { done, .. } = &mut self.stage {
+                    *done += 1;
+                }
+            }
             SessionEvent::Continued => {
                 self.stage = Stage::Training;
                 self.pace.clear();

@@ -266,7 +266,20 @@ fn pauses_steps_and_requests_change_no_bit_of_a_run() {
         assert_eq!(stopped.exit, ExitReason::Interrupted);
         assert!(stopped.updates < 7, "it was stopped on its way");
         host.send(Command::Resume { run: "run".into(), sets: Vec::new(), allow: Vec::new() });
-        let found = until(&mut host, ended);
+        let (mut announced, mut generated) = (None, 0);
+        let found = until(&mut host, |event| {
+            match event {
+                SessionEvent::Finishing { texts } => announced = Some(*texts),
+                SessionEvent::Sampled { requested: false, .. } => generated += 1,
+                _ => {}
+            }
+            ended(event)
+        });
+        assert_eq!(
+            (announced, generated),
+            (Some(generated), config.sample.prompts.len() as u32),
+            "texts are announced after the last update"
+        );
         assert_eq!(Summary { name: String::new(), ..found }, Summary { name: String::new(), ..wanted });
         let log = |store: &Memory| without_time(&String::from_utf8(store.read("metrics.jsonl").unwrap().unwrap()).unwrap()).unwrap();
         assert_eq!(log(&store), log(&undisturbed), "what was asked for is in no log");

@@ -90,12 +90,14 @@ fn elements_are_rounded_to_the_nearest() {
     assert_ne!(x.array().data, wanted);
 }
 
-/// Rotated queries through a layer of experts to the loss, with weights of whole tiles.
-fn layer() -> (Graph, Vec<Input>) {
-    let mut g = Graph::new(with_matrices());
+/// Rotated queries through a layer of experts to the loss, with norms and weights of whole tiles; its inputs, and the names of its gradients.
+pub fn layer(capabilities: Capabilities) -> (Graph, Vec<Input>, [&'static str; 7]) {
+    let mut g = Graph::new(capabilities);
     let scaled = |name: &str, shape: &[u32]| Input::normal(name, shape).scaled(0.125).param();
     let parameters = [
+        Input::normal("first", [64]).param(),
         scaled("projection", &[192, 64]),
+        Input::normal("second", [64]).param(),
         scaled("router", &[4, 64]),
         scaled("up", &[4, 128, 64]),
         scaled("down", &[4, 64, 128]),
@@ -103,25 +105,38 @@ fn layer() -> (Graph, Vec<Input>) {
     ];
     let inputs = [Input::normal("x", [128, 64]), Input::u32("targets", [128], (0..128).map(|n| 7 * n % 256).collect())];
     let [x, targets] = inputs.each_ref().map(|input| input.declare(&mut g));
-    let [projection, router, up, down, head] = parameters.each_ref().map(|input| input.declare(&mut g));
+    let [first, projection, second, router, up, down, head] = parameters.each_ref().map(|input| input.declare(&mut g));
     let heads = Heads { tokens: 64, query: 4, key_value: 4, width: 16 };
-    let projected = g.linear(x, projection);
+    let normed = g.rms_norm(x, first, 1e-5);
+    let projected = g.linear(normed, projection);
     let (q, _) = g.rope(projected, heads, Rotation { rotated: 16, base: 1e4, pairs: RopePairing::HalfSplit });
-    let routing = g.router(q, router, RouterBiases::default(), RouterOptions::new(2));
+    let (residual, normed) = g.add_rms_norm(x, q, second, 1e-5);
+    let routing = g.router(normed, router, RouterBiases::default(), RouterOptions::new(2));
     let permutation = g.permute(&routing);
-    let rows = g.gather_rows(q, &permutation);
+    let rows = g.gather_rows(normed, &permutation);
     let weights = FfnWeights { up, gate: None, down };
     let out = g.expert_ffn(rows, permutation.offsets, &weights, &ExpertBiases::default(), Activation::Silu, 0.0);
-    let y = g.combine(out, &routing, &permutation, Some(q), 0.0);
+    let y = g.combine(out, &routing, &permutation, Some(residual), 0.0);
     let loss = g.loss_head(y, head, targets, true).loss;
     g.backward(loss);
     let seed = Input::values("loss_seed", [1], vec![1.0]);
-    (g, inputs.into_iter().chain(parameters).chain([seed]).collect())
+    let gradients = ["d_first", "d_projection", "d_second", "d_router", "d_up", "d_down", "d_head"];
+    (g, inputs.into_iter().chain(parameters).chain([seed]).collect(), gradients)
+}
+
+/// The gradients of [`layer`] with a program of its.
+pub fn gradients_of_layer(program: Program, inputs: &[Input], names: &[&str]) -> Vec<Vec<f32>> {
+    let device = device();
+    let mut fixture = Fixture::new(&device, program, inputs);
+    fixture.run(&Step { inverse_targets: 1.0 / 128.0, ..Step::default() }, &[Segment::ClearGradients, Segment::Micro]);
+    let found: Vec<Vec<f32>> = names.iter().map(|name| fixture.read_named(name)).collect();
+    assert!(found.iter().all(|gradient| gradient.iter().any(|d| *d != 0.0) && gradient.iter().all(|d| d.is_finite())));
+    found
 }
 
 #[test]
 fn kernels_write_f16_where_only_products_read() {
-    let (g, inputs) = layer();
+    let (g, inputs, gradients) = layer(with_matrices());
     let apart = g.program().clone();
     let together = g.finish();
     let names = |program: &Program| -> Vec<String> {
@@ -147,21 +162,14 @@ fn kernels_write_f16_where_only_products_read() {
         skipped("the adapter has no cooperative matrices");
         return;
     };
-    let gradients = |program: Program| {
-        let device = device();
-        let mut fixture = Fixture::new(&device, program, &inputs);
-        fixture.run(&Step { inverse_targets: 1.0 / 128.0, ..Step::default() }, &[Segment::ClearGradients, Segment::Micro]);
-        ["d_projection", "d_router", "d_up", "d_down", "d_head"].map(|name| fixture.read_named(name))
-    };
-    let (wanted, found) = (gradients(apart), gradients(together));
-    assert!(wanted.iter().all(|gradient| gradient.iter().any(|d| *d != 0.0) && gradient.iter().all(|d| d.is_finite())));
+    let [wanted, found] = [apart, together].map(|program| gradients_of_layer(program, &inputs, &gradients));
     assert_eq!(found, wanted);
 }
 
 /// What the host or another kernel reads, and what is written twice, stays f32.
 #[test]
 fn what_others_read_stays_f32() {
-    let (mut g, _) = layer();
+    let (mut g, ..) = layer(with_matrices());
     let rows = g.find("gather_rows").expect("a tensor");
     g.output("rows", rows);
     let inner = g.find("activation").expect("a tensor");

@@ -33,6 +33,7 @@ struct Params {
     has_selection_bias: u32,
     has_bias: u32,
     noise_std: f32,
+    adds_noise: u32,        // forward adds the noise
     stream: u32,
     has_d_gate: u32,
     has_d_probabilities: u32,
@@ -100,10 +101,17 @@ fn forward(
     if (params.has_bias != 0u) {
         sum += bias[i % params.experts];
     }
+    if (params.adds_noise != 0u) {
+        sum += noise(i);
+    }
     logits[i] = sum;
 }
 
-// Adds the noise; without it this is not launched. An invocation owns one logit.
+fn noise(i: u32) -> f32 {
+    return params.noise_std * normal(random_bits(i, params.stream, step.micro_step, step.seed_low, step.seed_high));
+}
+
+// Adds the noise where forward has not. An invocation owns one logit.
 // grid: tokens * experts / INVOCATIONS
 @compute @workgroup_size(INVOCATIONS)
 fn add_noise(
@@ -113,8 +121,7 @@ fn add_noise(
 ) {
     let i = flat_workgroup(workgroup, workgroups) * INVOCATIONS + local;
     if (i < params.tokens * params.experts) {
-        let z = normal(random_bits(i, params.stream, step.micro_step, step.seed_low, step.seed_high));
-        logits[i] = saved_logits[i] + params.noise_std * z;
+        logits[i] = saved_logits[i] + noise(i);
     }
 }
 

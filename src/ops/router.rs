@@ -170,8 +170,10 @@ impl Graph {
         let Params { tokens, experts, noise_std, .. } = params;
         let bias = bias.unwrap_or(w); // An absent bias is not read.
         let logits = self.tensor("router.logits", [tokens, experts]); // [N, E]
-        self.dispatch(Forward { params, x, w, bias, logits });
-        if noise_std == 0.0 {
+        // The kernel for CPU rasterisers adds none: there a launch costs less than random numbers in its loops do.
+        let adds_noise = noise_std > 0.0 && !self.capabilities.images;
+        self.dispatch(Forward { params: Params { adds_noise: adds_noise.into(), ..params }, x, w, bias, logits });
+        if noise_std == 0.0 || adds_noise {
             return logits;
         }
         let noisy = self.like("router.noisy_logits", logits); // [N, E]

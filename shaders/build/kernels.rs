@@ -96,16 +96,18 @@ pub fn generate() -> Result<(), String> {
     let all: Vec<&File> = library.iter().chain(&sources).collect();
     let mut stems: BTreeMap<String, Vec<Sibling>> = BTreeMap::new();
     let (mut names, mut bits) = (Vec::new(), 0);
-    // No browser has cooperative matrices: the page need not carry their kernels, nor those that write their operands.
+    // No browser has cooperative matrices: the page need not carry their kernels, nor those that write their operands; the call structs of the
+    // latter remain.
     let is_browser = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
     let mut add = |name: String, stem: &str, file_of: &File, resolver: &VirtualResolver, mut states: Statements| {
-        if is_browser && (states.requires.matrix.is_some() || states.requires.f16 && name != stem) {
+        let writes_operands = states.requires.f16 && name != stem;
+        if is_browser && (states.requires.matrix.is_some() || writes_operands && file_of.states.halves) {
             return Ok(());
         }
         let text = compile(&file_of.path, resolver, states.requires.f16)?;
         let constants = constants(file_of, &all, resolver)?;
         let file = format!("{name}.wgsl");
-        write(&file, &text)?;
+        write(&file, if is_browser && writes_operands { "" } else { &text })?;
         let mut source = reflect::source(&text, &file, states.requires)?;
         if file_of.states.halves && states.requires.f16 {
             source.entries.retain(|entry| entry.bindings.iter().any(|b| b.dtype == "DType::F16"));

@@ -9,7 +9,7 @@ mod spirv;
 use moelab::gpu::{
     Access, BindingInfo, BindingKind, Command, DType, Dispatch, ImageRow, KernelInfo, ModuleInfo, Program, Requirements, Role, Shape,
     Tensor, TensorId, TensorInfo, flat_image,
-    memory::{lifetimes, live_bytes, plan_memory},
+    memory::{SlotPool, lifetimes, live_bytes, plan_memory},
     representation::{Represented, image_bytes, plan_images, representations_of, schedule_refreshes, texels},
 };
 use proptest::prelude::*;
@@ -134,6 +134,22 @@ fn a_chain_of_equal_sizes_needs_two_slots() {
     let chain: Vec<_> = (0..10).map(|i| (i, 64, false)).collect();
     let plan = plan_memory(&program(&chain, usize::MAX), true);
     assert_eq!(plan.slot_bytes.len(), 2);
+}
+
+/// Plans run one after another, but something may run between a micro-batch and the update that reads its activations.
+#[test]
+fn plans_share_slots_unless_an_update_reads_the_micro_batch() {
+    let chain: Vec<_> = (0..10).map(|i| (i, 64, false)).collect();
+    let [apart, reading] = [usize::MAX, 5].map(|update_from| program(&chain, update_from));
+    let mut pool = SlotPool::default();
+    let mut take = |program: &Program| pool.take(program, &plan_memory(program, true));
+    let first = take(&apart);
+    let own = take(&reading);
+    assert!(own.iter().all(|slot| !first.contains(slot)), "{own:?}");
+    let mut second = take(&apart);
+    second.sort();
+    assert_eq!(second, [0, 1], "a slot of its own, and none of {own:?}");
+    assert_eq!(pool.bytes.len(), 4);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! A stack is a parameter like any other: it has a gradient, a stack of its parts' gradients, and states, stacks of theirs. Its parts keep
 //! their names and handles, so that the model, checkpoints and exports know nothing of it. Kernels that read images do without: an
 //! image of a stack would be a second copy of its parts' images.
+//!
+//! wgpu tracks the use of whole buffers: a launch may write several parts of a stack, but not read one and write another. None does, because
+//! weights, gradients and each kind of state are stacks of their own.
 
 use std::collections::HashMap;
 

@@ -180,6 +180,31 @@ fn a_stack_accumulates_the_gradients_of_its_parts() {
     assert!(whole[7..64].iter().chain(&whole[71..]).all(|padding| *padding == 0.0));
 }
 
+/// A layer norm's gradients of gain and bias are two parts of one stack, written by one launch.
+#[test]
+fn a_launch_may_write_two_parts() {
+    let device = device();
+    let mut g = Graph::new(Capabilities::PORTABLE);
+    let inputs = [Input::normal("x", [67, 131]), Input::normal("gain", [131]).param(), Input::normal("bias", [131]).param()];
+    let t: Vec<Tensor> = inputs.iter().map(|input| input.declare(&mut g)).collect();
+    let y = g.layer_norm(t[0], t[1], t[2], 1e-5);
+    let cotangent = Input::normal("d", [67, 131]);
+    let d = cotangent.declare(&mut g);
+    g.backward_from(&[(y, d)]);
+    let apart = g.program().clone();
+    g.begin_update();
+    let stacks = g.stack_parameters(&t[1..]);
+    assert_eq!(stacks[0], stacks[1]);
+    let inputs = [&inputs[..], &[cotangent]].concat();
+    let [wanted, found] = [apart, g.finish()].map(|program| {
+        let mut fixture = Fixture::new(&device, program, &inputs);
+        fixture.run(&Step::default(), &[Segment::ClearGradients, Segment::Micro]);
+        ["d_gain", "d_bias"].map(|name| fixture.read_named(name))
+    });
+    assert!(wanted.iter().all(|gradient| gradient.iter().any(|d| *d != 0.0)));
+    assert_eq!(found, wanted);
+}
+
 #[test]
 #[should_panic(expected = "plans of one memory disagree on where a is")]
 fn the_plan_with_the_stack_comes_first() {

@@ -6,6 +6,8 @@
 //! Guarantees: an activation is written by exactly one dispatch (SSA, checked; or by a stated number, each with separate rows);
 //! if several ops use it, an explicit add sums its gradients; only gradients of parameters accumulate. Wrong shapes, element types
 //! and double writes are programming errors and panic here, at build time, naming kernel, binding and tensor.
+//!
+//! Long because declaring tensors, recording launches and walking back over them share its private parts.
 
 use std::collections::HashMap;
 

@@ -63,6 +63,9 @@ pub enum ImageRow {
     Flat,
 }
 
+/// Maximum workgroups in one dimension of a grid.
+const MAX_WORKGROUPS: u32 = 65_535;
+
 /// One tensor binding of an entry point, in group 0.
 #[derive(Debug)]
 pub struct BindingInfo {
@@ -109,6 +112,21 @@ impl KernelInfo {
     /// `module.entry`, the name in listings and benchmarks.
     pub fn name(&self) -> String {
         format!("{}.{}", self.module.name, self.entry)
+    }
+
+    /// A grid whose x exceeds 65,535, folded into y (`flat_workgroup` in WGSL).
+    ///
+    /// # Panics
+    /// If another dimension exceeds that, or one is zero.
+    pub fn folded(&self, grid: [u32; 3]) -> [u32; 3] {
+        let [mut x, mut y, z] = grid;
+        if x > MAX_WORKGROUPS {
+            assert_eq!(y, 1, "{}: a grid of {grid:?} cannot fold into y", self.name());
+            y = x.div_ceil(MAX_WORKGROUPS);
+            x = x.div_ceil(y);
+        }
+        assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {grid:?}", self.name());
+        [x, y, z]
     }
 }
 

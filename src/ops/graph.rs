@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 use super::{halves::fold_roundings, recompute::Recipe};
 use crate::gpu::{
-    Access, BindingKind, Call, Capabilities, Chosen, Command, DType, Dispatch, ImageRow, KernelInfo, Program, Role, Shape, Tensor,
-    TensorId, TensorInfo, choose, fold_of,
+    Access, BindingKind, Call, Capabilities, Chosen, Command, DType, Dispatch, ImageRow, Program, Role, Shape, Tensor, TensorId,
+    TensorInfo, choose, fold_of,
 };
 
 type Closure = Box<dyn FnOnce(&mut Graph, &[Option<Tensor>])>;
@@ -25,8 +25,6 @@ const SPLIT: &str = "SPLIT";
 const FOLD: &str = "FOLD";
 /// Offsets of the parts of a stack are multiples of this: so must those of bindings be, in bytes.
 pub(super) const STACK_ALIGNMENT: u64 = 256;
-/// Maximum workgroups in one dimension of a grid.
-const MAX_WORKGROUPS: u32 = 65_535;
 
 /// A program under construction.
 pub struct Graph {
@@ -303,7 +301,7 @@ impl Graph {
                 constants.push((FOLD, f64::from(fold_of(fields[b.field], *t))));
             }
         }
-        let workgroups = folded(grid, kernel);
+        let workgroups = kernel.folded(grid);
         let mut reads_grad = false;
         for (t, b) in tensors.iter().zip(kernel.bindings) {
             let info = self.program.tensor(t.id);
@@ -446,16 +444,4 @@ impl Graph {
             }
         }
     }
-}
-
-/// A grid whose x exceeds 65,535 is folded into y (`flat_workgroup` in WGSL).
-pub(super) fn folded(grid: [u32; 3], kernel: &KernelInfo) -> [u32; 3] {
-    let [mut x, mut y, z] = grid;
-    if x > MAX_WORKGROUPS {
-        assert_eq!(y, 1, "{}: a grid of {grid:?} cannot fold into y", kernel.name());
-        y = x.div_ceil(MAX_WORKGROUPS);
-        x = x.div_ceil(y);
-    }
-    assert!(x > 0 && y > 0 && z > 0 && y <= MAX_WORKGROUPS && z <= MAX_WORKGROUPS, "{}: grid {grid:?}", kernel.name());
-    [x, y, z]
 }

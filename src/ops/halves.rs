@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use super::{
     Graph,
-    graph::folded,
     kernels::halves::{Round, Split, halves},
 };
 use crate::gpu::{Access, Capabilities, Command, DType, Dispatch, KernelInfo, Program, Role, Tensor, TensorId};
@@ -104,7 +103,7 @@ fn with_halves(
         return None;
     }
     let constants = dispatch.constants.iter().filter(|(name, _)| kernel.overrides.contains(name)).copied().collect();
-    let workgroups = folded((kernel.grid)(&dispatch.params, &tensors), kernel);
+    let workgroups = kernel.folded((kernel.grid)(&dispatch.params, &tensors));
     let tensors = kernel.bindings.iter().map(|b| tensors[b.field]).collect();
     Some((Dispatch { kernel, constants, tensors, workgroups, ..dispatch.clone() }, needless))
 }

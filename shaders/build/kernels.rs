@@ -107,7 +107,12 @@ pub fn generate() -> Result<(), String> {
         let text = compile(&file_of.path, resolver, states.requires.f16)?;
         let constants = constants(file_of, &all, resolver)?;
         let file = format!("{name}.wgsl");
-        write(&file, if is_browser && writes_operands { "" } else { &text })?;
+        let unindented = || text.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
+        match (is_browser, writes_operands) {
+            (false, _) => write(&file, &text)?,
+            (true, false) => write(&file, &unindented())?, // A tenth of the trainer's text, after compression.
+            (true, true) => write(&file, "")?,
+        }
         let mut source = reflect::source(&text, &file, states.requires)?;
         if file_of.states.halves && states.requires.f16 {
             source.entries.retain(|entry| entry.bindings.iter().any(|b| b.dtype == "DType::F16"));

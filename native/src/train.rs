@@ -165,7 +165,10 @@ impl Shown {
             SessionEvent::Warning { text } => self.terminal.say(&format!("warning: {}", print::name(&text))),
             SessionEvent::Paused { update } => self.terminal.say(&format!("paused after update {update} by a command from outside")),
             SessionEvent::Continued => self.terminal.say("continued"),
-            SessionEvent::Finishing { texts } if texts > 0 => self.terminal.say(&format!("generating {texts} texts (sample.prompts)")),
+            SessionEvent::Finishing { texts } if texts > 0 => {
+                let what = if texts == 1 { "text" } else { "texts" };
+                self.terminal.say(&format!("generating {texts} {what} (sample.prompts)"));
+            }
             SessionEvent::Ended(summary) => {
                 self.terminal.finish(&summary, &self.samples);
                 err!("\nreport  {}\nplot    {}", print::path(&folder.join("report.md")), print::path(&folder.join("loss.png")));

@@ -342,7 +342,9 @@ fn any_config_trains_at_the_reduced_size() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let config = "configs/exp8/baseline.toml";
-    stdout(&["train", config, "--reduced", "--out", run.to_str().unwrap()]);
+    let trained = output(&["train", config, "--reduced", "--out", run.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&trained.stderr);
+    assert!(trained.status.success() && told.contains("generating 1 text (sample.prompts)"), "{told}");
     let summary = summary(&run);
     assert_eq!((&summary["exit"], &summary["updates"]), (&"completed".into(), &10.into()), "{summary}");
     let effective: toml::Table = fs::read_to_string(run.join("config.effective.toml")).unwrap().parse().unwrap();
@@ -358,6 +360,8 @@ fn a_listing_and_a_script_are_json_if_that_is_asked_for() {
     let lines = listing["listing"].as_array().unwrap();
     let text = stdout(&["listing", "configs/quickstart.toml"]);
     assert!(lines.len() > 50 && lines.iter().zip(text.lines()).all(|(line, shown)| line == shown), "{listing}");
+    let [live, slots] = ["live_bytes", "slot_bytes"].map(|key| listing[key].as_u64().unwrap());
+    assert!(0 < live && live <= slots, "{live} of {slots} bytes in use at once");
     let (micro, update) = (&listing["dispatches"]["micro_batch"], &listing["dispatches"]["update"]);
     assert!(text.contains(&format!("{micro} dispatches per micro-batch, {update} per update")), "{text}");
     let script = json(&["suite", "emit", "configs/example/suite.toml", "--to", "slurm", "--json"]);
